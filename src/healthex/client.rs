@@ -1,0 +1,535 @@
+//! Requests: timeouts, no redirects, one token for all, and waits that all workers share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use backon::BackoffBuilder;
+use backon::ExponentialBackoff;
+use backon::ExponentialBuilder;
+use reqwest::Response;
+use reqwest::StatusCode;
+use reqwest::header;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use url::Url;
+
+use super::Reach;
+use super::RequestFailed;
+use super::bundle::BundleReader;
+use super::bundle::Limits;
+use super::bundle::PageFacts;
+use super::token::Credentials;
+use super::token::Token;
+use super::token::TokenShelf;
+use super::token::jwt_expiration;
+use super::token::seconds;
+use crate::plan::Timestamp;
+use crate::plan::consent::body_is_a_refusal;
+use crate::plan::retry::AfterFailure;
+use crate::plan::retry::after_failure;
+use crate::plan::retry::parse_retry_after;
+use crate::plan::row::Entry;
+use crate::stop::Stop;
+
+/// A batch of a long answer is given out at this many entries, …
+pub const BATCH_ENTRIES: usize = 500;
+/// … or this many bytes, whichever is less.
+pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Larger entries are quarantined without their bytes.
+pub const ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A token's answer and the body of a refusal are no longer than this.
+const SMALL_BODY_MAX: usize = 64 * 1024;
+/// Wrong credentials lock an account; a token is asked for this often at most.
+const TOKEN_ATTEMPTS_MAX: usize = 3;
+
+#[derive(Clone, Copy, Debug)]
+pub struct ApiLimits {
+    pub connect_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub page_timeout: Duration,
+    pub max_attempts: usize,
+    pub retry_initial: Duration,
+    pub retry_max: Duration,
+}
+
+/// What requests have cost.
+#[derive(Debug, Default)]
+pub struct Meter {
+    pub requests: AtomicU64,
+    /// Of bodies, decompressed.
+    pub bytes: AtomicU64,
+}
+
+/// What one pull may cost.
+#[derive(Debug)]
+pub struct Budget {
+    pub meter: Meter,
+    pub bytes_max: u64,
+    pub ends: Instant,
+}
+
+/// HealthEx, as one process talks to it.
+pub struct Api {
+    http: reqwest::Client,
+    base_url: Url,
+    credentials: Credentials,
+    limits: ApiLimits,
+    tokens: TokenShelf,
+    generation: AtomicU64,
+    /// Nobody sends anything before this.
+    paused_until: Mutex<Option<Instant>>,
+    pub meter: Meter,
+}
+
+impl Api {
+    pub fn new(base_url: Url, credentials: Credentials, limits: ApiLimits) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("healthex-sync/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(limits.connect_timeout)
+            .read_timeout(limits.idle_timeout)
+            // The token would follow a redirect to wherever it leads.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        Ok(Self {
+            http,
+            base_url,
+            credentials,
+            limits,
+            tokens: TokenShelf::default(),
+            generation: AtomicU64::new(0),
+            paused_until: Mutex::new(None),
+            meter: Meter::default(),
+        })
+    }
+
+    pub fn base_url(&self) -> &Url {
+        &self.base_url
+    }
+
+    /// A fresh count of attempts for one request.
+    pub fn attempts(&self) -> Attempts {
+        Attempts::new(self.limits, self.limits.max_attempts)
+    }
+
+    /// Sends the request for a page. The page itself is read from what is returned.
+    ///
+    /// A 401 is answered with one fresh token, fetched once for all who wait.
+    pub async fn open_page(&self, url: &Url, budget: &Budget, stop: &Stop) -> Result<PageStream, RequestFailed> {
+        let token = self.token(stop).await?;
+        match self.try_page(url, &token, budget, stop).await {
+            Err(RequestFailed::TokenRefused) if token.is_worth_replacing() => {
+                let fresh = self.replace(&token, stop).await?.ok_or(RequestFailed::TokenRefused)?;
+                self.try_page(url, &fresh, budget, stop).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Is this patient permitted, as far as this very token can tell? Nothing is read of a 200.
+    pub async fn ask_consent(&self, url: &Url, token: &Token, budget: &Budget, stop: &Stop) -> Result<(), RequestFailed> {
+        let mut attempts = self.attempts();
+        loop {
+            match self.try_page(url, token, budget, stop).await {
+                Ok(_) => return Ok(()),
+                Err(failed) => attempts.wait(failed, self, stop).await?,
+            }
+        }
+    }
+
+    async fn try_page(&self, url: &Url, token: &Token, budget: &Budget, stop: &Stop) -> Result<PageStream, RequestFailed> {
+        self.wait_out_pause(stop).await?;
+        let request = self
+            .http
+            .get(url.clone())
+            .header(header::ACCEPT, "application/json")
+            .header(header::AUTHORIZATION, bearer(token)?);
+        for meter in [&self.meter, &budget.meter] {
+            meter.requests.fetch_add(1, Ordering::Relaxed);
+        }
+        let sent = Instant::now();
+        let ends = (sent + self.limits.page_timeout).min(budget.ends);
+        let response = until(ends, stop, request.send()).await?.map_err(|error| transient(error, Reach::Nothing))?;
+        let answered_after = sent.elapsed();
+        let server_date = server_date(&response);
+        if response.status() != StatusCode::UNAUTHORIZED {
+            token.prove();
+        }
+        if response.status() != StatusCode::OK {
+            return Err(self.refusal(response, ends, stop).await);
+        }
+        let limits = Limits { entry_bytes_max: ENTRY_BYTES_MAX };
+        Ok(PageStream {
+            response,
+            reader: BundleReader::new(limits),
+            held_back: Vec::new(),
+            ended: false,
+            ends,
+            server_date,
+            answered_after,
+        })
+    }
+
+    /// What an answer that is no 200 means.
+    async fn refusal(&self, response: Response, ends: Instant, stop: &Stop) -> RequestFailed {
+        let status = response.status();
+        match status.as_u16() {
+            401 => RequestFailed::TokenRefused,
+            403 => match until(ends, stop, small_body(response)).await {
+                Err(failed) => failed,
+                Ok(Err(error)) => transient(error, Reach::Answered),
+                Ok(Ok(body)) if body_is_a_refusal(body.as_deref()) => RequestFailed::Forbidden,
+                Ok(Ok(_)) => RequestFailed::Rejected { status: 403 },
+            },
+            404 => RequestFailed::PersonUnknown,
+            408 | 425 | 429 | 500..=599 => RequestFailed::Transient {
+                what: format!("HealthEx is busy or down ({})", status.as_u16()),
+                retry_after: retry_after(&response),
+                reach: if status == StatusCode::TOO_MANY_REQUESTS { Reach::TooMany } else { Reach::Answered },
+            },
+            status => RequestFailed::Rejected { status },
+        }
+    }
+
+    /// The token all requests share, fetched if there is none or its end is near.
+    pub async fn token(&self, stop: &Stop) -> Result<Arc<Token>, RequestFailed> {
+        if let Some(token) = self.tokens.current().filter(|token| token.is_fresh()) {
+            return Ok(token);
+        }
+        let _turn = self.tokens.fetching.lock().await;
+        let current = self.tokens.current();
+        if let Some(token) = current.clone().filter(|token| token.is_fresh()) {
+            return Ok(token);
+        }
+        match self.fetch_token(false, stop).await {
+            Ok(token) => Ok(token),
+            // The one at hand is still good for a while.
+            Err(RequestFailed::Transient { .. }) if current.is_some() => current.ok_or(RequestFailed::TokenRefused),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Another token than `refused`, or `None` where no different one can be had.
+    async fn replace(&self, refused: &Token, stop: &Stop) -> Result<Option<Arc<Token>>, RequestFailed> {
+        let _turn = self.tokens.fetching.lock().await;
+        if let Some(current) = self.tokens.current().filter(|current| current.generation != refused.generation) {
+            return Ok(Some(current));
+        }
+        let fresh = self.fetch_token(true, stop).await?;
+        Ok(self.differs(refused, &fresh).then_some(fresh))
+    }
+
+    /// Minting is what makes a token another one; a ready JWT is another one if it reads differently.
+    fn differs(&self, before: &Token, fresh: &Token) -> bool {
+        match &self.credentials {
+            Credentials::KeyAndSecret { .. } => true,
+            Credentials::Ready(_) | Credentials::ReadyFile(_) => {
+                before.secret.expose_secret() != fresh.secret.expose_secret()
+            }
+        }
+    }
+
+    /// A token that was minted after all the refusals it is to confirm; `None` where only the
+    /// same one can be had.
+    pub async fn token_to_confirm_with(&self, stop: &Stop) -> Result<Option<Arc<Token>>, RequestFailed> {
+        let _turn = self.tokens.fetching.lock().await;
+        let before = self.tokens.current();
+        let fresh = self.fetch_token(false, stop).await?;
+        let differs = before.is_none_or(|before| self.differs(&before, &fresh));
+        Ok(differs.then_some(fresh))
+    }
+
+    async fn fetch_token(&self, is_second_try: bool, stop: &Stop) -> Result<Arc<Token>, RequestFailed> {
+        let (secret, lifetime) = match &self.credentials {
+            Credentials::Ready(secret) => (secret.clone(), ready_lifetime(secret)),
+            Credentials::ReadyFile(path) => {
+                let secret = read_ready(path).await?;
+                let lifetime = ready_lifetime(&secret);
+                (secret, lifetime)
+            }
+            Credentials::KeyAndSecret { key, secret } => self.mint(key, secret, stop).await?,
+        };
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
+        let token = Arc::new(Token::new(secret, generation, lifetime, is_second_try));
+        self.tokens.put(token.clone());
+        Ok(token)
+    }
+
+    async fn mint(
+        &self,
+        key: &SecretString,
+        secret: &SecretString,
+        stop: &Stop,
+    ) -> Result<(SecretString, Option<Duration>), RequestFailed> {
+        let mut attempts = Attempts::new(self.limits, self.limits.max_attempts.min(TOKEN_ATTEMPTS_MAX));
+        loop {
+            match self.try_mint(key, secret, stop).await {
+                Ok(minted) => return Ok(minted),
+                Err(failed) => attempts.wait(failed, self, stop).await?,
+            }
+        }
+    }
+
+    async fn try_mint(
+        &self,
+        key: &SecretString,
+        secret: &SecretString,
+        stop: &Stop,
+    ) -> Result<(SecretString, Option<Duration>), RequestFailed> {
+        self.wait_out_pause(stop).await?;
+        let mut url = self.base_url.clone();
+        url.set_path(&format!("{}/v1/auth/token", self.base_url.path().trim_end_matches('/')));
+        let body = serde_json::json!({"apiKey": key.expose_secret(), "apiSecret": secret.expose_secret()});
+        self.meter.requests.fetch_add(1, Ordering::Relaxed);
+        let ends = Instant::now() + self.limits.idle_timeout.min(self.limits.page_timeout);
+        let request = self.http.post(url).header(header::ACCEPT, "application/json").json(&body);
+        let response = until(ends, stop, request.send()).await?.map_err(|error| transient(error, Reach::Nothing))?;
+        let status = response.status();
+        let unusable = |what: &str| RequestFailed::Transient {
+            what: format!("the token endpoint {what}"),
+            retry_after: None,
+            reach: Reach::Nothing,
+        };
+        match status.as_u16() {
+            200..=299 => {}
+            400 | 401 | 403 | 422 => return Err(RequestFailed::CredentialsRefused { status: status.as_u16() }),
+            408 | 425 | 429 | 500..=599 => {
+                return Err(RequestFailed::Transient {
+                    what: format!("the token endpoint is busy or down ({})", status.as_u16()),
+                    retry_after: retry_after(&response),
+                    reach: if status == StatusCode::TOO_MANY_REQUESTS { Reach::TooMany } else { Reach::Nothing },
+                });
+            }
+            other => return Err(unusable(&format!("answered {other}; check api.base_url"))),
+        }
+        let date = server_date(&response);
+        let body = until(ends, stop, small_body(response)).await?.map_err(|error| transient(error, Reach::Nothing))?;
+        let body = body.ok_or_else(|| unusable("sent an answer that is too long"))?;
+        self.meter.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        read_token(&body, date).ok_or_else(|| unusable("sent no token; check api.base_url"))
+    }
+
+    /// All workers wait until a moment that the server has named to one of them.
+    fn pause_all(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
+    }
+
+    async fn wait_out_pause(&self, stop: &Stop) -> Result<(), RequestFailed> {
+        if stop.is_asked() {
+            return Err(RequestFailed::Stopped);
+        }
+        let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(wait) = until.and_then(|until| until.checked_duration_since(Instant::now())) else {
+            return Ok(());
+        };
+        if stop.sleep(wait).await { Ok(()) } else { Err(RequestFailed::Stopped) }
+    }
+}
+
+/// The attempts of one request: how many are left, and how long to wait before the next.
+pub struct Attempts {
+    delays: ExponentialBackoff,
+    retry_max: Duration,
+}
+
+impl Attempts {
+    fn new(limits: ApiLimits, attempts: usize) -> Self {
+        let delays = ExponentialBuilder::default()
+            .with_min_delay(limits.retry_initial)
+            .with_max_delay(limits.retry_max)
+            .with_factor(2.0)
+            .with_max_times(attempts.saturating_sub(1))
+            .build();
+        Self { delays, retry_max: limits.retry_max }
+    }
+
+    /// Waits until it may be tried again, or gives the failure back.
+    pub async fn wait(&mut self, failed: RequestFailed, api: &Api, stop: &Stop) -> Result<(), RequestFailed> {
+        let RequestFailed::Transient { what, retry_after, reach } = failed else {
+            return Err(failed);
+        };
+        let is_shared = reach == Reach::TooMany && retry_after.is_some();
+        match after_failure(self.delays.next(), retry_after, self.retry_max, rand::random()) {
+            AfterFailure::GiveUp => Err(RequestFailed::Transient { what, retry_after, reach }),
+            AfterFailure::TooLong(wait) => {
+                Err(RequestFailed::WaitTooLong { what, wait, all_workers: reach == Reach::TooMany })
+            }
+            AfterFailure::Wait(wait) => {
+                if is_shared {
+                    api.pause_all(wait);
+                }
+                tracing::debug!(wait_ms = wait.as_millis(), "{what}: trying again");
+                if stop.sleep(wait).await { Ok(()) } else { Err(RequestFailed::Stopped) }
+            }
+        }
+    }
+}
+
+/// A 200 whose body is being read.
+pub struct PageStream {
+    response: Response,
+    reader: BundleReader,
+    held_back: Vec<Entry>,
+    ended: bool,
+    ends: Instant,
+    /// The server's clock when it answered.
+    pub server_date: Option<Timestamp>,
+    /// From the request to the head of the answer.
+    pub answered_after: Duration,
+}
+
+impl PageStream {
+    /// The next entries, or `None` once the body has ended; whether it was whole, `finish` says.
+    /// Fewer than a batch are the last.
+    pub async fn next_batch(&mut self, api: &Api, budget: &Budget, stop: &Stop) -> Result<Option<Vec<Entry>>, RequestFailed> {
+        let mut entries = std::mem::take(&mut self.held_back);
+        let mut size: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
+        while !self.ended && entries.len() <= BATCH_ENTRIES && size < BATCH_BYTES {
+            let chunk = until(self.ends, stop, self.response.chunk())
+                .await?
+                .map_err(|error| transient(error, Reach::Answered))?;
+            let Some(chunk) = chunk else {
+                self.ended = true;
+                break;
+            };
+            for meter in [&api.meter, &budget.meter] {
+                meter.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            }
+            if budget.meter.bytes.load(Ordering::Relaxed) > budget.bytes_max {
+                return Err(RequestFailed::LimitReached { what: "sync.bytes_max" });
+            }
+            let before = entries.len();
+            self.reader.push(&chunk, &mut entries).map_err(|broken| RequestFailed::Transient {
+                what: broken.to_string(),
+                retry_after: None,
+                reach: Reach::Answered,
+            })?;
+            size += entries[before..].iter().map(|entry| entry.bytes.len()).sum::<usize>();
+        }
+        if entries.len() > BATCH_ENTRIES {
+            self.held_back = entries.split_off(BATCH_ENTRIES);
+        }
+        Ok((!self.ended || !entries.is_empty()).then_some(entries))
+    }
+
+    /// Have all entries been given out?
+    pub fn is_read(&self) -> bool {
+        self.ended && self.held_back.is_empty()
+    }
+
+    pub fn finish(self) -> Result<PageFacts, RequestFailed> {
+        self.reader.finish().map_err(|broken| RequestFailed::Transient {
+            what: broken.to_string(),
+            retry_after: None,
+            reach: Reach::Answered,
+        })
+    }
+}
+
+/// Waits for `work` until `ends`, or until the program must end at once.
+async fn until<T>(ends: Instant, stop: &Stop, work: impl Future<Output = T>) -> Result<T, RequestFailed> {
+    tokio::select! {
+        biased;
+        () = stop.at_once.cancelled() => Err(RequestFailed::Stopped),
+        done = tokio::time::timeout_at(ends.into(), work) => done.map_err(|_| RequestFailed::Transient {
+            what: "the answer took longer than api.page_timeout".to_owned(),
+            retry_after: None,
+            reach: Reach::Answered,
+        }),
+    }
+}
+
+fn bearer(token: &Token) -> Result<header::HeaderValue, RequestFailed> {
+    let mut value = header::HeaderValue::from_str(&format!("Bearer {}", token.secret.expose_secret()))
+        .map_err(|_| RequestFailed::TokenRefused)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// reqwest's errors carry the URL, which names a patient; only the innermost cause is told.
+fn transient(error: reqwest::Error, reach: Reach) -> RequestFailed {
+    let error = error.without_url();
+    let kind = if error.is_timeout() {
+        "no byte came for too long"
+    } else if error.is_connect() {
+        "no connection to HealthEx"
+    } else if error.is_decode() {
+        "the answer's body is damaged"
+    } else {
+        "the connection broke off"
+    };
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    RequestFailed::Transient { what: format!("{kind} ({cause})"), retry_after: None, reach }
+}
+
+fn server_date(response: &Response) -> Option<Timestamp> {
+    let value = response.headers().get(header::DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(value).ok().map(Timestamp::from)
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    parse_retry_after(value, server_date(response))
+}
+
+/// The body, or `None` if it is longer than any that is expected.
+async fn small_body(mut response: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > SMALL_BODY_MAX {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+fn read_token(body: &[u8], date: Option<Timestamp>) -> Option<(SecretString, Option<Duration>)> {
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        token: String,
+        expiration: Option<serde_json::Value>,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    if answer.token.is_empty() {
+        return None;
+    }
+    let token = SecretString::from(answer.token);
+    let stated = answer.expiration.and_then(|value| value.as_f64()).and_then(seconds);
+    let lifetime = stated.or_else(|| jwt_expiration(&token)).map(|end| lifetime_until(end, date));
+    Some((token, lifetime))
+}
+
+fn ready_lifetime(token: &SecretString) -> Option<Duration> {
+    jwt_expiration(token).map(|end| lifetime_until(end, None))
+}
+
+/// How long from now, by the server's clock where it is known.
+fn lifetime_until(end: i64, date: Option<Timestamp>) -> Duration {
+    let now = date.unwrap_or_else(crate::clock::now).timestamp();
+    Duration::from_secs(u64::try_from(end - now).unwrap_or(0))
+}
+
+async fn read_ready(path: &Path) -> Result<SecretString, RequestFailed> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || crate::settings::read_secret(&path)).await;
+    match read {
+        Ok(Ok(secret)) => Ok(secret),
+        _ => Err(RequestFailed::Transient {
+            what: "api.token_file cannot be read".to_owned(),
+            retry_after: None,
+            reach: Reach::Nothing,
+        }),
+    }
+}

@@ -1,0 +1,225 @@
+//! The decisions: facts in, verdicts out. No IO, no clock, no chance; each of them is an argument.
+//!
+//! A file here answers one question. The words that several of them share are below.
+
+pub mod completeness;
+pub mod consent;
+pub mod due;
+pub mod paging;
+pub mod resource_type;
+pub mod retry;
+pub mod row;
+pub mod shrink;
+pub mod sweep;
+
+use std::fmt;
+
+use chrono::DateTime;
+use chrono::SecondsFormat;
+use chrono::Utc;
+
+pub type Timestamp = DateTime<Utc>;
+
+/// The one way a time is written: RFC 3339 in UTC, whole seconds, `Z`.
+pub fn stamp(time: Timestamp) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Reads what `stamp` wrote, and any other RFC 3339 time.
+pub fn parse_stamp(text: &str) -> Option<Timestamp> {
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
+}
+
+/// The id HealthEx knows a patient by: 1 to 64 of `A-Z a-z 0-9 - .`, and not dots alone.
+///
+/// Holding one means it is safe in a URL path, a log line and a SQL parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PersonId(String);
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a HealthEx patient id: 1 to 64 letters, digits, dots and dashes, and not dots alone")]
+pub struct NotAPersonId(pub String);
+
+impl PersonId {
+    pub const LENGTH_MAX: usize = 64;
+
+    pub fn parse(text: &str) -> Result<Self, NotAPersonId> {
+        let fits = (1..=Self::LENGTH_MAX).contains(&text.len());
+        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+        // `..` is made of allowed characters, and a URL library quietly climbs with it.
+        let climbs = text.bytes().all(|b| b == b'.');
+        if fits && plain && !climbs { Ok(Self(text.to_owned())) } else { Err(NotAPersonId(text.to_owned())) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PersonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a patient stands; the `state` column of `checkpoint`, by the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatientState {
+    New,
+    Active,
+    Failing,
+    NotFound,
+    Revoked,
+    Held,
+    Paused,
+}
+
+impl PatientState {
+    pub const ALL: [Self; 7] =
+        [Self::New, Self::Active, Self::Failing, Self::NotFound, Self::Revoked, Self::Held, Self::Paused];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Active => "active",
+            Self::Failing => "failing",
+            Self::NotFound => "not_found",
+            Self::Revoked => "revoked",
+            Self::Held => "held",
+            Self::Paused => "paused",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// What a cycle learned about one patient. There is no event for "403 once": a refusal
+/// that was not asked for a second time has taught us nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    PullFinished,
+    /// A consent check got a 200; nothing was pulled.
+    StillPermitted,
+    PullFailed,
+    PersonUnknown,
+    ConsentWithdrawn,
+    ConsentWithdrawnButHeld,
+    SwitchedOff,
+}
+
+pub fn next_state(before: PatientState, learned: Learned) -> PatientState {
+    use Learned::*;
+    use PatientState::*;
+    match (before, learned) {
+        (_, SwitchedOff) => Paused,
+        (_, PullFinished) => Active,
+        (_, ConsentWithdrawn) => Revoked,
+        // Already purged: there is nothing left to hold back.
+        (Revoked, ConsentWithdrawnButHeld) => Revoked,
+        (_, ConsentWithdrawnButHeld) => Held,
+        // A recheck that got no answer says nothing about consent: the verdict stands.
+        (Revoked | Held, PersonUnknown | PullFailed) => before,
+        (_, PersonUnknown) => NotFound,
+        (New | Active | Failing | NotFound | Paused, PullFailed) => Failing,
+        (Held, StillPermitted) => Active,
+        (_, StillPermitted) => before,
+    }
+}
+
+/// A full pull sees everything and may find what vanished; an incremental one asks for what changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullMode {
+    Full,
+    Incremental,
+}
+
+impl PullMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Incremental => "incremental",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Full, Self::Incremental].into_iter().find(|mode| mode.as_str() == text)
+    }
+}
+
+/// The `_type` filter of a pull. Empty is everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TypeFilter(Vec<String>);
+
+impl TypeFilter {
+    /// Sorted and without repeats, so that the same filter is always the same text.
+    pub fn new(mut types: Vec<String>) -> Self {
+        types.sort_unstable();
+        types.dedup();
+        Self(types)
+    }
+
+    /// Reads the comma-separated form, as stored in `checkpoint`.
+    pub fn parse(text: &str) -> Self {
+        Self::new(text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn types(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Does this filter let through a type that `before` did not?
+    pub fn gains_over(&self, before: &Self) -> bool {
+        if before.is_everything() {
+            return false;
+        }
+        self.is_everything() || self.0.iter().any(|name| !before.0.contains(name))
+    }
+}
+
+impl fmt::Display for TypeFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_could_climb_or_leave_the_path_is_refused() {
+        for good in ["a", "19cff418-7d80", "A.b-9", &"x".repeat(64)] {
+            assert!(PersonId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "ä", "a?b", "a%2e", &"x".repeat(65)] {
+            assert!(PersonId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_failed_recheck_leaves_the_verdict_on_consent_alone() {
+        for before in [PatientState::Revoked, PatientState::Held] {
+            assert_eq!(next_state(before, Learned::PullFailed), before);
+            assert_eq!(next_state(before, Learned::PersonUnknown), before);
+        }
+        assert_eq!(next_state(PatientState::Held, Learned::PullFinished), PatientState::Active);
+    }
+
+    #[test]
+    fn only_a_filter_that_lets_more_through_gains() {
+        let check = |now: &str, before: &str, gains: bool| {
+            assert_eq!(TypeFilter::parse(now).gains_over(&TypeFilter::parse(before)), gains, "{before:?} -> {now:?}");
+        };
+        check("", "", false);
+        check("Observation", "", false);
+        check("", "Observation", true);
+        check("Observation", "Condition,Observation", false);
+        check("Condition,Observation", "Observation", true);
+    }
+}

@@ -1,0 +1,286 @@
+//! The roster files become a list of patients, or complaints that name file and line.
+//!
+//! Absent on purpose: the checkpoint. Who is new or gone is for the cycle to find out.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::Value;
+
+use crate::plan::PersonId;
+use crate::plan::TypeFilter;
+use crate::plan::resource_type::ResourceType;
+use crate::settings::RosterSettings;
+
+/// Labels stand in logs and tables.
+const LABEL_LENGTH_MAX: usize = 100;
+/// A larger file is no roster.
+const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RosterPatient {
+    pub person: PersonId,
+    pub label: Option<String>,
+    /// Overrides `sync.types`.
+    pub types: Option<TypeFilter>,
+    pub enabled: bool,
+}
+
+impl RosterPatient {
+    /// How this patient is called in logs and tables.
+    pub fn name(&self) -> &str {
+        self.label.as_deref().unwrap_or(self.person.as_str())
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Roster {
+    pub patients: Vec<RosterPatient>,
+}
+
+/// Reads all roster files. A roster that lists nobody is an error: it would look as if all had left.
+pub fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
+    let mut reading = Reading::default();
+    for file in files(settings, &mut reading.complaints) {
+        reading.file(&file);
+    }
+    if reading.patients.is_empty() && reading.complaints.is_empty() {
+        let names: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();
+        reading.complaints.push(format!("{}: the roster lists no patient; nothing is done with an empty roster", names.join(", ")));
+    }
+    if reading.complaints.is_empty() { Ok(Roster { patients: reading.patients }) } else { Err(reading.complaints) }
+}
+
+fn files(settings: &RosterSettings, complaints: &mut Vec<String>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for pattern in &settings.files {
+        let text = pattern.to_string_lossy();
+        if !text.contains(['*', '?', '[']) || pattern.exists() {
+            files.push(pattern.clone());
+            continue;
+        }
+        match glob::glob(&text) {
+            Err(error) => complaints.push(format!("roster.files: {text}: {error}")),
+            Ok(found) => {
+                let mut found: Vec<_> = found.filter_map(Result::ok).collect();
+                if found.is_empty() {
+                    complaints.push(format!("roster.files: {text}: no such file"));
+                }
+                found.sort();
+                files.append(&mut found);
+            }
+        }
+    }
+    files.dedup();
+    files
+}
+
+#[derive(Default)]
+struct Reading {
+    patients: Vec<RosterPatient>,
+    /// Where each id stands.
+    places: HashMap<PersonId, String>,
+    complaints: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RosterFile {
+    #[serde(default)]
+    patient: Vec<Spanned<toml::Table>>,
+}
+
+impl Reading {
+    fn file(&mut self, file: &Path) {
+        let name = file.display().to_string();
+        let read = match std::fs::metadata(file) {
+            Ok(found) if found.len() > FILE_BYTES_MAX => {
+                self.complaints.push(format!("{name}: larger than {} MB", FILE_BYTES_MAX / 1024 / 1024));
+                return;
+            }
+            _ => std::fs::read_to_string(file),
+        };
+        let text = match read {
+            Ok(text) => text,
+            Err(error) => {
+                self.complaints.push(format!("{name}: cannot be read: {error}"));
+                return;
+            }
+        };
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("toml") => self.toml(&name, &text),
+            Some("csv") => self.csv(&name, &text),
+            _ => self.complaints.push(format!("{name}: a roster's name ends in .toml or .csv")),
+        }
+    }
+
+    fn toml(&mut self, name: &str, text: &str) {
+        let file: RosterFile = match toml::from_str(text) {
+            Ok(file) => file,
+            Err(error) => {
+                let line = error.span().map_or(1, |span| line_at(text, span.start));
+                self.complaints.push(format!("{name}:{line}: {}; a roster holds [[patient]] tables", error.message()));
+                return;
+            }
+        };
+        for patient in file.patient {
+            let place = format!("{name}:{}", line_at(text, patient.span().start));
+            self.table(&place, patient.get_ref());
+        }
+    }
+
+    fn table(&mut self, place: &str, table: &toml::Table) {
+        let mut fields = Fields::default();
+        let mut wrong = Vec::new();
+        for (key, value) in table {
+            match (key.as_str(), value) {
+                ("id", Value::String(id)) => fields.id = Some(id.clone()),
+                ("label", Value::String(label)) => fields.label = Some(label.clone()),
+                ("enabled", Value::Boolean(enabled)) => fields.enabled = Some(*enabled),
+                ("types", Value::Array(types)) if types.iter().all(Value::is_str) => {
+                    fields.types = Some(types.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+                }
+                ("id" | "label", _) => wrong.push(format!("{key} must be a text in quotes")),
+                ("enabled", _) => wrong.push("enabled must be true or false".to_owned()),
+                ("types", _) => wrong.push("types must be a list such as [\"Observation\"]".to_owned()),
+                _ => wrong.push(format!("{key} is unknown; a patient has id, label, types and enabled")),
+            }
+        }
+        self.complaints.extend(wrong.into_iter().map(|why| format!("{place}: {why}")));
+        self.patient(place, fields);
+    }
+
+    fn csv(&mut self, name: &str, text: &str) {
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_reader(text.as_bytes());
+        let header = match reader.headers() {
+            Ok(header) => header.clone(),
+            Err(error) => {
+                self.complaints.push(format!("{name}:1: {error}"));
+                return;
+            }
+        };
+        let header: Vec<String> = header.iter().map(|column| column.trim_start_matches('\u{feff}').to_owned()).collect();
+        let unknown: Vec<_> = header.iter().filter(|column| !["id", "label", "types", "enabled"].contains(&column.as_str())).collect();
+        if !header.iter().any(|column| column == "id") || !unknown.is_empty() {
+            self.complaints.push(format!("{name}:1: the header line must hold id and may hold label, types and enabled"));
+            return;
+        }
+        for record in reader.records() {
+            match record {
+                Err(error) => {
+                    let line = error.position().map_or(0, csv::Position::line);
+                    self.complaints.push(format!("{name}:{line}: {} columns are expected on each line", header.len()));
+                }
+                Ok(record) => {
+                    let place = format!("{name}:{}", record.position().map_or(0, csv::Position::line));
+                    self.record(&place, &header, &record);
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, place: &str, header: &[String], record: &csv::StringRecord) {
+        let column = |name: &str| {
+            let at = header.iter().position(|column| column == name)?;
+            record.get(at).filter(|value| !value.is_empty())
+        };
+        let enabled = match column("enabled").map(str::to_ascii_lowercase).as_deref() {
+            None | Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => {
+                self.complaints.push(format!("{place}: enabled must be true or false"));
+                None
+            }
+        };
+        let types = column("types").map(|types| types.split_whitespace().map(str::to_owned).collect());
+        let id = column("id").map(str::to_owned);
+        self.patient(place, Fields { id, label: column("label").map(str::to_owned), types, enabled });
+    }
+
+    fn patient(&mut self, place: &str, fields: Fields) {
+        let Some(id) = fields.id else {
+            self.complaints.push(format!("{place}: id is missing"));
+            return;
+        };
+        for name in fields.types.iter().flatten().filter(|name| ResourceType::by_name(name).is_none()) {
+            self.complaints.push(format!("{place}: {name:?} is not a resource type of FHIR R4, such as Observation"));
+        }
+        let label = fields.label.filter(|label| !label.is_empty());
+        if label.as_ref().is_some_and(|label| label.chars().count() > LABEL_LENGTH_MAX || label.chars().any(char::is_control)) {
+            self.complaints.push(format!("{place}: label must be at most {LABEL_LENGTH_MAX} printable characters"));
+        }
+        let person = match PersonId::parse(&id) {
+            Ok(person) => person,
+            Err(error) => {
+                self.complaints.push(format!("{place}: {error}"));
+                return;
+            }
+        };
+        if let Some(earlier) = self.places.insert(person.clone(), place.to_owned()) {
+            self.complaints.push(format!("{place}: {person} is listed before, at {earlier}"));
+            return;
+        }
+        let types = fields.types.map(TypeFilter::new);
+        self.patients.push(RosterPatient { person, label, types, enabled: fields.enabled.unwrap_or(true) });
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    id: Option<String>,
+    label: Option<String>,
+    types: Option<Vec<String>>,
+    enabled: Option<bool>,
+}
+
+fn line_at(text: &str, byte: usize) -> usize {
+    1 + text.as_bytes()[..byte.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::OnRemoved;
+
+    fn check(files: &[(&str, &str)], expected: Result<&[&str], &[&str]>) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let settings = RosterSettings { files: vec![folder.path().join("*.*")], on_removed: OnRemoved::Keep };
+        let found = load(&settings).map(|roster| roster.patients.iter().map(|patient| patient.name().to_owned()).collect::<Vec<_>>());
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(found), Err(expected)) => {
+                assert_eq!(found.len(), expected.len(), "{found:#?}");
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!(found.contains(expected), "{expected:?} in {found:?}");
+                }
+            }
+            (found, _) => panic!("{found:#?}"),
+        }
+    }
+
+    #[test]
+    fn patients_come_from_toml_and_csv() {
+        check(
+            &[("a.csv", "id,label,types,enabled\np1,one,Observation Condition,false\np2,,,\n"), ("b.toml", "[[patient]]\nid = \"p3\"\nlabel = \"three\"\n")],
+            Ok(&["one", "p2", "three"]),
+        );
+    }
+
+    #[test]
+    fn every_fault_of_a_roster_is_told_with_its_line() {
+        check(&[("a.toml", "\n[[patient]]\nid = \"p1\"\n[[patient]]\nid = \"p1\"\n[[patient]]\nlabel = \"x\"\n[[patient]]\nid = \"a/b\"\nwhat = 1\n")],
+            Err(&["a.toml:4: p1 is listed before", "a.toml:6: id is missing", "a.toml:8: what is unknown", "a.toml:8: \"a/b\""]));
+        check(&[("a.csv", "id,name\np1,x\n")], Err(&["a.csv:1"]));
+        check(&[("a.csv", "id,types\np1,Obs\n\"..\",\n")], Err(&["a.csv:2: \"Obs\"", "a.csv:3"]));
+        check(&[("a.toml", "")], Err(&["lists no patient"]));
+        check(&[("a.toml", "[[patients]]\n")], Err(&["a.toml:1"]));
+        check(&[("a.txt", "x")], Err(&["ends in .toml or .csv"]));
+        check(&[], Err(&["no such file"]));
+    }
+}

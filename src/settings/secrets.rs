@@ -1,0 +1,69 @@
+//! Where key, secret and token are, and how they are read.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+use super::Settings;
+use crate::healthex::token::Credentials;
+
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+impl Settings {
+    /// The first of: a ready token, key and secret from the environment, key and secret from files.
+    pub fn credentials(&self, environment: &HashMap<String, String>) -> Result<Credentials, Vec<String>> {
+        let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+        if let Some(token) = variable("HEALTHEX_TOKEN") {
+            return Ok(Credentials::Ready(SecretString::from(token.trim())));
+        }
+        if let Some(file) = &self.api.token_file {
+            let path = self.secret_path(file, environment);
+            return read_secret(&path).map(|_| Credentials::ReadyFile(path)).map_err(|why| vec![why]);
+        }
+        match (variable("HEALTHEX_API_KEY"), variable("HEALTHEX_API_SECRET")) {
+            (Some(key), Some(secret)) => {
+                return Ok(Credentials::KeyAndSecret {
+                    key: SecretString::from(key.trim()),
+                    secret: SecretString::from(secret.trim()),
+                });
+            }
+            (Some(_), None) => return Err(vec!["HEALTHEX_API_KEY is set and HEALTHEX_API_SECRET is not".to_owned()]),
+            (None, Some(_)) => return Err(vec!["HEALTHEX_API_SECRET is set and HEALTHEX_API_KEY is not".to_owned()]),
+            (None, None) => {}
+        }
+        let key = read_secret(&self.secret_path(&self.api.api_key_file, environment));
+        let secret = read_secret(&self.secret_path(&self.api.api_secret_file, environment));
+        match (key, secret) {
+            (Ok(key), Ok(secret)) => Ok(Credentials::KeyAndSecret { key, secret }),
+            (key, secret) => Err([key.err(), secret.err()].into_iter().flatten().collect()),
+        }
+    }
+
+    /// systemd's credentials come first; then the configuration's own folder.
+    fn secret_path(&self, file: &Path, environment: &HashMap<String, String>) -> PathBuf {
+        let handed_over = environment.get("CREDENTIALS_DIRECTORY").map(|folder| Path::new(folder).join(file));
+        let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        handed_over.filter(|path| file.is_relative() && path.exists()).unwrap_or_else(|| folder.join(file))
+    }
+}
+
+/// Reads a secret that only its owner and its group may read. The complaint never holds it.
+pub fn read_secret(path: &Path) -> Result<SecretString, String> {
+    let name = path.display();
+    let file = std::fs::File::open(path).map_err(|error| {
+        format!("{name}: cannot be read: {error}; put the API key and secret from HealthEx's admin page into api.api_key_file and api.api_secret_file, mode 0600")
+    })?;
+    let metadata = file.metadata().map_err(|error| format!("{name}: cannot be read: {error}"))?;
+    if metadata.permissions().mode() & 0o007 != 0 {
+        return Err(format!("{name}: everyone on this machine can read it; chmod 600 {name}"));
+    }
+    let mut text = String::new();
+    file.take(SECRET_BYTES_MAX).read_to_string(&mut text).map_err(|error| format!("{name}: cannot be read: {error}"))?;
+    let secret = text.trim();
+    let plain = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
+    if plain { Ok(SecretString::from(secret)) } else { Err(format!("{name}: must hold one line of text and nothing else")) }
+}

@@ -1,0 +1,52 @@
+//! How the program is asked to end: first gently, then at once.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// Pages in flight are given this long after the first signal.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// No new request is begun.
+    pub gently: CancellationToken,
+    /// What is in flight is dropped.
+    pub at_once: CancellationToken,
+}
+
+impl Stop {
+    pub fn is_asked(&self) -> bool {
+        self.gently.is_cancelled()
+    }
+
+    /// Waits, unless the program is asked to end meanwhile.
+    pub async fn sleep(&self, wait: Duration) -> bool {
+        tokio::select! {
+            () = self.gently.cancelled() => false,
+            () = tokio::time::sleep(wait) => true,
+        }
+    }
+
+    /// Listens for SIGTERM and SIGINT; a second signal ends everything at once.
+    pub fn on_signals() -> std::io::Result<Self> {
+        use tokio::signal::unix::SignalKind;
+        use tokio::signal::unix::signal;
+        let stop = Self::default();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let told = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            tracing::info!("asked to stop: pages in flight are given {} s", GRACE.as_secs());
+            told.gently.cancel();
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = tokio::time::sleep(GRACE) => {}
+            }
+            told.at_once.cancel();
+        });
+        Ok(stop)
+    }
+}

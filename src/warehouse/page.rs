@@ -1,0 +1,367 @@
+//! What is true of one patient's rows after a page, a crash or a restart.
+//!
+//! Promise: rows, the marks of what was seen and the progress of the pull change in one
+//! transaction, so the checkpoint never points past data we have, and a page that is sent
+//! again changes nothing. Absent on purpose: any DELETE of a purge.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use rusqlite::OptionalExtension;
+use rusqlite::named_params;
+use rusqlite::params;
+
+use super::checkpoint;
+use super::failure::StoreFailed;
+use super::pulls;
+use super::pulls::PullRow;
+use super::sweep;
+use super::sweep::SweepRequest;
+use super::tables;
+use crate::plan::PersonId;
+use crate::plan::PullMode;
+use crate::plan::Timestamp;
+use crate::plan::TypeFilter;
+use crate::plan::completeness::Walk;
+use crate::plan::parse_stamp;
+use crate::plan::row::Quarantined;
+use crate::plan::row::Row;
+use crate::plan::stamp;
+
+/// What stays the same for all pages of one pull.
+#[derive(Clone, Debug)]
+pub struct PullFrame {
+    pub person: PersonId,
+    pub mode: PullMode,
+    pub types: TypeFilter,
+    pub started_at: Timestamp,
+    pub since: Option<Timestamp>,
+    /// Goes on where an earlier process or attempt was interrupted.
+    pub is_resumed: bool,
+}
+
+/// A row and whether this walk has already met its key.
+#[derive(Debug)]
+pub struct PlacedRow {
+    pub row: Row,
+    pub is_repeat: bool,
+}
+
+/// Some or all entries of a page, and what storing them means for the pull.
+#[derive(Debug)]
+pub struct Batch {
+    pub rows: Vec<PlacedRow>,
+    pub quarantined: Vec<Quarantined>,
+    pub progress: Progress,
+}
+
+#[derive(Debug)]
+pub enum Progress {
+    /// More of the same page follows.
+    Partial,
+    /// The page is whole and this link is next. `keys` are the page's, `walk` includes it.
+    Next { url: String, keys: Vec<u128>, walk: WalkMark },
+    /// The walk is over and is to be run again.
+    WalkAgain { keys: Vec<u128>, walk: WalkMark },
+    /// The pull is over, unless the sweep asks for another walk.
+    End(PullEnd),
+}
+
+#[derive(Debug)]
+pub struct PullEnd {
+    pub watermark: Timestamp,
+    /// Said in `pull.error` beside the outcome `ok`.
+    pub note: Option<String>,
+    /// Present for a full pull that may mark what it did not see.
+    pub sweep: Option<SweepRequest>,
+    pub keys: Vec<u128>,
+    pub walk: WalkMark,
+}
+
+/// The counts of one walk, as kept across a restart.
+#[derive(Clone, Copy, Debug)]
+pub struct WalkMark {
+    pub number: u32,
+    pub pages: u64,
+    pub received: u64,
+    pub total: Option<u64>,
+    pub total_changed: bool,
+}
+
+impl WalkMark {
+    pub fn of(walk: &Walk, number: u32) -> Self {
+        let (pages, received, total, total_changed) = (walk.pages, walk.received, walk.total, walk.total_changed);
+        Self { number, pages, received, total, total_changed }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub inserted: u64,
+    pub updated: u64,
+    pub unchanged: u64,
+    pub deleted: u64,
+    pub quarantined: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, more: Self) {
+        self.inserted += more.inserted;
+        self.updated += more.updated;
+        self.unchanged += more.unchanged;
+        self.deleted += more.deleted;
+        self.quarantined += more.quarantined;
+    }
+}
+
+#[derive(Debug)]
+pub struct Stored {
+    pub pull_id: i64,
+    pub tally: Tally,
+    /// An incremental pull met a new key for a type and id that is live under another one.
+    pub renamed: bool,
+    /// Only after `Progress::End`: whether the sweep wants the walk repeated first.
+    pub walk_again: bool,
+    /// A sweep was held back: this many rows looked vanished.
+    pub guarded: Option<u64>,
+}
+
+/// Stores a batch and the fact that it is stored, or neither. Runs inside a transaction.
+pub fn store(
+    connection: &Connection,
+    frame: &PullFrame,
+    pull: PullRow,
+    batch: Batch,
+    now: Timestamp,
+) -> Result<Stored, StoreFailed> {
+    let pull_id = match pull.id {
+        Some(id) => id,
+        None => {
+            if !frame.is_resumed {
+                checkpoint::begin_pull(connection, frame)?;
+            }
+            pulls::begin(connection, frame)?
+        }
+    };
+    let mut upserts = Upserts { connection, person: frame.person.as_str(), now: stamp(now), inserted: BTreeMap::new() };
+    let mut tally = upserts.rows(batch.rows)?;
+    tally.quarantined = upserts.quarantine(&batch.quarantined)?;
+    let renamed = frame.mode == PullMode::Incremental && upserts.met_a_renamed_entry()?;
+    let mut stored = Stored { pull_id, tally, renamed, walk_again: false, guarded: None };
+    match batch.progress {
+        Progress::Partial => {}
+        Progress::Next { url, keys, walk } => {
+            checkpoint::keep_seen(connection, &frame.person, walk, &keys)?;
+            checkpoint::advance(connection, frame, Some(&url), walk)?;
+        }
+        Progress::WalkAgain { keys, walk } => {
+            checkpoint::keep_seen(connection, &frame.person, walk, &keys)?;
+            checkpoint::advance(connection, frame, None, walk)?;
+        }
+        Progress::End(end) => finish(connection, frame, end, now, &mut stored)?,
+    }
+    if renamed {
+        checkpoint::note_renamed(connection, &frame.person)?;
+    }
+    pulls::count(connection, pull_id, &pull, stored.tally)?;
+    Ok(stored)
+}
+
+fn finish(
+    connection: &Connection,
+    frame: &PullFrame,
+    end: PullEnd,
+    now: Timestamp,
+    stored: &mut Stored,
+) -> Result<(), StoreFailed> {
+    let mut note = end.note;
+    if let Some(request) = end.sweep {
+        match sweep::run(connection, frame, &request, now)? {
+            sweep::Swept::Marked { deleted } => stored.tally.deleted = deleted,
+            sweep::Swept::WalkAgain => {
+                stored.walk_again = true;
+                checkpoint::keep_seen(connection, &frame.person, end.walk, &end.keys)?;
+                return checkpoint::advance(connection, frame, None, end.walk);
+            }
+            sweep::Swept::Guarded { unseen } => {
+                stored.guarded = Some(unseen);
+                let held = format!("{unseen} resources were gone at once; nothing is marked as deleted for 24 hours");
+                note = Some(note.map_or_else(|| held.clone(), |note| format!("{note}; {held}")));
+            }
+        }
+    }
+    checkpoint::finish_pull(connection, frame, end.watermark, now)?;
+    pulls::finish_ok(connection, stored.pull_id, note.as_deref(), now)
+}
+
+struct Upserts<'c> {
+    connection: &'c Connection,
+    person: &'c str,
+    now: String,
+    /// New rows by table: their ids and keys.
+    inserted: BTreeMap<&'static str, Vec<(Option<String>, String)>>,
+}
+
+/// What is stored under a key.
+pub struct Known {
+    pub content_hash: Vec<u8>,
+    pub is_deleted: bool,
+}
+
+pub fn lookup(connection: &Connection, table: &str, person: &str, key: &str) -> Result<Option<Known>, StoreFailed> {
+    let statement = format!(
+        "SELECT content_hash, deleted_at IS NOT NULL FROM \"{table}\" WHERE person_id = ?1 AND key = ?2"
+    );
+    let known = connection
+        .prepare_cached(&statement)?
+        .query_row([person, key], |row| Ok(Known { content_hash: row.get(0)?, is_deleted: row.get(1)? }))
+        .optional()?;
+    Ok(known)
+}
+
+/// Of entries with one key in one batch, only the one that wins is written.
+///
+/// The later `meta.lastUpdated` wins, else the later arrival.
+pub fn keep_winners(rows: Vec<PlacedRow>) -> Vec<PlacedRow> {
+    let mut at: HashMap<(&'static str, String), usize> = HashMap::with_capacity(rows.len());
+    let mut kept: Vec<PlacedRow> = Vec::with_capacity(rows.len());
+    for placed in rows {
+        match at.entry((placed.row.table, placed.row.key.clone())) {
+            std::collections::hash_map::Entry::Vacant(free) => {
+                free.insert(kept.len());
+                kept.push(placed);
+            }
+            std::collections::hash_map::Entry::Occupied(taken) => {
+                let earlier = &mut kept[*taken.get()];
+                if !is_older(placed.row.last_updated.as_deref(), earlier.row.last_updated.as_deref()) {
+                    let is_repeat = earlier.is_repeat;
+                    *earlier = PlacedRow { is_repeat, ..placed };
+                }
+            }
+        }
+    }
+    kept
+}
+
+/// Was `new` last updated before `stored`, as far as both say?
+fn is_older(new: Option<&str>, stored: Option<&str>) -> bool {
+    match (new.and_then(parse_stamp), stored.and_then(parse_stamp)) {
+        (Some(new), Some(stored)) => new < stored,
+        _ => false,
+    }
+}
+
+impl Upserts<'_> {
+    fn rows(&mut self, rows: Vec<PlacedRow>) -> Result<Tally, StoreFailed> {
+        let mut tally = Tally::default();
+        let clears_quarantine = self.has_quarantined()?;
+        let mut made: Vec<&'static str> = Vec::new();
+        for placed in keep_winners(rows) {
+            let table = placed.row.table;
+            if !made.contains(&table) {
+                if !tables::exists(self.connection, table)? {
+                    tables::ensure(self.connection, table)?;
+                }
+                made.push(table);
+            }
+            self.row(placed, &mut tally, clears_quarantine)?;
+        }
+        Ok(tally)
+    }
+
+    fn row(&mut self, placed: PlacedRow, tally: &mut Tally, clears_quarantine: bool) -> Result<(), StoreFailed> {
+        let PlacedRow { row, is_repeat } = placed;
+        if clears_quarantine {
+            self.connection
+                .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND key = ?2")?
+                .execute([self.person, &row.key])?;
+        }
+        let known = lookup(self.connection, row.table, self.person, &row.key)?;
+        match known {
+            None => {
+                self.write(include_str!("../../schema/insert.sql"), &row)?;
+                tally.inserted += 1;
+                self.inserted.entry(row.table).or_default().push((row.id, row.key));
+            }
+            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => tally.unchanged += 1,
+            Some(_) if is_repeat && self.is_superseded(&row)? => tally.unchanged += 1,
+            Some(_) => {
+                self.write(include_str!("../../schema/update.sql"), &row)?;
+                tally.updated += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, statement: &str, row: &Row) -> Result<(), StoreFailed> {
+        self.connection.prepare_cached(&tables::fill_in(statement, row.table))?.execute(named_params! {
+            ":person_id": self.person,
+            ":key": row.key,
+            ":id": row.id,
+            ":version_id": row.version_id,
+            ":last_updated": row.last_updated,
+            ":source": row.source,
+            ":patient": row.patient,
+            ":now": self.now,
+            ":content_hash": row.content_hash,
+            ":resource": row.resource,
+        })?;
+        Ok(())
+    }
+
+    /// Met again in one walk: what is stored may be the later version.
+    fn is_superseded(&self, row: &Row) -> Result<bool, StoreFailed> {
+        let statement =
+            format!("SELECT last_updated FROM \"{}\" WHERE person_id = ?1 AND key = ?2", row.table);
+        let stored: Option<String> =
+            self.connection.prepare_cached(&statement)?.query_row([self.person, &row.key], |found| found.get(0))?;
+        Ok(is_older(row.last_updated.as_deref(), stored.as_deref()))
+    }
+
+    fn has_quarantined(&self) -> Result<bool, StoreFailed> {
+        let statement = "SELECT 1 FROM quarantine WHERE person_id = ?1 LIMIT 1";
+        Ok(self.connection.prepare_cached(statement)?.exists([self.person])?)
+    }
+
+    fn quarantine(&self, entries: &[Quarantined]) -> Result<u64, StoreFailed> {
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO quarantine (person_id, key, reason, received_at, entry) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (person_id, key) DO UPDATE
+                SET reason = excluded.reason, received_at = excluded.received_at, entry = excluded.entry
+              WHERE reason <> excluded.reason OR entry <> excluded.entry",
+        )?;
+        for entry in entries {
+            statement.execute(params![self.person, entry.key, entry.reason, self.now, entry.entry])?;
+        }
+        Ok(entries.len() as u64)
+    }
+
+    /// Twins that arrive together are two things; only a new key beside one that was stored
+    /// before can be a renamed entry.
+    fn met_a_renamed_entry(&self) -> Result<bool, StoreFailed> {
+        for (table, new) in &self.inserted {
+            let ids: HashMap<&str, ()> = new.iter().filter_map(|(id, _)| Some((id.as_deref()?, ()))).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let keys: std::collections::HashSet<&str> = new.iter().map(|(_, key)| key.as_str()).collect();
+            let statement =
+                format!("SELECT id, key FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL");
+            let mut statement = self.connection.prepare_cached(&statement)?;
+            let mut live = statement.query([self.person])?;
+            while let Some(found) = live.next()? {
+                let id = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+                let key = found.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+                if ids.contains_key(id) && !keys.contains(key) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Shared with the sweep: what all walks of this pull have seen.
+pub type SeenInAnyWalk = Arc<Vec<std::collections::HashSet<u128>>>;

@@ -1,0 +1,101 @@
+//! What `status` and `audit` tell. Reads only.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+
+use super::failure::StoreFailed;
+use super::tables;
+
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PatientLine {
+    pub id: String,
+    pub label: Option<String>,
+    pub state: String,
+    pub watermark: Option<String>,
+    pub last_success_at: Option<String>,
+    pub failures: u32,
+    pub next_attempt_at: Option<String>,
+    pub last_error: Option<String>,
+    pub resources: u64,
+    /// Since when a suspiciously large sweep is held back.
+    pub sweep_guarded_at: Option<String>,
+    #[serde(skip)]
+    pub listed: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Report {
+    pub patients: Vec<PatientLine>,
+    /// Live rows.
+    pub resources: BTreeMap<String, u64>,
+    pub quarantined: u64,
+    pub unscrubbed: u64,
+}
+
+pub fn report(connection: &Connection) -> Result<Report, StoreFailed> {
+    // One snapshot for everything that is counted.
+    let transaction = connection.unchecked_transaction()?;
+    let live = tables::live_rows(&transaction)?;
+    let mut statement = transaction.prepare(
+        "SELECT person_id, label, state, watermark, last_success_at, failures, next_attempt_at, last_error,
+                sweep_guarded_at, listed
+           FROM checkpoint ORDER BY coalesce(label, person_id), person_id",
+    )?;
+    let patients = statement
+        .query_map([], |row| {
+            let id: String = row.get(0)?;
+            Ok(PatientLine {
+                resources: live.by_person.get(&id).copied().unwrap_or_default(),
+                id,
+                label: row.get(1)?,
+                state: row.get(2)?,
+                watermark: row.get(3)?,
+                last_success_at: row.get(4)?,
+                failures: row.get(5)?,
+                next_attempt_at: row.get(6)?,
+                last_error: row.get(7)?,
+                sweep_guarded_at: row.get(8)?,
+                listed: row.get(9)?,
+            })
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    let quarantined = transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?;
+    let unscrubbed = super::purge::unscrubbed(&transaction)?;
+    Ok(Report { patients, resources: live.by_table, quarantined, unscrubbed })
+}
+
+/// One purge, as an auditor asks for it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PurgeLine {
+    pub person_id: String,
+    pub label: Option<String>,
+    pub reason: String,
+    pub confirmed_at: String,
+    pub purged_at: String,
+    pub scrubbed_at: Option<String>,
+    pub rows_by_table: BTreeMap<String, u64>,
+}
+
+pub fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
+    let mut statement = connection.prepare(
+        "SELECT p.person_id, c.label, p.reason, p.confirmed_at, p.purged_at, p.scrubbed_at, p.rows_by_table
+           FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
+          WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id",
+    )?;
+    let lines = statement
+        .query_map([person], |row| {
+            let rows: String = row.get(6)?;
+            Ok(PurgeLine {
+                person_id: row.get(0)?,
+                label: row.get(1)?,
+                reason: row.get(2)?,
+                confirmed_at: row.get(3)?,
+                purged_at: row.get(4)?,
+                scrubbed_at: row.get(5)?,
+                rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
+            })
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(lines)
+}

@@ -1,0 +1,186 @@
+//! Marks what a complete full pull no longer held, in the transaction that ends it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use rusqlite::OptionalExtension;
+use rusqlite::params;
+
+use super::failure::StoreFailed;
+use super::page::PullFrame;
+use super::tables;
+use crate::plan::PersonId;
+use crate::plan::Timestamp;
+use crate::plan::TypeFilter;
+use crate::plan::due::guard_expired;
+use crate::plan::parse_stamp;
+use crate::plan::row::key_hash;
+use crate::plan::stamp;
+use crate::plan::sweep::SweepFacts;
+use crate::plan::sweep::SweepVerdict;
+use crate::plan::sweep::judge_sweep;
+
+/// What the pull has seen, by key hash, one set a walk.
+#[derive(Clone, Debug)]
+pub struct SweepRequest {
+    pub seen: Arc<Vec<HashSet<u128>>>,
+    pub pages: u64,
+    pub walk: u32,
+}
+
+pub enum Swept {
+    Marked { deleted: u64 },
+    WalkAgain,
+    Guarded { unseen: u64 },
+}
+
+/// Rows of one table that no walk saw.
+pub struct Unseen {
+    pub table: &'static str,
+    /// Live on, content and all, under a key that this pull brought.
+    pub renamed: Vec<i64>,
+    pub vanished: Vec<i64>,
+}
+
+pub fn run(
+    connection: &Connection,
+    frame: &PullFrame,
+    request: &SweepRequest,
+    now: Timestamp,
+) -> Result<Swept, StoreFailed> {
+    let found = find_unseen(connection, &frame.person, &frame.types, &request.seen)?;
+    let guarded_since: Option<String> = connection
+        .query_row("SELECT sweep_guarded_at FROM checkpoint WHERE person_id = ?1", [frame.person.as_str()], |row| row.get(0))
+        .optional()?
+        .flatten();
+    let guarded_since = guarded_since.as_deref().and_then(parse_stamp);
+    let facts = SweepFacts {
+        unseen: found.unseen.iter().map(|table| table.vanished.len() as u64).sum(),
+        live: found.live,
+        pages: request.pages,
+        walk: request.walk,
+        guard_expired: guarded_since.is_some_and(|since| guard_expired(since, now)),
+    };
+    let set_guard = |since: Option<Timestamp>| -> Result<(), StoreFailed> {
+        let since = since.map(stamp);
+        connection.execute(
+            "UPDATE checkpoint SET sweep_guarded_at = ?2 WHERE person_id = ?1",
+            params![frame.person.as_str(), since],
+        )?;
+        Ok(())
+    };
+    match judge_sweep(facts) {
+        SweepVerdict::WalkAgain => Ok(Swept::WalkAgain),
+        SweepVerdict::Guard => {
+            set_guard(Some(guarded_since.unwrap_or(now)))?;
+            Ok(Swept::Guarded { unseen: facts.unseen })
+        }
+        SweepVerdict::Mark => {
+            if guarded_since.is_some() {
+                set_guard(None)?;
+            }
+            forget_quarantined(connection, frame, &request.seen)?;
+            mark(connection, &found.unseen, now)
+        }
+    }
+}
+
+pub struct Found {
+    pub unseen: Vec<Unseen>,
+    /// Live rows of the patient in all tables, renamed ones left out.
+    pub live: u64,
+}
+
+/// Only reads: a dry run asks too.
+pub fn find_unseen(
+    connection: &Connection,
+    person: &PersonId,
+    types: &TypeFilter,
+    seen: &[HashSet<u128>],
+) -> Result<Found, StoreFailed> {
+    let mut found = Found { unseen: Vec::new(), live: 0 };
+    for known in tables::resource_tables(connection)? {
+        let asked = types.is_everything() || types.types().iter().any(|name| name == known.name);
+        if !asked {
+            found.live += tables::live_rows_of(connection, &known.table, person.as_str())?;
+            continue;
+        }
+        let unseen = unseen_in(connection, &known.table, person, seen, &mut found.live)?;
+        if !(unseen.renamed.is_empty() && unseen.vanished.is_empty()) {
+            found.unseen.push(unseen);
+        }
+    }
+    Ok(found)
+}
+
+fn unseen_in(
+    connection: &Connection,
+    table: &'static str,
+    person: &PersonId,
+    seen: &[HashSet<u128>],
+    live: &mut u64,
+) -> Result<Unseen, StoreFailed> {
+    let statement = format!(
+        "SELECT rowid, key, id, content_hash FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL"
+    );
+    let mut statement = connection.prepare_cached(&statement)?;
+    let mut rows = statement.query([person.as_str()])?;
+    let mut unseen: Vec<(i64, (Option<String>, Vec<u8>))> = Vec::new();
+    let mut brought: HashSet<(Option<String>, Vec<u8>)> = HashSet::new();
+    while let Some(row) = rows.next()? {
+        *live += 1;
+        let key = key_hash(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
+        let content = (row.get(2)?, row.get(3)?);
+        if seen.iter().any(|walk| walk.contains(&key)) {
+            brought.insert(content);
+        } else {
+            unseen.push((row.get(0)?, content));
+        }
+    }
+    let mut result = Unseen { table, renamed: Vec::new(), vanished: Vec::new() };
+    for (rowid, content) in unseen {
+        if content.0.is_some() && brought.contains(&content) {
+            result.renamed.push(rowid);
+            *live -= 1;
+        } else {
+            result.vanished.push(rowid);
+        }
+    }
+    Ok(result)
+}
+
+fn mark(connection: &Connection, unseen: &[Unseen], now: Timestamp) -> Result<Swept, StoreFailed> {
+    let mut deleted = 0;
+    for Unseen { table, renamed, vanished } in unseen {
+        let mut marking = connection.prepare_cached(&format!("UPDATE \"{table}\" SET deleted_at = ?2 WHERE rowid = ?1"))?;
+        for rowid in vanished {
+            marking.execute(params![rowid, stamp(now)])?;
+            deleted += 1;
+        }
+        let mut removing = connection.prepare_cached(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1"))?;
+        for rowid in renamed {
+            removing.execute([rowid])?;
+        }
+    }
+    Ok(Swept::Marked { deleted })
+}
+
+/// A quarantined entry that the whole record no longer holds has been mended or removed.
+fn forget_quarantined(connection: &Connection, frame: &PullFrame, seen: &[HashSet<u128>]) -> Result<(), StoreFailed> {
+    if !frame.types.is_everything() {
+        return Ok(());
+    }
+    let person = frame.person.as_str();
+    let mut statement = connection.prepare_cached("SELECT key FROM quarantine WHERE person_id = ?1")?;
+    let keys = statement.query_map([person], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    for key in keys {
+        let hash = key_hash(&key);
+        if !seen.iter().any(|walk| walk.contains(&hash)) {
+            connection
+                .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND key = ?2")?
+                .execute([person, &key])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! The tables of resources, and every table that has rows of a patient.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+
+use super::failure::StoreFailed;
+use crate::plan::resource_type::ResourceType;
+
+/// Makes the table of a type where it is missing. `table` comes from the R4 type list.
+pub fn ensure(connection: &Connection, table: &str) -> Result<(), StoreFailed> {
+    Ok(connection.execute_batch(&fill_in(include_str!("../../schema/resource_table.sql"), table))?)
+}
+
+/// Puts the name of a table into a statement from `schema/`.
+pub fn fill_in(statement: &str, table: &str) -> String {
+    statement.replace("{table}", table)
+}
+
+pub fn exists(connection: &Connection, table: &str) -> Result<bool, StoreFailed> {
+    let statement = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1";
+    Ok(connection.prepare_cached(statement)?.exists([table])?)
+}
+
+/// The resource types that have a table in this warehouse, by name.
+pub fn resource_tables(connection: &Connection) -> Result<Vec<&'static ResourceType>, StoreFailed> {
+    let mut statement =
+        connection.prepare_cached("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(names.iter().filter_map(|name| ResourceType::by_table(name)).collect())
+}
+
+/// These keep what is known *about* a patient, and outlive a purge.
+const OUTLIVE_A_PURGE: [&str; 3] = ["checkpoint", "pull", "purge_log"];
+
+/// Every table that holds rows of patients and goes with them, found from the schema itself,
+/// so that one added later cannot be forgotten.
+pub fn purged_tables(connection: &Connection) -> Result<Vec<String>, StoreFailed> {
+    let mut statement = connection.prepare(
+        "SELECT m.name FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c
+          WHERE m.type = 'table' AND c.name = 'person_id' ORDER BY m.name",
+    )?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(names.into_iter().filter(|name| !OUTLIVE_A_PURGE.contains(&name.as_str())).collect())
+}
+
+/// Live rows of one person in one table.
+pub fn live_rows_of(connection: &Connection, table: &str, person: &str) -> Result<u64, StoreFailed> {
+    let statement = format!("SELECT count(*) FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL");
+    Ok(connection.prepare_cached(&statement)?.query_row([person], |row| row.get(0))?)
+}
+
+/// Live rows by table, and by person.
+pub fn live_rows(connection: &Connection) -> Result<LiveRows, StoreFailed> {
+    let mut rows = LiveRows::default();
+    for known in resource_tables(connection)? {
+        let table = &known.table;
+        let statement =
+            format!("SELECT person_id, count(*) FROM \"{table}\" WHERE deleted_at IS NULL GROUP BY person_id");
+        let mut statement = connection.prepare(&statement)?;
+        let mut counts = statement.query([])?;
+        while let Some(row) = counts.next()? {
+            let count: u64 = row.get(1)?;
+            *rows.by_table.entry(table.clone()).or_default() += count;
+            *rows.by_person.entry(row.get(0)?).or_default() += count;
+        }
+    }
+    Ok(rows)
+}
+
+#[derive(Debug, Default)]
+pub struct LiveRows {
+    pub by_table: BTreeMap<String, u64>,
+    pub by_person: BTreeMap<String, u64>,
+}
+
+/// Has this person any row that a purge would remove?
+pub fn has_rows(connection: &Connection, person: &str) -> Result<bool, StoreFailed> {
+    for table in purged_tables(connection)? {
+        let statement = format!("SELECT 1 FROM \"{table}\" WHERE person_id = ?1 LIMIT 1");
+        if connection.prepare_cached(&statement)?.exists([person])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
