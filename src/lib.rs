@@ -6,13 +6,18 @@
 //!                              plan            the decisions: facts in, verdicts out, no IO
 //!                           healthex           the server's dialect: requests out, pages in
 //! ```
-//!
-//! The modules stand in the order in which a resource passes them.
 
+pub mod cli;
 pub mod clock;
-pub mod settings;
-pub mod roster;
-pub mod stop;
+pub mod commands;
+pub mod cycle;
 pub mod healthex;
 pub mod plan;
+pub mod pull;
+pub mod roster;
+pub mod sandbox;
+pub mod service;
+pub mod settings;
+pub mod stop;
+pub mod telemetry;
 pub mod warehouse;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU16;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub struct Api {
     limits: ApiLimits,
     tokens: TokenShelf,
     generation: AtomicU64,
+    /// Wrong credentials are not tried again in the same cycle: accounts are locked for less.
+    credentials_refused: AtomicU16,
     /// Nobody sends anything before this.
     paused_until: Mutex<Option<Instant>>,
     pub meter: Meter,
@@ -104,6 +107,7 @@ impl Api {
             limits,
             tokens: TokenShelf::default(),
             generation: AtomicU64::new(0),
+            credentials_refused: AtomicU16::new(0),
             paused_until: Mutex::new(None),
             meter: Meter::default(),
         })
@@ -111,6 +115,11 @@ impl Api {
 
     pub fn base_url(&self) -> &Url {
         &self.base_url
+    }
+
+    /// Credentials that were refused may have been mended since the last cycle.
+    pub fn begin_cycle(&self) {
+        self.credentials_refused.store(0, Ordering::Relaxed);
     }
 
     /// A fresh count of attempts for one request.
@@ -267,10 +276,18 @@ impl Api {
         secret: &SecretString,
         stop: &Stop,
     ) -> Result<(SecretString, Option<Duration>), RequestFailed> {
+        match self.credentials_refused.load(Ordering::Relaxed) {
+            0 => {}
+            status => return Err(RequestFailed::CredentialsRefused { status }),
+        }
         let mut attempts = Attempts::new(self.limits, self.limits.max_attempts.min(TOKEN_ATTEMPTS_MAX));
         loop {
             match self.try_mint(key, secret, stop).await {
                 Ok(minted) => return Ok(minted),
+                Err(RequestFailed::CredentialsRefused { status }) => {
+                    self.credentials_refused.store(status, Ordering::Relaxed);
+                    return Err(RequestFailed::CredentialsRefused { status });
+                }
                 Err(failed) => attempts.wait(failed, self, stop).await?,
             }
         }

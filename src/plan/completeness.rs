@@ -24,15 +24,26 @@ pub struct Walk {
 }
 
 impl Walk {
-    pub fn add_page(&mut self, keys: &[u128], total: Option<u64>) {
-        self.seen.extend(keys);
-        self.received += keys.len() as u64;
+    /// `received` are the entries of the page, repeats counted.
+    pub fn add_page(&mut self, keys: HashSet<u128>, received: u64, total: Option<u64>) {
+        // The only page of a long answer is taken over as it is.
+        if self.seen.is_empty() {
+            self.seen = keys;
+        } else {
+            self.seen.extend(keys);
+        }
+        self.received += received;
         self.pages += 1;
         match (self.total, total) {
             (None, Some(_)) => self.total = total,
             (Some(first), Some(now)) if first != now => self.total_changed = true,
             _ => {}
         }
+    }
+
+    /// Does `total` say that the walk has not seen everything yet?
+    pub fn promises_more(&self) -> bool {
+        self.total.is_some_and(|total| total > self.distinct())
     }
 
     fn distinct(&self) -> u64 {
@@ -93,7 +104,7 @@ mod tests {
     fn walk(pages: &[(&[u128], Option<u64>)]) -> Walk {
         let mut walk = Walk::default();
         for (keys, total) in pages {
-            walk.add_page(keys, *total);
+            walk.add_page(keys.iter().copied().collect(), keys.len() as u64, *total);
         }
         walk
     }

@@ -95,6 +95,7 @@ pub(super) fn layer(
     layers.build()
 }
 
+#[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     KEYS.iter().map(|(section, key, ..)| (*section, *key))
 }

@@ -86,7 +86,7 @@ pub(super) fn check(allowed: Allowed, value: &Value) -> Result<(), String> {
     }
 }
 
-pub fn resource_type(name: &str) -> Result<(), String> {
+pub(super) fn resource_type(name: &str) -> Result<(), String> {
     match ResourceType::by_name(name) {
         Some(_) => Ok(()),
         None => Err(format!("{name:?} is not a resource type of FHIR R4, such as Observation")),

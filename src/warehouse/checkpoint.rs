@@ -59,6 +59,42 @@ pub fn take_roster(connection: &Connection, listed: &[Listed]) -> Result<(), Sto
     Ok(())
 }
 
+const LAST_CYCLE: &str = "last_cycle_started_at";
+
+/// A daemon that starts wants to know whether it has missed a cycle.
+pub fn note_cycle(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    connection.execute(
+        "INSERT INTO about (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        [LAST_CYCLE, &stamp(now)],
+    )?;
+    Ok(())
+}
+
+pub fn last_cycle(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
+    let last: Option<String> = connection
+        .query_row("SELECT value FROM about WHERE name = ?1", [LAST_CYCLE], |row| row.get(0))
+        .optional()?;
+    Ok(last.as_deref().and_then(parse_stamp))
+}
+
+/// A patient that the warehouse has never heard of.
+pub fn unknown(patient: &Listed) -> Patient {
+    let standing = Standing {
+        state: PatientState::New,
+        watermark: None,
+        types: TypeFilter::default(),
+        last_full_at: None,
+        last_success_at: None,
+        last_asked_at: None,
+        next_attempt_at: None,
+        sweep_guarded_at: None,
+        has_rows: false,
+        under_way: None,
+    };
+    let (person, label) = (patient.person.clone(), patient.label.clone());
+    Patient { person, label, listed: true, failures: 0, renamed_full_at: None, standing }
+}
+
 /// One patient's standing, with its id and label.
 #[derive(Clone, Debug)]
 pub struct Patient {

@@ -3,18 +3,50 @@
 use rusqlite::Connection;
 
 use super::failure::StoreFailed;
+use super::page::Batch;
 use super::page::PlacedRow;
+use super::page::Progress;
+use super::page::PullFrame;
+use super::page::Stored;
 use super::page::Tally;
 use super::page::keep_winners;
 use super::page::lookup;
+use super::sweep;
 use super::tables;
+use crate::plan::Timestamp;
+use crate::plan::sweep::SweepVerdict;
 
-pub fn compare(connection: &Connection, person: &str, rows: Vec<PlacedRow>) -> Result<Tally, StoreFailed> {
+/// Answers like `page::store` and writes nothing. Without a warehouse everything is new.
+pub fn store_nothing(
+    connection: Option<&Connection>,
+    frame: &PullFrame,
+    batch: Batch,
+    now: Timestamp,
+) -> Result<Stored, StoreFailed> {
+    let mut tally = compare(connection, frame.person.as_str(), batch.rows)?;
+    tally.quarantined = batch.quarantined.len() as u64;
+    let mut stored = Stored { pull_id: 0, tally, renamed: false, walk_again: false, guarded: None };
+    if let (Progress::End(end), Some(connection)) = (batch.progress, connection)
+        && let Some(request) = end.sweep
+    {
+        let judged = sweep::judge(connection, frame, &request, now)?;
+        match judged.verdict {
+            SweepVerdict::Mark => stored.tally.deleted = judged.facts.unseen,
+            SweepVerdict::WalkAgain => stored.walk_again = true,
+            SweepVerdict::Guard => stored.guarded = Some(judged.facts.unseen),
+        }
+    }
+    Ok(stored)
+}
+
+fn compare(connection: Option<&Connection>, person: &str, rows: Vec<PlacedRow>) -> Result<Tally, StoreFailed> {
     let mut tally = Tally::default();
     for PlacedRow { row, is_repeat } in keep_winners(rows) {
-        let known = match tables::exists(connection, row.table)? {
-            true => lookup(connection, row.table, person, &row.key)?,
-            false => None,
+        let known = match connection {
+            Some(connection) if tables::exists(connection, row.table)? => {
+                lookup(connection, row.table, person, &row.key)?
+            }
+            _ => None,
         };
         match known {
             // A repeat of a new entry is not new twice.

@@ -48,6 +48,13 @@ pub enum StoreFailed {
     WriterGone,
 }
 
+impl StoreFailed {
+    /// Does it concern every patient, so that going on with the next makes no sense?
+    pub fn is_about_the_file(&self) -> bool {
+        !matches!(self, Self::Superseded)
+    }
+}
+
 impl From<rusqlite::Error> for StoreFailed {
     fn from(error: rusqlite::Error) -> Self {
         let text = error.to_string();

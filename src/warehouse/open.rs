@@ -52,6 +52,23 @@ pub enum OtherServer {
     Adopt,
 }
 
+/// Refuses what is not a warehouse, and makes the folder of a new one. Touches nothing else.
+pub fn prepare(path: &Path) -> Result<(), OpenFailed> {
+    if look(path)? == Found::Warehouse {
+        return Ok(());
+    }
+    let folder = folder_of(path);
+    if folder.exists() {
+        return Ok(());
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| OpenFailed::Io { path: path.to_owned(), source })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Opens for writing, making the warehouse where there is none.
 pub fn open_writer(place: &Place, other_server: OtherServer) -> Result<Connection, OpenFailed> {
     let path = &place.path;
@@ -66,14 +83,13 @@ pub fn open_writer(place: &Place, other_server: OtherServer) -> Result<Connectio
     if version > SCHEMA_VERSION {
         return Err(OpenFailed::NewerSchema { path: path.clone(), version, known: SCHEMA_VERSION });
     }
-    let filled_from = filled_from(&connection).map_err(unusable)?;
-    if filled_from != place.base_url && other_server == OtherServer::Refuse {
-        let base_url = place.base_url.clone();
-        return Err(OpenFailed::OtherServer { path: path.clone(), filled_from, base_url });
-    }
-    migrate(&mut connection, version).map_err(unusable)?;
-    if filled_from != place.base_url {
-        adopt(&mut connection, &place.base_url).map_err(unusable)?;
+    match check_server(&connection, place) {
+        Ok(()) => migrate(&mut connection, version).map_err(unusable)?,
+        Err(OpenFailed::OtherServer { .. }) if other_server == OtherServer::Adopt => {
+            migrate(&mut connection, version).map_err(unusable)?;
+            adopt(&mut connection, &place.base_url).map_err(unusable)?;
+        }
+        Err(failed) => return Err(failed),
     }
     restrict(place).map_err(|source| OpenFailed::Io { path: path.clone(), source })?;
     Ok(connection)
@@ -93,6 +109,16 @@ pub fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
         return Err(OpenFailed::NewerSchema { path: path.to_owned(), version, known: SCHEMA_VERSION });
     }
     Ok(connection)
+}
+
+/// Was it filled from this server?
+pub fn check_server(connection: &Connection, place: &Place) -> Result<(), OpenFailed> {
+    let path = place.path.clone();
+    let filled_from = filled_from(connection).map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
+    if filled_from == place.base_url {
+        return Ok(());
+    }
+    Err(OpenFailed::OtherServer { path, filled_from, base_url: place.base_url.clone() })
 }
 
 /// Is the file at `path` still the one that was opened?
@@ -132,10 +158,7 @@ fn look(path: &Path) -> Result<Found, OpenFailed> {
 fn create(place: &Place) -> Result<(), OpenFailed> {
     let path = &place.path;
     let failed = |source| OpenFailed::Io { path: path.clone(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.exists() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    }
+    prepare(path)?;
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
@@ -152,7 +175,7 @@ fn create(place: &Place) -> Result<(), OpenFailed> {
     let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.clone(), source };
     build(&new, &place.base_url).map_err(unusable)?;
     fs::rename(&new, path).map_err(failed)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
 fn build(new: &Path, base_url: &str) -> Result<(), StoreFailed> {
@@ -184,8 +207,7 @@ fn set_pragmas(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     connection.pragma_update(None, "trusted_schema", false)?;
     // VACUUM and large sorts would otherwise write patients' rows into /var/tmp.
     connection.pragma_update(None, "temp_store", "FILE")?;
-    if let Some(folder) = path.parent().and_then(Path::to_str) {
-        let folder = if folder.is_empty() { "." } else { folder };
+    if let Some(folder) = folder_of(path).to_str() {
         connection.pragma_update(None, "temp_store_directory", folder)?;
     }
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
@@ -362,6 +361,3 @@ impl Upserts<'_> {
         Ok(false)
     }
 }
-
-/// Shared with the sweep: what all walks of this pull have seen.
-pub type SeenInAnyWalk = Arc<Vec<std::collections::HashSet<u128>>>;

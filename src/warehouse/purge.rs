@@ -16,6 +16,7 @@ use super::tables;
 use crate::plan::PatientState;
 use crate::plan::PersonId;
 use crate::plan::Timestamp;
+use crate::plan::parse_stamp;
 use crate::plan::stamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +35,13 @@ impl PurgeReason {
         }
     }
 
-    /// An operator's purge is not undone by the next cycle.
     fn state_after(self) -> PatientState {
         match self {
             Self::ConsentRevoked => PatientState::Revoked,
-            Self::Operator | Self::Roster => PatientState::Paused,
+            // Not undone by the next cycle.
+            Self::Operator => PatientState::Paused,
+            // Listed again, it is pulled like anyone new.
+            Self::Roster => PatientState::New,
         }
     }
 }
@@ -131,6 +134,13 @@ impl std::fmt::Display for ScrubWaits {
 
 pub fn unscrubbed(connection: &Connection) -> Result<u64, StoreFailed> {
     Ok(connection.query_row("SELECT count(*) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?)
+}
+
+/// Since when the bytes of a purged patient wait to be removed.
+pub fn oldest_unscrubbed(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
+    let oldest: Option<String> =
+        connection.query_row("SELECT min(purged_at) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?;
+    Ok(oldest.as_deref().and_then(parse_stamp))
 }
 
 /// Removes the last bytes of all purged patients. `now` is called once the bytes are gone.

@@ -36,11 +36,11 @@ pub enum Swept {
 }
 
 /// Rows of one table that no walk saw.
-pub struct Unseen {
-    pub table: &'static str,
+struct Unseen {
+    table: &'static str,
     /// Live on, content and all, under a key that this pull brought.
-    pub renamed: Vec<i64>,
-    pub vanished: Vec<i64>,
+    renamed: Vec<i64>,
+    vanished: Vec<i64>,
 }
 
 pub fn run(
@@ -49,6 +49,46 @@ pub fn run(
     request: &SweepRequest,
     now: Timestamp,
 ) -> Result<Swept, StoreFailed> {
+    let judged = judge(connection, frame, request, now)?;
+    let set_guard = |since: Option<Timestamp>| -> Result<(), StoreFailed> {
+        let since = since.map(stamp);
+        connection.execute(
+            "UPDATE checkpoint SET sweep_guarded_at = ?2 WHERE person_id = ?1",
+            params![frame.person.as_str(), since],
+        )?;
+        Ok(())
+    };
+    match judged.verdict {
+        SweepVerdict::WalkAgain => Ok(Swept::WalkAgain),
+        SweepVerdict::Guard => {
+            set_guard(Some(judged.guarded_since.unwrap_or(now)))?;
+            Ok(Swept::Guarded { unseen: judged.facts.unseen })
+        }
+        SweepVerdict::Mark => {
+            if judged.guarded_since.is_some() {
+                set_guard(None)?;
+            }
+            forget_quarantined(connection, frame, &request.seen)?;
+            mark(connection, &judged.unseen, now)
+        }
+    }
+}
+
+/// What a sweep would do, and on which rows.
+pub struct Judged {
+    pub verdict: SweepVerdict,
+    pub facts: SweepFacts,
+    unseen: Vec<Unseen>,
+    guarded_since: Option<Timestamp>,
+}
+
+/// Only reads: a dry run asks too.
+pub fn judge(
+    connection: &Connection,
+    frame: &PullFrame,
+    request: &SweepRequest,
+    now: Timestamp,
+) -> Result<Judged, StoreFailed> {
     let found = find_unseen(connection, &frame.person, &frame.types, &request.seen)?;
     let guarded_since: Option<String> = connection
         .query_row("SELECT sweep_guarded_at FROM checkpoint WHERE person_id = ?1", [frame.person.as_str()], |row| row.get(0))
@@ -62,38 +102,16 @@ pub fn run(
         walk: request.walk,
         guard_expired: guarded_since.is_some_and(|since| guard_expired(since, now)),
     };
-    let set_guard = |since: Option<Timestamp>| -> Result<(), StoreFailed> {
-        let since = since.map(stamp);
-        connection.execute(
-            "UPDATE checkpoint SET sweep_guarded_at = ?2 WHERE person_id = ?1",
-            params![frame.person.as_str(), since],
-        )?;
-        Ok(())
-    };
-    match judge_sweep(facts) {
-        SweepVerdict::WalkAgain => Ok(Swept::WalkAgain),
-        SweepVerdict::Guard => {
-            set_guard(Some(guarded_since.unwrap_or(now)))?;
-            Ok(Swept::Guarded { unseen: facts.unseen })
-        }
-        SweepVerdict::Mark => {
-            if guarded_since.is_some() {
-                set_guard(None)?;
-            }
-            forget_quarantined(connection, frame, &request.seen)?;
-            mark(connection, &found.unseen, now)
-        }
-    }
+    Ok(Judged { verdict: judge_sweep(facts), facts, unseen: found.unseen, guarded_since })
 }
 
-pub struct Found {
-    pub unseen: Vec<Unseen>,
+struct Found {
+    unseen: Vec<Unseen>,
     /// Live rows of the patient in all tables, renamed ones left out.
-    pub live: u64,
+    live: u64,
 }
 
-/// Only reads: a dry run asks too.
-pub fn find_unseen(
+fn find_unseen(
     connection: &Connection,
     person: &PersonId,
     types: &TypeFilter,

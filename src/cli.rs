@@ -1,0 +1,129 @@
+//! The command line: names, arguments and help texts. Reads no file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+
+/// Keeps a SQLite warehouse in step with the FHIR R4 records of consented HealthEx patients.
+///
+/// Exit status: 0 all done, 1 failed for another reason, 2 wrong usage or configuration,
+/// 3 some patients failed, are held, not found or were not reached, 4 the credentials were
+/// refused, 5 the warehouse is in use or cannot be used.
+#[derive(Debug, Parser)]
+#[command(name = "healthex-sync", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration; else $HEALTHEX_SYNC_CONFIG, ./healthex-sync.toml or /etc/healthex-sync/healthex-sync.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Log more
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Log warnings and errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the main job with made-up patients: no account, no set-up
+    Demo {
+        /// Where the demo's warehouse, configuration and keys go
+        #[arg(default_value = "healthex-demo")]
+        dir: PathBuf,
+    },
+    /// Write an annotated healthex-sync.toml and roster.toml; never overwrites
+    Init {
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Check configuration, roster, warehouse, credentials and one request
+    Check {
+        /// Leave the network out
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Run one cycle now
+    Sync(SyncArgs),
+    /// Run cycles on the schedule until SIGTERM or SIGINT
+    Run,
+    /// One line a patient, and totals
+    Status {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove everything of a patient, as after a withdrawn consent
+    Purge(PurgeArgs),
+    /// Check that the warehouse is sound
+    Verify,
+    /// Print the purge log: what an auditor asks for
+    Audit {
+        /// Only this patient
+        id: Option<String>,
+        /// A JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a simulated HealthEx server (key sandbox-key, secret sandbox-secret)
+    Sandbox(SandboxArgs),
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct SyncArgs {
+    /// Only this patient (repeatable), even if disabled, revoked or waiting
+    #[arg(long = "patient", value_name = "ID")]
+    pub patients: Vec<String>,
+    /// Pull in full, and find what vanished
+    #[arg(long)]
+    pub full: bool,
+    /// Read and compare, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The summary as one JSON object, the only thing on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Adopt another api.base_url: keep the rows, clear the watermarks, pull in full
+    #[arg(long)]
+    pub new_server: bool,
+    /// Purge the patients that left the roster even if they are more than half of it
+    #[arg(long)]
+    pub allow_shrunk_roster: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PurgeArgs {
+    /// The patient
+    #[arg(required_unless_present = "held", conflicts_with = "held")]
+    pub id: Option<String>,
+    /// All patients whose purge is held
+    #[arg(long)]
+    pub held: bool,
+    /// Needed: a purge cannot be taken back
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SandboxArgs {
+    /// Where to listen; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:8787")]
+    pub listen: SocketAddr,
+    /// Serve a folder of FHIR Bundles (.json) and NDJSON, plain or .gz
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["patients", "seed"])]
+    pub data: Option<PathBuf>,
+    /// How many made-up patients
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    pub patients: usize,
+    /// The same seed makes the same patients
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// Misbehave as this file says
+    #[arg(long, value_name = "FILE")]
+    pub faults: Option<PathBuf>,
+}

@@ -1,0 +1,166 @@
+//! `demo`, the main job with made-up patients, and `sandbox`, the server it runs against.
+
+use std::fs;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::Context;
+use super::Outcome;
+use super::runtime;
+use super::setup::write_new;
+use super::summary;
+use super::sync::api;
+use super::sync::cycle_once;
+use crate::cli::SandboxArgs;
+use crate::cycle::Wishes;
+use crate::roster;
+use crate::sandbox::Population;
+use crate::sandbox::Sandbox;
+use crate::sandbox::ScriptedFault;
+use crate::settings;
+use crate::settings::Complaints;
+use crate::stop::Stop;
+use crate::telemetry;
+use crate::warehouse::open;
+use crate::warehouse::open::OtherServer;
+use crate::warehouse::report::query;
+
+/// Only a folder that carries this is replaced by a second demo.
+const MARKER: &str = ".healthex-sync-demo";
+const PATIENTS: usize = 12;
+const SEED: u64 = 1;
+/// `sandbox` listens here unless told otherwise, so a later `sync` finds it where the demo's was.
+const PORT: u16 = 8787;
+
+pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    telemetry::start(None, context.level().or(Some("warn")));
+    make_room(dir)?;
+    let listen = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let population = Population::generated(PATIENTS, SEED);
+    let sandbox = Sandbox::start(listen(PORT), population)
+        .or_else(|_| Sandbox::start(listen(0), Population::generated(PATIENTS, SEED)))
+        .context("the sandbox cannot listen on a loopback port")?;
+    let base_url = sandbox.base_url();
+    let config = write_files(dir, &base_url, &sandbox.person_ids())?;
+    let settings = Arc::new(settings::load(Some(&config), &std::collections::HashMap::new())?);
+    let roster = roster::load(&settings.roster).map_err(|list| Complaints { list, roster: None })?;
+    let api = api(&Context { cli: context.cli, environment: std::collections::HashMap::new() }, &settings)?;
+    let runtime = runtime()?;
+    writeln!(out, "A simulated HealthEx with {PATIENTS} made-up patients listens on {base_url}.\n")?;
+    writeln!(out, "First cycle: everything.")?;
+    let outcome = runtime.block_on(async {
+        let stop = Stop::on_signals()?;
+        let wishes = Wishes::default();
+        let first = cycle_once(settings.clone(), api.clone(), &roster, &wishes, (stop.clone(), OtherServer::Refuse)).await?;
+        summary::print(&first, out)?;
+        let [changed, withdrawn] = change_the_server(&sandbox)?;
+        writeln!(out, "\nOn the server, {changed} has a new lab result, and {withdrawn} withdraws the consent.")?;
+        writeln!(out, "Second cycle: what changed.")?;
+        let second = cycle_once(settings.clone(), api, &roster, &wishes, (stop, OtherServer::Refuse)).await?;
+        summary::print(&second, out)?;
+        anyhow::Ok(Outcome::of_cycle(&second))
+    })?;
+    let connection = open::open_reader(&settings.warehouse.path)?;
+    writeln!(out, "\nThe latest HbA1c of each patient, from the warehouse:")?;
+    print_table(&query(&connection, include_str!("../../schema/demo.sql"))?, out)?;
+    farewell(dir, &config, &base_url, out)?;
+    Ok(outcome)
+}
+
+fn farewell(dir: &Path, config: &Path, base_url: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+    let listen = base_url.trim_start_matches("http://");
+    let program = std::env::current_exe().ok();
+    let program = program.as_deref().map_or_else(|| "healthex-sync".to_owned(), |path| path.display().to_string());
+    let config = config.display();
+    writeln!(out, "\nThe warehouse is {}: open it with sqlite3, DuckDB or Python. Then:", dir.join("warehouse.db").display())?;
+    writeln!(out, "  {program} --config {config} status")?;
+    writeln!(out, "  {program} --config {config} audit")?;
+    writeln!(out, "  {program} sandbox --listen {listen} &   # the server again, as it was at first")?;
+    writeln!(out, "  {program} --config {config} sync")?;
+    Ok(())
+}
+
+/// An empty place, or the last demo's.
+fn make_room(dir: &Path) -> anyhow::Result<()> {
+    let refuse = || {
+        let why = format!("{}: is there already and is not a demo's folder; name another: healthex-sync demo DIR", dir.display());
+        anyhow::Error::from(Complaints { list: vec![why], roster: None })
+    };
+    match fs::read_dir(dir).map(Iterator::count) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(_) => return Err(refuse()),
+        Ok(0) => {}
+        Ok(_) if dir.join(MARKER).is_file() => fs::remove_dir_all(dir)?,
+        Ok(_) => return Err(refuse()),
+    }
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    Ok(write_new(&dir.join(MARKER), "`healthex-sync demo` made this folder and may replace it.\n", 0o644)?)
+}
+
+fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<std::path::PathBuf> {
+    let dir = fs::canonicalize(dir)?;
+    let config = dir.join("healthex-sync.toml");
+    let text = format!("# Made by `healthex-sync demo`. `healthex-sync init` writes a file with every key.\n[api]\nbase_url = \"{base_url}\"\n");
+    write_new(&config, &text, 0o644)?;
+    let roster: String = (1..)
+        .zip(ids)
+        .map(|(number, id)| format!("[[patient]]\nid = \"{id}\"\nlabel = \"demo-{number:02}\"\n\n"))
+        .collect();
+    write_new(&dir.join("roster.toml"), &roster, 0o644)?;
+    write_new(&dir.join("api-key"), Sandbox::API_KEY, 0o600)?;
+    write_new(&dir.join("api-secret"), Sandbox::API_SECRET, 0o600)?;
+    Ok(config)
+}
+
+/// One new result for the first patient; the last one leaves. Returns their labels.
+fn change_the_server(sandbox: &Sandbox) -> anyhow::Result<[String; 2]> {
+    let ids = sandbox.person_ids();
+    let (Some(first), Some(last)) = (ids.first(), ids.last()) else { anyhow::bail!("the sandbox has no patients") };
+    let resource = r#"{"resourceType":"Observation","id":"demo-hba1c","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"4548-4","display":"Hemoglobin A1c/Hemoglobin.total in Blood"}]},"effectiveDateTime":"2026-11-02T08:30:00Z","valueQuantity":{"value":6.10,"unit":"%","system":"http://unitsofmeasure.org","code":"%"}}"#;
+    sandbox.put(first, None, resource);
+    sandbox.withdraw(last);
+    Ok(["demo-01".to_owned(), format!("demo-{:02}", ids.len())])
+}
+
+fn print_table(rows: &[Vec<String>], out: &mut dyn Write) -> std::io::Result<()> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(out, "  {}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+pub(super) fn sandbox(args: &SandboxArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let complain = |why: String| Complaints { list: vec![why], roster: None };
+    let population = match &args.data {
+        Some(folder) => Population::from_folder(folder).map_err(|failed| complain(failed.to_string()))?,
+        None => Population::generated(args.patients, args.seed),
+    };
+    let faults = match &args.faults {
+        Some(file) => ScriptedFault::load(file).map_err(|failed| complain(failed.to_string()))?,
+        None => Vec::new(),
+    };
+    let sandbox = Sandbox::start(args.listen, population).with_context(|| format!("cannot listen on {}", args.listen))?;
+    for fault in faults {
+        sandbox.script(fault);
+    }
+    writeln!(out, "listening on {}", sandbox.base_url())?;
+    for id in sandbox.person_ids() {
+        writeln!(out, "{id}")?;
+    }
+    out.flush()?;
+    runtime()?.block_on(async {
+        let stop = Stop::on_signals()?;
+        stop.gently.cancelled().await;
+        anyhow::Ok(())
+    })?;
+    Ok(Outcome::Done)
+}

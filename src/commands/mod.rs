@@ -1,0 +1,146 @@
+//! A verb is a function of arguments, settings and a writer. Decides nothing itself.
+
+mod demo;
+mod progress;
+mod purge;
+mod report;
+mod setup;
+mod summary;
+mod sync;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::cli::Cli;
+use crate::cli::Command;
+use crate::cycle::EndedEarly;
+use crate::cycle::NotBegun;
+use crate::cycle::Summary;
+use crate::healthex::RequestFailed;
+use crate::roster;
+use crate::roster::Roster;
+use crate::settings;
+use crate::settings::Complaints;
+use crate::settings::Settings;
+use crate::telemetry;
+use crate::warehouse::failure::OpenFailed;
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::open::Place;
+
+/// The six exit statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Done = 0,
+    Failed = 1,
+    WrongUsage = 2,
+    SomePatientsFailed = 3,
+    CredentialsRefused = 4,
+    WarehouseUnusable = 5,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(outcome as u8)
+    }
+}
+
+impl Outcome {
+    /// What an error means to a script: the only place that looks into one.
+    pub fn of(error: &anyhow::Error) -> Self {
+        for cause in error.chain() {
+            if cause.is::<Complaints>() || matches!(cause.downcast_ref(), Some(NotBegun::RosterShrunk { .. })) {
+                return Self::WrongUsage;
+            }
+            if cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
+                return Self::WarehouseUnusable;
+            }
+            if matches!(cause.downcast_ref(), Some(RequestFailed::CredentialsRefused { .. } | RequestFailed::TokenRefused)) {
+                return Self::CredentialsRefused;
+            }
+        }
+        Self::Failed
+    }
+
+    fn of_cycle(summary: &Summary) -> Self {
+        match &summary.ended_early {
+            Some(EndedEarly::CredentialsRefused(_)) => Self::CredentialsRefused,
+            Some(EndedEarly::Warehouse(_)) => Self::WarehouseUnusable,
+            _ if summary.all_is_well() => Self::Done,
+            _ => Self::SomePatientsFailed,
+        }
+    }
+}
+
+pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let environment: HashMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let context = Context { cli, environment };
+    match &cli.command {
+        Command::Demo { dir } => demo::demo(&context, dir, out),
+        Command::Sandbox(args) => demo::sandbox(args, out),
+        Command::Init { dir } => setup::init(dir, out),
+        Command::Check { offline } => setup::check(&context, *offline, out),
+        Command::Sync(args) => sync::sync(&context, args, out),
+        Command::Run => sync::run(&context),
+        Command::Status { json } => report::status(&context, *json, out),
+        Command::Verify => report::verify(&context, out),
+        Command::Audit { id, json } => report::audit(&context, id.as_deref(), *json, out),
+        Command::Purge(args) => purge::purge(&context, args, out),
+    }
+}
+
+/// What every command is run with.
+pub(crate) struct Context<'c> {
+    cli: &'c Cli,
+    environment: HashMap<String, String>,
+}
+
+impl Context<'_> {
+    /// The settings alone; logging begins.
+    fn settings(&self) -> Result<Settings, Complaints> {
+        let settings = settings::load(self.cli.config.as_deref(), &self.environment);
+        telemetry::start(settings.as_ref().ok().map(|settings| &settings.log), self.level());
+        settings
+    }
+
+    /// Settings and roster, or everything that is wrong with either.
+    fn settings_and_roster(&self) -> Result<(Arc<Settings>, Roster), Complaints> {
+        match self.settings() {
+            Ok(settings) => match roster::load(&settings.roster) {
+                Ok(roster) => Ok((Arc::new(settings), roster)),
+                Err(list) => Err(Complaints { list, roster: None }),
+            },
+            Err(mut complaints) => {
+                let roster = complaints.roster.take();
+                complaints.list.extend(roster.and_then(|settings| roster::load(&settings).err()).unwrap_or_default());
+                Err(complaints)
+            }
+        }
+    }
+
+    fn level(&self) -> Option<&'static str> {
+        match (self.cli.verbose, self.cli.quiet) {
+            (true, _) => Some("debug"),
+            (_, true) => Some("warn"),
+            _ => None,
+        }
+    }
+}
+
+fn place(settings: &Settings) -> Place {
+    Place {
+        path: settings.warehouse.path.clone(),
+        base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
+        group: settings.warehouse.group,
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()
+}
+
+/// Requests wait more than they work.
+const WORKERS: usize = 2;

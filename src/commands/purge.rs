@@ -1,0 +1,121 @@
+//! `purge`: the same erasure that a withdrawn consent brings, on an operator's word.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use super::Context;
+use super::Outcome;
+use super::place;
+use super::runtime;
+use crate::cli::PurgeArgs;
+use crate::clock;
+use crate::plan::PatientState;
+use crate::plan::PersonId;
+use crate::plan::Timestamp;
+use crate::settings::Complaints;
+use crate::warehouse::checkpoint;
+use crate::warehouse::failure::OpenFailed;
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::lock::Lock;
+use crate::warehouse::lock::LockFor;
+use crate::warehouse::open;
+use crate::warehouse::open::OtherServer;
+use crate::warehouse::purge;
+use crate::warehouse::purge::Erased;
+use crate::warehouse::purge::PurgeReason;
+use crate::warehouse::purge::Scrub;
+use crate::warehouse::writer::Warehouse;
+
+/// A cycle that holds the warehouse is waited for this long.
+const WAIT_FOR_CYCLE: Duration = Duration::from_mins(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+pub(super) fn purge(context: &Context<'_>, args: &PurgeArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let settings = context.settings()?;
+    let complain = |why: String| Complaints { list: vec![why], roster: None };
+    if !args.yes {
+        return Err(complain("a purge cannot be taken back: add --yes".to_owned()).into());
+    }
+    let person = args.id.as_deref().map(PersonId::parse).transpose().map_err(|error| complain(error.to_string()))?;
+    let place = place(&settings);
+    // A purge does not make a warehouse.
+    drop(open::open_reader(&place.path)?);
+    let _lock = wait_for_lock(&place.path)?;
+    let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse)?);
+    runtime()?.block_on(async {
+        let erased = match person {
+            Some(person) => {
+                let missing = format!("{person}: the warehouse does not know this patient");
+                erase_one(&warehouse, person).await?.ok_or_else(|| complain(missing))?
+            }
+            None => erase_held(&warehouse).await?,
+        };
+        for (name, erased) in &erased {
+            writeln!(out, "{name}: {} rows removed", erased.rows())?;
+        }
+        if erased.is_empty() {
+            writeln!(out, "no patient is held")?;
+        }
+        scrub(&warehouse, out).await
+    })
+}
+
+fn wait_for_lock(path: &std::path::Path) -> Result<Lock, OpenFailed> {
+    let patience = Instant::now() + WAIT_FOR_CYCLE;
+    let mut told = false;
+    loop {
+        match Lock::take(path, LockFor::Writing) {
+            Err(OpenFailed::InUse { pid, .. }) if Instant::now() < patience => {
+                if !told {
+                    tracing::info!("a cycle is under way (pid {pid}); waiting for its end");
+                    told = true;
+                }
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            taken => return taken,
+        }
+    }
+}
+
+type ErasedPatients = Vec<(String, Erased)>;
+
+async fn erase_one(warehouse: &Warehouse, person: PersonId) -> Result<Option<ErasedPatients>, StoreFailed> {
+    warehouse
+        .write(move |connection| {
+            let Some(patient) = checkpoint::one(connection, &person)? else { return Ok(None) };
+            let now = clock::now();
+            let erased = purge::erase(connection, &person, PurgeReason::Operator, now, now)?;
+            Ok(Some(vec![(patient.label.unwrap_or_else(|| person.to_string()), erased)]))
+        })
+        .await
+}
+
+async fn erase_held(warehouse: &Warehouse) -> Result<ErasedPatients, StoreFailed> {
+    warehouse
+        .write(|connection| {
+            let mut erased = Vec::new();
+            for patient in checkpoint::all(connection)? {
+                if patient.standing.state == PatientState::Held {
+                    let now = clock::now();
+                    // The second 403 was the last that the server said.
+                    let confirmed_at: Timestamp = patient.standing.last_asked_at.unwrap_or(now);
+                    let gone = purge::erase(connection, &patient.person, PurgeReason::ConsentRevoked, confirmed_at, now)?;
+                    erased.push((patient.label.unwrap_or_else(|| patient.person.to_string()), gone));
+                }
+            }
+            Ok(erased)
+        })
+        .await
+}
+
+async fn scrub(warehouse: &Warehouse, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let path = warehouse.path().to_owned();
+    match warehouse.alone(move |connection| purge::scrub(connection, &path, clock::now)).await? {
+        Scrub::NothingToDo => {}
+        Scrub::Done { .. } => writeln!(out, "the last bytes are gone from every file of the warehouse")?,
+        Scrub::Waits(waits) => writeln!(out, "bytes are still in the file: {waits}; each cycle tries again")?,
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,94 @@
+//! A cycle's summary, for people and as JSON.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use crate::cycle::EndedEarly;
+use crate::cycle::PatientCounts;
+use crate::cycle::Summary;
+
+#[derive(Serialize)]
+struct Json {
+    patients: PatientCounts,
+    resources: Resources,
+    pages: u64,
+    requests: u64,
+    bytes: u64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Resources {
+    inserted: u64,
+    updated: u64,
+    unchanged: u64,
+    deleted: u64,
+    quarantined: u64,
+}
+
+pub(super) fn print_json(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()> {
+    let tally = summary.resources;
+    let json = Json {
+        patients: summary.patients,
+        resources: Resources {
+            inserted: tally.inserted,
+            updated: tally.updated,
+            unchanged: tally.unchanged,
+            deleted: tally.deleted,
+            quarantined: tally.quarantined,
+        },
+        pages: summary.pages,
+        requests: summary.requests,
+        bytes: summary.bytes,
+        seconds: summary.took.as_secs_f64(),
+    };
+    writeln!(out, "{}", serde_json::to_string(&json)?)?;
+    Ok(())
+}
+
+/// Three lines, and one more for each thing that needs somebody.
+pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()> {
+    let PatientCounts { total, ok, revoked, held, not_found, failed, skipped } = summary.patients;
+    let counts = [(ok, "ok"), (revoked, "revoked"), (held, "held"), (not_found, "not found"), (failed, "failed"), (skipped, "skipped")];
+    writeln!(out, "patients   {total}: {}", listed(&counts))?;
+    let tally = summary.resources;
+    let counts = [
+        (tally.inserted, "inserted"),
+        (tally.updated, "updated"),
+        (tally.unchanged, "unchanged"),
+        (tally.deleted, "deleted"),
+        (tally.quarantined, "quarantined"),
+    ];
+    writeln!(out, "resources  {}", listed(&counts))?;
+    let (requests, seconds) = (summary.requests, summary.took.as_secs_f64());
+    writeln!(out, "transfer   {requests} requests, {} pages, {} in {seconds:.1} s", summary.pages, size(summary.bytes))?;
+    if let Some(ended) = &summary.ended_early {
+        writeln!(out, "ended early: {ended}")?;
+    }
+    if held > 0 {
+        writeln!(out, "{held} held: see `healthex-sync status`; `healthex-sync purge --held --yes` confirms them")?;
+    }
+    if failed + not_found > 0 && !matches!(summary.ended_early, Some(EndedEarly::CredentialsRefused(_))) {
+        writeln!(out, "{} need a look: `healthex-sync status` says why; what they have is kept", failed + not_found)?;
+    }
+    if let Some(waits) = &summary.scrub_waits {
+        writeln!(out, "bytes of purged patients are still in the file: {waits}")?;
+    }
+    Ok(())
+}
+
+fn listed(counts: &[(u64, &str)]) -> String {
+    let counts: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+fn size(bytes: u64) -> String {
+    let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", tenths(1_000)),
+        1_000_000..1_000_000_000 => format!("{} MB", tenths(1_000_000)),
+        _ => format!("{} GB", tenths(1_000_000_000)),
+    }
+}

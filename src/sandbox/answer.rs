@@ -1,0 +1,410 @@
+//! A request → the answer the contract has for it, or the fault the script has.
+//!
+//! Promise: the order of refusals is route, method, token, person, consent, parameters; and
+//! every request is in the log by the time its answer is sent.
+//!
+//! Deliberately absent: the consent endpoint, which a pull does not need, and sockets.
+
+use axum::body::Body;
+use axum::body::Bytes;
+use axum::body::to_bytes;
+use axum::http::HeaderMap;
+use axum::http::Method;
+use axum::http::header;
+use axum::http::request::Parts;
+use chrono::DateTime;
+use chrono::Utc;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+
+use super::bend::PageRequest;
+use super::bend::page_number;
+use super::broken::take_over;
+use super::faults::ErrorBody;
+use super::faults::FaultKind;
+use super::query::Asked;
+use super::script::DueFault;
+use super::script::Occasion;
+use super::text::object;
+use super::text::operation_outcome;
+use super::text::quoted;
+use super::tokens::API_KEY;
+use super::tokens::API_SECRET;
+use super::wire::Answer;
+use super::wire::Takeover;
+use super::world::SeenRequest;
+use super::world::Shared;
+use super::world::World;
+
+const JSON: &str = "application/json";
+const FHIR_JSON: &str = "application/fhir+json";
+
+/// A key and a secret are short.
+const TOKEN_REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// What becomes of a request.
+pub(super) enum Reply {
+    Http(Answer),
+    Wire(Takeover),
+}
+
+/// An answer, the fault that still has to be done to its bytes, and what the log says beside it.
+struct Outcome {
+    answer: Answer,
+    fault: Option<FaultKind>,
+    person: Option<String>,
+    token: Option<u32>,
+}
+
+impl Outcome {
+    fn with_fault(answer: Answer, due: Option<DueFault>) -> Self {
+        Self {
+            fault: due.map(|due| due.kind),
+            ..answer.into()
+        }
+    }
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Self {
+            answer,
+            fault: None,
+            person: None,
+            token: None,
+        }
+    }
+}
+
+enum Route {
+    Token,
+    Everything { person_id: String },
+    Unknown,
+}
+
+impl Route {
+    fn of(path: &str) -> Self {
+        if path == "/v1/auth/token" {
+            return Self::Token;
+        }
+        let person = path
+            .strip_prefix("/FHIR/R4/Person/")
+            .and_then(|rest| rest.split_once('/'))
+            .filter(|(_, operation)| decoded(operation) == "$everything");
+        match person {
+            Some((id, _)) => Self::Everything {
+                person_id: decoded(id),
+            },
+            None => Self::Unknown,
+        }
+    }
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// Answers a request. `base` is where the client reached the server.
+pub(super) async fn answer(shared: &Shared, base: &str, head: Parts, body: Body) -> Reply {
+    let path = head.uri.path().to_owned();
+    let query = head.uri.query().unwrap_or_default().to_owned();
+    let outcome = match (Route::of(&path), &head.method) {
+        (Route::Token, &Method::POST) => {
+            let body = to_bytes(body, TOKEN_REQUEST_BYTES_MAX)
+                .await
+                .unwrap_or_default();
+            answer_token(&mut shared.lock(), &body)
+        }
+        (Route::Everything { person_id }, &Method::GET) => {
+            let asking = Asking {
+                base,
+                headers: &head.headers,
+                query: &query,
+                person_id: &person_id,
+            };
+            let outcome = asking.answer(&mut shared.lock());
+            Outcome {
+                person: Some(person_id),
+                ..outcome
+            }
+        }
+        (Route::Token, _) => not_allowed("POST").into(),
+        (Route::Everything { .. }, _) => not_allowed("GET").into(),
+        (Route::Unknown, _) => refusal(404, "not-found", "there is nothing at this path").into(),
+    };
+
+    let now = shared.lock().now();
+    let reply = reply(
+        dated(outcome.answer, now),
+        outcome.fault.as_ref(),
+        &head.headers,
+    );
+    shared.lock().log(SeenRequest {
+        number: 0, // the log counts
+        method: head.method.to_string(),
+        path,
+        query,
+        person: outcome.person,
+        status: match &reply {
+            Reply::Http(answer) => Some(answer.status),
+            Reply::Wire(takeover) => takeover.status,
+        },
+        token: outcome.token,
+        fault: outcome.fault.map(|kind| kind.name()),
+        at: now,
+    });
+    reply
+}
+
+/// A fault of the wire says itself how its body is coded; any other answer is compressed for
+/// those who like it.
+fn reply(answer: Answer, fault: Option<&FaultKind>, headers: &HeaderMap) -> Reply {
+    let untouched = match fault {
+        Some(kind) => take_over(kind, answer),
+        None => Err(answer),
+    };
+    match untouched {
+        Ok(takeover) => Reply::Wire(takeover),
+        Err(answer) if answer.status == 200 && accepts_gzip(headers) => {
+            Reply::Http(answer.gzipped())
+        }
+        Err(answer) => Reply::Http(answer),
+    }
+}
+
+fn dated(answer: Answer, now: DateTime<Utc>) -> Answer {
+    answer.with_header("date", now.format("%a, %d %b %Y %H:%M:%S GMT").to_string())
+}
+
+fn refusal(status: u16, code: &str, diagnostics: &str) -> Answer {
+    Answer::whole(status, JSON, operation_outcome("error", code, diagnostics))
+}
+
+fn not_allowed(method: &str) -> Answer {
+    refusal(405, "not-supported", "this method is not served here").with_header("allow", method)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Credentials {
+    api_key: String,
+    api_secret: String,
+}
+
+fn answer_token(world: &mut World, body: &[u8]) -> Outcome {
+    let Ok(given) = serde_json::from_slice::<Credentials>(body) else {
+        return refusal(
+            400,
+            "invalid",
+            "the body must be JSON with apiKey and apiSecret",
+        )
+        .into();
+    };
+    let right = given.api_key == API_KEY && given.api_secret == API_SECRET;
+    if world.tokens.credentials_rejected || !right {
+        return refusal(401, "login", "this apiKey and apiSecret are not known").into();
+    }
+    let due = world.faults.due(Occasion::Token);
+    if let Some(other) = due.as_ref().and_then(|due| other_answer(world, &due.kind)) {
+        return Outcome::with_fault(other, due);
+    }
+    let now = world.now();
+    let minted = world.tokens.mint(now);
+    let silent = due
+        .as_ref()
+        .is_some_and(|due| due.kind == FaultKind::TokenWithoutExpiration);
+    let expiration = if silent {
+        String::new()
+    } else {
+        minted.expiration_unix_seconds.to_string()
+    };
+    let body = object(&[("token", quoted(&minted.text)), ("expiration", expiration)]);
+    let outcome = Outcome::with_fault(Answer::whole(201, JSON, body), due);
+    Outcome {
+        token: Some(minted.ordinal),
+        ..outcome
+    }
+}
+
+struct Asking<'a> {
+    base: &'a str,
+    headers: &'a HeaderMap,
+    query: &'a str,
+    person_id: &'a str,
+}
+
+impl Asking<'_> {
+    fn answer(&self, world: &mut World) -> Outcome {
+        let bearer = bearer(self.headers);
+        let token = bearer.and_then(|bearer| world.tokens.ordinal(bearer));
+        let outcome = match self.check(world, bearer) {
+            Ok(asked) => self.serve(world, &asked),
+            Err(refusal) => refusal.into(),
+        };
+        Outcome { token, ..outcome }
+    }
+
+    fn check(&self, world: &World, bearer: Option<&str>) -> Result<Asked, Answer> {
+        let now = world.now();
+        if !bearer.is_some_and(|bearer| world.tokens.is_valid(bearer, now)) {
+            return Err(token_refused());
+        }
+        match world.person(self.person_id) {
+            None => return Err(refusal(404, "not-found", "no such Person")),
+            Some(person) if person.withdrawn => return Err(forbidden()),
+            Some(_) => {}
+        }
+        if content_type(self.headers).is_none() {
+            return Err(refusal(
+                406,
+                "not-supported",
+                "only application/json and application/fhir+json",
+            ));
+        }
+        let mut asked = Asked::parse(self.query).map_err(|what| refusal(400, "invalid", &what))?;
+        asked.count = asked.count.or(world.paging.count_default);
+        if let Some(count_max) = world.paging.count_max {
+            asked.count = asked.count.map(|count| count.min(count_max));
+        }
+        Ok(asked)
+    }
+
+    fn serve(&self, world: &mut World, asked: &Asked) -> Outcome {
+        let occasion = Occasion::Page {
+            person_id: self.person_id,
+            page: page_number(asked),
+        };
+        let due = world.faults.due(occasion);
+        if let Some(other) = due.as_ref().and_then(|due| other_answer(world, &due.kind)) {
+            return Outcome::with_fault(other, due);
+        }
+        let request = PageRequest {
+            base: self.base,
+            person_id: self.person_id,
+            asked,
+            fault: due.as_ref(),
+        };
+        let Some(person) = world.person(self.person_id) else {
+            return refusal(404, "not-found", "no such Person").into();
+        };
+        let pieces = request.build(person).into_pieces(self.base);
+        let mut answer = Answer {
+            status: 200,
+            headers: vec![(
+                "content-type",
+                content_type(self.headers).unwrap_or(JSON).to_owned(),
+            )],
+            body: Box::new(pieces),
+        };
+        if due.as_ref().is_some_and(|due| due.kind == FaultKind::Bom) {
+            answer = answer.preceded_by(b"\xef\xbb\xbf");
+        }
+        Outcome::with_fault(answer, due)
+    }
+}
+
+fn token_refused() -> Answer {
+    refusal(401, "login", "the token is missing, unknown or expired")
+        .with_header("www-authenticate", "Bearer")
+}
+
+fn forbidden() -> Answer {
+    refusal(403, "forbidden", "no permission for this Person")
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The content type to answer with; `None` where the client takes neither of the two.
+fn content_type(headers: &HeaderMap) -> Option<&'static str> {
+    let mut accepted = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .peekable();
+    if accepted.peek().is_none() {
+        return Some(JSON);
+    }
+    let kinds = accepted.flat_map(|value| value.split(','));
+    kinds
+        .filter_map(|kind| kind.split(';').next())
+        .find_map(|kind| match kind.trim().to_ascii_lowercase().as_str() {
+            FHIR_JSON => Some(FHIR_JSON),
+            JSON | "application/*" | "*/*" => Some(JSON),
+            _ => None,
+        })
+}
+
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = weight.replace(' ', "").trim_start_matches("q=").parse() == Ok(0.0);
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+/// The answer of kinds that put another one in the right one's place.
+fn other_answer(world: &mut World, kind: &FaultKind) -> Option<Answer> {
+    let answer = match kind {
+        FaultKind::Status {
+            status,
+            body,
+            retry_after,
+        } => {
+            let answer = error_answer(*status, *body);
+            match retry_after {
+                Some(retry_after) => answer.with_header("retry-after", retry_after),
+                None => answer,
+            }
+        }
+        FaultKind::ForbiddenOnce => forbidden(),
+        FaultKind::ExpireTokenMidPull => {
+            world.tokens.end_all();
+            token_refused()
+        }
+        FaultKind::Html200 => Answer::whole(200, "text/html; charset=utf-8", PROXY_PAGE),
+        FaultKind::WrongResource => Answer::whole(
+            200,
+            JSON,
+            r#"{"resourceType":"Patient","id":"not-a-bundle"}"#,
+        ),
+        FaultKind::Answer {
+            status,
+            content_type,
+            body,
+        } => Answer::whole(*status, content_type, body.clone()),
+        FaultKind::Redirect { location, status } => {
+            Answer::whole(*status, JSON, Bytes::new()).with_header("location", location)
+        }
+        _ => return None,
+    };
+    Some(answer)
+}
+
+const PROXY_PAGE: &str = "<!DOCTYPE html><html><head><title>Sign in</title></head>\
+    <body><h1>Please sign in to use this network</h1></body></html>\n";
+
+fn error_answer(status: u16, body: ErrorBody) -> Answer {
+    match body {
+        ErrorBody::JsonOutcome => {
+            refusal(status, "exception", "the sandbox was told to answer this")
+        }
+        ErrorBody::Json => Answer::whole(
+            status,
+            JSON,
+            r#"{"message":"the sandbox was told to answer this"}"#,
+        ),
+        ErrorBody::Html => Answer::whole(status, "text/html; charset=utf-8", PROXY_PAGE),
+        ErrorBody::Empty => Answer {
+            headers: Vec::new(),
+            ..Answer::whole(status, "", Bytes::new())
+        },
+    }
+}

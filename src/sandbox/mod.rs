@@ -1,0 +1,225 @@
+//! A HealthEx server to try things on: it serves the contract, and misbehaves when told to.
+//!
+//! Promise: it is an independent reading of HealthEx's documentation and shares no code with
+//! the client, so that the two can disagree. What it serves can be changed while it runs, from
+//! the same process, and [`Sandbox::entries`] says what a perfect client would hold.
+//!
+//! Deliberately absent: TLS, the consent endpoint, storage (all is gone when it stops), and
+//! any real person: generated patients are made up.
+//!
+//! ```text
+//! server ─→ answer ─→ query ─→ bend ─→ page ─→ broken ─→ wire      a request, left to right
+//!              ╰──── world (population, tokens, script) ───╯
+//! ```
+
+mod answer;
+mod bend;
+mod broken;
+mod fault_file;
+mod faults;
+mod generate;
+mod load;
+mod page;
+mod population;
+mod query;
+mod r4_types;
+mod script;
+mod server;
+mod strange;
+mod text;
+mod tokens;
+mod wire;
+mod world;
+
+use std::io;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+pub use fault_file::FaultFileRefused;
+pub use faults::DuplicateOrder;
+pub use faults::ErrorBody;
+pub use faults::FaultAt;
+pub use faults::FaultKind;
+pub use faults::Keep;
+pub use faults::RawBytes;
+pub use faults::ScriptedFault;
+pub use load::LoadFailed;
+pub use population::Entry;
+pub use population::Population;
+pub use world::SeenRequest;
+
+use world::Shared;
+
+/// A running server. Dropping it stops it, and its port is free again.
+#[derive(Debug)]
+pub struct Sandbox {
+    shared: Shared,
+    base_url: String,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sandbox {
+    /// The key and the secret it gives tokens for.
+    pub const API_KEY: &str = tokens::API_KEY;
+    pub const API_SECRET: &str = tokens::API_SECRET;
+
+    /// Starts on a thread of its own, so that it works from any program; port 0 takes a free one.
+    pub fn start(listen: SocketAddr, population: Population) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        let base_url = server::base_url(listener.local_addr()?);
+        let shared = Shared::default();
+        shared.lock().settle(population);
+
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("sandbox")
+            .enable_all()
+            .build()?;
+        let (stop, stopped) = oneshot::channel();
+        let (ready_sender, ready) = mpsc::channel();
+        let (serving, base) = (shared.clone(), base_url.clone());
+        let thread = thread::Builder::new()
+            .name("sandbox".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let listener = tokio::net::TcpListener::from_std(listener);
+                    let _ =
+                        ready_sender.send(listener.as_ref().map(|_| ()).map_err(io::Error::kind));
+                    let Ok(listener) = listener else { return };
+                    tokio::select! {
+                        () = server::accept(listener, serving, base) => {}
+                        _ = stopped => {}
+                    }
+                });
+                // Connections that are stalled on purpose are not waited for.
+                runtime.shutdown_background();
+            })?;
+        match ready.recv() {
+            Ok(Ok(())) => Ok(Self {
+                shared,
+                base_url,
+                stop: Some(stop),
+                thread: Some(thread),
+            }),
+            Ok(Err(kind)) => Err(kind.into()),
+            Err(_) => Err(io::Error::other("the sandbox's thread ended at once")),
+        }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn base_url(&self) -> String {
+        self.base_url.clone()
+    }
+
+    pub fn person_ids(&self) -> Vec<String> {
+        self.shared.lock().person_ids()
+    }
+
+    /// Adds a person, or replaces the one of that id.
+    pub fn add_person(&self, id: &str, entries: Vec<Entry>) {
+        self.shared.lock().add_person(id.to_owned(), entries);
+    }
+
+    /// From now on a 404. False where there was no such person.
+    pub fn remove_person(&self, id: &str) -> bool {
+        self.shared.lock().remove_person(id)
+    }
+
+    /// Adds an entry or replaces one, and returns its `fullUrl`. A person not known yet is made.
+    ///
+    /// `full_url_tail` is the entry's `fullUrl`, or what follows `{base}/FHIR/R4/` in it.
+    /// Without it the first entry of the same type and id is replaced, or a new one added.
+    pub fn put(&self, person: &str, full_url_tail: Option<&str>, resource_json: &str) -> String {
+        self.shared
+            .lock()
+            .put(person, full_url_tail, resource_json, &self.base_url)
+    }
+
+    /// False where there was no such entry.
+    pub fn remove(&self, person: &str, full_url: &str) -> bool {
+        self.shared.lock().remove(person, full_url, &self.base_url)
+    }
+
+    /// All there is about a person, in the order it is served in.
+    pub fn entries(&self, person: &str) -> Vec<Entry> {
+        self.shared.lock().entries(person, &self.base_url)
+    }
+
+    /// From now on a 403. False where there is no such person.
+    pub fn withdraw(&self, person: &str) -> bool {
+        self.shared.lock().set_withdrawn(person, true)
+    }
+
+    pub fn grant(&self, person: &str) -> bool {
+        self.shared.lock().set_withdrawn(person, false)
+    }
+
+    /// Ends all tokens given out so far.
+    pub fn expire_tokens(&self) {
+        self.shared.lock().tokens.end_all();
+    }
+
+    /// For tokens given out from now on.
+    pub fn set_token_lifetime(&self, lifetime: Duration) {
+        self.shared.lock().tokens.lifetime = lifetime;
+    }
+
+    /// While true, the right key and secret are a 401 too.
+    pub fn reject_credentials(&self, rejected: bool) {
+        self.shared.lock().tokens.credentials_rejected = rejected;
+    }
+
+    /// How far the server's clock is ahead of the machine's.
+    pub fn set_clock_offset(&self, seconds: i64) {
+        self.shared.lock().clock_offset = TimeDelta::try_seconds(seconds).unwrap_or_default();
+    }
+
+    /// Pages of this size where no `_count` is sent; `None`, as at first: the whole record.
+    pub fn set_count_default(&self, count: Option<usize>) {
+        self.shared.lock().paging.count_default = count.map(|count| count.max(1));
+    }
+
+    /// A greater `_count` is quietly taken for this one.
+    pub fn set_count_max(&self, count: Option<usize>) {
+        self.shared.lock().paging.count_max = count.map(|count| count.max(1));
+    }
+
+    /// Adds a fault behind those already scripted.
+    pub fn script(&self, fault: ScriptedFault) {
+        self.shared.lock().faults.add(fault);
+    }
+
+    pub fn clear_script(&self) {
+        self.shared.lock().faults.clear();
+    }
+
+    /// What has been asked for, oldest first.
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.shared.lock().requests()
+    }
+
+    pub fn clear_requests(&self) {
+        self.shared.lock().clear_requests();
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
