@@ -15,7 +15,7 @@ use clap::Subcommand;
 #[derive(Debug, Parser)]
 #[command(name = "healthex-sync", version, max_term_width = 100)]
 pub struct Cli {
-    /// The configuration; else $HEALTHEX_SYNC_CONFIG, ./healthex-sync.toml or /etc/healthex-sync/healthex-sync.toml
+    /// The configuration; else $`HEALTHEX_SYNC_CONFIG`, ./healthex-sync.toml or /etc/healthex-sync/healthex-sync.toml
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Log more
@@ -88,7 +88,7 @@ pub struct SyncArgs {
     /// The summary as one JSON object, the only thing on stdout
     #[arg(long)]
     pub json: bool,
-    /// Adopt another api.base_url: keep the rows, clear the watermarks, pull in full
+    /// Adopt another `api.base_url`: keep the rows, clear the watermarks, pull in full
     #[arg(long)]
     pub new_server: bool,
     /// Purge the patients that left the roster even if they are more than half of it

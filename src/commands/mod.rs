@@ -8,7 +8,6 @@ mod setup;
 mod summary;
 mod sync;
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use crate::roster;
 use crate::roster::Roster;
 use crate::settings;
 use crate::settings::Complaints;
+use crate::settings::Environment;
 use crate::settings::Settings;
 use crate::telemetry;
 use crate::warehouse::failure::OpenFailed;
@@ -50,13 +50,18 @@ impl Outcome {
     /// What an error means to a script: the only place that looks into one.
     pub fn of(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
-            if cause.is::<Complaints>() || matches!(cause.downcast_ref(), Some(NotBegun::RosterShrunk { .. })) {
+            if cause.is::<Complaints>() || matches!(cause.downcast_ref(), Some(NotBegun::RosterShrunk { .. }))
+            {
                 return Self::WrongUsage;
             }
-            if cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
+            let not_begun = matches!(cause.downcast_ref(), Some(NotBegun::Warehouse(_)));
+            if not_begun || cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
                 return Self::WarehouseUnusable;
             }
-            if matches!(cause.downcast_ref(), Some(RequestFailed::CredentialsRefused { .. } | RequestFailed::TokenRefused)) {
+            if matches!(
+                cause.downcast_ref(),
+                Some(RequestFailed::CredentialsRefused { .. } | RequestFailed::TokenRefused)
+            ) {
                 return Self::CredentialsRefused;
             }
         }
@@ -74,7 +79,7 @@ impl Outcome {
 }
 
 pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let environment: HashMap<String, String> = std::env::vars_os()
+    let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let context = Context { cli, environment };
@@ -95,7 +100,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
 /// What every command is run with.
 pub(crate) struct Context<'c> {
     cli: &'c Cli,
-    environment: HashMap<String, String>,
+    environment: Environment,
 }
 
 impl Context<'_> {
@@ -115,7 +120,9 @@ impl Context<'_> {
             },
             Err(mut complaints) => {
                 let roster = complaints.roster.take();
-                complaints.list.extend(roster.and_then(|settings| roster::load(&settings).err()).unwrap_or_default());
+                complaints
+                    .list
+                    .extend(roster.and_then(|settings| roster::load(&settings).err()).unwrap_or_default());
                 Err(complaints)
             }
         }

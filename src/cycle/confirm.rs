@@ -36,7 +36,11 @@ use crate::warehouse::tables;
 
 /// What one question about a consent may cost.
 pub(super) fn budget() -> Budget {
-    Budget { meter: Meter::default(), bytes_max: u64::MAX, ends: Instant::now() + std::time::Duration::from_hours(1) }
+    Budget {
+        meter: Meter::default(),
+        bytes_max: u64::MAX,
+        ends: Instant::now() + std::time::Duration::from_hours(1),
+    }
 }
 
 /// A second 403.
@@ -90,8 +94,10 @@ async fn ask_again(
             Answer::Permitted => after_stray(means, work, refused).await?,
             Answer::Withdrawn => {
                 let person = refused.task.patient.person.clone();
-                let has_rows =
-                    means.warehouse.write(move |connection| tables::has_rows(connection, person.as_str())).await?;
+                let has_rows = means
+                    .warehouse
+                    .write(move |connection| tables::has_rows(connection, person.as_str()))
+                    .await?;
                 withdrawn.push(Withdrawn { refused, confirmed_at: clock::now(), has_rows });
             }
             Answer::Unknown(failed) => {
@@ -115,7 +121,8 @@ async fn after_stray(means: &Means, work: &mut Work, refused: Refused) -> Result
         };
     };
     // The pull that was refused has its row; the one that follows has its own.
-    end_pull(means, &refused, PullOutcome::Failed, Some("refused once (403), permitted when asked again")).await?;
+    end_pull(means, &refused, PullOutcome::Failed, Some("refused once (403), permitted when asked again"))
+        .await?;
     let mut task = refused.task;
     let person = task.patient.person.clone();
     if let Some(now) = means.warehouse.write(move |connection| checkpoint::one(connection, &person)).await? {
@@ -126,7 +133,8 @@ async fn after_stray(means: &Means, work: &mut Work, refused: Refused) -> Result
     work.pages += pages;
     match turn {
         Turn::Refused(again) => {
-            let why = "refused (403) with the filter it is pulled with, and permitted without; check its types";
+            let why =
+                "refused (403) with the filter it is pulled with, and permitted without; check its types";
             fail_all(means, work, vec![*again], why).await?;
         }
         Turn::Ok => work.ok += 1,
@@ -143,13 +151,19 @@ async fn after_stray(means: &Means, work: &mut Work, refused: Refused) -> Result
     Ok(())
 }
 
-async fn judge(means: &Means, work: &mut Work, withdrawn: Vec<Withdrawn>, tried: usize) -> Result<(), StoreFailed> {
+async fn judge(
+    means: &Means,
+    work: &mut Work,
+    withdrawn: Vec<Withdrawn>,
+    tried: usize,
+) -> Result<(), StoreFailed> {
     let confirmed = withdrawn.iter().filter(|one| one.has_rows).count();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let verdict = judge_withdrawals(count(confirmed), count(tried), means.settings.consent.hold);
     if verdict == PurgeVerdict::Hold {
         tracing::error!(
-            confirmed, tried,
+            confirmed,
+            tried,
             "{confirmed} of {tried} patients were refused in one cycle: nothing is purged. If these are withdrawals, run `healthex-sync purge --held --yes`; if not, check the API key's permissions"
         );
     }
@@ -159,12 +173,18 @@ async fn judge(means: &Means, work: &mut Work, withdrawn: Vec<Withdrawn>, tried:
             revoke_without_rows(means, &one.refused).await?;
             work.revoked += 1;
         } else if was_held || verdict == PurgeVerdict::Hold {
-            hold(means, &one.refused, "consent withdrawn (403 twice), and held because too many were at once").await?;
+            hold(
+                means,
+                &one.refused,
+                "consent withdrawn (403 twice), and held because too many were at once",
+            )
+            .await?;
             work.held += 1;
         } else {
             let Withdrawn { refused, confirmed_at, .. } = one;
             let patient = &refused.task.patient;
-            purge_one(means, &patient.person, &refused.task.name, PurgeReason::ConsentRevoked, confirmed_at).await?;
+            purge_one(means, &patient.person, &refused.task.name, PurgeReason::ConsentRevoked, confirmed_at)
+                .await?;
             end_pull(means, &refused, PullOutcome::Revoked, None).await?;
             work.revoked += 1;
         }
@@ -174,7 +194,10 @@ async fn judge(means: &Means, work: &mut Work, withdrawn: Vec<Withdrawn>, tried:
 
 async fn revoke_without_rows(means: &Means, refused: &Refused) -> Result<(), StoreFailed> {
     let person = refused.task.patient.person.clone();
-    means.warehouse.write(move |connection| purge::revoke_without_rows(connection, &person, clock::now())).await?;
+    means
+        .warehouse
+        .write(move |connection| purge::revoke_without_rows(connection, &person, clock::now()))
+        .await?;
     end_pull(means, refused, PullOutcome::Revoked, None).await
 }
 
@@ -201,7 +224,12 @@ async fn hold_unconfirmed(means: &Means, work: &mut Work, refused: Vec<Refused>)
     Ok(())
 }
 
-async fn fail_all(means: &Means, work: &mut Work, refused: Vec<Refused>, why: &str) -> Result<(), StoreFailed> {
+async fn fail_all(
+    means: &Means,
+    work: &mut Work,
+    refused: Vec<Refused>,
+    why: &str,
+) -> Result<(), StoreFailed> {
     for refused in refused {
         let name = &refused.task.name;
         tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
@@ -231,11 +259,17 @@ pub(super) async fn still_permitted(means: &Means, task: &super::Task) -> Option
         next_attempt_at: None,
         was_answered: true,
     };
-    let written = means.warehouse.write(move |connection| checkpoint::learn(connection, &lesson, clock::now())).await;
+    let written =
+        means.warehouse.write(move |connection| checkpoint::learn(connection, &lesson, clock::now())).await;
     written.err().map(|failed| Turn::Ends(EndedEarly::Warehouse(failed)))
 }
 
-async fn end_pull(means: &Means, refused: &Refused, outcome: PullOutcome, error: Option<&str>) -> Result<(), StoreFailed> {
+async fn end_pull(
+    means: &Means,
+    refused: &Refused,
+    outcome: PullOutcome,
+    error: Option<&str>,
+) -> Result<(), StoreFailed> {
     let person = refused.task.patient.person.clone();
     let (row, mode, started_at) = (refused.row, refused.mode, refused.started_at);
     let error = error.map(str::to_owned);

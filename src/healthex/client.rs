@@ -46,6 +46,8 @@ pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A token's answer and the body of a refusal are no longer than this.
 const SMALL_BODY_MAX: usize = 64 * 1024;
+/// A JWT that only says when it was made reads the same when it is minted twice in one second.
+const SAME_SECOND: Duration = Duration::from_millis(1100);
 /// Wrong credentials lock an account; a token is asked for this often at most.
 const TOKEN_ATTEMPTS_MAX: usize = 3;
 
@@ -130,7 +132,12 @@ impl Api {
     /// Sends the request for a page. The page itself is read from what is returned.
     ///
     /// A 401 is answered with one fresh token, fetched once for all who wait.
-    pub async fn open_page(&self, url: &Url, budget: &Budget, stop: &Stop) -> Result<PageStream, RequestFailed> {
+    pub async fn open_page(
+        &self,
+        url: &Url,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<PageStream, RequestFailed> {
         let token = self.token(stop).await?;
         match self.try_page(url, &token, budget, stop).await {
             Err(RequestFailed::TokenRefused) if token.is_worth_replacing() => {
@@ -142,7 +149,13 @@ impl Api {
     }
 
     /// Is this patient permitted, as far as this very token can tell? Nothing is read of a 200.
-    pub async fn ask_consent(&self, url: &Url, token: &Token, budget: &Budget, stop: &Stop) -> Result<(), RequestFailed> {
+    pub async fn ask_consent(
+        &self,
+        url: &Url,
+        token: &Token,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<(), RequestFailed> {
         let mut attempts = self.attempts();
         loop {
             match self.try_page(url, token, budget, stop).await {
@@ -152,7 +165,13 @@ impl Api {
         }
     }
 
-    async fn try_page(&self, url: &Url, token: &Token, budget: &Budget, stop: &Stop) -> Result<PageStream, RequestFailed> {
+    async fn try_page(
+        &self,
+        url: &Url,
+        token: &Token,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<PageStream, RequestFailed> {
         self.wait_out_pause(stop).await?;
         let request = self
             .http
@@ -164,7 +183,8 @@ impl Api {
         }
         let sent = Instant::now();
         let ends = (sent + self.limits.page_timeout).min(budget.ends);
-        let response = until(ends, stop, request.send()).await?.map_err(|error| transient(error, Reach::Nothing))?;
+        let response =
+            until(ends, stop, request.send()).await?.map_err(|error| transient(error, Reach::Nothing))?;
         let answered_after = sent.elapsed();
         let server_date = server_date(&response);
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -219,7 +239,9 @@ impl Api {
         match self.fetch_token(false, stop).await {
             Ok(token) => Ok(token),
             // The one at hand is still good for a while.
-            Err(RequestFailed::Transient { .. }) if current.is_some() => current.ok_or(RequestFailed::TokenRefused),
+            Err(RequestFailed::Transient { .. }) if current.is_some() => {
+                current.ok_or(RequestFailed::TokenRefused)
+            }
             Err(failed) => Err(failed),
         }
     }
@@ -227,7 +249,9 @@ impl Api {
     /// Another token than `refused`, or `None` where no different one can be had.
     async fn replace(&self, refused: &Token, stop: &Stop) -> Result<Option<Arc<Token>>, RequestFailed> {
         let _turn = self.tokens.fetching.lock().await;
-        if let Some(current) = self.tokens.current().filter(|current| current.generation != refused.generation) {
+        if let Some(current) =
+            self.tokens.current().filter(|current| current.generation != refused.generation)
+        {
             return Ok(Some(current));
         }
         let fresh = self.fetch_token(true, stop).await?;
@@ -249,9 +273,20 @@ impl Api {
     pub async fn token_to_confirm_with(&self, stop: &Stop) -> Result<Option<Arc<Token>>, RequestFailed> {
         let _turn = self.tokens.fetching.lock().await;
         let before = self.tokens.current();
+        let same = |fresh: &Token| {
+            before
+                .as_ref()
+                .is_some_and(|before| before.secret.expose_secret() == fresh.secret.expose_secret())
+        };
         let fresh = self.fetch_token(false, stop).await?;
-        let differs = before.is_none_or(|before| self.differs(&before, &fresh));
-        Ok(differs.then_some(fresh))
+        if !same(&fresh) {
+            return Ok(Some(fresh));
+        }
+        if matches!(self.credentials, Credentials::Ready(_)) || !stop.sleep(SAME_SECOND).await {
+            return Ok(None);
+        }
+        let fresh = self.fetch_token(false, stop).await?;
+        Ok((!same(&fresh)).then_some(fresh))
     }
 
     async fn fetch_token(&self, is_second_try: bool, stop: &Stop) -> Result<Arc<Token>, RequestFailed> {
@@ -306,7 +341,8 @@ impl Api {
         self.meter.requests.fetch_add(1, Ordering::Relaxed);
         let ends = Instant::now() + self.limits.idle_timeout.min(self.limits.page_timeout);
         let request = self.http.post(url).header(header::ACCEPT, "application/json").json(&body);
-        let response = until(ends, stop, request.send()).await?.map_err(|error| transient(error, Reach::Nothing))?;
+        let response =
+            until(ends, stop, request.send()).await?.map_err(|error| transient(error, Reach::Nothing))?;
         let status = response.status();
         let unusable = |what: &str| RequestFailed::Transient {
             what: format!("the token endpoint {what}"),
@@ -315,18 +351,26 @@ impl Api {
         };
         match status.as_u16() {
             200..=299 => {}
-            400 | 401 | 403 | 422 => return Err(RequestFailed::CredentialsRefused { status: status.as_u16() }),
+            400 | 401 | 403 | 422 => {
+                return Err(RequestFailed::CredentialsRefused { status: status.as_u16() });
+            }
             408 | 425 | 429 | 500..=599 => {
                 return Err(RequestFailed::Transient {
                     what: format!("the token endpoint is busy or down ({})", status.as_u16()),
                     retry_after: retry_after(&response),
-                    reach: if status == StatusCode::TOO_MANY_REQUESTS { Reach::TooMany } else { Reach::Nothing },
+                    reach: if status == StatusCode::TOO_MANY_REQUESTS {
+                        Reach::TooMany
+                    } else {
+                        Reach::Nothing
+                    },
                 });
             }
             other => return Err(unusable(&format!("answered {other}; check api.base_url"))),
         }
         let date = server_date(&response);
-        let body = until(ends, stop, small_body(response)).await?.map_err(|error| transient(error, Reach::Nothing))?;
+        let body = until(ends, stop, small_body(response))
+            .await?
+            .map_err(|error| transient(error, Reach::Nothing))?;
         let body = body.ok_or_else(|| unusable("sent an answer that is too long"))?;
         self.meter.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         read_token(&body, date).ok_or_else(|| unusable("sent no token; check api.base_url"))
@@ -406,7 +450,12 @@ pub struct PageStream {
 impl PageStream {
     /// The next entries, or `None` once the body has ended; whether it was whole, `finish` says.
     /// Fewer than a batch are the last.
-    pub async fn next_batch(&mut self, api: &Api, budget: &Budget, stop: &Stop) -> Result<Option<Vec<Entry>>, RequestFailed> {
+    pub async fn next_batch(
+        &mut self,
+        api: &Api,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<Option<Vec<Entry>>, RequestFailed> {
         let mut entries = std::mem::take(&mut self.held_back);
         let mut size: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
         while !self.ended && entries.len() <= BATCH_ENTRIES && size < BATCH_BYTES {

@@ -17,7 +17,9 @@ pub enum RequestFailed {
     /// Even with a fresh token.
     #[error("the token was refused (401); check the API key and its permissions")]
     TokenRefused,
-    #[error("the credentials were refused by the token endpoint ({status}); check the API key and secret on HealthEx's admin page")]
+    #[error(
+        "the credentials were refused by the token endpoint ({status}); check the API key and secret on HealthEx's admin page"
+    )]
     CredentialsRefused { status: u16 },
     #[error("no permission for this patient (403)")]
     Forbidden,

@@ -23,7 +23,10 @@ pub enum Credentials {
     Ready(SecretString),
     /// A JWT in a file, which somebody else renews.
     ReadyFile(PathBuf),
-    KeyAndSecret { key: SecretString, secret: SecretString },
+    KeyAndSecret {
+        key: SecretString,
+        secret: SecretString,
+    },
 }
 
 /// A token and its age. Prints as `Token(generation)`.
@@ -53,14 +56,19 @@ const LIFETIME_MIN: Duration = Duration::from_mins(1);
 const MARGIN: Duration = Duration::from_mins(5);
 
 impl Token {
-    pub fn new(secret: SecretString, generation: u64, lifetime: Option<Duration>, is_second_try: bool) -> Self {
+    pub fn new(
+        secret: SecretString,
+        generation: u64,
+        lifetime: Option<Duration>,
+        is_second_try: bool,
+    ) -> Self {
         let lifetime = lifetime.unwrap_or(LIFETIME_ASSUMED).max(LIFETIME_MIN);
         let proven = AtomicBool::new(false);
         Self { secret, generation, fetched: Instant::now(), lifetime, is_second_try, proven }
     }
 
     pub fn is_fresh(&self) -> bool {
-        self.fetched.elapsed() < self.lifetime - MARGIN.min(self.lifetime / 10)
+        self.fetched.elapsed() < self.lifetime.saturating_sub(MARGIN.min(self.lifetime / 10))
     }
 
     /// Any answer but a 401 proves it.
@@ -90,7 +98,8 @@ pub fn jwt_expiration(token: &SecretString) -> Option<i64> {
         exp: f64,
     }
     let payload = token.expose_secret().split('.').nth(1)?;
-    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?).ok()?;
+    let claims: Claims =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?).ok()?;
     seconds(claims.exp)
 }
 

@@ -3,7 +3,6 @@
 //! tokio-cron-scheduler is the alarm clock and nothing more: its job only wakes the one task
 //! that owns the cycles, so that ticks during a cycle cannot pile up.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,6 +28,7 @@ use crate::plan::Timestamp;
 use crate::roster;
 use crate::roster::Roster;
 use crate::settings;
+use crate::settings::Environment;
 use crate::settings::Schedule;
 use crate::settings::Settings;
 use crate::stop::Stop;
@@ -47,7 +47,7 @@ pub struct Daemon {
     pub api: Arc<Api>,
     pub place: Place,
     pub config: Option<PathBuf>,
-    pub environment: HashMap<String, String>,
+    pub environment: Environment,
 }
 
 /// Wakes the one task that owns the cycles.
@@ -72,21 +72,22 @@ pub async fn run(mut daemon: Daemon) -> anyhow::Result<()> {
     open::prepare(&daemon.place.path)?;
     let _only_daemon = Lock::take(&daemon.place.path, LockFor::Daemon)?;
     // A warehouse that cannot be used is told at once, and not at the first tick.
-    let missed = {
-        let _lock = Lock::take(&daemon.place.path, LockFor::Writing);
-        match _lock {
-            Ok(_) => {
-                let warehouse = Warehouse::open(&daemon.place, OtherServer::Refuse)?;
-                missed_a_cycle(&warehouse, &daemon.settings.sync.schedule).await?
-            }
-            Err(_) => true,
+    let missed = match Lock::take(&daemon.place.path, LockFor::Writing) {
+        Ok(_writing) => {
+            let warehouse = Warehouse::open(&daemon.place, OtherServer::Refuse)?;
+            missed_a_cycle(&warehouse, &daemon.settings.sync.schedule).await?
         }
+        Err(_) => true,
     };
     let stop = Stop::on_signals()?;
     let mut reload = signal(SignalKind::hangup())?;
     let alarm = Arc::new(Alarm::default());
     let mut scheduler = set_alarm(&daemon.settings.sync.schedule, &alarm).await?;
-    tracing::info!(patients = daemon.roster.patients.len(), "running; the schedule is {:?}", daemon.settings.sync.schedule);
+    tracing::info!(
+        patients = daemon.roster.patients.len(),
+        "running; the schedule is {:?}",
+        daemon.settings.sync.schedule
+    );
     if missed {
         alarm.due.notify_one();
     }
@@ -126,7 +127,10 @@ async fn set_alarm(schedule: &Schedule, alarm: &Arc<Alarm>) -> anyhow::Result<Jo
         Schedule::Every(every) => Job::new_repeated(*every, move |_, _| ring.ring()),
         Schedule::Cron(cron) => Job::new(cron.as_str(), move |_, _| ring.ring()),
     };
-    scheduler.add(job.context("sync.schedule is not understood")?).await.context("sync.schedule is not understood")?;
+    scheduler
+        .add(job.context("sync.schedule is not understood")?)
+        .await
+        .context("sync.schedule is not understood")?;
     scheduler.start().await.context("the scheduler cannot be started")?;
     Ok(scheduler)
 }
@@ -179,10 +183,19 @@ fn report(summary: &Summary) {
     let tally = summary.resources;
     let took = Duration::from_millis(u64::try_from(summary.took.as_millis()).unwrap_or(u64::MAX));
     tracing::info!(
-        ok = patients.ok, revoked = patients.revoked, held = patients.held, not_found = patients.not_found,
-        failed = patients.failed, skipped = patients.skipped, inserted = tally.inserted, updated = tally.updated,
-        deleted = tally.deleted, quarantined = tally.quarantined, requests = summary.requests,
-        "cycle of {} patients took {took:?}", patients.total
+        ok = patients.ok,
+        revoked = patients.revoked,
+        held = patients.held,
+        not_found = patients.not_found,
+        failed = patients.failed,
+        skipped = patients.skipped,
+        inserted = tally.inserted,
+        updated = tally.updated,
+        deleted = tally.deleted,
+        quarantined = tally.quarantined,
+        requests = summary.requests,
+        "cycle of {} patients took {took:?}",
+        patients.total
     );
     if let Some(ended) = &summary.ended_early {
         tracing::error!("the cycle ended early: {ended}");
@@ -198,20 +211,29 @@ async fn reload_settings(
     let settings = match settings::load(daemon.config.as_deref(), &daemon.environment) {
         Ok(settings) => settings,
         Err(complaints) => {
-            tracing::error!("the configuration cannot be used, and the old one is kept: {}", complaints.list.join("; "));
+            tracing::error!(
+                "the configuration cannot be used, and the old one is kept: {}",
+                complaints.list.join("; ")
+            );
             return Ok(());
         }
     };
-    let fixed = settings.warehouse.path != daemon.place.path || settings.api.base_url != daemon.settings.api.base_url;
+    let fixed =
+        settings.warehouse.path != daemon.place.path || settings.api.base_url != daemon.settings.api.base_url;
     if fixed {
-        tracing::error!("warehouse.path and api.base_url change with a restart only; the old configuration is kept");
+        tracing::error!(
+            "warehouse.path and api.base_url change with a restart only; the old configuration is kept"
+        );
         return Ok(());
     }
     match settings.credentials(&daemon.environment) {
         Ok(credentials) => {
             daemon.api = Arc::new(Api::new(settings.api.base_url.clone(), credentials, settings.api.limits)?);
         }
-        Err(complaints) => tracing::error!("the credentials cannot be read, and the old ones are kept: {}", complaints.join("; ")),
+        Err(complaints) => tracing::error!(
+            "the credentials cannot be read, and the old ones are kept: {}",
+            complaints.join("; ")
+        ),
     }
     if settings.sync.schedule != daemon.settings.sync.schedule {
         if let Err(failed) = scheduler.shutdown().await {

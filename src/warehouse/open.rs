@@ -114,7 +114,8 @@ pub fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
 /// Was it filled from this server?
 pub fn check_server(connection: &Connection, place: &Place) -> Result<(), OpenFailed> {
     let path = place.path.clone();
-    let filled_from = filled_from(connection).map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
+    let filled_from =
+        filled_from(connection).map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
     if filled_from == place.base_url {
         return Ok(());
     }

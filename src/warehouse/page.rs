@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
@@ -91,7 +92,8 @@ pub struct WalkMark {
 
 impl WalkMark {
     pub fn of(walk: &Walk, number: u32) -> Self {
-        let (pages, received, total, total_changed) = (walk.pages, walk.received, walk.total, walk.total_changed);
+        let (pages, received, total, total_changed) =
+            (walk.pages, walk.received, walk.total, walk.total_changed);
         Self { number, pages, received, total, total_changed }
     }
 }
@@ -135,16 +137,16 @@ pub fn store(
     batch: Batch,
     now: Timestamp,
 ) -> Result<Stored, StoreFailed> {
-    let pull_id = match pull.id {
-        Some(id) => id,
-        None => {
-            if !frame.is_resumed {
-                checkpoint::begin_pull(connection, frame)?;
-            }
-            pulls::begin(connection, frame)?
+    let pull_id = if let Some(id) = pull.id {
+        id
+    } else {
+        if !frame.is_resumed {
+            checkpoint::begin_pull(connection, frame)?;
         }
+        pulls::begin(connection, frame)?
     };
-    let mut upserts = Upserts { connection, person: frame.person.as_str(), now: stamp(now), inserted: BTreeMap::new() };
+    let mut upserts =
+        Upserts { connection, person: frame.person.as_str(), now: stamp(now), inserted: BTreeMap::new() };
     let mut tally = upserts.rows(batch.rows)?;
     tally.quarantined = upserts.quarantine(&batch.quarantined)?;
     let renamed = frame.mode == PullMode::Incremental && upserts.met_a_renamed_entry()?;
@@ -186,7 +188,9 @@ fn finish(
             }
             sweep::Swept::Guarded { unseen } => {
                 stored.guarded = Some(unseen);
-                let held = format!("{unseen} resources were gone at once; nothing is marked as deleted for 24 hours");
+                let held = format!(
+                    "{unseen} resources were gone at once; nothing is marked as deleted for 24 hours"
+                );
                 note = Some(note.map_or_else(|| held.clone(), |note| format!("{note}; {held}")));
             }
         }
@@ -209,7 +213,12 @@ pub struct Known {
     pub is_deleted: bool,
 }
 
-pub fn lookup(connection: &Connection, table: &str, person: &str, key: &str) -> Result<Option<Known>, StoreFailed> {
+pub fn lookup(
+    connection: &Connection,
+    table: &str,
+    person: &str,
+    key: &str,
+) -> Result<Option<Known>, StoreFailed> {
     let statement = format!(
         "SELECT content_hash, deleted_at IS NOT NULL FROM \"{table}\" WHERE person_id = ?1 AND key = ?2"
     );
@@ -270,7 +279,12 @@ impl Upserts<'_> {
         Ok(tally)
     }
 
-    fn row(&mut self, placed: PlacedRow, tally: &mut Tally, clears_quarantine: bool) -> Result<(), StoreFailed> {
+    fn row(
+        &mut self,
+        placed: PlacedRow,
+        tally: &mut Tally,
+        clears_quarantine: bool,
+    ) -> Result<(), StoreFailed> {
         let PlacedRow { row, is_repeat } = placed;
         if clears_quarantine {
             self.connection
@@ -284,7 +298,9 @@ impl Upserts<'_> {
                 tally.inserted += 1;
                 self.inserted.entry(row.table).or_default().push((row.id, row.key));
             }
-            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => tally.unchanged += 1,
+            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
+                tally.unchanged += 1;
+            }
             Some(_) if is_repeat && self.is_superseded(&row)? => tally.unchanged += 1,
             Some(_) => {
                 self.write(include_str!("../../schema/update.sql"), &row)?;
@@ -314,8 +330,10 @@ impl Upserts<'_> {
     fn is_superseded(&self, row: &Row) -> Result<bool, StoreFailed> {
         let statement =
             format!("SELECT last_updated FROM \"{}\" WHERE person_id = ?1 AND key = ?2", row.table);
-        let stored: Option<String> =
-            self.connection.prepare_cached(&statement)?.query_row([self.person, &row.key], |found| found.get(0))?;
+        let stored: Option<String> = self
+            .connection
+            .prepare_cached(&statement)?
+            .query_row([self.person, &row.key], |found| found.get(0))?;
         Ok(is_older(row.last_updated.as_deref(), stored.as_deref()))
     }
 
@@ -341,19 +359,20 @@ impl Upserts<'_> {
     /// before can be a renamed entry.
     fn met_a_renamed_entry(&self) -> Result<bool, StoreFailed> {
         for (table, new) in &self.inserted {
-            let ids: HashMap<&str, ()> = new.iter().filter_map(|(id, _)| Some((id.as_deref()?, ()))).collect();
+            let ids: HashSet<&str> = new.iter().filter_map(|(id, _)| id.as_deref()).collect();
             if ids.is_empty() {
                 continue;
             }
-            let keys: std::collections::HashSet<&str> = new.iter().map(|(_, key)| key.as_str()).collect();
-            let statement =
-                format!("SELECT id, key FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL");
+            let keys: HashSet<&str> = new.iter().map(|(_, key)| key.as_str()).collect();
+            let statement = format!(
+                "SELECT id, key FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL"
+            );
             let mut statement = self.connection.prepare_cached(&statement)?;
             let mut live = statement.query([self.person])?;
             while let Some(found) = live.next()? {
                 let id = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
                 let key = found.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-                if ids.contains_key(id) && !keys.contains(key) {
+                if ids.contains(id) && !keys.contains(key) {
                     return Ok(true);
                 }
             }

@@ -91,7 +91,11 @@ pub fn judge(
 ) -> Result<Judged, StoreFailed> {
     let found = find_unseen(connection, &frame.person, &frame.types, &request.seen)?;
     let guarded_since: Option<String> = connection
-        .query_row("SELECT sweep_guarded_at FROM checkpoint WHERE person_id = ?1", [frame.person.as_str()], |row| row.get(0))
+        .query_row(
+            "SELECT sweep_guarded_at FROM checkpoint WHERE person_id = ?1",
+            [frame.person.as_str()],
+            |row| row.get(0),
+        )
         .optional()?
         .flatten();
     let guarded_since = guarded_since.as_deref().and_then(parse_stamp);
@@ -132,6 +136,9 @@ fn find_unseen(
     Ok(found)
 }
 
+/// `id` and `content_hash`: what stays when an entry is renamed.
+type Content = (Option<String>, Vec<u8>);
+
 fn unseen_in(
     connection: &Connection,
     table: &'static str,
@@ -144,12 +151,12 @@ fn unseen_in(
     );
     let mut statement = connection.prepare_cached(&statement)?;
     let mut rows = statement.query([person.as_str()])?;
-    let mut unseen: Vec<(i64, (Option<String>, Vec<u8>))> = Vec::new();
-    let mut brought: HashSet<(Option<String>, Vec<u8>)> = HashSet::new();
+    let mut unseen: Vec<(i64, Content)> = Vec::new();
+    let mut brought: HashSet<Content> = HashSet::new();
     while let Some(row) = rows.next()? {
         *live += 1;
         let key = key_hash(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
-        let content = (row.get(2)?, row.get(3)?);
+        let content: Content = (row.get(2)?, row.get(3)?);
         if seen.iter().any(|walk| walk.contains(&key)) {
             brought.insert(content);
         } else {
@@ -171,7 +178,8 @@ fn unseen_in(
 fn mark(connection: &Connection, unseen: &[Unseen], now: Timestamp) -> Result<Swept, StoreFailed> {
     let mut deleted = 0;
     for Unseen { table, renamed, vanished } in unseen {
-        let mut marking = connection.prepare_cached(&format!("UPDATE \"{table}\" SET deleted_at = ?2 WHERE rowid = ?1"))?;
+        let mut marking =
+            connection.prepare_cached(&format!("UPDATE \"{table}\" SET deleted_at = ?2 WHERE rowid = ?1"))?;
         for rowid in vanished {
             marking.execute(params![rowid, stamp(now)])?;
             deleted += 1;
@@ -185,13 +193,18 @@ fn mark(connection: &Connection, unseen: &[Unseen], now: Timestamp) -> Result<Sw
 }
 
 /// A quarantined entry that the whole record no longer holds has been mended or removed.
-fn forget_quarantined(connection: &Connection, frame: &PullFrame, seen: &[HashSet<u128>]) -> Result<(), StoreFailed> {
+fn forget_quarantined(
+    connection: &Connection,
+    frame: &PullFrame,
+    seen: &[HashSet<u128>],
+) -> Result<(), StoreFailed> {
     if !frame.types.is_everything() {
         return Ok(());
     }
     let person = frame.person.as_str();
     let mut statement = connection.prepare_cached("SELECT key FROM quarantine WHERE person_id = ?1")?;
-    let keys = statement.query_map([person], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let keys =
+        statement.query_map([person], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     for key in keys {
         let hash = key_hash(&key);
         if !seen.iter().any(|walk| walk.contains(&hash)) {

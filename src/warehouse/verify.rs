@@ -55,7 +55,11 @@ pub fn verify(connection: &Connection) -> Result<Findings, StoreFailed> {
     Ok(findings)
 }
 
-fn check_rows(connection: &Connection, known: &ResourceType, findings: &mut Findings) -> Result<(), StoreFailed> {
+fn check_rows(
+    connection: &Connection,
+    known: &ResourceType,
+    findings: &mut Findings,
+) -> Result<(), StoreFailed> {
     let table = &known.table;
     let mut statement = connection.prepare(&format!(
         "SELECT person_id, key, id, version_id, last_updated, source, patient, content_hash, resource FROM \"{table}\""

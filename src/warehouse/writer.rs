@@ -138,7 +138,9 @@ impl Writer {
                     Job::Alone(work) => work(&mut self.connection),
                     Job::Grouped(first) => {
                         let mut works = vec![first];
-                        while let Some(Job::Grouped(work)) = jobs.next_if(|job| matches!(job, Job::Grouped(_))) {
+                        while let Some(Job::Grouped(work)) =
+                            jobs.next_if(|job| matches!(job, Job::Grouped(_)))
+                        {
                             works.push(work);
                         }
                         self.commit_together(works);
