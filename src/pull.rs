@@ -23,7 +23,7 @@ use crate::healthex::client::Api;
 use crate::healthex::client::Budget;
 use crate::healthex::client::ENTRY_BYTES_MAX;
 use crate::healthex::client::Meter;
-use crate::healthex::client::PageStream;
+use crate::healthex::page_stream::PageStream;
 use crate::plan::PersonId;
 use crate::plan::PullMode;
 use crate::plan::Timestamp;

@@ -10,9 +10,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use backon::BackoffBuilder;
-use backon::ExponentialBackoff;
-use backon::ExponentialBuilder;
 use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::header;
@@ -22,9 +19,10 @@ use url::Url;
 
 use super::Reach;
 use super::RequestFailed;
+use super::attempts::Attempts;
 use super::bundle::BundleReader;
 use super::bundle::Limits;
-use super::bundle::PageFacts;
+use super::page_stream::PageStream;
 use super::token::Credentials;
 use super::token::Token;
 use super::token::TokenShelf;
@@ -32,16 +30,9 @@ use super::token::jwt_expiration;
 use super::token::seconds;
 use crate::plan::Timestamp;
 use crate::plan::consent::body_is_a_refusal;
-use crate::plan::retry::AfterFailure;
-use crate::plan::retry::after_failure;
 use crate::plan::retry::parse_retry_after;
-use crate::plan::row::Entry;
 use crate::stop::Stop;
 
-/// A batch of a long answer is given out at this many entries, …
-pub const BATCH_ENTRIES: usize = 500;
-/// … or this many bytes, whichever is less.
-pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Larger entries are quarantined without their bytes.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A token's answer and the body of a refusal are no longer than this.
@@ -194,15 +185,8 @@ impl Api {
             return Err(self.refusal(response, ends, stop).await);
         }
         let limits = Limits { entry_bytes_max: ENTRY_BYTES_MAX };
-        Ok(PageStream {
-            response,
-            reader: BundleReader::new(limits),
-            held_back: Vec::new(),
-            ended: false,
-            ends,
-            server_date,
-            answered_after,
-        })
+        let reader = BundleReader::new(limits);
+        Ok(PageStream::new(response, reader, ends, server_date, answered_after))
     }
 
     /// What an answer that is no 200 means.
@@ -377,7 +361,7 @@ impl Api {
     }
 
     /// All workers wait until a moment that the server has named to one of them.
-    fn pause_all(&self, wait: Duration) {
+    pub(super) fn pause_all(&self, wait: Duration) {
         let until = Instant::now() + wait;
         let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
@@ -395,113 +379,12 @@ impl Api {
     }
 }
 
-/// The attempts of one request: how many are left, and how long to wait before the next.
-pub struct Attempts {
-    delays: ExponentialBackoff,
-    retry_max: Duration,
-}
-
-impl Attempts {
-    fn new(limits: ApiLimits, attempts: usize) -> Self {
-        let delays = ExponentialBuilder::default()
-            .with_min_delay(limits.retry_initial)
-            .with_max_delay(limits.retry_max)
-            .with_factor(2.0)
-            .with_max_times(attempts.saturating_sub(1))
-            .build();
-        Self { delays, retry_max: limits.retry_max }
-    }
-
-    /// Waits until it may be tried again, or gives the failure back.
-    pub async fn wait(&mut self, failed: RequestFailed, api: &Api, stop: &Stop) -> Result<(), RequestFailed> {
-        let RequestFailed::Transient { what, retry_after, reach } = failed else {
-            return Err(failed);
-        };
-        let is_shared = reach == Reach::TooMany && retry_after.is_some();
-        match after_failure(self.delays.next(), retry_after, self.retry_max, rand::random()) {
-            AfterFailure::GiveUp => Err(RequestFailed::Transient { what, retry_after, reach }),
-            AfterFailure::TooLong(wait) => {
-                Err(RequestFailed::WaitTooLong { what, wait, all_workers: reach == Reach::TooMany })
-            }
-            AfterFailure::Wait(wait) => {
-                if is_shared {
-                    api.pause_all(wait);
-                }
-                tracing::debug!(wait_ms = wait.as_millis(), "{what}: trying again");
-                if stop.sleep(wait).await { Ok(()) } else { Err(RequestFailed::Stopped) }
-            }
-        }
-    }
-}
-
-/// A 200 whose body is being read.
-pub struct PageStream {
-    response: Response,
-    reader: BundleReader,
-    held_back: Vec<Entry>,
-    ended: bool,
-    ends: Instant,
-    /// The server's clock when it answered.
-    pub server_date: Option<Timestamp>,
-    /// From the request to the head of the answer.
-    pub answered_after: Duration,
-}
-
-impl PageStream {
-    /// The next entries, or `None` once the body has ended; whether it was whole, `finish` says.
-    /// Fewer than a batch are the last.
-    pub async fn next_batch(
-        &mut self,
-        api: &Api,
-        budget: &Budget,
-        stop: &Stop,
-    ) -> Result<Option<Vec<Entry>>, RequestFailed> {
-        let mut entries = std::mem::take(&mut self.held_back);
-        let mut size: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
-        while !self.ended && entries.len() <= BATCH_ENTRIES && size < BATCH_BYTES {
-            let chunk = until(self.ends, stop, self.response.chunk())
-                .await?
-                .map_err(|error| transient(error, Reach::Answered))?;
-            let Some(chunk) = chunk else {
-                self.ended = true;
-                break;
-            };
-            for meter in [&api.meter, &budget.meter] {
-                meter.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            }
-            if budget.meter.bytes.load(Ordering::Relaxed) > budget.bytes_max {
-                return Err(RequestFailed::LimitReached { what: "sync.bytes_max" });
-            }
-            let before = entries.len();
-            self.reader.push(&chunk, &mut entries).map_err(|broken| RequestFailed::Transient {
-                what: broken.to_string(),
-                retry_after: None,
-                reach: Reach::Answered,
-            })?;
-            size += entries[before..].iter().map(|entry| entry.bytes.len()).sum::<usize>();
-        }
-        if entries.len() > BATCH_ENTRIES {
-            self.held_back = entries.split_off(BATCH_ENTRIES);
-        }
-        Ok((!self.ended || !entries.is_empty()).then_some(entries))
-    }
-
-    /// Have all entries been given out?
-    pub fn is_read(&self) -> bool {
-        self.ended && self.held_back.is_empty()
-    }
-
-    pub fn finish(self) -> Result<PageFacts, RequestFailed> {
-        self.reader.finish().map_err(|broken| RequestFailed::Transient {
-            what: broken.to_string(),
-            retry_after: None,
-            reach: Reach::Answered,
-        })
-    }
-}
-
 /// Waits for `work` until `ends`, or until the program must end at once.
-async fn until<T>(ends: Instant, stop: &Stop, work: impl Future<Output = T>) -> Result<T, RequestFailed> {
+pub(super) async fn until<T>(
+    ends: Instant,
+    stop: &Stop,
+    work: impl Future<Output = T>,
+) -> Result<T, RequestFailed> {
     tokio::select! {
         biased;
         () = stop.at_once.cancelled() => Err(RequestFailed::Stopped),
@@ -521,7 +404,7 @@ fn bearer(token: &Token) -> Result<header::HeaderValue, RequestFailed> {
 }
 
 /// reqwest's errors carry the URL, which names a patient; only the innermost cause is told.
-fn transient(error: reqwest::Error, reach: Reach) -> RequestFailed {
+pub(super) fn transient(error: reqwest::Error, reach: Reach) -> RequestFailed {
     let error = error.without_url();
     let kind = if error.is_timeout() {
         "no byte came for too long"
