@@ -12,10 +12,13 @@
 mod alarm;
 mod alert;
 mod board;
+mod chart;
 mod facts;
 mod health;
+mod http;
 mod manager;
 mod metrics;
+mod page;
 mod problems;
 mod reload;
 mod worker;
@@ -68,6 +71,7 @@ pub async fn run(daemon: Daemon) -> anyhow::Result<()> {
     let board = Arc::new(Board::new(daemon.settings.clone(), begun.last_good_end, clock::now())?);
     let mut alarm = Alarm::set(&daemon.settings.sync.schedule).await?;
     tracing::info!(patients = daemon.roster.patients.len(), "running; the schedule is {:?}", daemon.settings.sync.schedule);
+    http::serve(&daemon.settings.http, board.clone(), daemon.place.path.clone(), stop.gently.clone()).await?;
     let mut worker = Worker::new(daemon, board, alarm.bell.clone(), stop.clone(), begun.identity)?;
     if begun.missed {
         alarm.bell.ring();
