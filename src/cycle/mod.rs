@@ -374,8 +374,14 @@ pub async fn scrub(means: &Means, summary: &mut Summary) {
 /// A VACUUM may take longer than a shutdown can wait; it is begun again at the next start.
 async fn interrupt_when_stopped(means: &Means) {
     means.stop.at_once.cancelled().await;
-    means.warehouse.interrupt();
+    loop {
+        // Between two statements there is nothing to interrupt, so it is done again until it has worked.
+        means.warehouse.interrupt();
+        tokio::time::sleep(INTERRUPT_EVERY).await;
+    }
 }
+
+const INTERRUPT_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn pull_rules(settings: &Settings) -> PullRules {
     PullRules {

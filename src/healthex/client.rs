@@ -1,5 +1,6 @@
 //! Requests: timeouts, no redirects, one token for all, and waits that all workers share.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -58,6 +59,31 @@ pub struct Meter {
     pub requests: AtomicU64,
     /// Of bodies, decompressed.
     pub bytes: AtomicU64,
+    /// How often each status came; 0 where no answer came at all.
+    answers: Mutex<BTreeMap<(Asked, u16), u64>>,
+}
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asked {
+    Token,
+    Page,
+}
+
+impl Meter {
+    fn note(&self, asked: Asked, status: u16) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        *answers.entry((asked, status)).or_default() += 1;
+    }
+
+    /// The answers since this was last called.
+    pub fn take_answers(&self) -> BTreeMap<(Asked, u16), u64> {
+        std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn status_of<E>(response: &Result<Response, E>) -> u16 {
+    response.as_ref().map_or(0, |response| response.status().as_u16())
 }
 
 /// What one pull may cost.
@@ -174,8 +200,9 @@ impl Api {
         }
         let sent = Instant::now();
         let ends = (sent + self.limits.page_timeout).min(budget.ends);
-        let response =
-            until(ends, stop, request.send()).await?.map_err(|error| transient(error, Reach::Nothing))?;
+        let response = until(ends, stop, request.send()).await?;
+        self.meter.note(Asked::Page, status_of(&response));
+        let response = response.map_err(|error| transient(error, Reach::Nothing))?;
         let answered_after = sent.elapsed();
         let server_date = server_date(&response);
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -325,8 +352,9 @@ impl Api {
         self.meter.requests.fetch_add(1, Ordering::Relaxed);
         let ends = Instant::now() + self.limits.idle_timeout.min(self.limits.page_timeout);
         let request = self.http.post(url).header(header::ACCEPT, "application/json").json(&body);
-        let response =
-            until(ends, stop, request.send()).await?.map_err(|error| transient(error, Reach::Nothing))?;
+        let response = until(ends, stop, request.send()).await?;
+        self.meter.note(Asked::Token, status_of(&response));
+        let response = response.map_err(|error| transient(error, Reach::Nothing))?;
         let status = response.status();
         let unusable = |what: &str| RequestFailed::Transient {
             what: format!("the token endpoint {what}"),

@@ -8,6 +8,7 @@
 pub mod checkpoint;
 pub mod compare;
 pub mod failure;
+pub mod glance;
 pub mod lock;
 pub mod open;
 pub mod page;

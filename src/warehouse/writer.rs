@@ -4,6 +4,8 @@
 //! in one transaction, and nobody is told that it is stored before the commit.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -29,6 +31,7 @@ pub struct Warehouse {
     thread: Option<JoinHandle<()>>,
     interrupt: InterruptHandle,
     path: PathBuf,
+    is_abandoned: AtomicBool,
 }
 
 enum Job {
@@ -59,7 +62,13 @@ impl Warehouse {
             .name("warehouse".to_owned())
             .spawn(move || writer.work(queue))
             .map_err(|source| OpenFailed::Io { path: path.clone(), source })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), interrupt, path })
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            interrupt,
+            path,
+            is_abandoned: AtomicBool::new(false),
+        })
     }
 
     pub fn path(&self) -> &std::path::Path {
@@ -106,6 +115,13 @@ impl Warehouse {
         self.interrupt.interrupt();
     }
 
+    /// The process is about to end and cannot wait for the thread. What is committed stays;
+    /// what is not, SQLite takes back at the next open.
+    pub fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::Relaxed);
+        self.interrupt.interrupt();
+    }
+
     async fn send(&self, job: Job) -> Result<(), StoreFailed> {
         let jobs = self.jobs.as_ref().ok_or(StoreFailed::WriterGone)?;
         jobs.send(job).await.map_err(|_| StoreFailed::WriterGone)
@@ -115,6 +131,9 @@ impl Warehouse {
 impl Drop for Warehouse {
     fn drop(&mut self) {
         self.jobs.take();
+        if self.is_abandoned.load(Ordering::Relaxed) {
+            return;
+        }
         if let Some(thread) = self.thread.take() {
             // A panic of the writer has been reported as `WriterGone` to whoever waited.
             let _ = thread.join();
