@@ -4,6 +4,7 @@
 //! in one transaction, and nobody is told that it is stored before the commit.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -11,6 +12,7 @@ use rusqlite::InterruptHandle;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use super::analyst_tables::AnalystTables;
 use super::failure::OpenFailed;
 use super::failure::StoreFailed;
 use super::open;
@@ -29,6 +31,7 @@ pub struct Warehouse {
     thread: Option<JoinHandle<()>>,
     interrupt: InterruptHandle,
     path: PathBuf,
+    analyst_tables: Arc<AnalystTables>,
 }
 
 enum Job {
@@ -59,11 +62,17 @@ impl Warehouse {
             .name("warehouse".to_owned())
             .spawn(move || writer.work(queue))
             .map_err(|source| OpenFailed::Io { path: path.clone(), source })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), interrupt, path })
+        let analyst_tables = place.analyst_tables.clone();
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), interrupt, path, analyst_tables })
     }
 
     pub fn path(&self) -> &std::path::Path {
         &self.path
+    }
+
+    /// What each page's transaction has to keep up.
+    pub fn analyst_tables(&self) -> Arc<AnalystTables> {
+        self.analyst_tables.clone()
     }
 
     /// Runs `work` in the transaction of a group. `Ok` means committed and on the disk.
