@@ -69,6 +69,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the analysts' tables, or print, run or rebuild their views
+    Views(ViewsArgs),
     /// Run a simulated HealthEx server (key sandbox-key, secret sandbox-secret)
     Sandbox(SandboxArgs),
 }
@@ -107,6 +109,35 @@ pub struct PurgeArgs {
     /// Needed: a purge cannot be taken back
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ViewsArgs {
+    #[command(subcommand)]
+    pub action: Option<ViewsAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ViewsAction {
+    /// Build all tables anew from the resources
+    Apply,
+    /// Print the SELECT that a view is compiled to
+    Sql {
+        /// A built-in view or one of your own
+        name: String,
+    },
+    /// Print the rows of a ViewDefinition over the warehouse as CSV; stores nothing
+    Run {
+        /// A ViewDefinition (SQL on FHIR v2, JSON)
+        file: PathBuf,
+        /// An array of objects instead
+        #[arg(long)]
+        json: bool,
+        /// Several values where one is wanted are an error, as the standard says
+        #[arg(long)]
+        strict: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -519,9 +519,11 @@ impl<'m> Pull<'m> {
         let batch = Batch { rows: rest.rows, quarantined: rest.quarantined, progress };
         let stored = match &self.means.sink {
             Sink::Warehouse(warehouse) => {
-                let row = self.row;
+                let (row, tables) = (self.row, warehouse.analyst_tables());
                 warehouse
-                    .write(move |connection| page::store(connection, &frame, row, batch, clock::now()))
+                    .write(move |connection| {
+                        page::store(connection, &tables, &frame, row, batch, clock::now())
+                    })
                     .await?
             }
             Sink::DryRun(reader) => {

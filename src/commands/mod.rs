@@ -7,6 +7,7 @@ mod report;
 mod setup;
 mod summary;
 mod sync;
+mod views_command;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ use crate::settings::Complaints;
 use crate::settings::Environment;
 use crate::settings::Settings;
 use crate::telemetry;
+use crate::views;
+use crate::warehouse::analyst_tables::AnalystTables;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::open::Place;
@@ -93,6 +96,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         Command::Status { json } => report::status(&context, *json, out),
         Command::Verify => report::verify(&context, out),
         Command::Audit { id, json } => report::audit(&context, id.as_deref(), *json, out),
+        Command::Views(args) => views_command::views(&context, args, out),
         Command::Purge(args) => purge::purge(&context, args, out),
     }
 }
@@ -142,11 +146,21 @@ impl Context<'_> {
     }
 }
 
+/// The built-in tables and the user's own; of these, one that cannot be is left out with a warning.
+fn analyst_tables(settings: &Settings) -> AnalystTables {
+    let (tables, refused) = views::analyst_tables(settings.views_folder.as_deref());
+    for why in refused {
+        tracing::warn!("left out: {why}");
+    }
+    tables
+}
+
 fn place(settings: &Settings) -> Place {
     Place {
         path: settings.warehouse.path.clone(),
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: settings.warehouse.group,
+        analyst_tables: Arc::new(analyst_tables(settings)),
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::Outcome;
+use super::place;
 use crate::plan::PatientState;
 use crate::warehouse::open;
 use crate::warehouse::purge::scrub_waits_for;
@@ -108,7 +109,7 @@ fn print_status(report: &Report, waits: Option<&str>, out: &mut dyn Write) -> an
 pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let settings = context.settings()?;
     let connection = open::open_reader(&settings.warehouse.path)?;
-    let findings = checks::verify(&connection)?;
+    let findings = checks::verify(&connection, &place(&settings).analyst_tables)?;
     for finding in &findings.wrong {
         writeln!(out, "{finding}")?;
     }

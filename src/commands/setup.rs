@@ -21,6 +21,7 @@ use crate::plan::paging::Query;
 use crate::roster::Roster;
 use crate::settings::Settings;
 use crate::stop::Stop;
+use crate::views;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::lock::Lock;
 use crate::warehouse::lock::LockFor;
@@ -75,6 +76,7 @@ pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -
     let enabled = roster.patients.iter().filter(|patient| patient.enabled).count();
     checks.ok("roster", &format!("{} patients, {enabled} enabled", roster.patients.len()))?;
     check_warehouse(&settings, &mut checks)?;
+    check_views(&settings, &mut checks)?;
     match sync::api(context, &settings) {
         Err(error) => checks.failed("credentials", &format!("{error:#}"), Outcome::WrongUsage)?,
         Ok(_) if offline => checks.ok("credentials", "found; not tried (--offline)")?,
@@ -121,6 +123,19 @@ fn check_warehouse(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Resu
             checks.ok("lock", &format!("held by a cycle under way (pid {pid})"))?;
         }
         Err(failed) => checks.failed("lock", &failed.to_string(), Outcome::WarehouseUnusable)?,
+    }
+    Ok(())
+}
+
+/// Each of the user's own views that cannot be a table, with its file.
+fn check_views(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
+    let (tables, mut wrong) = views::analyst_tables(settings.views_folder.as_deref());
+    wrong.extend(tables.rehearse()?.into_iter().map(|(name, why)| format!("{name}: {why}")));
+    for why in &wrong {
+        checks.failed("views", why, Outcome::WrongUsage)?;
+    }
+    if wrong.is_empty() {
+        checks.ok("views", &format!("{} tables", tables.iter().count()))?;
     }
     Ok(())
 }

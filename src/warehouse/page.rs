@@ -13,6 +13,8 @@ use rusqlite::OptionalExtension;
 use rusqlite::named_params;
 use rusqlite::params;
 
+use super::analyst_tables::AnalystTables;
+use super::analyst_tables::ChangedKeys;
 use super::checkpoint;
 use super::failure::StoreFailed;
 use super::pulls;
@@ -132,6 +134,7 @@ pub struct Stored {
 /// Stores a batch and the fact that it is stored, or neither. Runs inside a transaction.
 pub fn store(
     connection: &Connection,
+    analyst_tables: &AnalystTables,
     frame: &PullFrame,
     pull: PullRow,
     batch: Batch,
@@ -145,11 +148,17 @@ pub fn store(
         }
         pulls::begin(connection, frame)?
     };
-    let mut upserts =
-        Upserts { connection, person: frame.person.as_str(), now: stamp(now), inserted: BTreeMap::new() };
+    let mut upserts = Upserts {
+        connection,
+        person: frame.person.as_str(),
+        now: stamp(now),
+        inserted: BTreeMap::new(),
+        changed: ChangedKeys::default(),
+    };
     let mut tally = upserts.rows(batch.rows)?;
     tally.quarantined = upserts.quarantine(&batch.quarantined)?;
     let renamed = frame.mode == PullMode::Incremental && upserts.met_a_renamed_entry()?;
+    let mut changed = upserts.changed;
     let mut stored = Stored { pull_id, tally, renamed, walk_again: false, guarded: None };
     match batch.progress {
         Progress::Partial => {}
@@ -161,8 +170,9 @@ pub fn store(
             checkpoint::keep_seen(connection, &frame.person, walk, &keys)?;
             checkpoint::advance(connection, frame, None, walk)?;
         }
-        Progress::End(end) => finish(connection, frame, end, now, &mut stored)?,
+        Progress::End(end) => finish(connection, frame, end, now, &mut stored, &mut changed)?,
     }
+    analyst_tables.follow(connection, &frame.person, &changed)?;
     if renamed {
         checkpoint::note_renamed(connection, &frame.person)?;
     }
@@ -176,10 +186,11 @@ fn finish(
     end: PullEnd,
     now: Timestamp,
     stored: &mut Stored,
+    changed: &mut ChangedKeys,
 ) -> Result<(), StoreFailed> {
     let mut note = end.note;
     if let Some(request) = end.sweep {
-        match sweep::run(connection, frame, &request, now)? {
+        match sweep::run(connection, frame, &request, now, changed)? {
             sweep::Swept::Marked { deleted } => stored.tally.deleted = deleted,
             sweep::Swept::WalkAgain => {
                 stored.walk_again = true;
@@ -205,6 +216,7 @@ struct Upserts<'c> {
     now: String,
     /// New rows by table: their ids and keys.
     inserted: BTreeMap<&'static str, Vec<(Option<String>, String)>>,
+    changed: ChangedKeys,
 }
 
 /// What is stored under a key.
@@ -296,15 +308,17 @@ impl Upserts<'_> {
             None => {
                 self.write(include_str!("../../schema/insert.sql"), &row)?;
                 tally.inserted += 1;
+                self.changed.inserted(row.table, row.key.clone());
                 self.inserted.entry(row.table).or_default().push((row.id, row.key));
             }
             Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
                 tally.unchanged += 1;
             }
             Some(_) if is_repeat && self.is_superseded(&row)? => tally.unchanged += 1,
-            Some(_) => {
+            Some(known) => {
                 self.write(include_str!("../../schema/update.sql"), &row)?;
                 tally.updated += 1;
+                self.changed.updated(row.table, row.key, known.is_deleted);
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::params;
 
+use super::analyst_tables::ChangedKeys;
 use super::failure::StoreFailed;
 use super::page::PullFrame;
 use super::tables;
@@ -48,6 +49,7 @@ pub fn run(
     frame: &PullFrame,
     request: &SweepRequest,
     now: Timestamp,
+    changed: &mut ChangedKeys,
 ) -> Result<Swept, StoreFailed> {
     let judged = judge(connection, frame, request, now)?;
     let set_guard = |since: Option<Timestamp>| -> Result<(), StoreFailed> {
@@ -69,7 +71,7 @@ pub fn run(
                 set_guard(None)?;
             }
             forget_quarantined(connection, frame, &request.seen)?;
-            mark(connection, &judged.unseen, now)
+            mark(connection, &judged.unseen, now, changed)
         }
     }
 }
@@ -175,18 +177,25 @@ fn unseen_in(
     Ok(result)
 }
 
-fn mark(connection: &Connection, unseen: &[Unseen], now: Timestamp) -> Result<Swept, StoreFailed> {
+fn mark(
+    connection: &Connection,
+    unseen: &[Unseen],
+    now: Timestamp,
+    changed: &mut ChangedKeys,
+) -> Result<Swept, StoreFailed> {
     let mut deleted = 0;
     for Unseen { table, renamed, vanished } in unseen {
-        let mut marking =
-            connection.prepare_cached(&format!("UPDATE \"{table}\" SET deleted_at = ?2 WHERE rowid = ?1"))?;
+        let mut marking = connection.prepare_cached(&format!(
+            "UPDATE \"{table}\" SET deleted_at = ?2 WHERE rowid = ?1 RETURNING key"
+        ))?;
         for rowid in vanished {
-            marking.execute(params![rowid, stamp(now)])?;
+            changed.gone(table, marking.query_row(params![rowid, stamp(now)], |row| row.get(0))?);
             deleted += 1;
         }
-        let mut removing = connection.prepare_cached(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1"))?;
+        let mut removing =
+            connection.prepare_cached(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1 RETURNING key"))?;
         for rowid in renamed {
-            removing.execute([rowid])?;
+            changed.gone(table, removing.query_row([rowid], |row| row.get(0))?);
         }
     }
     Ok(Swept::Marked { deleted })

@@ -4,6 +4,7 @@
 //! in one transaction, and nobody is told that it is stored before the commit.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -13,6 +14,7 @@ use rusqlite::InterruptHandle;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use super::analyst_tables::AnalystTables;
 use super::failure::OpenFailed;
 use super::failure::StoreFailed;
 use super::open;
@@ -32,6 +34,7 @@ pub struct Warehouse {
     interrupt: InterruptHandle,
     path: PathBuf,
     is_abandoned: AtomicBool,
+    analyst_tables: Arc<AnalystTables>,
 }
 
 enum Job {
@@ -68,11 +71,17 @@ impl Warehouse {
             interrupt,
             path,
             is_abandoned: AtomicBool::new(false),
+            analyst_tables: place.analyst_tables.clone(),
         })
     }
 
     pub fn path(&self) -> &std::path::Path {
         &self.path
+    }
+
+    /// What each page's transaction has to keep up.
+    pub fn analyst_tables(&self) -> Arc<AnalystTables> {
+        self.analyst_tables.clone()
     }
 
     /// Runs `work` in the transaction of a group. `Ok` means committed and on the disk.
