@@ -9,9 +9,9 @@ use backon::ExponentialBuilder;
 use super::Reach;
 use super::RequestFailed;
 use super::client::Api;
-use super::client::ApiLimits;
 use crate::plan::retry::AfterFailure;
 use crate::plan::retry::after_failure;
+use crate::settings::ApiLimits;
 use crate::stop::Stop;
 
 /// The attempts of one request: how many are left, and how long to wait before the next.

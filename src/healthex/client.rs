@@ -24,7 +24,6 @@ use super::attempts::Attempts;
 use super::bundle::BundleReader;
 use super::bundle::Limits;
 use super::page_stream::PageStream;
-use super::token::Credentials;
 use super::token::Token;
 use super::token::TokenShelf;
 use super::token::jwt_expiration;
@@ -32,6 +31,8 @@ use super::token::seconds;
 use crate::plan::Timestamp;
 use crate::plan::consent::body_is_a_refusal;
 use crate::plan::retry::parse_retry_after;
+use crate::settings::ApiLimits;
+use crate::settings::Credentials;
 use crate::stop::Stop;
 
 /// Larger entries are quarantined without their bytes.
@@ -42,16 +43,6 @@ const SMALL_BODY_MAX: usize = 64 * 1024;
 const SAME_SECOND: Duration = Duration::from_millis(1100);
 /// Wrong credentials lock an account; a token is asked for this often at most.
 const TOKEN_ATTEMPTS_MAX: usize = 3;
-
-#[derive(Clone, Copy, Debug)]
-pub struct ApiLimits {
-    pub connect_timeout: Duration,
-    pub idle_timeout: Duration,
-    pub page_timeout: Duration,
-    pub max_attempts: usize,
-    pub retry_initial: Duration,
-    pub retry_max: Duration,
-}
 
 /// What requests have cost.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@
 //! cycles and feeds the watchdog; all others look at the board.
 //!
 //! ```text
-//! alarm ─→ worker ─→ board ─→ http (page, metrics)      manager: what systemd is told
+//! alarm ─→ worker ─→ board ─→ http (page, metrics)      systemd: what it is told
 //!             ╰───→ problems ─→ alert                   health: the verdicts
 //! ```
 
@@ -16,11 +16,11 @@ mod chart;
 mod facts;
 mod health;
 mod http;
-mod manager;
 mod metrics;
 mod page;
 mod problems;
 mod reload;
+mod systemd;
 mod worker;
 
 use std::path::PathBuf;

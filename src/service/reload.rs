@@ -12,9 +12,9 @@ use crate::settings::Settings;
 impl Worker {
     /// SIGHUP.
     pub(super) async fn reload(&mut self, alarm: &mut Alarm) -> anyhow::Result<()> {
-        self.manager.reloading();
+        self.systemd.reloading();
         let result = self.reload_settings(alarm).await;
-        self.manager.ready();
+        self.systemd.ready();
         result
     }
 

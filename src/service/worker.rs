@@ -18,11 +18,11 @@ use super::board::Board;
 use super::facts;
 use super::health;
 use super::health::CycleVerdict;
-use super::manager;
-use super::manager::Manager;
 use super::problems::Ledger;
 use super::problems::News;
 use super::problems::Problem;
+use super::systemd;
+use super::systemd::Systemd;
 use crate::clock;
 use crate::cycle;
 use crate::cycle::EndedEarly;
@@ -53,7 +53,7 @@ pub(super) struct Worker {
     /// `None` until credentials are found.
     pub(super) api: Option<Arc<Api>>,
     pub(super) board: Arc<Board>,
-    pub(super) manager: Manager,
+    pub(super) systemd: Systemd,
     pub(super) ledger: Ledger,
     messenger: Messenger,
     bell: Arc<Bell>,
@@ -94,7 +94,7 @@ impl Worker {
             daemon,
             api: None,
             board,
-            manager: Manager::default(),
+            systemd: Systemd::default(),
             ledger: Ledger::default(),
             bell,
             stop,
@@ -104,9 +104,9 @@ impl Worker {
             life: Life { moved_at: Instant::now(), seen: (0, 0, 0) },
         };
         worker.find_credentials();
-        worker.manager.ready();
+        worker.systemd.ready();
         worker.rest();
-        if let Some(often) = manager::watchdog().filter(|often| *often < PULSE * 3) {
+        if let Some(often) = systemd::watchdog().filter(|often| *often < PULSE * 3) {
             tracing::warn!(
                 "WatchdogSec is {often:?}; the watchdog is fed once a second, so 10s is the least that makes sense"
             );
@@ -116,7 +116,7 @@ impl Worker {
 
     /// Between cycles, once a second.
     pub(super) fn rest(&mut self) {
-        self.manager.feed_watchdog();
+        self.systemd.feed_watchdog();
         self.bell.ring_if_late();
         let now = clock::now();
         let next = self.bell.next_tick(now);
@@ -142,7 +142,7 @@ impl Worker {
         drop(state);
         let needs =
             if problems == 0 { String::new() } else { format!("; {problems} problems need a person") };
-        self.manager.status(format!("waiting; {last}{needs}"));
+        self.systemd.status(format!("waiting; {last}{needs}"));
     }
 
     pub(super) async fn tick(&mut self) -> anyhow::Result<()> {
@@ -300,12 +300,12 @@ impl Worker {
         }
         let limits = means.settings.api.limits;
         if self.life.moved_at.elapsed() < STUCK_AFTER + limits.page_timeout + limits.retry_max {
-            self.manager.feed_watchdog();
+            self.systemd.feed_watchdog();
         } else {
             tracing::error!("the cycle has not moved for hours: the watchdog is no longer fed");
         }
         let stopping = if self.stop.is_asked() { "stopping; " } else { "" };
-        self.manager.status(format!(
+        self.systemd.status(format!(
             "{stopping}cycle: {} of {} patients, {} resources",
             progress.done, progress.total, progress.resources
         ));
@@ -418,7 +418,7 @@ impl Worker {
     }
 
     pub(super) fn end(&mut self) {
-        self.manager.stopping();
+        self.systemd.stopping();
     }
 }
 

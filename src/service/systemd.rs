@@ -8,12 +8,12 @@ use sd_notify::NotifyState;
 
 /// The service manager, as one process talks to it.
 #[derive(Default)]
-pub(super) struct Manager {
+pub(super) struct Systemd {
     /// What was last said, so that it is not repeated.
     status: String,
 }
 
-impl Manager {
+impl Systemd {
     pub(super) fn ready(&self) {
         tell(&[NotifyState::Ready]);
     }
