@@ -1,6 +1,8 @@
 //! What the program does, claimed from outside: the real binary, a real file, and the sandbox
 //! as its server. Each test is named as the claim it holds.
 
+mod completeness;
+mod consent;
 mod faults;
 mod first_sync;
 mod house;
