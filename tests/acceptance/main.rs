@@ -1,6 +1,14 @@
 //! What the program does, claimed from outside: the real binary, a real file, and the sandbox
 //! as its server. Each test is named as the claim it holds.
 
+mod command_line;
+mod completeness;
+mod consent;
+mod crash;
+mod data;
+mod faults;
 mod first_sync;
 mod house;
+mod process;
+mod walk;
 mod world;

@@ -384,6 +384,10 @@ impl Running {
         self.stream("stdout")
     }
 
+    pub(crate) fn stderr(&self) -> String {
+        self.stream("stderr")
+    }
+
     fn stream(&self, name: &str) -> String {
         let bytes = fs::read(self.streams.path().join(name)).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()

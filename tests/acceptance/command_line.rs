@@ -1,0 +1,303 @@
+//! Commands, exit statuses, and what is said about wrong usage.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::world::Running;
+use crate::world::World;
+use crate::world::binary;
+use crate::world::wait_until;
+
+#[test]
+fn help_and_version_are_exit_0_and_wrong_usage_is_exit_2() {
+    for args in [["--help"], ["--version"]] {
+        let output = binary().args(args).output().unwrap();
+        assert!(output.status.success());
+        assert!(!output.stdout.is_empty());
+    }
+    for args in [
+        &["frobnicate"][..],
+        &["sync", "--frobnicate"],
+        &["purge"],
+        &[],
+    ] {
+        let output = binary().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once_and_nothing_is_touched() {
+    let world = World::with_patients(["anna"])
+        .set("sync.concurrency", "0")
+        .set("sync.page_sise", "3")
+        .set("consent.hold_fraction", "1.5")
+        .set("sync.overlap", r#""soon""#);
+    world.write_roster("[[patient]]\nid = \"anna\"\n[[patient]]\nid = \"anna\"\n");
+    let mut command = world.command(["sync"]);
+    command.env("HEALTHEX_SYNC__SYNC__PAGE_SIZE", "many");
+    command.env("HEALTHEX_SYNC__NO__SUCH", "1");
+
+    let ran = Running::start(&mut command).ended().exits(2);
+
+    for word in [
+        "concurrency",
+        "page_sise",
+        "hold_fraction",
+        "overlap",
+        "HEALTHEX_SYNC__SYNC__PAGE_SIZE",
+        "HEALTHEX_SYNC__NO__SUCH",
+        "healthex-sync.toml:",
+        "roster.toml",
+        "anna",
+    ] {
+        assert!(ran.stderr.contains(word), "{word} is missing: {ran}");
+    }
+    assert!(!world.path("data").exists());
+    assert!(world.sandbox.requests().is_empty());
+}
+
+#[test]
+fn a_secret_in_the_configuration_is_refused_and_not_printed() {
+    let world = World::with_patients(["anna"]).set("api.api_secret", r#""hush-hush""#);
+    world
+        .run(["sync"])
+        .exits(2)
+        .says("api_secret")
+        .says_nothing_of("hush-hush");
+}
+
+#[test]
+fn a_setting_that_is_impossible_is_refused() {
+    for (key, value) in [
+        ("sync.schedule", r#""0 0 0 31 2 *""#),
+        ("sync.schedule", r#""now and then""#),
+        ("sync.types", r#"["Horoscope"]"#),
+        ("sync.page_size", "-1"),
+        ("api.base_url", r#""ftp://example.org""#),
+        ("api.idle_timeout", r#""0s""#),
+        ("roster.on_removed", r#""explode""#),
+        ("log.format", r#""xml""#),
+    ] {
+        let world = World::with_patients(["anna"]).set(key, value);
+        world.run(["sync"]).exits(2).says(key);
+    }
+}
+
+#[test]
+fn a_roster_that_cannot_be_right_is_refused_with_file_and_line() {
+    for (roster, said) in [
+        ("[[patient]]\nid = \"..\"\n", "roster.toml:1"),
+        ("[[patient]]\nid = \"a/b\"\n", "roster.toml:1"),
+        ("[[patient]]\nid = \"anna\"\nnick = \"x\"\n", "nick"),
+        ("[[patient]\n", "roster.toml"),
+        ("", "roster"),
+    ] {
+        let world = World::with_patients(["anna"]);
+        world.write_roster(roster);
+        world.run(["sync"]).exits(2).says(said);
+    }
+}
+
+#[test]
+fn a_csv_roster_does_as_well() {
+    let world = World::with_patients(["anna", "ben"]);
+    world.change_setting("roster.files", r#"["*.csv"]"#);
+    fs::write(
+        world.path("some.csv"),
+        "id,label,types,enabled\nanna,study-1,Observation Patient,true\nben,,,false\n",
+    )
+    .unwrap();
+    let ran = world.run(["sync", "--json"]).exits(0);
+    assert_eq!(ran.number("/patients/ok"), 1);
+    assert_eq!(ran.number("/patients/skipped"), 1);
+    assert_eq!(world.rows("anna").len(), 5);
+}
+
+#[test]
+fn a_key_file_that_others_may_read_is_refused() {
+    let world = World::with_patients(["anna"]);
+    let key = world.path("api-secret");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    world.run(["sync"]).exits(2).says("api-secret");
+    fs::remove_file(&key).unwrap();
+    world.run(["sync"]).exits(2).says("api-secret");
+    assert!(world.sandbox.requests().is_empty());
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let world = World::with_record(30);
+    let mut command = world.command(["sync"]);
+    command.env("HEALTHEX_SYNC__SYNC__PAGE_SIZE", "16");
+    Running::start(&mut command).ended().exits(0);
+    assert!(world.queries("anna")[0].contains("_count=16"));
+}
+
+#[test]
+fn credentials_may_come_from_the_environment() {
+    let world = World::with_patients(["anna"]);
+    fs::remove_file(world.path("api-key")).unwrap();
+    let mut command = world.command(["sync"]);
+    command
+        .env("HEALTHEX_API_KEY", "sandbox-key")
+        .env("HEALTHEX_API_SECRET", "sandbox-secret");
+    Running::start(&mut command).ended().exits(0);
+}
+
+#[test]
+fn init_writes_two_files_and_never_overwrites() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = || {
+        let mut command = binary();
+        command.arg("init").arg(folder.path());
+        Running::start(&mut command).ended().exits(0)
+    };
+    init();
+    let config = folder.path().join("healthex-sync.toml");
+    assert!(
+        fs::read_to_string(&config)
+            .unwrap()
+            .contains("[warehouse]")
+    );
+    fs::write(&config, "# mine\n").unwrap();
+    fs::remove_file(folder.path().join("roster.toml")).unwrap();
+    init();
+    assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
+    assert!(folder.path().join("roster.toml").exists());
+}
+
+#[test]
+fn what_init_writes_is_a_configuration_that_check_understands() {
+    let world = World::with_patients(["anna"]);
+    let mut command = binary();
+    command.arg("init").arg(world.path("new"));
+    Running::start(&mut command).ended().exits(0);
+    for name in ["api-key", "api-secret"] {
+        fs::copy(world.path(name), world.path("new").join(name)).unwrap();
+    }
+    let mut command = binary();
+    command
+        .arg("--config")
+        .arg(world.path("new/healthex-sync.toml"))
+        .args(["check", "--offline"]);
+    Running::start(&mut command).ended().exits(0);
+}
+
+#[test]
+fn check_says_what_is_well_and_what_is_not() {
+    let world = World::with_patients(["anna"]);
+    let ran = world.run(["check"]).exits(0);
+    assert!(ran.stdout.lines().count() >= 4, "{ran}");
+    assert!(
+        ran.stdout.lines().all(|line| line.starts_with("ok")),
+        "{ran}"
+    );
+    assert!(!world.warehouse().exists());
+    world.sandbox.clear_requests();
+    world.run(["check", "--offline"]).exits(0);
+    assert!(world.sandbox.requests().is_empty());
+
+    world.sandbox.reject_credentials(true);
+    world.run(["check"]).exits(4).says("FAILED");
+    world.sandbox.reject_credentials(false);
+    world.change_setting("sync.concurrency", "0");
+    world.run(["check"]).exits(2).says("FAILED");
+}
+
+#[test]
+fn status_without_a_warehouse_says_so_and_makes_none() {
+    let world = World::with_patients(["anna"]);
+    for args in [["status"], ["verify"], ["audit"]] {
+        world.run(args).exits(5);
+    }
+    assert!(!world.warehouse().exists());
+}
+
+#[test]
+fn the_demo_works_is_repeatable_and_replaces_only_its_own_folder() {
+    let home = tempfile::tempdir().unwrap();
+    let demo = || {
+        let output = binary()
+            .current_dir(home.path())
+            .arg("demo")
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), stdout)
+    };
+    let (code, said) = demo();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 revoked"), "{said}");
+    assert!(said.contains("warehouse.db"), "{said}");
+    let folder = home.path().join("healthex-demo");
+    assert!(folder.join("warehouse.db").exists());
+    let mode = fs::metadata(folder.join("api-secret"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(demo().0, Some(0));
+
+    // What it says next works: the server again, and a sync with it.
+    let config = folder.join("healthex-sync.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let address = text
+        .split("http://")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    let mut command = binary();
+    let sandbox = Running::start(command.args(["sandbox", "--listen", address]));
+    wait_until("the sandbox listens", || {
+        sandbox.stdout().contains("listening on")
+    });
+    for command_line in ["status", "audit", "sync"] {
+        let output = binary()
+            .arg("--config")
+            .arg(&config)
+            .arg(command_line)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{command_line}");
+    }
+    sandbox.terminate();
+    sandbox.ended().exits(0);
+
+    let foreign = home.path().join("thesis");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("chapter-1"), "It was a dark night").unwrap();
+    let output = binary().arg("demo").arg(&foreign).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
+}
+
+#[test]
+fn a_label_stands_for_the_id_in_logs_and_status() {
+    let world = World::with_patients(["anna"]);
+    world.write_roster("[[patient]]\nid = \"anna\"\nlabel = \"study-1\"\n");
+    world.fault("kind = 'status', status = 400");
+    let ran = world.run(["-v", "sync"]).exits(3);
+    ran.says("study-1").says_nothing_of("anna");
+    world
+        .run(["status"])
+        .exits(3)
+        .says("study-1")
+        .says_nothing_of("anna");
+}
+
+#[test]
+fn logs_are_json_lines_where_that_is_wanted() {
+    let world = World::with_patients(["anna"]).set("log.format", r#""json""#);
+    world.fault("kind = 'status', status = 400");
+    let ran = world.run(["sync"]).exits(3);
+    assert!(!ran.stderr.is_empty());
+    for line in ran.stderr.lines() {
+        assert!(
+            serde_json::from_str::<serde_json::Value>(line).is_ok(),
+            "{line}"
+        );
+    }
+}
