@@ -6,7 +6,9 @@ mod purge;
 mod report;
 mod setup;
 mod summary;
+mod shell;
 mod sync;
+mod watch;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -85,7 +87,10 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         Command::Check { offline } => setup::check(&context, *offline, out),
         Command::Sync(args) => sync::sync(&context, args, out),
         Command::Run => sync::run(&context),
-        Command::Status { json } => report::status(&context, *json, out),
+        Command::Status { watch: true, .. } => watch::status(&context, out),
+        Command::Status { json, .. } => report::status(&context, *json, out),
+        Command::Completions { shell } => shell::completions(*shell, out),
+        Command::Man => shell::man(out),
         Command::Verify => report::verify(&context, out),
         Command::Audit { id, json } => report::audit(&context, id.as_deref(), *json, out),
         Command::Purge(args) => purge::purge(&context, args, out),
