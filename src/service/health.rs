@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_good_cycle_speaks_for_twice_the_schedule() {
-        let at = |seconds| Timestamp::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        let at = |seconds: i64| Timestamp::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         let every = Schedule::Every(Duration::from_mins(15));
         assert!(unwell(&every, None, at(0)).is_some());
         assert_eq!(unwell(&every, Some(at(0)), at(1800)), None);

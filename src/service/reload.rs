@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::alarm::Alarm;
+use super::manager;
 use super::problems::Problem;
 use super::worker::Worker;
 use crate::healthex::client::Api;
@@ -12,9 +13,9 @@ use crate::settings::Settings;
 impl Worker {
     /// SIGHUP.
     pub(super) async fn reload(&mut self, alarm: &mut Alarm) -> anyhow::Result<()> {
-        self.manager.reloading();
+        manager::reloading();
         let result = self.reload_settings(alarm).await;
-        self.manager.ready();
+        manager::ready();
         result
     }
 

@@ -182,7 +182,7 @@ impl Daemon {
     }
 
     /// Waits until a metric's value is as wished.
-    pub(crate) fn shows(&self, metric: &str, wish: impl Fn(f64) -> bool) -> f64 {
+    pub(crate) fn shows(&self, metric: &str, wish: impl Fn(u64) -> bool) -> u64 {
         self.waits(metric, || {
             let text = self.get("/metrics").body;
             let value = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok());
