@@ -56,6 +56,9 @@ pub enum Command {
         /// One JSON object
         #[arg(long)]
         json: bool,
+        /// Renew it every two seconds
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
     },
     /// Remove everything of a patient, as after a withdrawn consent
     Purge(PurgeArgs),
@@ -71,6 +74,13 @@ pub enum Command {
     },
     /// List the analysts' tables, or print, run or rebuild their views
     Views(ViewsArgs),
+    /// Print shell completions
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man,
     /// Run a simulated HealthEx server (key sandbox-key, secret sandbox-secret)
     Sandbox(SandboxArgs),
 }

@@ -5,9 +5,11 @@ mod progress;
 mod purge;
 mod report;
 mod setup;
+mod shell;
 mod summary;
 mod sync;
 mod views_command;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -93,7 +95,10 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         Command::Check { offline } => setup::check(&context, *offline, out),
         Command::Sync(args) => sync::sync(&context, args, out),
         Command::Run => sync::run(&context),
-        Command::Status { json } => report::status(&context, *json, out),
+        Command::Status { watch: true, .. } => watch::status(&context, out),
+        Command::Status { json, .. } => report::status(&context, *json, out),
+        Command::Completions { shell } => shell::completions(*shell, out),
+        Command::Man => shell::man(out),
         Command::Verify => report::verify(&context, out),
         Command::Audit { id, json } => report::audit(&context, id.as_deref(), *json, out),
         Command::Views(args) => views_command::views(&context, args, out),

@@ -250,7 +250,7 @@ mod tests {
     fn a_token_is_borne_as_bearer_or_password() {
         let token = SecretString::from("canary");
         let check = |value: &str, fits: bool| {
-            assert_eq!(bears(&headers(header::AUTHORIZATION, value), &token), fits, "{value}")
+            assert_eq!(bears(&headers(header::AUTHORIZATION, value), &token), fits, "{value}");
         };
         check("Bearer canary", true);
         check("bearer canary", true);
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn only_this_machine_is_asked_for_without_a_token() {
         let check = |host: &str, fits: bool| {
-            assert_eq!(asks_for_this_machine(&headers(header::HOST, host)), fits, "{host}")
+            assert_eq!(asks_for_this_machine(&headers(header::HOST, host)), fits, "{host}");
         };
         check("127.0.0.1:9464", true);
         check("localhost", true);

@@ -12,6 +12,7 @@ use super::board::CycleMark;
 use super::board::State;
 use super::chart;
 use super::health;
+use super::problems::Problem;
 use super::problems::hours;
 use crate::cycle::Progress;
 use crate::plan::Timestamp;
@@ -73,8 +74,8 @@ pub(super) fn render(sight: &Sight<'_>) -> Markup {
                         Ok(glance) => {
                             (patients(glance))
                             (held(glance))
-                            (worrying(glance, sight.now))
                             (cycles(sight))
+                            (worrying(glance, sight.now))
                             (warehouse(glance, sight.now))
                         }
                         Err(why) => {
@@ -99,13 +100,11 @@ fn mood(sight: &Sight<'_>) -> Mood {
         );
         return Mood { colour: "bad", sentence };
     }
-    let count = state.problems.len();
-    if count > 0 {
-        let needs = if count == 1 { "One thing needs".to_owned() } else { format!("{count} things need") };
-        return Mood {
-            colour: "bad",
-            sentence: format!("{needs} a person. The last cycle ended well {last}."),
-        };
+    if !state.problems.is_empty() {
+        let titles: Vec<&str> = state.problems.keys().map(|problem| problem.title()).collect();
+        let sentence =
+            format!("This needs a person: {}. The last good cycle ended {last}.", titles.join("; "));
+        return Mood { colour: "bad", sentence };
     }
     if let Some(reason) = health::unwell(&state.settings.sync.schedule, state.last_good_end, sight.now) {
         if let Some(since) = state.under_way_since {
@@ -151,10 +150,17 @@ fn cycle_under_way(sight: &Sight<'_>) -> Markup {
     }
 }
 
+/// Held revocations have a section of their own.
 fn problems(state: &State) -> Markup {
+    let texts: Vec<&String> = state
+        .problems
+        .iter()
+        .filter(|(problem, _)| **problem != Problem::Held)
+        .map(|(_, text)| text)
+        .collect();
     html! {
-        @if !state.problems.is_empty() {
-            section { h2 { "Needs a person" } ul { @for text in state.problems.values() { li { (text) } } } }
+        @if !texts.is_empty() {
+            section { h2 { "Needs a person" } ul { @for text in texts { li { (text) } } } }
         }
     }
 }
@@ -181,7 +187,7 @@ fn held(glance: &Glance) -> Markup {
         @if count > 0 {
             section {
                 h2 { "Held revocations" }
-                p { "Refused too many at once to be purged unasked: " (held.join(", ")) @if held.len() as u64 != count { " and more, " (count) " in all" } }
+                p { "Consent was refused for too many patients at once to purge them unasked: " (held.join(", ")) @if held.len() as u64 != count { " and more, " (count) " in all" } }
                 p { "If these are withdrawals: " code { "healthex-sync purge --held --yes" } }
                 p { "If not, mend the API key's permissions, then: " code { "healthex-sync sync" } }
             }
@@ -189,17 +195,19 @@ fn held(glance: &Glance) -> Markup {
     }
 }
 
+/// Those that are held are listed above.
 fn worrying(glance: &Glance, now: Timestamp) -> Markup {
+    let behind: Vec<&Worrying> = glance.worrying.iter().filter(|one| one.state != "held").collect();
     html! {
-        @if !glance.worrying.is_empty() {
+        @if !behind.is_empty() {
             section {
                 h2 { "Who is behind, and why" }
                 table {
                     thead { tr { th { "patient" } th { "state" } th { "last success" } th { "why" } } }
-                    tbody { @for patient in &glance.worrying { (worrying_row(patient, now)) } }
+                    tbody { @for patient in &behind { (worrying_row(patient, now)) } }
                 }
                 @if glance.worrying.len() as u64 != glance.worrying_total {
-                    p.soft { "The first " (glance.worrying.len()) " of " (glance.worrying_total) "; " code { "healthex-sync status" } " lists all." }
+                    p.soft { "The first " (glance.worrying.len()) " of " (glance.worrying_total) ", held ones included; " code { "healthex-sync status" } " lists all." }
                 }
             }
         }
@@ -212,7 +220,7 @@ fn worrying_row(patient: &Worrying, now: Timestamp) -> Markup {
     let why = patient.last_error.as_deref().unwrap_or("not pulled for longer than alert.stale_after");
     html! {
         tr {
-            td { (patient.name) }
+            td.name { (patient.name) }
             td { span class=(format!("tag {}", patient.state)) { (patient.state.replace('_', " ")) } }
             td data-is="last success" { (last) }
             td {

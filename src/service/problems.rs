@@ -38,6 +38,18 @@ impl Problem {
         }
     }
 
+    /// For a sentence that lists several.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Held => "revocations are held",
+            Self::Credentials => "the credentials are missing or refused",
+            Self::Stale => "patients are behind",
+            Self::Scrub => "bytes of purged patients wait to be removed",
+            Self::Roster => "the roster cannot be used",
+            Self::Warehouse => "the warehouse cannot be used",
+        }
+    }
+
     fn over(self) -> &'static str {
         match self {
             Self::Held => "no purge is held any more",
@@ -107,8 +119,9 @@ impl Ledger {
         let fresh: BTreeSet<String> = names.difference(told).cloned().collect();
         let was_told = !told.is_empty();
         let text = word(&names);
-        told.clone_from(&names);
-        if names.is_empty() {
+        let is_over = names.is_empty();
+        *told = names;
+        if is_over {
             self.texts.remove(&problem);
             return was_told.then(|| News { problem, is_over: true, text: problem.over().to_owned() });
         }
@@ -138,7 +151,7 @@ impl Ledger {
         let news = [
             self.note_some(Problem::Held, held, |names| {
                 format!(
-                    "{} refused too many at once to be purged unasked: if these are withdrawals, run `healthex-sync purge --held --yes`; if not, mend the API key's permissions",
+                    "{} held, because too many were refused at once to purge them unasked: if these are withdrawals, run `healthex-sync purge --held --yes`; if not, mend the API key's permissions",
                     count(names)
                 )
             }),

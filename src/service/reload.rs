@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::alarm::Alarm;
 use super::problems::Problem;
+use super::systemd;
 use super::worker::Worker;
 use crate::healthex::client::Api;
 use crate::settings;
@@ -12,9 +13,9 @@ use crate::settings::Settings;
 impl Worker {
     /// SIGHUP.
     pub(super) async fn reload(&mut self, alarm: &mut Alarm) -> anyhow::Result<()> {
-        self.systemd.reloading();
+        systemd::reloading();
         let result = self.reload_settings(alarm).await;
-        self.systemd.ready();
+        systemd::ready();
         result
     }
 

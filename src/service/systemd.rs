@@ -6,39 +6,39 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// The service manager, as one process talks to it.
-#[derive(Default)]
-pub(super) struct Systemd {
-    /// What was last said, so that it is not repeated.
-    status: String,
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
 }
 
-impl Systemd {
-    pub(super) fn ready(&self) {
-        tell(&[NotifyState::Ready]);
-    }
+pub(super) fn feed_watchdog() {
+    tell(&[NotifyState::Watchdog]);
+}
 
-    pub(super) fn status(&mut self, status: String) {
-        if status != self.status {
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(failed) => tracing::debug!("the monotonic clock cannot be read: {failed}"),
+    }
+}
+
+/// The sentence that `systemctl status` shows.
+#[derive(Default)]
+pub(super) struct Status {
+    /// What was last said, so that it is not repeated.
+    said: String,
+}
+
+impl Status {
+    pub(super) fn say(&mut self, status: String) {
+        if status != self.said {
             tell(&[NotifyState::Status(&status)]);
-            self.status = status;
-        }
-    }
-
-    pub(super) fn feed_watchdog(&self) {
-        tell(&[NotifyState::Watchdog]);
-    }
-
-    pub(super) fn reloading(&self) {
-        match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
-            Err(failed) => tracing::debug!("the monotonic clock cannot be read: {failed}"),
+            self.said = status;
         }
     }
 
     pub(super) fn stopping(&mut self) {
         tell(&[NotifyState::Stopping]);
-        self.status("stopping".to_owned());
+        self.say("stopping".to_owned());
     }
 }
 

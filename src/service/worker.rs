@@ -3,6 +3,7 @@
 //! Promise: cycles never overlap, whatever stands in the way of one is told and tried again at
 //! the next tick, and after a signal it is done within ten seconds, even if a VACUUM is not.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -22,7 +23,7 @@ use super::problems::Ledger;
 use super::problems::News;
 use super::problems::Problem;
 use super::systemd;
-use super::systemd::Systemd;
+use super::systemd::Status;
 use crate::clock;
 use crate::cycle;
 use crate::cycle::EndedEarly;
@@ -53,7 +54,7 @@ pub(super) struct Worker {
     /// `None` until credentials are found.
     pub(super) api: Option<Arc<Api>>,
     pub(super) board: Arc<Board>,
-    pub(super) systemd: Systemd,
+    pub(super) status: Status,
     pub(super) ledger: Ledger,
     messenger: Messenger,
     bell: Arc<Bell>,
@@ -94,7 +95,7 @@ impl Worker {
             daemon,
             api: None,
             board,
-            systemd: Systemd::default(),
+            status: Status::default(),
             ledger: Ledger::default(),
             bell,
             stop,
@@ -104,7 +105,7 @@ impl Worker {
             life: Life { moved_at: Instant::now(), seen: (0, 0, 0) },
         };
         worker.find_credentials();
-        worker.systemd.ready();
+        systemd::ready();
         worker.rest();
         if let Some(often) = systemd::watchdog().filter(|often| *often < PULSE * 3) {
             tracing::warn!(
@@ -116,7 +117,7 @@ impl Worker {
 
     /// Between cycles, once a second.
     pub(super) fn rest(&mut self) {
-        self.systemd.feed_watchdog();
+        systemd::feed_watchdog();
         self.bell.ring_if_late();
         let now = clock::now();
         let next = self.bell.next_tick(now);
@@ -142,7 +143,7 @@ impl Worker {
         drop(state);
         let needs =
             if problems == 0 { String::new() } else { format!("; {problems} problems need a person") };
-        self.systemd.status(format!("waiting; {last}{needs}"));
+        self.status.say(format!("waiting; {last}{needs}"));
     }
 
     pub(super) async fn tick(&mut self) -> anyhow::Result<()> {
@@ -186,7 +187,7 @@ impl Worker {
         // While the server is down, the daemon's own pause stands in for those of the patients.
         let wishes = Wishes { patient: self.silence.rounds == 0, ..Wishes::default() };
         let roster = self.daemon.roster.clone();
-        let Some(result) = self.attend(&means, cycle::run(&means, &roster, &wishes)).await else {
+        let Some(result) = self.attend(&means, Box::pin(cycle::run(&means, &roster, &wishes))).await else {
             tracing::warn!(
                 "the warehouse takes too long to stop; what is not committed is done again at the next start"
             );
@@ -263,13 +264,16 @@ impl Worker {
     }
 
     /// Does the work, shows signs of life meanwhile, and gives up on it ten seconds after a signal.
-    async fn attend<T>(&mut self, means: &cycle::Means, work: impl Future<Output = T>) -> Option<T> {
+    async fn attend<T>(
+        &mut self,
+        means: &cycle::Means,
+        mut work: Pin<Box<impl Future<Output = T>>>,
+    ) -> Option<T> {
         let stop = self.stop.clone();
         let overdue = async move {
             stop.at_once.cancelled().await;
             tokio::time::sleep(LAST_WAIT).await;
         };
-        tokio::pin!(work);
         tokio::pin!(overdue);
         let mut pulse = tokio::time::interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -300,12 +304,12 @@ impl Worker {
         }
         let limits = means.settings.api.limits;
         if self.life.moved_at.elapsed() < STUCK_AFTER + limits.page_timeout + limits.retry_max {
-            self.systemd.feed_watchdog();
+            systemd::feed_watchdog();
         } else {
             tracing::error!("the cycle has not moved for hours: the watchdog is no longer fed");
         }
         let stopping = if self.stop.is_asked() { "stopping; " } else { "" };
-        self.systemd.status(format!(
+        self.status.say(format!(
             "{stopping}cycle: {} of {} patients, {} resources",
             progress.done, progress.total, progress.resources
         ));
@@ -418,7 +422,7 @@ impl Worker {
     }
 
     pub(super) fn end(&mut self) {
-        self.systemd.stopping();
+        self.status.stopping();
     }
 }
 

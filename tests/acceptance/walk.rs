@@ -95,12 +95,7 @@ impl Walk {
         let offset = *[0, -5 * 3600, 5 * 3600].choose(&mut dice).unwrap();
         world.sandbox.set_clock_offset(offset);
         let said = vec![format!("page_size {page_size}, clock {offset} s")];
-        Self {
-            world,
-            dice,
-            edits: 0,
-            said,
-        }
+        Self { world, dice, edits: 0, said }
     }
 
     fn edit(&mut self) {
@@ -109,11 +104,7 @@ impl Walk {
         let entries = self.world.sandbox.entries(person);
         // The Person and the Patient stay.
         let some = entries.get(2..).unwrap_or_default().choose(&mut self.dice);
-        let text = format!(
-            "edit {} {}",
-            self.edits,
-            "x".repeat(self.dice.random_range(0..3000))
-        );
+        let text = format!("edit {} {}", self.edits, "x".repeat(self.dice.random_range(0..3000)));
         match (self.dice.random_range(0..10), some) {
             (0..=1, Some(entry)) if entries.len() > 5 => {
                 let root = format!("{}/FHIR/R4/", self.world.sandbox.base_url());
@@ -149,11 +140,8 @@ impl Walk {
             }
         }
         let full = self.dice.random_bool(0.3);
-        let mut running = if full {
-            self.world.start(["sync", "--full"])
-        } else {
-            self.world.start(["sync"])
-        };
+        let mut running =
+            if full { self.world.start(["sync", "--full"]) } else { self.world.start(["sync"]) };
         let number = self.dice.random_range(1..12);
         if self.dice.random_bool(0.4) {
             self.said.push(format!("kill at request {number}"));
@@ -225,11 +213,7 @@ impl Drop for Told<'_> {
         if std::thread::panicking() {
             use std::io::Write;
             let Self(seed, walk) = self;
-            let _ = writeln!(
-                std::io::stderr(),
-                "HEALTHEX_SYNC_WALK_SEED={seed}: {:#?}",
-                walk.said
-            );
+            let _ = writeln!(std::io::stderr(), "HEALTHEX_SYNC_WALK_SEED={seed}: {:#?}", walk.said);
         }
     }
 }

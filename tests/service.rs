@@ -1,0 +1,390 @@
+//! The daemon as an operator meets it: real binary, real signals, real sockets.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "this crate is tests, also where clippy does not see it"
+)]
+
+mod service_harness;
+
+use std::fs;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::time::Instant;
+
+use healthex_sync::sandbox::FaultKind;
+use healthex_sync::sandbox::ScriptedFault;
+use service_harness::DEADLINE;
+use service_harness::World;
+use service_harness::file;
+use service_harness::get;
+use service_harness::pipe;
+use service_harness::tool;
+
+const PROMTOOL: &[&str] = &["/usr/bin/promtool", "/tmp/prom/usr/bin/promtool"];
+
+#[test]
+fn systemd_is_told_and_onlookers_see_that_all_is_well() {
+    let world = World::with_patients(3);
+    world.configure("every 1s", "");
+    let daemon = world.run();
+    daemon.tells("READY=1");
+    daemon.tells("WATCHDOG=1");
+    daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |cycles| cycles >= 2);
+    daemon.tells("STATUS=waiting; last cycle at");
+    daemon.is_healthy();
+
+    daemon.shows("healthex_sync_patients{state=\"active\"}", |patients| patients == 3);
+    daemon.shows("healthex_sync_requests_total{kind=\"page\",status=\"200\"}", |requests| requests >= 6);
+    let metrics = daemon.get("/metrics");
+    assert!(metrics.head.to_ascii_lowercase().contains("text/plain; version=0.0.4"), "{}", metrics.head);
+    assert!(
+        !metrics.body.contains("study-") && !metrics.body.contains("sandbox-"),
+        "a metric names a patient"
+    );
+    if let Some(promtool) = tool("promtool", PROMTOOL) {
+        let (is_fine, said) = pipe(Command::new(promtool).args(["check", "metrics"]), &metrics.body);
+        assert!(is_fine && said.trim().is_empty(), "{said}");
+    }
+
+    let page = daemon.get("/").body;
+    assert!(page.contains("All is well"), "{page}");
+    assert!(
+        !page.contains("http://") && !page.contains("<script") && !page.contains("src="),
+        "an asset from elsewhere"
+    );
+    for entry in
+        world.sandbox.entries("sandbox-0001").iter().filter(|entry| entry.resource.contains("\"family\""))
+    {
+        let family = entry
+            .resource
+            .split("\"family\":\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .unwrap_or("?");
+        assert!(!page.contains(family) && !metrics.body.contains(family), "clinical content: {family}");
+    }
+    assert_eq!(daemon.get("/nothing").status, 404);
+
+    let told = daemon.told();
+    assert!(told.iter().any(|line| line.contains("of 3 patients")), "{told:?}");
+    daemon.stops();
+}
+
+#[test]
+fn a_token_keeps_strangers_out_and_a_rebound_name_is_refused() {
+    let world = World::with_patients(1);
+    world.configure("every 1s", "");
+    let daemon = world.run();
+    assert_eq!(get(&daemon.address(), "/healthz", "Host: rebound.example\r\n").status, 421);
+    daemon.stops();
+
+    world.configure("every 1s", "token_file = \"page-token\"\n");
+    world.write("page-token", "letmein", 0o600);
+    let daemon = world.run();
+    let status = |headers: &str| get(&daemon.address(), "/metrics", headers).status;
+    assert_eq!(status(""), 401);
+    assert_eq!(status("Authorization: Bearer letmeout\r\n"), 401);
+    assert_eq!(status("Authorization: Bearer letmein\r\n"), 200);
+    assert_eq!(status("Authorization: Basic YW55OmxldG1laW4=\r\n"), 200);
+    daemon.stops();
+}
+
+#[test]
+fn hangup_rereads_settings_and_roster_and_says_what_cannot_change() {
+    let world = World::with_patients(3);
+    world.write_roster(2);
+    world.configure("every 7d", "");
+    let daemon = world.run();
+    daemon.shows("healthex_sync_patients{state=\"active\"}", |patients| patients == 2);
+
+    world.write("c.toml", "[sync]\nschedule = \"never mind\"\n", 0o644);
+    daemon.signal("HUP");
+    daemon.says("the old one is kept");
+    daemon.tells("RELOADING=1");
+
+    world.write_roster(3);
+    world.configure("every 1s", "[log]\nlevel = \"debug\"\n");
+    daemon.signal("HUP");
+    daemon.says("in force only after a restart: log.level");
+    daemon.shows("healthex_sync_patients{state=\"active\"}", |patients| patients == 3);
+
+    world.write("roster.toml", "[[patient]]\nid = \"..\"\n", 0o644);
+    daemon.says("the last good one is kept");
+    daemon.shows("healthex_sync_problem{problem=\"roster\"}", |problem| problem == 1);
+    daemon.is_healthy();
+    world.write_roster(3);
+    daemon.shows("healthex_sync_problem{problem=\"roster\"}", |problem| problem == 0);
+    daemon.stops();
+}
+
+#[test]
+fn credentials_are_waited_for_and_a_person_is_told_once() {
+    let world = World::with_patients(1);
+    fs::remove_file(world.path("api-secret")).unwrap();
+    let script = format!("echo \"$1 ${{HEALTHEX_API_SECRET-none}}\" >> {}", world.path("alerts").display());
+    world.configure("every 1s", &format!("[alert]\ncommand = [\"sh\", \"-c\", '''{script}''', \"alert\"]\n"));
+    let daemon = world.run();
+    daemon.tells("READY=1");
+    daemon.says("no credentials, so nothing is pulled");
+    assert!(daemon.is_unwell().contains("no cycle has ended well yet"));
+    world.write_keys();
+    daemon.is_healthy();
+
+    let alerts = || fs::read_to_string(world.path("alerts")).unwrap_or_default();
+    let told =
+        |count: usize, what: &str| daemon.waits(what, || (alerts().lines().count() == count).then(alerts));
+    assert!(told(2, "an alert and its end").lines().next().unwrap().contains("no credentials"));
+    world.sandbox.reject_credentials(true);
+    world.sandbox.expire_tokens();
+    told(3, "an alert about refused credentials");
+    daemon.shows("healthex_sync_cycles_total{outcome=\"bad\"}", |cycles| cycles >= 4);
+    world.sandbox.reject_credentials(false);
+    let alerts = told(4, "the end of the refusal");
+    assert!(
+        alerts.lines().last().unwrap().contains("over: the credentials are accepted again none"),
+        "{alerts}"
+    );
+    daemon.stops();
+}
+
+#[test]
+fn a_dead_server_is_left_alone_and_seen_when_it_is_back() {
+    let world = World::with_patients(2);
+    let (beats, heartbeat) = count_beats();
+    world.configure("every 1s", &format!("[alert]\nheartbeat_url = \"{heartbeat}\"\n"));
+    let daemon = world.run();
+    beats.recv_timeout(DEADLINE).expect("a heartbeat");
+    daemon.is_healthy();
+    world.sandbox.script(ScriptedFault::always(FaultKind::AcceptAndClose));
+    daemon.says("HealthEx answers nobody");
+    let reason = daemon.is_unwell();
+    assert!(reason.contains("no cycle has ended well since"), "{reason}");
+    daemon.waits("the page to say so", || {
+        daemon.get("/").body.contains("HealthEx does not answer").then_some(())
+    });
+    while beats.try_recv().is_ok() {}
+    world.sandbox.clear_script();
+    daemon.says("HealthEx answers again");
+    daemon.is_healthy();
+    beats.recv_timeout(DEADLINE).expect("a heartbeat after the outage");
+    daemon.stops();
+}
+
+/// A server that counts who calls.
+fn count_beats() -> (mpsc::Receiver<()>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/beat", listener.local_addr().unwrap());
+    let (sender, beats) = mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = sender.send(());
+        }
+    });
+    (beats, url)
+}
+
+#[test]
+fn ticks_during_a_cycle_are_skipped_and_a_stalled_server_does_not_hold_up_the_end() {
+    let world = World::with_patients(2);
+    world.sandbox.script(ScriptedFault::once(FaultKind::StallBeforeHeaders { seconds: 3 }));
+    world.configure("every 1s", "");
+    let mut daemon = world.run();
+    daemon.tells("STATUS=cycle: ");
+    daemon.shows("healthex_sync_ticks_skipped_total", |ticks| ticks >= 1);
+    daemon.says("ticks of the schedule passed during the cycle");
+
+    world.sandbox.script(ScriptedFault::always(FaultKind::StallBeforeHeaders { seconds: 3600 }));
+    let stalled = || world.sandbox.requests().len();
+    let before = stalled();
+    daemon.waits("a request that gets no answer", || (stalled() >= before + 2).then_some(()));
+    let asked = Instant::now();
+    daemon.signal("TERM");
+    daemon.tells("STATUS=stopping; cycle");
+    assert_eq!(daemon.ends().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(daemon.told().contains(&"STOPPING=1".to_owned()));
+
+    let mut daemon = world.run();
+    daemon.tells("STATUS=cycle: ");
+    daemon.signal("TERM");
+    daemon.says("asked to stop");
+    let asked = Instant::now();
+    daemon.signal("TERM");
+    assert_eq!(daemon.ends().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(3), "a second signal ends at once: {:?}", asked.elapsed());
+}
+
+#[test]
+fn a_restart_remembers_and_a_replaced_warehouse_is_exit_status_5() {
+    let world = World::with_patients(1);
+    world.configure("every 7d", "");
+    let daemon = world.run();
+    daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |cycles| cycles == 1);
+    daemon.is_healthy();
+    daemon.stops();
+
+    let daemon = world.run();
+    daemon.tells("STATUS=waiting; no cycle yet");
+    daemon.is_healthy();
+    assert_eq!(daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |_| true), 0);
+    daemon.stops();
+
+    world.configure("every 1s", "");
+    let mut daemon = world.run();
+    daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |cycles| cycles >= 1);
+    fs::copy(world.path("warehouse.db"), world.path("copy.db")).unwrap();
+    fs::rename(world.path("copy.db"), world.path("warehouse.db")).unwrap();
+    assert_eq!(daemon.ends().code(), Some(5), "{:?}", daemon.log());
+
+    let first = world.run();
+    first.tells("READY=1");
+    let mut second = world.run();
+    assert_eq!(second.ends().code(), Some(5), "{:?}", second.log());
+    first.stops();
+}
+
+#[test]
+fn the_journal_gets_priorities() {
+    let world = World::with_patients(1);
+    world.configure("every 7d", "");
+    fs::remove_file(world.path("api-key")).unwrap();
+    let log = file(&world.path("journal"));
+    let found = log.metadata().unwrap();
+    let mut command = world.command();
+    command
+        .arg("run")
+        .env("JOURNAL_STREAM", format!("{}:{}", found.dev(), found.ino()))
+        .stdout(Stdio::null())
+        .stderr(log);
+    let mut child = command.spawn().unwrap();
+    let ends = Instant::now() + DEADLINE;
+    let text = loop {
+        let text = fs::read_to_string(world.path("journal")).unwrap();
+        if text.contains("no credentials") || ends < Instant::now() {
+            break text;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(text.contains("<3>no credentials"), "{text}");
+    assert!(text.lines().all(|line| line.starts_with("<6>") || line.starts_with("<3>")), "{text}");
+}
+
+/// Held revocations, failures and a cycle under way, seen by a browser in both themes and on a phone.
+#[test]
+fn the_page_says_who_is_behind_why_and_what_to_do() {
+    let world = World::with_patients(12);
+    world.configure("every 1s", "");
+    let daemon = world.run();
+    daemon.shows("healthex_sync_patients{state=\"active\"}", |patients| patients == 12);
+    for number in 1..=7 {
+        world.sandbox.withdraw(&format!("sandbox-{number:04}"));
+    }
+    world.sandbox.remove_person("sandbox-0008");
+    world.sandbox.script(ScriptedFault {
+        person: Some("sandbox-0009".to_owned()),
+        ..ScriptedFault::always(FaultKind::Html200)
+    });
+    daemon.shows("healthex_sync_purges_held", |held| held == 7);
+    daemon.shows("healthex_sync_problem{problem=\"held\"}", |problem| problem == 1);
+    daemon.shows("healthex_sync_patients{state=\"failing\"}", |failing| failing == 1);
+    daemon.shows("healthex_sync_cycle_duration_seconds_count", |cycles| cycles >= 5);
+    let page = daemon.waits("a page with all of it", || {
+        let page = daemon.get("/").body;
+        [
+            "This needs a person: revocations are held",
+            "healthex-sync purge --held --yes",
+            "study-0007",
+            "study-0009",
+            "<svg",
+        ]
+        .iter()
+        .all(|word| page.contains(word))
+        .then_some(page)
+    });
+    assert!(!page.contains("sandbox-0"), "an id where there is a label: {page}");
+    if let Some(chromium) = tool("chromium", &["/usr/bin/chromium"]) {
+        for (name, size, more) in [
+            ("light", "1100,1400", &[][..]),
+            (
+                "dark",
+                "1100,1400",
+                &["--enable-features=WebContentsForceDark:inversion_method/none", "--force-dark-mode"][..],
+            ),
+            ("phone", "500,1900", &[][..]),
+        ] {
+            let shot = format!("{}/status-{name}.png", env!("CARGO_TARGET_TMPDIR"));
+            let _ = fs::remove_file(&shot);
+            let mut browser = Command::new(&chromium);
+            browser.args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--virtual-time-budget=500",
+            ]);
+            browser.arg(format!("--user-data-dir={}", world.path(name).display())).args(more);
+            browser.arg(format!("--window-size={size}")).arg(format!("--screenshot={shot}"));
+            browser.arg(format!("http://{}/", daemon.address()));
+            let (is_fine, said) = pipe(&mut browser, "");
+            assert!(is_fine && fs::metadata(&shot).is_ok_and(|shot| shot.len() > 5_000), "{said}");
+        }
+    }
+    daemon.stops();
+}
+
+#[test]
+fn the_unit_is_hardened_and_sound() {
+    let Some(analyze) = tool("systemd-analyze", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("healthex-sync.service");
+    let text = fs::read_to_string("systemd/healthex-sync.service").unwrap();
+    fs::write(&unit, text.replace("/usr/bin/healthex-sync", env!("CARGO_BIN_EXE_healthex-sync"))).unwrap();
+    let (is_fine, said) = pipe(Command::new(&analyze).args(["verify", "--man=no"]).arg(&unit), "");
+    assert!(is_fine && said.trim().is_empty(), "{said}");
+    let (is_fine, said) =
+        pipe(Command::new(&analyze).args(["security", "--offline=true", "--threshold=15"]).arg(&unit), "");
+    assert!(is_fine, "{said}");
+}
+
+/// As near to the unit as a machine without systemd allows: no privilege, no capability, a strict umask.
+#[test]
+fn it_runs_without_any_privilege() {
+    let Some(setpriv) = tool("setpriv", &[]) else { return };
+    let world = World::with_patients(1);
+    world.configure("every 1s", "");
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    if is_root {
+        fs::set_permissions(world.folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        for name in ["api-key", "api-secret"] {
+            std::os::unix::fs::chown(world.path(name), Some(65_534), Some(65_534)).unwrap();
+        }
+        fs::set_permissions(world.path("notify"), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let mut command = Command::new(setpriv);
+    command.args(["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]);
+    if is_root {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    }
+    command.arg(env!("CARGO_BIN_EXE_healthex-sync")).arg("--config").arg(world.path("c.toml"));
+    let daemon = world.start(&mut command);
+    daemon.tells("READY=1");
+    daemon.is_healthy();
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    assert!(status.contains("CapBnd:\t0000000000000000") && status.contains("NoNewPrivs:\t1"), "{status}");
+    assert_eq!(fs::metadata(world.path("warehouse.db")).unwrap().permissions().mode() & 0o777, 0o600);
+    daemon.stops();
+}
