@@ -87,7 +87,7 @@ fn each(
     }
     let connection = memory.as_ref().unwrap_or(connection);
     let mut statement = connection.prepare(select)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let shown: Vec<usize> = (0..names.len()).filter(|at| names[*at] != "key").collect();
     let names: Vec<String> = shown.iter().map(|at| names[*at].clone()).collect();
     take(&names, None)?;
