@@ -23,7 +23,7 @@ use crate::healthex::client::Api;
 use crate::healthex::client::Budget;
 use crate::healthex::client::ENTRY_BYTES_MAX;
 use crate::healthex::client::Meter;
-use crate::healthex::client::PageStream;
+use crate::healthex::page_stream::PageStream;
 use crate::plan::PersonId;
 use crate::plan::PullMode;
 use crate::plan::Timestamp;
@@ -516,7 +516,7 @@ impl<'m> Pull<'m> {
         let Some(frame) = self.frame.clone() else {
             return Err(StoreFailed::Superseded.into());
         };
-        let batch = Batch { rows: rest.rows, quarantined: rest.quarantined, progress };
+        let mut batch = Batch { rows: rest.rows, quarantined: rest.quarantined, progress };
         let stored = match &self.means.sink {
             Sink::Warehouse(warehouse) => {
                 let (row, tables) = (self.row, warehouse.analyst_tables());
@@ -527,6 +527,9 @@ impl<'m> Pull<'m> {
                     .await?
             }
             Sink::DryRun(reader) => {
+                // What an earlier walk has brought has been compared.
+                let walked = |key| self.walks.iter().any(|walk| walk.seen.contains(&key));
+                batch.rows.retain(|placed| !walked(key_hash(&placed.row.key)));
                 let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
                 compare::store_nothing(reader.as_ref(), &frame, batch, clock::now())?
             }

@@ -1,8 +1,16 @@
 //! Logs go to stderr, as text or JSON. Only this program's own lines: a library's could hold a URL.
+//!
+//! Under systemd each line begins with its priority, which the journal takes off again; the
+//! time is left to the journal too.
 
 use std::io::IsTerminal;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 
+use tracing::Level;
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::settings::LogSettings;
 
@@ -10,18 +18,79 @@ use crate::settings::LogSettings;
 pub fn start(settings: Option<&LogSettings>, level: Option<&str>) {
     let level = level.unwrap_or_else(|| settings.map_or("info", |settings| settings.level.as_str()));
     let filter = EnvFilter::new(format!("off,healthex_sync={level}"));
+    let is_journal = stderr_is_the_journal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         // A closed stderr is no reason to end: without this it would be.
         .log_internal_errors(false)
-        .with_writer(std::io::stderr);
-    let result = if settings.is_some_and(|settings| settings.is_json) {
-        builder.json().flatten_event(true).try_init()
-    } else {
-        builder.try_init()
+        .with_writer(Stderr { is_journal });
+    let is_json = settings.is_some_and(|settings| settings.is_json);
+    let result = match (is_json, is_journal) {
+        (true, _) => builder.json().flatten_event(true).try_init(),
+        (false, true) => builder.without_time().with_level(false).try_init(),
+        (false, false) => builder.try_init(),
     };
     // Logging that has begun already, as in a test, goes on as it is.
     drop(result);
+}
+
+/// `$JOURNAL_STREAM` is inherited by children whose stderr is something else.
+fn stderr_is_the_journal() -> bool {
+    let Some(journal) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else { return false };
+    journal.to_str() == Some(&format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+struct Stderr {
+    is_journal: bool,
+}
+
+/// One line, with its priority before it where somebody understands that.
+struct Line {
+    priority: &'static str,
+}
+
+impl<'w> MakeWriter<'w> for Stderr {
+    type Writer = Line;
+
+    fn make_writer(&'w self) -> Line {
+        Line { priority: "" }
+    }
+
+    fn make_writer_for(&'w self, event: &Metadata<'_>) -> Line {
+        Line { priority: if self.is_journal { priority(*event.level()) } else { "" } }
+    }
+}
+
+/// As syslog counts them.
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        _ => "<7>",
+    }
+}
+
+impl Write for Line {
+    /// A whole event at a time; a line break inside it would begin a line without a priority.
+    fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
+        if self.priority.is_empty() {
+            std::io::stderr().write_all(event)?;
+            return Ok(event.len());
+        }
+        let mut lines = Vec::with_capacity(event.len() + self.priority.len());
+        for line in event.split_inclusive(|byte| *byte == b'\n') {
+            lines.extend_from_slice(self.priority.as_bytes());
+            lines.extend_from_slice(line);
+        }
+        std::io::stderr().write_all(&lines)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }

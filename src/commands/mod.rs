@@ -122,7 +122,12 @@ impl Context<'_> {
         match self.settings() {
             Ok(settings) => match roster::load(&settings.roster) {
                 Ok(roster) => Ok((Arc::new(settings), roster)),
-                Err(list) => Err(Complaints { list, roster: None }),
+                Err(mut list) => {
+                    if settings.file.is_none() {
+                        list.push("no configuration was found; `healthex-sync init` writes one".to_owned());
+                    }
+                    Err(Complaints { list, roster: None })
+                }
             },
             Err(mut complaints) => {
                 let roster = complaints.roster.take();

@@ -85,10 +85,10 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
         )?;
     }
     if failed + not_found > 0 && !matches!(summary.ended_early, Some(EndedEarly::CredentialsRefused(_))) {
+        let failed = failed + not_found;
         writeln!(
             out,
-            "{} need a look: `healthex-sync status` says why; what they have is kept",
-            failed + not_found
+            "failed or not found: {failed}; `healthex-sync status` says why, and what they have is kept"
         )?;
     }
     if let Some(waits) = &summary.scrub_waits {

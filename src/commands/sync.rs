@@ -120,13 +120,17 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let (settings, roster) = context.settings_and_roster()?;
     let place = place(&settings);
     let daemon = service::Daemon {
-        api: api(context, &settings)?,
         place,
         settings,
         roster,
         config: context.cli.config.clone(),
         environment: context.environment.clone(),
     };
-    runtime()?.block_on(service::run(daemon))?;
-    Ok(Outcome::Done)
+    let runtime = runtime()?;
+    let result = runtime.block_on(service::run(daemon));
+    // A look-up of a name cannot be cancelled, and a stop does not wait for it.
+    runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    result.map(|()| Outcome::Done)
 }
+
+const RUNTIME_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::StreamExt;
+use futures_util::stream;
+
 use super::EndedEarly;
 use super::Means;
 use super::purge_one;
@@ -50,14 +53,8 @@ struct Withdrawn {
     has_rows: bool,
 }
 
-/// What asking again about one refused patient has shown.
-enum Answer {
-    Permitted,
-    Withdrawn,
-    Unknown(RequestFailed),
-}
-
-pub(super) async fn confirm(means: &Means, work: &mut Work, tried: usize) {
+pub(super) async fn confirm(means: &Means, work: &mut Work) {
+    let tried = work.tried();
     let refused = std::mem::take(&mut work.refused);
     let result = match means.api.token_to_confirm_with(&means.stop).await {
         Ok(Some(token)) => ask_again(means, work, refused, &token, tried).await,
@@ -66,8 +63,7 @@ pub(super) async fn confirm(means: &Means, work: &mut Work, tried: usize) {
             if matches!(failed, RequestFailed::CredentialsRefused { .. }) {
                 work.ended.get_or_insert(EndedEarly::CredentialsRefused(failed.to_string()));
             }
-            let why = format!("refused (403), and no new token could be had to confirm it: {failed}");
-            fail_all(means, work, refused, &why).await
+            leave_unconfirmed(means, work, refused, &failed).await
         }
     };
     if let Err(failed) = result {
@@ -82,17 +78,20 @@ async fn ask_again(
     token: &Arc<Token>,
     tried: usize,
 ) -> Result<(), StoreFailed> {
+    let answers: Vec<(Refused, Result<(), RequestFailed>)> = stream::iter(refused)
+        .map(|refused| async move {
+            let url = consent_query(&refused.task).first_url(means.api.base_url());
+            let answer = means.api.ask_consent(&url, token, &budget(), &means.stop).await;
+            (refused, answer)
+        })
+        .buffer_unordered(means.settings.sync.concurrency)
+        .collect()
+        .await;
     let mut withdrawn = Vec::new();
-    for refused in refused {
-        let url = consent_query(&refused.task).first_url(means.api.base_url());
-        let answer = match means.api.ask_consent(&url, token, &budget(), &means.stop).await {
-            Ok(()) => Answer::Permitted,
-            Err(RequestFailed::Forbidden) => Answer::Withdrawn,
-            Err(failed) => Answer::Unknown(failed),
-        };
+    for (refused, answer) in answers {
         match answer {
-            Answer::Permitted => after_stray(means, work, refused).await?,
-            Answer::Withdrawn => {
+            Ok(()) => after_stray(means, work, refused).await?,
+            Err(RequestFailed::Forbidden) => {
                 let person = refused.task.patient.person.clone();
                 let has_rows = means
                     .warehouse
@@ -100,13 +99,29 @@ async fn ask_again(
                     .await?;
                 withdrawn.push(Withdrawn { refused, confirmed_at: clock::now(), has_rows });
             }
-            Answer::Unknown(failed) => {
-                let why = format!("refused (403), which could not be confirmed: {failed}");
-                fail_all(means, work, vec![refused], &why).await?;
-            }
+            Err(failed) => leave_unconfirmed(means, work, vec![refused], &failed).await?,
         }
     }
     judge(means, work, withdrawn, tried).await
+}
+
+/// Nothing was learned: the patient has failed, or was not reached before the program was to end.
+async fn leave_unconfirmed(
+    means: &Means,
+    work: &mut Work,
+    refused: Vec<Refused>,
+    failed: &RequestFailed,
+) -> Result<(), StoreFailed> {
+    let why = format!("refused (403), which could not be confirmed: {failed}");
+    if !matches!(failed, RequestFailed::Stopped) {
+        return fail_all(means, work, refused, &why).await;
+    }
+    for refused in refused {
+        end_pull(means, &refused, PullOutcome::Interrupted, Some(&why)).await?;
+        work.not_reached += 1;
+    }
+    work.ended.get_or_insert(EndedEarly::Stopped);
+    Ok(())
 }
 
 /// The first refusal was a stray one, or the filter is what is not permitted.

@@ -157,13 +157,12 @@ pub async fn run(means: &Means, roster: &Roster, wishes: &Wishes) -> Result<Summ
     scrub(means, &mut summary).await;
     let patients = with_rows(means, roster, patients).await?;
     let tasks = plan_tasks(&means.settings, roster, wishes, patients, clock::now());
-    let tried = tasks.iter().filter(|task| !matches!(task.due, Due::Nothing(_))).count();
     count_idle(&tasks, &mut summary);
     let due: Vec<Task> = tasks.into_iter().filter(|task| !matches!(task.due, Due::Nothing(_))).collect();
     means.progress.send_replace(Progress { total: due.len() as u64, ..Progress::default() });
     let mut work = workers::work(means, due).await;
     if !work.refused.is_empty() && !matches!(work.ended, Some(EndedEarly::Warehouse(_))) {
-        confirm::confirm(means, &mut work, tried).await;
+        confirm::confirm(means, &mut work).await;
     }
     work.settle(&mut summary);
     if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
@@ -375,8 +374,14 @@ pub async fn scrub(means: &Means, summary: &mut Summary) {
 /// A VACUUM may take longer than a shutdown can wait; it is begun again at the next start.
 async fn interrupt_when_stopped(means: &Means) {
     means.stop.at_once.cancelled().await;
-    means.warehouse.interrupt();
+    loop {
+        // Between two statements there is nothing to interrupt, so it is done again until it has worked.
+        means.warehouse.interrupt();
+        tokio::time::sleep(INTERRUPT_EVERY).await;
+    }
 }
+
+const INTERRUPT_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn pull_rules(settings: &Settings) -> PullRules {
     PullRules {

@@ -114,17 +114,23 @@ pub(super) async fn work(means: &Means, tasks: Vec<Task>) -> Work {
             progress.resources = work.tally.inserted + work.tally.updated + work.tally.unchanged;
         });
     }
-    if work.ended.is_none() && means.stop.is_asked() {
+    work.not_reached += waiting.len() as u64;
+    if work.ended.is_none() && work.not_reached > 0 {
         work.ended = Some(EndedEarly::Stopped);
     }
     if work.ended.is_none() && work.token_refused > 0 && !work.got_through {
         work.ended = Some(EndedEarly::CredentialsRefused(RequestFailed::TokenRefused.to_string()));
     }
-    work.not_reached += waiting.len() as u64;
     work
 }
 
 impl Work {
+    /// How many patients have been tried, those that were refused among them.
+    pub(super) fn tried(&self) -> usize {
+        let others = self.ok + self.not_found + self.failed + self.skipped;
+        self.refused.len() + usize::try_from(others).unwrap_or(usize::MAX)
+    }
+
     fn count(&mut self, turn: Turn, concurrency: usize) {
         let many = SILENT_ROUNDS_MAX * concurrency;
         let silent = std::mem::take(&mut self.silent);

@@ -3,8 +3,10 @@
 //! Promise: the token goes to the base URL's origin and nowhere else, and no error holds a
 //! body, a token or a URL. Absent on purpose: tables, and what a page means.
 
+pub mod attempts;
 pub mod bundle;
 pub mod client;
+pub mod page_stream;
 pub mod token;
 
 use std::time::Duration;

@@ -3,7 +3,6 @@
 //! A token's age is measured since it was fetched, so a wrong clock here does not matter; a
 //! 401 always wins over what we believed.
 
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
@@ -15,19 +14,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
-
-/// Where a token is to be had.
-#[derive(Debug)]
-pub enum Credentials {
-    /// A JWT from the environment.
-    Ready(SecretString),
-    /// A JWT in a file, which somebody else renews.
-    ReadyFile(PathBuf),
-    KeyAndSecret {
-        key: SecretString,
-        secret: SecretString,
-    },
-}
 
 /// A token and its age. Prints as `Token(generation)`.
 pub struct Token {

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use secrets::Credentials;
 pub use secrets::read_secret;
 pub use values::Schedule;
 
-use crate::healthex::client::ApiLimits;
 use crate::plan::TypeFilter;
 use crate::plan::consent::HoldRule;
 use crate::plan::due::DueRules;
@@ -64,6 +64,17 @@ pub struct ApiSettings {
     pub api_key_file: PathBuf,
     pub api_secret_file: PathBuf,
     pub limits: ApiLimits,
+}
+
+/// Timeouts and attempts of requests.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiLimits {
+    pub connect_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub page_timeout: Duration,
+    pub max_attempts: usize,
+    pub retry_initial: Duration,
+    pub retry_max: Duration,
 }
 
 #[derive(Clone, Debug)]

@@ -9,9 +9,21 @@ use secrecy::SecretString;
 
 use super::Environment;
 use super::Settings;
-use crate::healthex::token::Credentials;
 
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// Where a token is to be had.
+#[derive(Debug)]
+pub enum Credentials {
+    /// A JWT from the environment.
+    Ready(SecretString),
+    /// A JWT in a file, which somebody else renews.
+    ReadyFile(PathBuf),
+    KeyAndSecret {
+        key: SecretString,
+        secret: SecretString,
+    },
+}
 
 impl Settings {
     /// The first of: a ready token, key and secret from the environment, key and secret from files.

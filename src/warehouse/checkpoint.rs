@@ -65,18 +65,37 @@ pub fn take_roster(connection: &Connection, listed: &[Listed]) -> Result<(), Sto
 
 const LAST_CYCLE: &str = "last_cycle_started_at";
 
+const LAST_GOOD_CYCLE: &str = "last_good_cycle_ended_at";
+
 /// A daemon that starts wants to know whether it has missed a cycle.
 pub fn note_cycle(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    note_time(connection, LAST_CYCLE, now)
+}
+
+pub fn last_cycle(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
+    noted_time(connection, LAST_CYCLE)
+}
+
+/// What `/healthz` goes by, so that a restart does not make it forget.
+pub fn note_good_cycle(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    note_time(connection, LAST_GOOD_CYCLE, now)
+}
+
+pub fn last_good_cycle(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
+    noted_time(connection, LAST_GOOD_CYCLE)
+}
+
+fn note_time(connection: &Connection, name: &str, now: Timestamp) -> Result<(), StoreFailed> {
     connection.execute(
         "INSERT INTO about (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        [LAST_CYCLE, &stamp(now)],
+        [name, &stamp(now)],
     )?;
     Ok(())
 }
 
-pub fn last_cycle(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
+fn noted_time(connection: &Connection, name: &str) -> Result<Option<Timestamp>, StoreFailed> {
     let last: Option<String> = connection
-        .query_row("SELECT value FROM about WHERE name = ?1", [LAST_CYCLE], |row| row.get(0))
+        .query_row("SELECT value FROM about WHERE name = ?1", [name], |row| row.get(0))
         .optional()?;
     Ok(last.as_deref().and_then(parse_stamp))
 }

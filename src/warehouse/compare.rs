@@ -53,8 +53,8 @@ fn compare(
             _ => None,
         };
         match known {
-            // A repeat of a new entry is not new twice.
-            None if is_repeat => tally.unchanged += 1,
+            // Nothing was written, so a repeat would look new or changed once more.
+            _ if is_repeat => tally.unchanged += 1,
             None => tally.inserted += 1,
             Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
                 tally.unchanged += 1;

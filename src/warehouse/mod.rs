@@ -11,6 +11,7 @@ pub mod compare;
 pub mod export;
 pub mod failure;
 pub mod freshness;
+pub mod glance;
 pub mod lock;
 pub mod open;
 pub mod page;

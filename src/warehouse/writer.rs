@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -31,6 +33,7 @@ pub struct Warehouse {
     thread: Option<JoinHandle<()>>,
     interrupt: InterruptHandle,
     path: PathBuf,
+    is_abandoned: AtomicBool,
     analyst_tables: Arc<AnalystTables>,
 }
 
@@ -62,8 +65,14 @@ impl Warehouse {
             .name("warehouse".to_owned())
             .spawn(move || writer.work(queue))
             .map_err(|source| OpenFailed::Io { path: path.clone(), source })?;
-        let analyst_tables = place.analyst_tables.clone();
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), interrupt, path, analyst_tables })
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            interrupt,
+            path,
+            is_abandoned: AtomicBool::new(false),
+            analyst_tables: place.analyst_tables.clone(),
+        })
     }
 
     pub fn path(&self) -> &std::path::Path {
@@ -115,6 +124,13 @@ impl Warehouse {
         self.interrupt.interrupt();
     }
 
+    /// The process is about to end and cannot wait for the thread. What is committed stays;
+    /// what is not, SQLite takes back at the next open.
+    pub fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::Relaxed);
+        self.interrupt.interrupt();
+    }
+
     async fn send(&self, job: Job) -> Result<(), StoreFailed> {
         let jobs = self.jobs.as_ref().ok_or(StoreFailed::WriterGone)?;
         jobs.send(job).await.map_err(|_| StoreFailed::WriterGone)
@@ -124,6 +140,9 @@ impl Warehouse {
 impl Drop for Warehouse {
     fn drop(&mut self) {
         self.jobs.take();
+        if self.is_abandoned.load(Ordering::Relaxed) {
+            return;
+        }
         if let Some(thread) = self.thread.take() {
             // A panic of the writer has been reported as `WriterGone` to whoever waited.
             let _ = thread.join();

@@ -1,0 +1,132 @@
+//! Is all well? Facts in, verdicts out: no IO, no clock.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use crate::cycle::EndedEarly;
+use crate::cycle::Summary;
+use crate::plan::Timestamp;
+use crate::plan::stamp;
+use crate::settings::Schedule;
+
+/// How a cycle ended, as far as an onlooker cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CycleVerdict {
+    /// Nobody needs a look.
+    Good,
+    /// It got through, and some patients need a look.
+    Partly,
+    /// Nobody was due.
+    Idle,
+    Interrupted,
+    Bad(String),
+}
+
+impl CycleVerdict {
+    /// As a metric's label and a word on the page.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Partly => "partly",
+            Self::Idle => "idle",
+            Self::Interrupted => "interrupted",
+            Self::Bad(_) => "bad",
+        }
+    }
+}
+
+pub(super) fn judge(summary: &Summary) -> CycleVerdict {
+    match &summary.ended_early {
+        Some(EndedEarly::Stopped) => return CycleVerdict::Interrupted,
+        Some(ended) => return CycleVerdict::Bad(ended.to_string()),
+        None => {}
+    }
+    let patients = summary.patients;
+    let answered = patients.ok + patients.revoked + patients.held + patients.not_found;
+    match (answered, patients.failed) {
+        (0, 0) => CycleVerdict::Idle,
+        (0, failed) => CycleVerdict::Bad(format!("all {failed} patients that were due failed")),
+        _ if summary.all_is_well() => CycleVerdict::Good,
+        _ => CycleVerdict::Partly,
+    }
+}
+
+/// Times are kept in whole seconds, and a tick is not prompt to the second.
+const SLACK: TimeDelta = TimeDelta::seconds(3);
+
+/// Until when a cycle that ended well speaks for the service: twice the schedule.
+pub(super) fn well_until(schedule: &Schedule, last_good: Timestamp) -> Timestamp {
+    let twice = schedule.next_after(last_good).and_then(|next| schedule.next_after(next));
+    // A schedule whose end is near says nothing more, so it speaks for ever.
+    twice.map_or(Timestamp::MAX_UTC, |twice| twice + SLACK)
+}
+
+/// Why the service is not healthy; `None` while it is.
+pub(super) fn unwell(schedule: &Schedule, last_good: Option<Timestamp>, now: Timestamp) -> Option<String> {
+    match last_good {
+        None => Some("no cycle has ended well yet".to_owned()),
+        // A clock that was set back has seen nothing yet.
+        Some(last_good) if last_good > now + SLACK => None,
+        Some(last_good) if now <= well_until(schedule, last_good) => None,
+        Some(last_good) => Some(format!("no cycle has ended well since {}", stamp(last_good))),
+    }
+}
+
+/// How long the daemon leaves a server alone that has not answered for `rounds` cycles.
+pub(super) fn pause_after(rounds: u32, period: Duration, told: Option<Duration>) -> Duration {
+    let doublings = rounds.saturating_sub(1).min(16);
+    let grown =
+        period.saturating_mul(1 << doublings).min(period.saturating_mul(PAUSE_PERIODS_MAX)).min(PAUSE_MAX);
+    told.unwrap_or_default().max(grown)
+}
+
+const PAUSE_PERIODS_MAX: u32 = 8;
+/// A server that is back is noticed within this.
+const PAUSE_MAX: Duration = Duration::from_hours(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cycle::PatientCounts;
+
+    #[test]
+    fn a_cycle_is_good_only_if_nobody_needs_a_look() {
+        let check = |patients: PatientCounts, ended_early: Option<EndedEarly>, verdict: &str| {
+            let summary = Summary { patients, ended_early, ..Summary::default() };
+            assert_eq!(judge(&summary).as_str(), verdict, "{summary:?}");
+        };
+        let none = PatientCounts::default();
+        check(PatientCounts { ok: 2, revoked: 1, ..none }, None, "good");
+        check(PatientCounts { ok: 2, failed: 1, ..none }, None, "partly");
+        check(PatientCounts { held: 2, ..none }, None, "partly");
+        check(PatientCounts { skipped: 2, ..none }, None, "idle");
+        check(PatientCounts { failed: 2, ..none }, None, "bad");
+        check(PatientCounts { ok: 2, ..none }, Some(EndedEarly::ServerDown), "bad");
+        check(PatientCounts { ok: 2, ..none }, Some(EndedEarly::Stopped), "interrupted");
+    }
+
+    #[test]
+    fn a_good_cycle_speaks_for_twice_the_schedule() {
+        let at = |seconds: i64| Timestamp::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        let every = Schedule::Every(Duration::from_mins(15));
+        assert!(unwell(&every, None, at(0)).is_some());
+        assert_eq!(unwell(&every, Some(at(0)), at(1800)), None);
+        assert!(unwell(&every, Some(at(0)), at(1804)).is_some());
+        assert_eq!(unwell(&every, Some(at(5000)), at(0)), None);
+        // 1 800 000 000 is a Friday, 08:00 UTC: the second weekday after it is Tuesday.
+        let weekdays = Schedule::parse("0 0 8 * * 1-5").unwrap();
+        assert_eq!(unwell(&weekdays, Some(at(60)), at(3 * 86_400)), None);
+        assert!(unwell(&weekdays, Some(at(60)), at(5 * 86_400)).is_some());
+    }
+
+    #[test]
+    fn a_dead_server_is_left_alone_longer_and_longer() {
+        let minute = Duration::from_mins(1);
+        assert_eq!(pause_after(1, minute, None), minute);
+        assert_eq!(pause_after(3, minute, None), minute * 4);
+        assert_eq!(pause_after(9, minute, None), minute * 8);
+        assert_eq!(pause_after(9, minute * 15, None), minute * 60);
+        assert_eq!(pause_after(1, minute, Some(minute * 90)), minute * 90);
+    }
+}

@@ -1,0 +1,276 @@
+//! `/`, `/healthz` and `/metrics`: what an onlooker may see, by a read-only connection of its own.
+//!
+//! Promise: nothing here changes anything, one look at the warehouse at a time, and without a
+//! token nobody is answered who did not ask for this machine by name. Absent on purpose: TLS, and
+//! scripts.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::Request;
+use axum::extract::State as Extract;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::middleware;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use axum::routing::get;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::TimeDelta;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use super::health;
+use super::page;
+use crate::clock;
+use crate::plan::stamp;
+use crate::settings::Complaints;
+use crate::settings::HttpSettings;
+use crate::settings::read_secret;
+use crate::warehouse::glance;
+use crate::warehouse::glance::Glance;
+use crate::warehouse::open;
+
+/// Patients that the page lists; the rest are counted.
+const LISTED_MAX: usize = 200;
+/// A look at the warehouse serves all who ask within this.
+const LOOK_LASTS: Duration = Duration::from_secs(1);
+/// Nobody waits longer for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+
+/// All that an answer is made from.
+struct Desk {
+    board: Arc<Board>,
+    warehouse: PathBuf,
+    token: Option<SecretString>,
+    last_look: tokio::sync::Mutex<Option<(Instant, Arc<Glance>)>>,
+}
+
+/// Listens, if that is wanted, until `stop`.
+pub(super) async fn serve(
+    settings: &HttpSettings,
+    board: Arc<Board>,
+    warehouse: PathBuf,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(listen) = settings.listen else { return Ok(()) };
+    let token = settings.token_file.as_deref().map(read_secret).transpose();
+    let token =
+        token.map_err(|why| Complaints { list: vec![format!("http.token_file: {why}")], roster: None })?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("http.listen: {listen} cannot be listened on"))?;
+    let address = listener.local_addr().unwrap_or(listen);
+    tracing::info!(%address, "status page at http://{address}/");
+    let desk = Arc::new(Desk { board, warehouse, token, last_look: tokio::sync::Mutex::default() });
+    let routes = Router::new()
+        .route("/", get(status_page))
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state(desk.clone(), guard))
+        .with_state(desk);
+    tokio::spawn(async move {
+        let serving = axum::serve(listener, routes);
+        tokio::select! {
+            ended = serving.into_future() => tracing::error!("the status page has ended: {ended:?}"),
+            () = stop.cancelled() => {}
+        }
+    });
+    Ok(())
+}
+
+/// Who may ask, how long it may take, and what no answer lacks.
+async fn guard(Extract(desk): Extract<Arc<Desk>>, request: Request, next: Next) -> Response {
+    let refused = match &desk.token {
+        Some(token) if !bears(request.headers(), token) => Some(
+            (
+                StatusCode::UNAUTHORIZED,
+                [(header::WWW_AUTHENTICATE, "Basic realm=\"healthex-sync\"")],
+                "a token is needed\n",
+            )
+                .into_response(),
+        ),
+        // A page elsewhere can have its name point here, and would read along in the browser.
+        None if !asks_for_this_machine(request.headers()) => Some(
+            (StatusCode::MISDIRECTED_REQUEST, "ask for 127.0.0.1 or localhost, or set http.token_file\n")
+                .into_response(),
+        ),
+        _ => None,
+    };
+    let mut response = match refused {
+        Some(refused) => refused,
+        None => match tokio::time::timeout(ANSWER_MAX, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the warehouse takes too long to answer\n").into_response()
+            }
+        },
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, header::HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// `Bearer TOKEN`, or `Basic` with the token as the password and any name.
+fn bears(headers: &HeaderMap, token: &SecretString) -> bool {
+    let Some(given) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let Some((scheme, rest)) = given.split_once(' ') else { return false };
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return is_same(rest.as_bytes(), token.expose_secret().as_bytes());
+    }
+    let basic = scheme
+        .eq_ignore_ascii_case("basic")
+        .then(|| STANDARD.decode(rest).ok())
+        .flatten()
+        .unwrap_or_default();
+    let password = basic.iter().position(|byte| *byte == b':').map(|colon| &basic[colon + 1..]);
+    password.is_some_and(|password| is_same(password, token.expose_secret().as_bytes()))
+}
+
+/// Takes as long whatever differs.
+fn is_same(given: &[u8], right: &[u8]) -> bool {
+    let differs = given.iter().zip(right).fold(0, |differs, (a, b)| differs | (a ^ b));
+    given.len() == right.len() && differs == 0
+}
+
+fn asks_for_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return true };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+async fn healthz(Extract(desk): Extract<Arc<Desk>>) -> Response {
+    let state = desk.board.look();
+    let now = clock::now();
+    let reason = health::unwell(&state.settings.sync.schedule, state.last_good_end, now).map(|reason| {
+        let under_way = state.under_way_since.map(|since| {
+            let progress = desk.board.progress.borrow();
+            format!(
+                "; a cycle is under way since {}: {} of {} patients",
+                stamp(since),
+                progress.done,
+                progress.total
+            )
+        });
+        let paused = state
+            .paused_until
+            .map(|until| format!("; HealthEx does not answer, and is left alone until {}", stamp(until)));
+        format!("{reason}{}{}", under_way.unwrap_or_default(), paused.unwrap_or_default())
+    });
+    let problems: Vec<&str> = state.problems.keys().map(|problem| problem.as_str()).collect();
+    let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::json!({
+        "status": if reason.is_none() { "ok" } else { "stale" },
+        "reason": reason,
+        "last_good_cycle": state.last_good_end.map(stamp),
+        "problems": problems,
+    });
+    (status, axum::Json(body)).into_response()
+}
+
+async fn metrics(Extract(desk): Extract<Arc<Desk>>) -> Response {
+    let glance = desk.glance().await;
+    let progress = desk.board.progress.borrow().clone();
+    let text = desk.board.metrics.text(&desk.board.look(), &progress, glance.as_deref().ok(), clock::now());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn status_page(Extract(desk): Extract<Arc<Desk>>) -> Response {
+    let glance = desk.glance().await;
+    let progress = desk.board.progress.borrow().clone();
+    let sight = page::Sight {
+        state: &desk.board.look(),
+        progress: &progress,
+        glance: glance.as_deref(),
+        now: clock::now(),
+    };
+    let text = page::render(&sight).into_string();
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
+}
+
+impl Desk {
+    /// A look at the warehouse, shared by all who ask in the same second. The error is for a person.
+    async fn glance(&self) -> Result<Arc<Glance>, String> {
+        let mut last = self.last_look.lock().await;
+        if let Some((at, glance)) = last.as_ref().filter(|(at, _)| at.elapsed() < LOOK_LASTS) {
+            let _ = at;
+            return Ok(glance.clone());
+        }
+        let path = self.warehouse.clone();
+        let patience =
+            TimeDelta::from_std(self.board.state().settings.alert.stale_after).unwrap_or(TimeDelta::MAX);
+        let behind_since = clock::now().checked_sub_signed(patience).unwrap_or_default();
+        let look = tokio::task::spawn_blocking(move || {
+            let connection = open::open_reader(&path).map_err(|failed| failed.to_string())?;
+            glance::glance(&connection, &path, behind_since, LISTED_MAX).map_err(|failed| failed.to_string())
+        });
+        let glance = Arc::new(look.await.map_err(|_| "the look at the warehouse has failed".to_owned())??);
+        *last = Some((Instant::now(), glance.clone()));
+        Ok(glance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn a_token_is_borne_as_bearer_or_password() {
+        let token = SecretString::from("canary");
+        let check = |value: &str, fits: bool| {
+            assert_eq!(bears(&headers(header::AUTHORIZATION, value), &token), fits, "{value}")
+        };
+        check("Bearer canary", true);
+        check("bearer canary", true);
+        check(&format!("Basic {}", STANDARD.encode("prometheus:canary")), true);
+        check(&format!("Basic {}", STANDARD.encode("canary")), false);
+        check("Bearer canar", false);
+        check("Bearer canaryy", false);
+        check("canary", false);
+        check("Bearer ", false);
+    }
+
+    #[test]
+    fn only_this_machine_is_asked_for_without_a_token() {
+        let check = |host: &str, fits: bool| {
+            assert_eq!(asks_for_this_machine(&headers(header::HOST, host)), fits, "{host}")
+        };
+        check("127.0.0.1:9464", true);
+        check("localhost", true);
+        check("[::1]:9464", true);
+        check("rebound.example:9464", false);
+        check("127.0.0.1.rebound.example", false);
+    }
+}

@@ -1,0 +1,271 @@
+//! What Prometheus reads, in its text format 0.0.4.
+//!
+//! Counters are of this process; gauges are set when somebody asks. No label names a patient.
+
+use prometheus::Encoder;
+use prometheus::Histogram;
+use prometheus::HistogramOpts;
+use prometheus::IntCounter;
+use prometheus::IntCounterVec;
+use prometheus::IntGauge;
+use prometheus::IntGaugeVec;
+use prometheus::Opts;
+use prometheus::Registry;
+use prometheus::TextEncoder;
+
+use super::board::State;
+use super::health::CycleVerdict;
+use super::problems::Problem;
+use crate::cycle::Progress;
+use crate::cycle::Summary;
+use crate::healthex::client::Asked;
+use crate::healthex::client::Meter;
+use crate::plan::Timestamp;
+use crate::warehouse::glance::Glance;
+
+/// From a cycle in which nothing happened to a first full pull of many.
+const DURATION_BUCKETS: [f64; 12] =
+    [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14_400.0, 43_200.0];
+
+const STATES: [&str; 7] = ["new", "active", "revoked", "held", "not_found", "failing", "paused"];
+
+pub(super) struct Metrics {
+    registry: Registry,
+    cycles: IntCounterVec,
+    cycle_duration: Histogram,
+    ticks_skipped: IntCounter,
+    pulls: IntCounterVec,
+    requests: IntCounterVec,
+    resources: IntCounterVec,
+    received: IntCounter,
+    patients: IntGaugeVec,
+    watermark_age: IntGauge,
+    held: IntGauge,
+    unscrubbed: IntGauge,
+    unscrubbed_age: IntGauge,
+    quarantined: IntGauge,
+    last_success: IntGauge,
+    next_tick: IntGauge,
+    under_way: IntGauge,
+    progress: IntGaugeVec,
+    problems: IntGaugeVec,
+    warehouse: IntGaugeVec,
+    memory: IntGauge,
+    open_files: IntGauge,
+    start_time: IntGauge,
+}
+
+/// Makes a metric and has it shown.
+struct Maker(Registry);
+
+impl Maker {
+    fn show<M: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<M>,
+    ) -> prometheus::Result<M> {
+        let metric = made?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.show(IntCounter::new(format!("healthex_sync_{name}"), help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.show(IntCounterVec::new(Opts::new(format!("healthex_sync_{name}"), help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.show(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.show(IntGaugeVec::new(Opts::new(format!("healthex_sync_{name}"), help), labels))
+    }
+}
+
+impl Metrics {
+    pub(super) fn new() -> prometheus::Result<Self> {
+        let make = Maker(Registry::new());
+        let gauge = |name: &str, help: &str| make.gauge(&format!("healthex_sync_{name}"), help);
+        let duration = HistogramOpts::new("healthex_sync_cycle_duration_seconds", "How long cycles took.");
+        let build =
+            make.gauges("build_info", "Always 1; the label says which version runs.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            cycles: make.counters("cycles_total", "Cycles by how they ended.", &["outcome"])?,
+            cycle_duration: make.show(Histogram::with_opts(duration.buckets(DURATION_BUCKETS.to_vec())))?,
+            ticks_skipped: make
+                .counter("ticks_skipped_total", "Ticks of the schedule that were left out.")?,
+            pulls: make.counters("pulls_total", "Patients a cycle dealt with, by outcome.", &["outcome"])?,
+            requests: make.counters(
+                "requests_total",
+                "Requests by kind and by status; 0: no answer.",
+                &["kind", "status"],
+            )?,
+            resources: make.counters("resources_total", "Resources by what became of them.", &["change"])?,
+            received: make.counter("received_bytes_total", "Bodies received, decompressed.")?,
+            patients: make.gauges("patients", "Patients in the warehouse by state.", &["state"])?,
+            watermark_age: gauge(
+                "watermark_oldest_age_seconds",
+                "How far back the oldest watermark of an active or failing patient lies.",
+            )?,
+            held: gauge("purges_held", "Withdrawals that wait for a person.")?,
+            unscrubbed: gauge("purges_unscrubbed", "Purges whose last bytes are still in the file.")?,
+            unscrubbed_age: gauge(
+                "purges_unscrubbed_oldest_age_seconds",
+                "How long the oldest of them has waited.",
+            )?,
+            quarantined: gauge(
+                "quarantined_entries",
+                "Entries that could not be stored as what they claim to be.",
+            )?,
+            last_success: gauge("last_success_timestamp_seconds", "When a cycle last ended well; 0: never.")?,
+            next_tick: gauge("next_tick_timestamp_seconds", "When the next cycle is due.")?,
+            under_way: gauge("cycle_under_way", "1 while a cycle runs.")?,
+            progress: make.gauges(
+                "cycle_progress_patients",
+                "Patients of the cycle under way.",
+                &["part"],
+            )?,
+            problems: make.gauges("problem", "1 where something needs a person.", &["problem"])?,
+            warehouse: make.gauges("warehouse_bytes", "Size of the warehouse's files.", &["file"])?,
+            memory: make.gauge("process_resident_memory_bytes", "Resident memory.")?,
+            open_files: make.gauge("process_open_fds", "Open file descriptors.")?,
+            start_time: make.gauge("process_start_time_seconds", "When this process started.")?,
+            registry: make.0,
+        };
+        metrics.begin_at_zero();
+        Ok(metrics)
+    }
+
+    /// A counter that is missing until its first event cannot be watched for it.
+    fn begin_at_zero(&self) {
+        for outcome in ["good", "partly", "idle", "interrupted", "bad"] {
+            self.cycles.with_label_values(&[outcome]);
+        }
+        for outcome in ["ok", "revoked", "held", "not_found", "failed", "interrupted"] {
+            self.pulls.with_label_values(&[outcome]);
+        }
+        for change in ["inserted", "updated", "unchanged", "deleted", "quarantined"] {
+            self.resources.with_label_values(&[change]);
+        }
+    }
+
+    pub(super) fn count_cycle(&self, summary: &Summary, verdict: &CycleVerdict) {
+        let (patients, tally) = (summary.patients, summary.resources);
+        self.cycles.with_label_values(&[verdict.as_str()]).inc();
+        self.cycle_duration.observe(summary.took.as_secs_f64());
+        let pulls = [
+            ("ok", patients.ok),
+            ("revoked", patients.revoked),
+            ("held", patients.held),
+            ("not_found", patients.not_found),
+            ("failed", patients.failed),
+            ("interrupted", summary.not_reached),
+        ];
+        for (outcome, count) in pulls {
+            self.pulls.with_label_values(&[outcome]).inc_by(count);
+        }
+        let changes = [
+            ("inserted", tally.inserted),
+            ("updated", tally.updated),
+            ("unchanged", tally.unchanged),
+            ("deleted", tally.deleted),
+            ("quarantined", tally.quarantined),
+        ];
+        for (change, count) in changes {
+            self.resources.with_label_values(&[change]).inc_by(count);
+        }
+        self.received.inc_by(summary.bytes);
+    }
+
+    pub(super) fn count_skipped(&self, ticks: u64) {
+        self.ticks_skipped.inc_by(ticks);
+    }
+
+    /// Moves the meter's answers here, and says how many of them show a server that works.
+    pub(super) fn count_answers(&self, meter: &Meter) -> u64 {
+        let mut good = 0;
+        for ((asked, status), count) in meter.take_answers() {
+            let kind = match asked {
+                Asked::Token => "token",
+                Asked::Page => "page",
+            };
+            self.requests.with_label_values(&[kind, &status.to_string()]).inc_by(count);
+            let shows_life = matches!(status, 200..=499) && !matches!(status, 408 | 425 | 429);
+            good += if asked == Asked::Page && shows_life { count } else { 0 };
+        }
+        good
+    }
+
+    /// The text of one scrape.
+    pub(super) fn text(
+        &self,
+        state: &State,
+        progress: &Progress,
+        glance: Option<&Glance>,
+        now: Timestamp,
+    ) -> String {
+        self.last_success.set(state.last_good_end.map_or(0, |at| at.timestamp()));
+        self.next_tick.set(state.next_tick.map_or(0, |at| at.timestamp()));
+        self.start_time.set(state.started_at.timestamp());
+        self.under_way.set(i64::from(state.under_way_since.is_some()));
+        let shown = if state.under_way_since.is_some() { progress.clone() } else { Progress::default() };
+        self.progress.with_label_values(&["done"]).set(whole(shown.done));
+        self.progress.with_label_values(&["total"]).set(whole(shown.total));
+        for problem in Problem::ALL {
+            let is_one = state.problems.contains_key(&problem);
+            self.problems.with_label_values(&[problem.as_str()]).set(i64::from(is_one));
+        }
+        if let Some(glance) = glance {
+            self.set_glance(glance, now);
+        }
+        let process = Process::read();
+        self.memory.set(process.memory_bytes);
+        self.open_files.set(process.open_files);
+        let mut text = Vec::new();
+        if let Err(failed) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!("the metrics cannot be written: {failed}");
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn set_glance(&self, glance: &Glance, now: Timestamp) {
+        let age = |since: Option<Timestamp>| since.map_or(0, |since| (now - since).num_seconds().max(0));
+        let count = |state: &str| whole(glance.states.get(state).copied().unwrap_or_default());
+        for state in STATES {
+            self.patients.with_label_values(&[state]).set(count(state));
+        }
+        self.held.set(count("held"));
+        self.watermark_age.set(age(glance.oldest_watermark));
+        self.unscrubbed.set(whole(glance.unscrubbed));
+        self.unscrubbed_age.set(age(glance.oldest_unscrubbed));
+        self.quarantined.set(whole(glance.quarantined));
+        for (file, bytes) in &glance.bytes {
+            self.warehouse.with_label_values(&[*file]).set(whole(*bytes));
+        }
+    }
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// What the kernel says of this process.
+struct Process {
+    memory_bytes: i64,
+    open_files: i64,
+}
+
+impl Process {
+    /// Zeros where `/proc` is not to be had.
+    fn read() -> Self {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+        let memory = pages.saturating_mul(rustix::param::page_size() as u64);
+        let open_files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        Self { memory_bytes: whole(memory), open_files: i64::try_from(open_files).unwrap_or_default() }
+    }
+}
