@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use clap::ValueEnum;
 
 /// Keeps a SQLite warehouse in step with the FHIR R4 records of consented HealthEx patients.
 ///
@@ -74,6 +75,8 @@ pub enum Command {
     },
     /// List the analysts' tables, or print, run or rebuild their views
     Views(ViewsArgs),
+    /// Write resources (ndjson) or the analysts' tables (csv, parquet) as files
+    Export(ExportArgs),
     /// Print shell completions
     Completions {
         #[arg(value_name = "SHELL")]
@@ -148,6 +151,25 @@ pub enum ViewsAction {
         #[arg(long)]
         strict: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// ndjson: the resources, a file a type; csv, parquet: the analysts' tables
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// A folder that is not there yet, or empty; it appears whole or not at all
+    pub dir: PathBuf,
+    /// Only this patient
+    #[arg(long, value_name = "ID")]
+    pub patient: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ExportFormat {
+    Ndjson,
+    Csv,
+    Parquet,
 }
 
 #[derive(Debug, Args)]

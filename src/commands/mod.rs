@@ -1,6 +1,7 @@
 //! A verb is a function of arguments, settings and a writer. Decides nothing itself.
 
 mod demo;
+mod export;
 mod progress;
 mod purge;
 mod report;
@@ -101,6 +102,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         Command::Man => shell::man(out),
         Command::Verify => report::verify(&context, out),
         Command::Audit { id, json } => report::audit(&context, id.as_deref(), *json, out),
+        Command::Export(args) => export::export(&context, args, out),
         Command::Views(args) => views_command::views(&context, args, out),
         Command::Purge(args) => purge::purge(&context, args, out),
     }

@@ -20,6 +20,8 @@ use crate::warehouse::lock::LockFor;
 use crate::warehouse::open;
 use crate::warehouse::open::OtherServer;
 use crate::warehouse::rows;
+use crate::warehouse::rows::Query;
+use crate::warehouse::tables;
 
 pub(super) fn views(context: &Context<'_>, args: &ViewsArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let settings = context.settings()?;
@@ -89,11 +91,15 @@ fn run(
 ) -> anyhow::Result<Outcome> {
     let (_, sql) = views::read(file, target).map_err(|why| complain(format!("{}: {why}", file.display())))?;
     let connection = open::open_reader(&settings.warehouse.path)?;
+    // Of a type that never arrived there is no table, and no row.
+    let connection = tables::or_empty(connection, &sql.table)?;
+    // `key` is how the warehouse finds a row's resource, and no part of a view.
+    let query = Query { select: &sql.select, person: None, hidden: &["key"] };
     let mut out = std::io::BufWriter::new(out);
     if json {
-        rows::write_json(&connection, &sql.table, &sql.select, &mut out)?;
+        rows::write_json(&connection, query, &mut out)?;
     } else {
-        rows::write_csv(&connection, &sql.table, &sql.select, &mut out)?;
+        rows::write_csv(&connection, query, &mut out)?;
     }
     out.flush()?;
     Ok(Outcome::Done)

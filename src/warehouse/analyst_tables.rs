@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use rusqlite::Connection;
-use rusqlite::OptionalExtension;
 use rusqlite::named_params;
 use rusqlite::params;
 use xxhash_rust::xxh3::xxh3_128;
@@ -160,6 +159,23 @@ impl AnalystTables {
         Ok(())
     }
 
+    /// Tables that hold other rows than their view gives now. What the next start builds anew
+    /// anyway is not asked.
+    pub fn out_of_line(&self, connection: &Connection) -> Result<Vec<String>, StoreFailed> {
+        let built = built(connection)?;
+        let mut differing = Vec::new();
+        for Known { table, definition } in &self.0 {
+            let compare = include_str!("../../schema/rows_that_differ.sql")
+                .replace("{table}", &table.name)
+                .replace("{select}", &table.select);
+            let is_built = built.get(&table.name) == Some(definition);
+            if is_built && connection.query_row(&compare, [], |row| row.get(0))? {
+                differing.push(table.name.clone());
+            }
+        }
+        Ok(differing)
+    }
+
     /// Tries all views on an empty database: what is wrong with them by name.
     pub fn rehearse(&self) -> Result<Vec<(String, String)>, StoreFailed> {
         let connection = Connection::open_in_memory()?;
@@ -214,9 +230,11 @@ fn replace(
     Ok(())
 }
 
-/// The definitions that the stored tables were built from, by name.
+/// The definitions that the stored tables were built from, by name; empty of one that is gone.
 fn built(connection: &Connection) -> Result<BTreeMap<String, String>, StoreFailed> {
-    let mut statement = connection.prepare("SELECT name, definition FROM analyst_table")?;
+    let mut statement = connection.prepare(
+        "SELECT name, iif(name IN (SELECT name FROM sqlite_master), definition, '') FROM analyst_table",
+    )?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -286,8 +304,10 @@ pub fn list(connection: &Connection) -> Result<Vec<StoredTable>, StoreFailed> {
     if !tables::exists(connection, "analyst_table")? {
         return Ok(Vec::new());
     }
-    let mut statement =
-        connection.prepare("SELECT name, resource, built_at FROM analyst_table ORDER BY name")?;
+    let mut statement = connection.prepare(
+        "SELECT name, resource, built_at FROM analyst_table
+          WHERE name IN (SELECT name FROM sqlite_master) ORDER BY name",
+    )?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let mut list = Vec::new();
     for row in rows {
@@ -298,16 +318,4 @@ pub fn list(connection: &Connection) -> Result<Vec<StoredTable>, StoreFailed> {
         list.push(StoredTable { name, resource, built_at, rows, columns });
     }
     Ok(list)
-}
-
-/// Does a stored table hold what its view gives now? Without a table there is nothing to differ.
-pub fn is_in_line(connection: &Connection, table: &AnalystTable) -> Result<bool, StoreFailed> {
-    let stored = "SELECT 1 FROM analyst_table WHERE name = ?1 AND definition <> ''";
-    if connection.query_row(stored, [&table.name], |_| Ok(())).optional()?.is_none() {
-        return Ok(true);
-    }
-    let compare = include_str!("../../schema/rows_that_differ.sql")
-        .replace("{table}", &table.name)
-        .replace("{select}", &table.select);
-    Ok(!connection.query_row(&compare, [], |row| row.get::<_, bool>(0))?)
 }

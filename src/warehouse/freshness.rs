@@ -15,6 +15,14 @@ use super::tables;
 /// The view's name, and its line in `analyst_table`.
 pub const NAME: &str = "freshness";
 
+/// The types of the columns that the view computes, which SQLite does not declare.
+pub const COMPUTED: [(&str, &str); 4] = [
+    ("age_hours", "REAL"),
+    ("live_resources", "INTEGER"),
+    ("quarantined", "INTEGER"),
+    ("first_full_pull_completed", "INTEGER"),
+];
+
 /// Rows that came to life, less those that were marked or removed.
 pub fn count(connection: &Connection, person: &str, change: i64) -> Result<(), StoreFailed> {
     if change != 0 {

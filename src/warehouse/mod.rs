@@ -8,12 +8,14 @@
 pub mod analyst_tables;
 pub mod checkpoint;
 pub mod compare;
+pub mod export;
 pub mod failure;
 pub mod freshness;
 pub mod glance;
 pub mod lock;
 pub mod open;
 pub mod page;
+mod parquet_file;
 pub mod pulls;
 pub mod purge;
 pub mod report;

@@ -1,7 +1,6 @@
 //! The rows of a SELECT as CSV or JSON, one at a time: what `views run` and `export` print.
 //!
-//! Promise: memory does not grow with the number of rows. The column `key` is left out: it is
-//! how the warehouse finds a row's resource, and no part of a view.
+//! Promise: memory does not grow with the number of rows.
 
 use std::io::Write;
 
@@ -10,7 +9,6 @@ use rusqlite::types::ValueRef;
 use serde_json::Value;
 
 use super::failure::StoreFailed;
-use super::tables;
 
 /// Why rows did not get where they should.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +19,8 @@ pub enum RowsFailed {
     Io(#[from] std::io::Error),
     #[error("writing rows: {0}")]
     Csv(#[from] csv::Error),
+    #[error("writing rows: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
 }
 
 impl From<rusqlite::Error> for RowsFailed {
@@ -29,15 +29,20 @@ impl From<rusqlite::Error> for RowsFailed {
     }
 }
 
+/// What to write.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'q> {
+    pub select: &'q str,
+    /// For `?1`, if there is one.
+    pub person: Option<&'q str>,
+    /// Columns that are not shown.
+    pub hidden: &'q [&'q str],
+}
+
 /// With a header line; NULL is an empty field. Returns the number of rows.
-pub fn write_csv(
-    connection: &Connection,
-    table: &str,
-    select: &str,
-    out: &mut dyn Write,
-) -> Result<u64, RowsFailed> {
+pub fn write_csv(connection: &Connection, query: Query<'_>, out: &mut dyn Write) -> Result<u64, RowsFailed> {
     let mut csv = csv::Writer::from_writer(out);
-    let rows = each(connection, table, select, |names, cells| {
+    let rows = each(connection, query, |names, cells| {
         match cells {
             None => csv.write_record(names)?,
             Some(cells) => csv.write_record(cells.iter().map(|cell| as_text(*cell)))?,
@@ -49,14 +54,9 @@ pub fn write_csv(
 }
 
 /// An array of objects. Returns the number of rows.
-pub fn write_json(
-    connection: &Connection,
-    table: &str,
-    select: &str,
-    out: &mut dyn Write,
-) -> Result<u64, RowsFailed> {
+pub fn write_json(connection: &Connection, query: Query<'_>, out: &mut dyn Write) -> Result<u64, RowsFailed> {
     let mut separator = "[\n";
-    let rows = each(connection, table, select, |names, cells| {
+    let rows = each(connection, query, |names, cells| {
         let Some(cells) = cells else { return Ok(()) };
         out.write_all(separator.as_bytes())?;
         separator = ",\n";
@@ -75,24 +75,17 @@ pub fn write_json(
 /// Calls `take` once without cells, and then with those of each row.
 fn each(
     connection: &Connection,
-    table: &str,
-    select: &str,
+    query: Query<'_>,
     mut take: impl FnMut(&[String], Option<&[ValueRef<'_>]>) -> Result<(), RowsFailed>,
 ) -> Result<u64, RowsFailed> {
-    // Of a type that never arrived there is no table, and no row.
-    let missing = !tables::exists(connection, table)?;
-    let memory = missing.then(Connection::open_in_memory).transpose()?;
-    if let Some(memory) = &memory {
-        tables::ensure(memory, table)?;
-    }
-    let connection = memory.as_ref().unwrap_or(connection);
-    let mut statement = connection.prepare(select)?;
+    let mut statement = connection.prepare(query.select)?;
     let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
-    let shown: Vec<usize> = (0..names.len()).filter(|at| names[*at] != "key").collect();
+    let shown: Vec<usize> =
+        (0..names.len()).filter(|at| !query.hidden.contains(&names[*at].as_str())).collect();
     let names: Vec<String> = shown.iter().map(|at| names[*at].clone()).collect();
     take(&names, None)?;
     let mut count = 0;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query(rusqlite::params_from_iter(query.person))?;
     while let Some(row) = rows.next()? {
         let cells = shown.iter().map(|at| row.get_ref(*at)).collect::<Result<Vec<_>, _>>()?;
         take(&names, Some(&cells))?;

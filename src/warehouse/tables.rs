@@ -22,6 +22,16 @@ pub fn exists(connection: &Connection, table: &str) -> Result<bool, StoreFailed>
     Ok(connection.prepare_cached(statement)?.exists([table])?)
 }
 
+/// The connection if it has the table of a type, else one to an empty table of it.
+pub fn or_empty(connection: Connection, table: &str) -> Result<Connection, StoreFailed> {
+    if exists(&connection, table)? {
+        return Ok(connection);
+    }
+    let memory = Connection::open_in_memory()?;
+    ensure(&memory, table)?;
+    Ok(memory)
+}
+
 /// The resource types that have a table in this warehouse, by name.
 pub fn resource_tables(connection: &Connection) -> Result<Vec<&'static ResourceType>, StoreFailed> {
     let mut statement =

@@ -5,7 +5,6 @@
 
 use rusqlite::Connection;
 
-use super::analyst_tables;
 use super::analyst_tables::AnalystTables;
 use super::failure::StoreFailed;
 use super::freshness;
@@ -98,11 +97,8 @@ fn check_analyst_tables(
     if !tables::exists(connection, "analyst_table")? {
         return Ok(());
     }
-    for table in views.iter() {
-        if !analyst_tables::is_in_line(connection, table)? {
-            let name = &table.name;
-            findings.add(format!("{name} does not hold what its view gives; `views apply` builds it anew"));
-        }
+    for name in views.out_of_line(connection)? {
+        findings.add(format!("{name} does not hold what its view gives; `views apply` builds it anew"));
     }
     for person in freshness::miscounted(connection)? {
         findings.add(format!(

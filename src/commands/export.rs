@@ -1,0 +1,116 @@
+//! `export`: a folder that is there as a whole or not at all.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use super::Context;
+use super::Outcome;
+use super::progress;
+use crate::cli::ExportArgs;
+use crate::cli::ExportFormat;
+use crate::plan::PersonId;
+use crate::settings::Complaints;
+use crate::warehouse::export;
+use crate::warehouse::export::Format;
+use crate::warehouse::open;
+
+pub(super) fn export(
+    context: &Context<'_>,
+    args: &ExportArgs,
+    out: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let settings = context.settings()?;
+    let person = args.patient.as_deref().map(PersonId::parse).transpose();
+    let person = person.map_err(|error| complain(format!("--patient {error}")))?;
+    check_free(&args.dir)?;
+    let connection = open::open_reader(&settings.warehouse.path)?;
+    if let Some(person) = &person
+        && !export::knows(&connection, person.as_str())?
+    {
+        return Err(complain(format!("--patient {person}: the warehouse does not know this patient")));
+    }
+    let format = match args.format {
+        ExportFormat::Ndjson => Format::Ndjson,
+        ExportFormat::Csv => Format::Csv,
+        ExportFormat::Parquet => Format::Parquet,
+    };
+    let staging = Staging::beside(&args.dir)?;
+    let bar = progress::steps(0, "files");
+    let exported = export::export(
+        &connection,
+        format,
+        &staging.folder,
+        person.as_ref().map(PersonId::as_str),
+        |done, of| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+        },
+    );
+    bar.finish_and_clear();
+    let exported = exported.with_context(|| format!("exporting into {}", args.dir.display()))?;
+    staging.put_in_place(&args.dir).with_context(|| args.dir.display().to_string())?;
+    writeln!(out, "{} rows in {} files in {}", exported.rows, exported.files, args.dir.display())?;
+    Ok(Outcome::Done)
+}
+
+fn complain(why: String) -> anyhow::Error {
+    Complaints { list: vec![why], roster: None }.into()
+}
+
+/// A place for the folder: nothing, or an empty folder.
+fn check_free(dir: &Path) -> anyhow::Result<()> {
+    let name = dir.display();
+    match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(complain(format!("{name}: is there already and not empty; name another folder"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(complain(format!("{name}: {error}; name another folder"))),
+    }
+}
+
+/// A folder beside the place where it is to be; removed unless it gets there.
+struct Staging {
+    folder: PathBuf,
+}
+
+impl Staging {
+    fn beside(dir: &Path) -> anyhow::Result<Self> {
+        let Some(name) = dir.file_name() else {
+            return Err(complain(format!("{}: name a folder", dir.display())));
+        };
+        let name = format!(".{}.partial-{}", name.to_string_lossy(), std::process::id());
+        let folder = dir.with_file_name(name);
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&folder)
+            .with_context(|| folder.display().to_string())?;
+        Ok(Self { folder })
+    }
+
+    fn put_in_place(self, dir: &Path) -> std::io::Result<()> {
+        fs::File::open(&self.folder)?.sync_all()?;
+        // Replaces an empty folder, and nothing else.
+        fs::rename(&self.folder, dir)?;
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Of a finished export nothing is left here; of a failed one, patients' data.
+        if self.folder.exists()
+            && let Err(error) = fs::remove_dir_all(&self.folder)
+        {
+            tracing::warn!("{}: {error}; remove it", self.folder.display());
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The analysts' tables through the program itself: kept up, rebuilt, listed, and one's own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::print_stderr, reason = "the seed must be told")]
+
+mod analysts_support;
+
+use std::collections::BTreeMap;
+
+use analysts_support::{World, rows, stored_views};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+
+/// Every row of every stored view, and the counts of `freshness`.
+fn contents(world: &World) -> BTreeMap<String, Vec<Vec<String>>> {
+    let database = world.database();
+    let mut all = BTreeMap::new();
+    for name in stored_views(&database) {
+        let mut found = rows(&database, &format!("SELECT * FROM \"{name}\""));
+        found.sort();
+        all.insert(name, found);
+    }
+    let counts = "SELECT person_id, live_resources, quarantined FROM freshness ORDER BY person_id";
+    all.insert("freshness".to_owned(), rows(&database, counts));
+    all
+}
+
+/// The tables after many random cycles are what `views apply` makes of the same resources.
+#[test]
+fn the_tables_follow_whatever_the_server_does() {
+    let seed = std::env::var("SEED").ok().map_or_else(|| rand::rng().random(), |seed| seed.parse().unwrap());
+    eprintln!("SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let world = World::of(3);
+    world.ok(&["sync"]);
+    let people = world.sandbox.person_ids();
+    for _ in 0..12 {
+        let person = &people[random.random_range(0..people.len())];
+        for _ in 0..random.random_range(1..25) {
+            mutate(&world, person, &mut random);
+        }
+        let withdrawn = random.random_bool(0.15).then(|| world.sandbox.withdraw(person));
+        let full = random.random_bool(0.4);
+        let ran = world.run(if full { &["sync", "--full"] } else { &["sync"] });
+        assert!(matches!(ran.status, 0 | 3), "{}{}", ran.stdout, ran.stderr);
+        if withdrawn.is_some() {
+            let left: usize = contents(&world)
+                .iter()
+                .filter(|(name, _)| *name != "freshness")
+                .map(|(_, rows)| rows.iter().filter(|row| row[0] == **person).count())
+                .sum();
+            assert_eq!(left, 0, "rows of a withdrawn patient");
+            world.sandbox.grant(person);
+            world.ok(&["sync", "--patient", person]);
+        }
+        let kept_up = contents(&world);
+        world.ok(&["verify"]);
+        world.ok(&["views", "apply"]);
+        assert_eq!(kept_up, contents(&world));
+    }
+    assert!(world.count("SELECT count(*) FROM lab_results") > 100);
+}
+
+/// Changes, adds, strips, brings back or removes one resource.
+fn mutate(world: &World, person: &str, random: &mut StdRng) {
+    let entries = world.sandbox.entries(person);
+    let entry = &entries[random.random_range(0..entries.len())];
+    let mut resource: Value = serde_json::from_str(&entry.resource).unwrap();
+    let tail = entry.full_url.split_once("/FHIR/R4/").map(|(_, tail)| tail.to_owned());
+    if resource["resourceType"] == "Person" {
+        return;
+    }
+    match random.random_range(0..6) {
+        0 => {
+            world.sandbox.remove(person, &entry.full_url);
+            return;
+        }
+        1 => resource["status"] = json!("entered-in-error"),
+        2 => resource["category"] = json!([{"coding": [{"code": "vital-signs"}, {"code": "laboratory"}]}]),
+        3 => resource["code"] = json!("not an object"),
+        4 => {
+            resource["id"] = json!(format!("new-{}", random.random::<u32>()));
+            world.sandbox.put(person, None, &resource.to_string());
+            return;
+        }
+        _ => resource["effectiveDateTime"] = json!("2019-05"),
+    }
+    world.sandbox.put(person, tail.as_deref(), &resource.to_string());
+}
+
+fn own(name: &str, path: &str) -> String {
+    json!({"resourceType": "ViewDefinition", "name": name, "resource": "Condition", "status": "active",
+        "select": [{"column": [{"name": "id", "path": "getResourceKey()"}, {"name": "told", "path": path}]}]})
+    .to_string()
+}
+
+#[test]
+fn ones_own_views_are_tables_too_and_a_broken_one_stops_nothing() {
+    let world = World::of(2);
+    world.write("own/problems.json", &own("problems", "code.text"));
+    world.ok(&["check", "--offline"]);
+    world.write("own/broken.json", &own("broken", "code.memberOf('x')"));
+    world.write("own/taken.json", &own("Observation", "code.text"));
+    world.write("own/twice.json", &own("lab_results", "code.text"));
+    world.write("own/index.json", &own("lab_results_by_loinc", "code.text"));
+    world.write("own/nonsense.json", "{");
+    let check = world.run(&["check", "--offline"]);
+    assert_eq!(check.status, 2, "{}", check.stdout);
+    for (file, place) in [
+        ("broken.json", "memberOf"),
+        ("taken.json", "Observation"),
+        ("twice.json", "lab_results"),
+        ("lab_results_by_loinc", "index"),
+        ("nonsense.json", "line 1"),
+    ] {
+        let told = |line: &str| line.starts_with("FAILED") && line.contains(file) && line.contains(place);
+        assert!(check.stdout.lines().any(told), "{file}: {}", check.stdout);
+    }
+    let sync = world.ok(&["sync"]);
+    assert!(sync.stderr.contains("broken.json"), "{}", sync.stderr);
+    let conditions = world.count("SELECT count(*) FROM condition WHERE deleted_at IS NULL");
+    assert_eq!(world.count("SELECT count(*) FROM problems"), conditions);
+    assert_ne!(world.count("SELECT count(told) FROM problems"), 0);
+
+    world.write("own/problems.json", &own("problems", "code.coding.code.first()"));
+    world.ok(&["sync"]);
+    assert_eq!(
+        world.count(
+            "SELECT count(*) FROM problems AS p JOIN conditions USING (person_id, key) WHERE told IS NULL"
+        ),
+        world.count(
+            "SELECT count(*) FROM condition WHERE json_extract(resource, '$.code.coding[0].code') IS NULL"
+        ),
+    );
+    std::fs::remove_file(world.path("own/problems.json")).unwrap();
+    world.ok(&["sync"]);
+    assert_eq!(world.count("SELECT count(*) FROM sqlite_master WHERE name = 'problems'"), 0);
+}
+
+#[test]
+fn a_table_that_somebody_else_made_is_left_alone() {
+    let world = World::of(1);
+    world.ok(&["sync"]);
+    world
+        .database()
+        .execute_batch("CREATE TABLE problems (mine TEXT); INSERT INTO problems VALUES (1)")
+        .unwrap();
+    world.write("own/problems.json", &own("problems", "code.text"));
+    let sync = world.ok(&["sync"]);
+    assert!(sync.stderr.contains("did not make"), "{}", sync.stderr);
+    assert_eq!(world.count("SELECT count(mine) FROM problems"), 1);
+}
+
+#[test]
+fn views_are_listed_printed_and_run() {
+    let world = World::of(2);
+    world.ok(&["sync"]);
+    let list = world.ok(&["views"]).stdout;
+    assert_eq!(list.lines().count(), 14, "{list}");
+    let conditions = world.count("SELECT count(*) FROM conditions");
+    let line = list.lines().find(|line| line.starts_with("conditions ")).unwrap();
+    assert_eq!(line.split_whitespace().nth(1).unwrap(), conditions.to_string());
+    let select = world.ok(&["views", "sql", "conditions"]).stdout;
+    assert_eq!(rows(&world.database(), &select).len().to_string(), conditions.to_string());
+    assert_eq!(world.run(&["views", "sql", "nothing"]).status, 2);
+
+    world.write("one.json", &own("one", "code.coding.code"));
+    let csv = world.ok(&["views", "run", "one.json"]).stdout;
+    assert_eq!(csv.lines().next(), Some("person_id,id,told"));
+    assert_eq!(csv.lines().count().to_string(), (conditions + 1).to_string());
+    let text = world.ok(&["views", "run", "one.json", "--json"]).stdout;
+    assert!(text.starts_with("[\n{\"person_id\":"), "{text}");
+    let objects: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(objects.len().to_string(), conditions.to_string());
+    let several = "SELECT count(*) FROM condition WHERE json_array_length(resource, '$.code.coding') > 1";
+    let strict = world.run(&["views", "run", "one.json", "--strict"]);
+    assert_eq!(strict.status == 0, world.count(several) == 0, "{}", strict.stderr);
+    world.write("one.json", &own("one", "resolve()"));
+    let refused = world.run(&["views", "run", "one.json"]);
+    assert_eq!(refused.status, 2);
+    assert!(refused.stderr.contains("one.json") && refused.stderr.contains("resolve"), "{}", refused.stderr);
+}
+
+#[test]
+fn freshness_ages_by_itself() {
+    let world = World::of(1);
+    world.ok(&["sync"]);
+    let database = world.database();
+    for ago in ["0 seconds", "-59 minutes", "-25 hours", "-61 days", "-366 days", "-1463 days", "-36600 days"]
+    {
+        let update =
+            format!("UPDATE checkpoint SET last_success_at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '{ago}')");
+        database.execute_batch(&update).unwrap();
+        let differ =
+            "SELECT abs(age_hours - 24 * (julianday('now') - julianday(last_success_at))) FROM freshness";
+        let differ: f64 = database.query_row(differ, [], |row| row.get(0)).unwrap();
+        assert!(differ < 0.02, "{ago}: {differ}");
+    }
+    database.execute_batch("UPDATE checkpoint SET last_success_at = NULL").unwrap();
+    assert_eq!(rows(&database, "SELECT age_hours FROM freshness"), [[""]]);
+}
+
+/// Somebody's hand in the file is no reason to lose a page.
+#[test]
+fn a_table_that_was_taken_away_fails_no_page_and_comes_back() {
+    let world = World::of(1);
+    world.ok(&["sync"]);
+    let before = contents(&world);
+    world.database().execute_batch("DROP TABLE lab_results; DROP TABLE patients").unwrap();
+    world.ok(&["views"]);
+    world.ok(&["sync"]);
+    assert_eq!(contents(&world), before);
+    // A table that refuses what the page brings.
+    world
+        .database()
+        .execute_batch(
+            "CREATE TRIGGER refusing BEFORE INSERT ON lab_results BEGIN SELECT RAISE(ABORT, 'no'); END;
+             DELETE FROM lab_results; UPDATE checkpoint SET watermark = NULL; DELETE FROM observation",
+        )
+        .unwrap();
+    let sync = world.ok(&["sync"]);
+    assert!(sync.stderr.contains("lab_results could not be kept up"), "{}", sync.stderr);
+    assert_eq!(world.count("SELECT count(*) FROM lab_results"), 0);
+    world.ok(&["sync"]);
+    assert_eq!(contents(&world)["lab_results"], before["lab_results"]);
+}
+
+/// What a page stored is what was built in the same commit, also in a warehouse of before.
+#[test]
+fn a_warehouse_without_tables_gets_them_at_the_next_start() {
+    let world = World::of(2);
+    world.ok(&["sync"]);
+    let before = contents(&world);
+    let views = stored_views(&world.database());
+    let drop: Vec<_> = views.iter().map(|name| format!("DROP TABLE \"{name}\";")).collect();
+    let drop = drop.concat();
+    world
+        .database()
+        .execute_batch(&format!(
+            "{drop} DROP VIEW freshness; DROP TABLE live_resources; DROP TABLE analyst_table; PRAGMA user_version = 1"
+        ))
+        .unwrap();
+    world.ok(&["sync"]);
+    assert_eq!(contents(&world), before);
+}
