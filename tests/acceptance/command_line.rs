@@ -15,12 +15,7 @@ fn help_and_version_are_exit_0_and_wrong_usage_is_exit_2() {
         assert!(output.status.success());
         assert!(!output.stdout.is_empty());
     }
-    for args in [
-        &["frobnicate"][..],
-        &["sync", "--frobnicate"],
-        &["purge"],
-        &[],
-    ] {
+    for args in [&["frobnicate"][..], &["sync", "--frobnicate"], &["purge"], &[]] {
         let output = binary().args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}");
     }
@@ -60,11 +55,7 @@ fn all_that_is_wrong_is_said_at_once_and_nothing_is_touched() {
 #[test]
 fn a_secret_in_the_configuration_is_refused_and_not_printed() {
     let world = World::with_patients(["anna"]).set("api.api_secret", r#""hush-hush""#);
-    world
-        .run(["sync"])
-        .exits(2)
-        .says("api_secret")
-        .says_nothing_of("hush-hush");
+    world.run(["sync"]).exits(2).says("api_secret").says_nothing_of("hush-hush");
 }
 
 #[test]
@@ -139,9 +130,7 @@ fn credentials_may_come_from_the_environment() {
     let world = World::with_patients(["anna"]);
     fs::remove_file(world.path("api-key")).unwrap();
     let mut command = world.command(["sync"]);
-    command
-        .env("HEALTHEX_API_KEY", "sandbox-key")
-        .env("HEALTHEX_API_SECRET", "sandbox-secret");
+    command.env("HEALTHEX_API_KEY", "sandbox-key").env("HEALTHEX_API_SECRET", "sandbox-secret");
     Running::start(&mut command).ended().exits(0);
 }
 
@@ -155,11 +144,7 @@ fn init_writes_two_files_and_never_overwrites() {
     };
     init();
     let config = folder.path().join("healthex-sync.toml");
-    assert!(
-        fs::read_to_string(&config)
-            .unwrap()
-            .contains("[warehouse]")
-    );
+    assert!(fs::read_to_string(&config).unwrap().contains("[warehouse]"));
     fs::write(&config, "# mine\n").unwrap();
     fs::remove_file(folder.path().join("roster.toml")).unwrap();
     init();
@@ -177,10 +162,7 @@ fn what_init_writes_is_a_configuration_that_check_understands() {
         fs::copy(world.path(name), world.path("new").join(name)).unwrap();
     }
     let mut command = binary();
-    command
-        .arg("--config")
-        .arg(world.path("new/healthex-sync.toml"))
-        .args(["check", "--offline"]);
+    command.arg("--config").arg(world.path("new/healthex-sync.toml")).args(["check", "--offline"]);
     Running::start(&mut command).ended().exits(0);
 }
 
@@ -189,10 +171,7 @@ fn check_says_what_is_well_and_what_is_not() {
     let world = World::with_patients(["anna"]);
     let ran = world.run(["check"]).exits(0);
     assert!(ran.stdout.lines().count() >= 4, "{ran}");
-    assert!(
-        ran.stdout.lines().all(|line| line.starts_with("ok")),
-        "{ran}"
-    );
+    assert!(ran.stdout.lines().all(|line| line.starts_with("ok")), "{ran}");
     assert!(!world.warehouse().exists());
     world.sandbox.clear_requests();
     world.run(["check", "--offline"]).exits(0);
@@ -218,11 +197,7 @@ fn status_without_a_warehouse_says_so_and_makes_none() {
 fn the_demo_works_is_repeatable_and_replaces_only_its_own_folder() {
     let home = tempfile::tempdir().unwrap();
     let demo = || {
-        let output = binary()
-            .current_dir(home.path())
-            .arg("demo")
-            .output()
-            .unwrap();
+        let output = binary().current_dir(home.path()).arg("demo").output().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
         (output.status.code(), stdout)
     };
@@ -232,35 +207,19 @@ fn the_demo_works_is_repeatable_and_replaces_only_its_own_folder() {
     assert!(said.contains("warehouse.db"), "{said}");
     let folder = home.path().join("healthex-demo");
     assert!(folder.join("warehouse.db").exists());
-    let mode = fs::metadata(folder.join("api-secret"))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(folder.join("api-secret")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(demo().0, Some(0));
 
     // What it says next works: the server again, and a sync with it.
     let config = folder.join("healthex-sync.toml");
     let text = fs::read_to_string(&config).unwrap();
-    let address = text
-        .split("http://")
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap();
+    let address = text.split("http://").nth(1).unwrap().split('"').next().unwrap();
     let mut command = binary();
     let sandbox = Running::start(command.args(["sandbox", "--listen", address]));
-    wait_until("the sandbox listens", || {
-        sandbox.stdout().contains("listening on")
-    });
+    wait_until("the sandbox listens", || sandbox.stdout().contains("listening on"));
     for command_line in ["status", "audit", "sync"] {
-        let output = binary()
-            .arg("--config")
-            .arg(&config)
-            .arg(command_line)
-            .output()
-            .unwrap();
+        let output = binary().arg("--config").arg(&config).arg(command_line).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{command_line}");
     }
     sandbox.terminate();
@@ -281,11 +240,7 @@ fn a_label_stands_for_the_id_in_logs_and_status() {
     world.fault("kind = 'status', status = 400");
     let ran = world.run(["-v", "sync"]).exits(3);
     ran.says("study-1").says_nothing_of("anna");
-    world
-        .run(["status"])
-        .exits(3)
-        .says("study-1")
-        .says_nothing_of("anna");
+    world.run(["status"]).exits(3).says("study-1").says_nothing_of("anna");
 }
 
 #[test]
@@ -295,9 +250,6 @@ fn logs_are_json_lines_where_that_is_wanted() {
     let ran = world.run(["sync"]).exits(3);
     assert!(!ran.stderr.is_empty());
     for line in ran.stderr.lines() {
-        assert!(
-            serde_json::from_str::<serde_json::Value>(line).is_ok(),
-            "{line}"
-        );
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
     }
 }

@@ -85,9 +85,7 @@ fn a_record_that_changes_under_every_walk_keeps_the_watermark() {
     let watermark = world.watermark("anna");
     // Each walk has another total.
     for walk in 1..=3 {
-        world.fault(&format!(
-            "kind = 'total_off', by = {walk}, page = 2, times = 1"
-        ));
+        world.fault(&format!("kind = 'total_off', by = {walk}, page = 2, times = 1"));
     }
     world.run(["sync", "--full"]).exits(3);
     assert_eq!(first_requests(&world), 1 + 3);
@@ -157,11 +155,7 @@ fn a_row_that_is_seen_again_is_live_again() {
     lose(&world, [3]);
     world.run(["sync", "--full"]).exits(0);
     assert_eq!(deleted(&world), 1);
-    world.sandbox.put(
-        "anna",
-        Some(&observation_tail("anna", 3)),
-        &observation("anna", 3, "as at first"),
-    );
+    world.sandbox.put("anna", Some(&observation_tail("anna", 3)), &observation("anna", 3, "as at first"));
     world.run(["sync"]).exits(0);
     assert_eq!(deleted(&world), 0);
     world.assert_equals_sandbox("anna");
@@ -234,9 +228,7 @@ fn a_renamed_entry_brings_a_full_pull_at_once_and_replaces_the_row() {
     world.run(["sync"]).exits(0);
     lose(&world, [2]);
     let same = observation("anna", 2, "as at first");
-    world
-        .sandbox
-        .put("anna", Some("Observation/renamed"), &same);
+    world.sandbox.put("anna", Some("Observation/renamed"), &same);
 
     world.run(["sync"]).exits(0);
 
@@ -298,5 +290,21 @@ fn what_a_walk_has_seen_survives_a_restart() {
     running.kill();
     // The second run sees pages 4 to 6, and knows that page 2 was short.
     world.run(["sync"]).exits(0);
+    world.assert_equals_sandbox("anna");
+}
+
+#[test]
+fn a_pull_that_never_added_up_begins_again_in_the_next_cycle() {
+    let world = World::with_record(35);
+    for walk in 1..=3 {
+        world.fault(&format!(
+            "kind = 'total_off', by = {walk}, page = 2, times = 1"
+        ));
+    }
+    world.run(["sync"]).exits(3);
+    // No watermark yet, so that the next pull is of the same mode.
+    world.sandbox.clear_requests();
+    world.run(["sync"]).exits(0);
+    assert_eq!(first_requests(&world), 1);
     world.assert_equals_sandbox("anna");
 }

@@ -51,7 +51,8 @@ fn a_withdrawn_patient_leaves_no_byte_behind() {
     assert_eq!(world.watermark("anna"), None);
     assert_eq!(world.checkpoint("anna", "last_error"), None);
     assert_eq!(purges(&world), 1);
-    let scrubbed = "SELECT count(*) FROM purge_log WHERE scrubbed_at IS NOT NULL AND reason = 'consent_revoked'";
+    let scrubbed =
+        "SELECT count(*) FROM purge_log WHERE scrubbed_at IS NOT NULL AND reason = 'consent_revoked'";
     assert_eq!(world.count(scrubbed), 1);
     world.assert_sound();
 }
@@ -59,9 +60,7 @@ fn a_withdrawn_patient_leaves_no_byte_behind() {
 #[test]
 fn rows_that_grew_and_shrank_before_leave_no_byte_either() {
     let world = World::with_record(60).set("sync.page_size", "500");
-    world
-        .sandbox
-        .add_person("ben", crate::world::record("ben", 60));
+    world.sandbox.add_person("ben", crate::world::record("ben", 60));
     world.list(&["anna", "ben"]);
     world.run(["sync"]).exits(0);
     for round in 0..4_usize {
@@ -90,10 +89,8 @@ fn the_confirmation_is_one_fresh_token_unfiltered_and_at_the_end() {
     assert_eq!(world.tokens_minted(), 2);
     let requests = world.sandbox.requests();
     let is_new = |token: Option<u32>| token == requests.iter().filter_map(|r| r.token).max();
-    let (confirming, before): (Vec<_>, Vec<_>) = requests
-        .iter()
-        .filter(|request| request.person.is_some())
-        .partition(|request| is_new(request.token));
+    let (confirming, before): (Vec<_>, Vec<_>) =
+        requests.iter().filter(|request| request.person.is_some()).partition(|request| is_new(request.token));
     assert_eq!(confirming.len(), 2);
     assert_eq!(before.len(), 3);
     for request in &confirming {
@@ -105,9 +102,7 @@ fn the_confirmation_is_one_fresh_token_unfiltered_and_at_the_end() {
 #[test]
 fn a_stray_403_is_pulled_in_the_same_cycle() {
     let world = synced(["anna", "ben"]);
-    world
-        .sandbox
-        .put("anna", Some("Observation/new"), &observation("anna", 50, "new"));
+    world.sandbox.put("anna", Some("Observation/new"), &observation("anna", 50, "new"));
     world.fault("kind = 'forbidden_once', person = 'anna'");
     world.run(["sync"]).exits(0).says("2 ok");
     world.assert_equals_sandbox("anna");
@@ -140,9 +135,7 @@ fn a_proxys_403_purges_nothing() {
 fn a_403_is_believed_with_an_outcome_other_json_or_nothing_in_it() {
     for body in ["json_outcome", "json", "empty"] {
         let world = synced(["anna", "ben"]);
-        world.fault(&format!(
-            "kind = 'status', status = 403, body = '{body}', person = 'anna'"
-        ));
+        world.fault(&format!("kind = 'status', status = 403, body = '{body}', person = 'anna'"));
         world.run(["sync"]).exits(0).says("1 revoked");
         assert_eq!(world.rows_anywhere("anna"), 0, "{body}");
     }
@@ -240,9 +233,8 @@ fn few_are_purged_even_if_they_are_all() {
 
 #[test]
 fn many_are_purged_if_they_are_a_small_share() {
-    let world = World::with_patients(EIGHT)
-        .set("consent.hold_after", "2")
-        .set("consent.hold_fraction", "0.5");
+    let world =
+        World::with_patients(EIGHT).set("consent.hold_after", "2").set("consent.hold_fraction", "0.5");
     world.run(["sync"]).exits(0);
     for person in &EIGHT[..3] {
         world.sandbox.withdraw(person);
@@ -296,11 +288,7 @@ fn a_ready_token_that_cannot_be_renewed_holds() {
 fn minted_token(world: &World) -> String {
     use std::io::Read;
     use std::io::Write;
-    let address = world
-        .sandbox
-        .base_url()
-        .trim_start_matches("http://")
-        .to_owned();
+    let address = world.sandbox.base_url().trim_start_matches("http://").to_owned();
     let body = r#"{"apiKey":"sandbox-key","apiSecret":"sandbox-secret"}"#;
     let mut stream = std::net::TcpStream::connect(&address).unwrap();
     let length = body.len();
@@ -316,10 +304,7 @@ fn an_open_reader_delays_the_scrub_and_the_next_cycle_takes_it_up() {
     let world = synced(["anna", "ben"]);
     let reader = world.open();
     reader.execute_batch("BEGIN").unwrap();
-    assert_eq!(
-        crate::world::ask(&reader, "SELECT count(*) FROM observation").as_deref(),
-        Some("8")
-    );
+    assert_eq!(crate::world::ask(&reader, "SELECT count(*) FROM observation").as_deref(), Some("8"));
     world.sandbox.withdraw("anna");
 
     world.run(["sync"]).says("1 revoked").says("still in the file");
@@ -482,9 +467,7 @@ fn quarantined_and_deleted_rows_go_too() {
     world.fault("kind = 'unknown_type_entry'");
     world.run(["sync"]).exits(0);
     world.sandbox.clear_script();
-    world
-        .sandbox
-        .remove("anna", &observation_tail("anna", 3));
+    world.sandbox.remove("anna", &observation_tail("anna", 3));
     world.run(["sync", "--full"]).exits(0);
     world.sandbox.withdraw("anna");
     world.run(["sync"]).exits(0);
@@ -515,17 +498,13 @@ fn a_purge_that_is_killed_is_all_or_nothing() {
     // Killed at different moments after the confirmation has been answered.
     for moment in 0..8_usize {
         let world = World::with_record(400).set("sync.page_size", "500");
-        world
-            .sandbox
-            .add_person("ben", crate::world::record("ben", 4));
+        world.sandbox.add_person("ben", crate::world::record("ben", 4));
         world.list(&["anna", "ben"]);
         world.run(["sync"]).exits(0);
         world.sandbox.withdraw("anna");
         world.sandbox.clear_requests();
         let running = world.start(["sync"]);
-        wait_until("the withdrawal is confirmed", || {
-            world.asked("anna").len() == 2
-        });
+        wait_until("the withdrawal is confirmed", || world.asked("anna").len() == 2);
         for _ in 0..moment {
             // So long a look takes a little.
             let _ = world.rows_anywhere("anna");

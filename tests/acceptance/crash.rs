@@ -26,9 +26,7 @@ fn assert_recovered(world: &World) {
 
 /// The offset that a request asks for.
 fn offset(query: &str) -> usize {
-    let value = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("_offset="));
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("_offset="));
     value.map_or(0, |value| value.parse().unwrap())
 }
 
@@ -36,9 +34,7 @@ fn offset(query: &str) -> usize {
 fn killed_between_any_two_pages_it_asks_for_no_committed_page_again() {
     for page in 1..=PAGES {
         let world = world();
-        world.fault(&format!(
-            "kind = 'stall_before_headers', page = {page}, times = 1"
-        ));
+        world.fault(&format!("kind = 'stall_before_headers', page = {page}, times = 1"));
         let running = world.start(["sync"]);
         wait_until("the page is asked for", || world.asked("anna").len() == page);
         running.kill();
@@ -54,16 +50,12 @@ fn killed_between_any_two_pages_it_asks_for_no_committed_page_again() {
 fn killed_again_and_again_it_still_gets_there() {
     let world = world();
     for page in 1..=PAGES {
-        world.fault(&format!(
-            "kind = 'stall_before_headers', page = {page}, times = 1"
-        ));
+        world.fault(&format!("kind = 'stall_before_headers', page = {page}, times = 1"));
         world.sandbox.clear_requests();
         let running = world.start(["sync"]);
         wait_until("it stalls", || {
             let asked = world.asked("anna");
-            asked
-                .last()
-                .is_some_and(|request| offset(&request.query) == (page - 1) * 10)
+            asked.last().is_some_and(|request| offset(&request.query) == (page - 1) * 10)
         });
         running.kill();
     }
@@ -78,9 +70,7 @@ fn killed_when_the_nth_request_arrives_it_loses_nothing() {
     for number in 1..=PAGES + 1 {
         let world = world();
         let mut running = world.start(["sync"]);
-        wait_until("the request arrives", || {
-            world.sandbox.requests().len() >= number || running.has_ended()
-        });
+        wait_until("the request arrives", || world.sandbox.requests().len() >= number || running.has_ended());
         running.kill();
         assert_recovered(&world);
     }
@@ -91,9 +81,7 @@ fn killed_when_the_nth_page_is_committed_it_loses_nothing() {
     for pages in 1..=PAGES {
         let world = world();
         let mut running = world.start(["sync"]);
-        wait_until("the pages are committed", || {
-            committed_pages(&world) >= pages || running.has_ended()
-        });
+        wait_until("the pages are committed", || committed_pages(&world) >= pages || running.has_ended());
         running.kill();
         let before = world.rows("anna").len();
         assert!(before >= (pages * 10).min(world.oracle("anna").len()));
@@ -107,9 +95,7 @@ fn committed_pages(world: &World) -> usize {
     }
     let connection = world.open();
     let sql = "SELECT ifnull(max(pages), 0) FROM pull";
-    let pages: i64 = connection
-        .query_row(sql, [], |row| row.get(0))
-        .unwrap_or_default();
+    let pages: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap_or_default();
     usize::try_from(pages).unwrap()
 }
 
@@ -144,10 +130,7 @@ fn killed_in_an_incremental_pull_it_goes_on_with_the_same_since() {
     assert_recovered(&world);
     let queries = world.queries("anna");
     let since = |query: &String| {
-        query
-            .split('&')
-            .find(|pair| pair.starts_with("_since="))
-            .map(|pair| pair.replace("%3A", ":"))
+        query.split('&').find(|pair| pair.starts_with("_since=")).map(|pair| pair.replace("%3A", ":"))
     };
     let first = since(&queries[0]);
     assert!(first.is_some());
@@ -165,9 +148,7 @@ fn killed_in_a_sweep_it_still_marks_what_vanished() {
         world.sandbox.remove("anna", &observation_tail("anna", 31));
         world.sandbox.clear_requests();
         let mut running: Running = world.start(["sync", "--full"]);
-        wait_until("the request arrives", || {
-            world.asked("anna").len() >= number || running.has_ended()
-        });
+        wait_until("the request arrives", || world.asked("anna").len() >= number || running.has_ended());
         running.kill();
         world.run(["sync", "--full"]).exits(0);
         world.assert_equals_sandbox("anna");

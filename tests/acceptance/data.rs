@@ -12,10 +12,8 @@ use crate::world::skip;
 
 /// `$HEALTHEX_SHARED/data`, else beside the project; said aloud where it is missing.
 fn shared(name: &str) -> Option<PathBuf> {
-    let shared = std::env::var_os("HEALTHEX_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
+    let shared = std::env::var_os("HEALTHEX_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let path = shared.join("data").join(name);
     if path.exists() {
         return Some(path);
@@ -69,10 +67,7 @@ fn every_r4_type_has_its_table() {
     for name in listed.split_whitespace() {
         let has_example = texts.contains(&format!("\"resourceType\":\"{name}\""));
         let table = snake_case(name);
-        assert!(
-            !has_example || tables.contains(&table),
-            "{table} is missing"
-        );
+        assert!(!has_example || tables.contains(&table), "{table} is missing");
     }
     assert!(tables.len() > 100, "{}", tables.len());
 }

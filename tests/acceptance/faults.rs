@@ -39,9 +39,7 @@ fn fails_alone(fault: &str) -> (World, Ran) {
     world.run(["sync"]).exits(0);
     let (rows, watermark) = (world.rows("anna"), world.watermark("anna"));
     for person in ["anna", "ben"] {
-        world
-            .sandbox
-            .put(person, Some("Observation/new"), &observation(person, 50, "new"));
+        world.sandbox.put(person, Some("Observation/new"), &observation(person, 50, "new"));
     }
     world.sandbox.clear_requests();
     world.fault(&format!("{fault}, person = 'anna'"));
@@ -121,8 +119,7 @@ fn a_connection_closed_without_a_byte_is_tried_again() {
 
 #[test]
 fn a_bundle_cut_between_entries_is_found_by_its_count() {
-    let (world, _) =
-        recovers("kind = 'close_delimited_boundary', drop = 3, page = 2, times = 1");
+    let (world, _) = recovers("kind = 'close_delimited_boundary', drop = 3, page = 2, times = 1");
     assert_eq!(world.queries("anna").len(), 8);
 }
 
@@ -138,9 +135,7 @@ fn an_answer_that_stalls_in_its_body_is_given_up_and_asked_for_again() {
 
 #[test]
 fn a_body_that_drips_ends_at_the_pages_time_limit() {
-    let world = World::with_record(35)
-        .set("api.page_timeout", r#""1s""#)
-        .set("api.max_attempts", "1");
+    let world = World::with_record(35).set("api.page_timeout", r#""1s""#).set("api.max_attempts", "1");
     world.fault("kind = 'slow_drip', page = 2");
     let begun = Instant::now();
     world.run(["sync"]).exits(3);
@@ -249,9 +244,7 @@ fn a_retry_after_in_seconds_is_waited_out() {
 #[test]
 fn a_retry_after_that_is_garbage_means_our_own_delay() {
     for value in ["-1", "soon", "Sun, 06 Nov 1994 08:49:37 GMT"] {
-        asks_again(&format!(
-            "kind = 'status', status = 503, retry_after = '{value}', page = 2, times = 1"
-        ));
+        asks_again(&format!("kind = 'status', status = 503, retry_after = '{value}', page = 2, times = 1"));
     }
 }
 
@@ -264,8 +257,7 @@ fn a_503_with_a_long_retry_after_delays_its_patient_alone() {
 
 #[test]
 fn a_429_with_a_long_retry_after_ends_the_cycle() {
-    let world =
-        World::with_patients(["anna", "ben", "cora"]).set("sync.concurrency", "1");
+    let world = World::with_patients(["anna", "ben", "cora"]).set("sync.concurrency", "1");
     world.fault("kind = 'status', status = 429, retry_after = '3600', times = 1");
     let ran = world.run(["sync", "--json"]).exits(3);
     assert_eq!(ran.number("/patients/skipped"), 2);
@@ -302,10 +294,7 @@ fn a_200_that_is_no_searchset_is_no_page() {
 #[test]
 fn a_redirect_is_not_followed() {
     let elsewhere = World::with_patients(["anna"]);
-    let location = format!(
-        "{}/FHIR/R4/Person/anna/$everything",
-        elsewhere.sandbox.base_url()
-    );
+    let location = format!("{}/FHIR/R4/Person/anna/$everything", elsewhere.sandbox.base_url());
     let ran = fails_until_it_is_over(&format!("kind = 'redirect', location = '{location}'"));
     ran.says("redirect");
     assert!(elsewhere.sandbox.requests().is_empty());
@@ -504,10 +493,7 @@ fn an_entry_that_is_no_object_is_quarantined() {
 #[test]
 fn an_entry_without_an_id_is_stored() {
     let world = is_lived_with("kind = 'entry_without_id', page = 2");
-    assert_eq!(
-        world.count("SELECT count(*) FROM basic WHERE id IS NULL"),
-        1
-    );
+    assert_eq!(world.count("SELECT count(*) FROM basic WHERE id IS NULL"), 1);
 }
 
 #[test]
@@ -577,10 +563,7 @@ fn an_error_outcome_makes_a_broken_page() {
     world.fault("kind = 'error_outcome_entry', page = 2");
     world.run(["sync"]).exits(3);
     assert_eq!(world.watermark("anna"), None);
-    assert_eq!(
-        world.count("SELECT count(*) FROM sqlite_master WHERE name = 'operation_outcome'"),
-        0
-    );
+    assert_eq!(world.count("SELECT count(*) FROM sqlite_master WHERE name = 'operation_outcome'"), 0);
 }
 
 #[test]
@@ -660,16 +643,11 @@ fn all_workers_pause_when_one_is_told_429() {
     world.fault("kind = 'status', status = 429, retry_after = '1', times = 1");
     world.run(["sync"]).exits(0);
     let requests = world.sandbox.requests();
-    let told = requests
-        .iter()
-        .find(|request| request.status == Some(429))
-        .unwrap();
+    let told = requests.iter().find(|request| request.status == Some(429)).unwrap();
     // Whoever was on the way already may arrive; nobody sets out.
     let soon = told.at + chrono::TimeDelta::milliseconds(200);
     let end = told.at + chrono::TimeDelta::milliseconds(950);
-    let early = requests
-        .iter()
-        .filter(|request| request.at > soon && request.at < end);
+    let early = requests.iter().filter(|request| request.at > soon && request.at < end);
     assert_eq!(early.count(), 0);
 }
 
@@ -679,21 +657,11 @@ fn a_fault_file_plays_the_same_from_the_command_line() {
     let faults = world.path("faults.toml");
     std::fs::write(&faults, "[[fault]]\nkind = \"html_200\"\n").unwrap();
     let mut command = crate::world::binary();
-    command
-        .args(["sandbox", "--listen", "127.0.0.1:0", "--patients", "1"])
-        .arg("--faults")
-        .arg(&faults);
+    command.args(["sandbox", "--listen", "127.0.0.1:0", "--patients", "1"]).arg("--faults").arg(&faults);
     let sandbox = crate::world::Running::start(&mut command);
-    wait_until("the sandbox listens", || {
-        sandbox.stdout().lines().count() == 2
-    });
+    wait_until("the sandbox listens", || sandbox.stdout().lines().count() == 2);
     let said = sandbox.stdout();
-    let base_url = said
-        .lines()
-        .next()
-        .unwrap()
-        .trim_start_matches("listening on ")
-        .to_owned();
+    let base_url = said.lines().next().unwrap().trim_start_matches("listening on ").to_owned();
     world.list(&["sandbox-0001"]);
     world.change_setting("api.base_url", &format!("{base_url:?}"));
     world.run(["sync"]).exits(3).says("1 failed");

@@ -52,12 +52,7 @@ fn count_and_type_are_sent() {
         assert!(query.contains("_count=10"), "{query}");
         let types = query.replace("%2C", ",");
         let either = ["Observation,Patient", "Patient,Observation"];
-        assert!(
-            either
-                .iter()
-                .any(|pair| types.contains(&format!("_type={pair}"))),
-            "{query}"
-        );
+        assert!(either.iter().any(|pair| types.contains(&format!("_type={pair}"))), "{query}");
         assert!(!query.contains("_since"), "{query}");
     }
     assert_eq!(world.count("SELECT count(*) FROM person"), 0);
@@ -69,10 +64,7 @@ fn the_next_since_is_the_start_of_the_pull_less_the_overlap() {
     world.run(["sync"]).exits(0);
     let first_asked_at = world.asked("anna")[0].at;
     let watermark = world.watermark("anna").unwrap();
-    assert!(
-        watermark.ends_with('Z') && !watermark.contains('.'),
-        "{watermark}"
-    );
+    assert!(watermark.ends_with('Z') && !watermark.contains('.'), "{watermark}");
     let back = first_asked_at - DateTime::parse_from_rfc3339(&watermark).unwrap().to_utc();
     let hour = TimeDelta::hours(1);
     assert!(back >= hour && back < hour + TimeDelta::seconds(4), "{back}");
@@ -94,9 +86,7 @@ fn a_server_whose_clock_is_behind_sets_the_watermark() {
 
     // What changes by that clock is found by the next pull.
     let changed = observation("anna", 1, "changed");
-    world
-        .sandbox
-        .put("anna", Some(&observation_tail("anna", 1)), &changed);
+    world.sandbox.put("anna", Some(&observation_tail("anna", 1)), &changed);
     world.run(["sync"]).exits(0);
     world.assert_equals_sandbox("anna");
 }
@@ -127,14 +117,8 @@ fn an_incremental_sync_touches_just_what_changed() {
     let world = World::with_record(30);
     world.run(["sync"]).exits(0);
     let changed = observation("anna", 3, "changed since");
-    world
-        .sandbox
-        .put("anna", Some(&observation_tail("anna", 3)), &changed);
-    world.sandbox.put(
-        "anna",
-        Some("Observation/new"),
-        &observation("anna", 99, "new"),
-    );
+    world.sandbox.put("anna", Some(&observation_tail("anna", 3)), &changed);
+    world.sandbox.put("anna", Some("Observation/new"), &observation("anna", 99, "new"));
 
     let ran = world.run(["sync", "--json"]).exits(0);
 
@@ -167,9 +151,7 @@ fn white_space_that_changes_changes_nothing() {
     let world = World::with_record(2);
     world.run(["sync"]).exits(0);
     let spaced = observation("anna", 1, "as at first").replacen(':', " :  ", 3);
-    world
-        .sandbox
-        .put("anna", Some(&observation_tail("anna", 1)), &spaced);
+    world.sandbox.put("anna", Some(&observation_tail("anna", 1)), &spaced);
     let ran = world.run(["sync", "--json"]).exits(0);
     assert_eq!(ran.number("/resources/unchanged"), 1);
     assert_eq!(ran.number("/resources/updated"), 0);
@@ -216,9 +198,7 @@ fn a_resume_link_that_is_gone_starts_the_pull_again() {
         let running = world.start(["sync"]);
         wait_until("page 3 is asked for", || world.asked("anna").len() == 3);
         running.kill();
-        world.fault(&format!(
-            "kind = 'status', status = {status}, page = 3, times = 1"
-        ));
+        world.fault(&format!("kind = 'status', status = {status}, page = 3, times = 1"));
         world.run(["sync"]).exits(0);
         world.assert_equals_sandbox("anna");
     }
@@ -233,20 +213,13 @@ fn a_dry_run_writes_nothing() {
 
     world.run(["sync"]).exits(0);
     let changed = observation("anna", 3, "changed since");
-    world
-        .sandbox
-        .put("anna", Some(&observation_tail("anna", 3)), &changed);
+    world.sandbox.put("anna", Some(&observation_tail("anna", 3)), &changed);
     world.sandbox.remove("anna", &observation_tail("anna", 5));
     let before = std::fs::read(world.warehouse()).unwrap();
-    let ran = world
-        .run(["sync", "--dry-run", "--full", "--json"])
-        .exits(0);
+    let ran = world.run(["sync", "--dry-run", "--full", "--json"]).exits(0);
     assert_eq!(ran.number("/resources/updated"), 1);
     assert_eq!(ran.number("/resources/deleted"), 1);
-    assert!(
-        before == std::fs::read(world.warehouse()).unwrap(),
-        "the file changed"
-    );
+    assert!(before == std::fs::read(world.warehouse()).unwrap(), "the file changed");
 }
 
 #[test]
@@ -278,9 +251,7 @@ fn patient<'a>(status: &'a Value, id: &str) -> &'a Value {
 #[test]
 fn status_shows_each_patient_and_the_totals() {
     let world = World::with_patients(["anna", "ben"]);
-    world.write_roster(
-        "[[patient]]\nid = \"anna\"\nlabel = \"study-1\"\n[[patient]]\nid = \"ben\"\n",
-    );
+    world.write_roster("[[patient]]\nid = \"anna\"\nlabel = \"study-1\"\n[[patient]]\nid = \"ben\"\n");
     world.run(["sync"]).exits(0);
     let ran = world.run(["status", "--json"]).exits(0);
     let json = ran.json();
@@ -291,12 +262,7 @@ fn status_shows_each_patient_and_the_totals() {
     assert_eq!(anna["failures"], 0);
     assert!(patient(&json, "ben")["label"].is_null());
     assert_eq!(json["resources"]["observation"], 8);
-    for key in [
-        "watermark",
-        "last_success_at",
-        "next_attempt_at",
-        "last_error",
-    ] {
+    for key in ["watermark", "last_success_at", "next_attempt_at", "last_error"] {
         assert!(anna.get(key).is_some(), "{key}");
     }
     world.run(["status"]).exits(0).says("study-1").says("active");
@@ -323,10 +289,7 @@ fn the_files_are_for_their_owner_alone() {
 #[test]
 fn a_patient_that_is_asked_for_is_pulled_alone() {
     let world = World::with_patients(["anna", "ben"]);
-    world
-        .run(["sync", "--patient", "ben"])
-        .exits(0)
-        .says("1 ok");
+    world.run(["sync", "--patient", "ben"]).exits(0).says("1 ok");
     assert!(world.asked("anna").is_empty());
     world.assert_equals_sandbox("ben");
     world.run(["sync", "--patient", "nobody"]).exits(2);
@@ -335,9 +298,7 @@ fn a_patient_that_is_asked_for_is_pulled_alone() {
 #[test]
 fn a_disabled_patient_is_not_pulled_unless_named() {
     let world = World::with_patients(["anna", "ben"]);
-    world.write_roster(
-        "[[patient]]\nid = \"anna\"\nenabled = false\n[[patient]]\nid = \"ben\"\n",
-    );
+    world.write_roster("[[patient]]\nid = \"anna\"\nenabled = false\n[[patient]]\nid = \"ben\"\n");
     let ran = world.run(["sync", "--json"]).exits(0);
     assert_eq!(ran.number("/patients/skipped"), 1);
     assert!(world.asked("anna").is_empty());

@@ -9,44 +9,39 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
     (
         "src/plan",
         &[
-            "tokio", "reqwest", "rusqlite", "std::fs", "async fn", ".await", "::now()", "tracing",
-            "crate::healthex", "crate::warehouse", "crate::cycle", "crate::pull",
+            "tokio",
+            "reqwest",
+            "rusqlite",
+            "std::fs",
+            "async fn",
+            ".await",
+            "::now()",
+            "tracing",
+            "crate::healthex",
+            "crate::warehouse",
+            "crate::cycle",
+            "crate::pull",
         ],
         "plan decides from facts alone",
     ),
-    (
-        "src/healthex",
-        &["rusqlite", "warehouse"],
-        "the server's dialect knows no table",
-    ),
-    (
-        "src/warehouse",
-        &["reqwest", "healthex::", "Url"],
-        "the warehouse knows no server",
-    ),
-    (
-        "src/commands",
-        &["rusqlite", "reqwest", "process::exit", "println!"],
-        "a command asks, it does not do",
-    ),
-    (
-        "src/cycle",
-        &["reqwest"],
-        "a cycle orders pulls and purges, it does not do them",
-    ),
+    ("src/healthex", &["rusqlite", "warehouse"], "the server's dialect knows no table"),
+    ("src/warehouse", &["reqwest", "healthex::", "Url"], "the warehouse knows no server"),
+    ("src/commands", &["rusqlite", "reqwest", "process::exit", "println!"], "a command asks, it does not do"),
+    ("src/cycle", &["reqwest"], "a cycle orders pulls and purges, it does not do them"),
     (
         "src/sandbox",
         &[
-            "crate::healthex", "crate::warehouse", "crate::pull", "crate::cycle",
-            "crate::settings", "rusqlite", "reqwest",
+            "crate::healthex",
+            "crate::warehouse",
+            "crate::pull",
+            "crate::cycle",
+            "crate::settings",
+            "rusqlite",
+            "reqwest",
         ],
         "a fake that shares the client's code agrees with its mistakes",
     ),
-    (
-        "src/roster.rs",
-        &["rusqlite", "warehouse::", "healthex::"],
-        "the roster is a file",
-    ),
+    ("src/roster.rs", &["rusqlite", "warehouse::", "healthex::"], "the roster is a file"),
     (
         "src/settings",
         &["rusqlite", "warehouse::", "crate::healthex", "crate::cycle"],
@@ -56,10 +51,7 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
 
 /// (what, the only rooms where it may be written)
 const ONLY_IN: &[(&str, &[&str])] = &[
-    (
-        "StatusCode",
-        &["src/healthex", "src/sandbox", "src/service"],
-    ),
+    ("StatusCode", &["src/healthex", "src/sandbox", "src/service"]),
     ("SELECT ", &["src/warehouse", "src/views"]),
     ("INSERT INTO", &["src/warehouse", "src/views"]),
     ("UPDATE ", &["src/warehouse", "src/views"]),

@@ -37,9 +37,7 @@ fn of_two_at_once_the_second_is_refused_with_the_pid_of_the_first() {
 #[test]
 fn a_sync_that_is_asked_to_stop_commits_what_is_whole_and_exits_3() {
     let world = World::with_record(35).set("api.idle_timeout", r#""60s""#);
-    world
-        .sandbox
-        .add_person("ben", crate::world::record("ben", 4));
+    world.sandbox.add_person("ben", crate::world::record("ben", 4));
     world.list(&["anna", "ben"]);
     world.change_setting("sync.concurrency", "1");
     world.fault("kind = 'stall_mid_body', page = 3, times = 1");
@@ -236,10 +234,7 @@ fn read_only_mount(world: &World) {
     world.run(["sync"]).exits(0);
     let remount = |how: &str| {
         let options = format!("remount,{how}");
-        Command::new("mount")
-            .args(["-o", &options])
-            .arg(&folder)
-            .status()
+        Command::new("mount").args(["-o", &options]).arg(&folder).status()
     };
     assert!(remount("ro").unwrap().success());
     world.run(["sync"]).exits(5);
@@ -254,11 +249,8 @@ struct Mount<'f>(&'f Path);
 impl<'f> Mount<'f> {
     fn tmpfs(folder: &'f Path, options: &str) -> Option<Self> {
         fs::create_dir_all(folder).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(folder)
-            .output()
-            .ok()?;
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output().ok()?;
         mounted.status.success().then_some(Self(folder))
     }
 }
@@ -279,14 +271,8 @@ fn a_full_disk_is_said_and_when_there_is_room_again_it_goes_on() {
     let ran = world.run(["sync"]);
     assert!([3, 5].contains(&ran.code), "{ran}");
     assert_eq!(world.watermark("anna"), None);
-    assert_eq!(
-        world.ask("PRAGMA integrity_check").as_deref(),
-        Some("ok")
-    );
-    let more = Command::new("mount")
-        .args(["-o", "remount,size=60m"])
-        .arg(&folder)
-        .status();
+    assert_eq!(world.ask("PRAGMA integrity_check").as_deref(), Some("ok"));
+    let more = Command::new("mount").args(["-o", "remount,size=60m"]).arg(&folder).status();
     assert!(more.unwrap().success());
     world.run(["sync"]).exits(0);
     world.assert_equals_sandbox("anna");
@@ -328,22 +314,15 @@ fn fill(filler: &Path) {
 fn a_warehouse_that_is_replaced_under_a_daemon_is_noticed() {
     let world = World::with_patients(["anna"]).set("sync.schedule", r#""every 1s""#);
     let mut running = world.start(["run"]);
-    wait_until("a cycle is over", || {
-        world.warehouse().exists() && world.watermark("anna").is_some()
-    });
+    wait_until("a cycle is over", || world.warehouse().exists() && world.watermark("anna").is_some());
     // Moved away, as a rotation by mistake would.
-    for name in [
-        "warehouse.db",
-        "warehouse.db-wal",
-        "warehouse.db-shm",
-    ] {
+    for name in ["warehouse.db", "warehouse.db-wal", "warehouse.db-shm"] {
         let from = world.path("data").join(name);
         let _ = fs::rename(&from, world.path(name));
     }
     world.sandbox.clear_requests();
     wait_until("it ends or fills a new one", || {
-        running.has_ended()
-            || (world.warehouse().exists() && world.asked("anna").len() >= 2)
+        running.has_ended() || (world.warehouse().exists() && world.asked("anna").len() >= 2)
     });
     if !running.has_ended() {
         running.terminate();

@@ -73,11 +73,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         write_private(&folder.path().join("api-key"), Sandbox::API_KEY);
         write_private(&folder.path().join("api-secret"), Sandbox::API_SECRET);
-        let world = Self {
-            folder,
-            sandbox,
-            settings: RefCell::default(),
-        };
+        let world = Self { folder, sandbox, settings: RefCell::default() };
         world.list(&ids.iter().map(String::as_str).collect::<Vec<_>>());
         let base_url = format!("{:?}", world.sandbox.base_url());
         world
@@ -98,24 +94,15 @@ impl World {
     }
 
     pub(crate) fn change_setting(&self, key: &str, value: &str) {
-        self.settings
-            .borrow_mut()
-            .insert(key.to_owned(), value.to_owned());
-        let text: String = self
-            .settings
-            .borrow()
-            .iter()
-            .map(|(key, value)| format!("{key} = {value}\n"))
-            .collect();
+        self.settings.borrow_mut().insert(key.to_owned(), value.to_owned());
+        let text: String =
+            self.settings.borrow().iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         fs::write(self.config(), text).unwrap();
     }
 
     /// Writes the roster.
     pub(crate) fn list(&self, persons: &[&str]) {
-        let text: String = persons
-            .iter()
-            .map(|id| format!("[[patient]]\nid = \"{id}\"\n\n"))
-            .collect();
+        let text: String = persons.iter().map(|id| format!("[[patient]]\nid = \"{id}\"\n\n")).collect();
         self.write_roster(&text);
     }
 
@@ -180,9 +167,8 @@ impl World {
         let connection = self.open();
         let mut rows = BTreeMap::new();
         for table in resource_tables(&connection) {
-            let sql = format!(
-                "SELECT key, resource FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL"
-            );
+            let sql =
+                format!("SELECT key, resource FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL");
             let mut statement = connection.prepare(&sql).unwrap();
             let found = statement.query_map([person], |row| Ok((row.get(0)?, row.get(1)?)));
             rows.extend(found.unwrap().map(Result::unwrap));
@@ -195,14 +181,10 @@ impl World {
         let connection = self.open();
         let stays = ["checkpoint", "pull", "purge_log"];
         let tables = tables_with(&connection, "person_id");
-        let tables = tables
-            .iter()
-            .filter(|table| !stays.contains(&table.as_str()));
+        let tables = tables.iter().filter(|table| !stays.contains(&table.as_str()));
         let count = |table: &String| -> i64 {
             let sql = format!("SELECT count(*) FROM \"{table}\" WHERE person_id = ?1");
-            connection
-                .query_row(&sql, [person], |row| row.get(0))
-                .unwrap()
+            connection.query_row(&sql, [person], |row| row.get(0)).unwrap()
         };
         tables.map(count).sum()
     }
@@ -210,9 +192,7 @@ impl World {
     /// What the server holds of a person: key to resource.
     pub(crate) fn oracle(&self, person: &str) -> BTreeMap<String, String> {
         let entries = self.sandbox.entries(person);
-        let rows = entries
-            .into_iter()
-            .map(|entry| (self.key_of(&entry), entry.resource));
+        let rows = entries.into_iter().map(|entry| (self.key_of(&entry), entry.resource));
         rows.collect()
     }
 
@@ -226,12 +206,8 @@ impl World {
     pub(crate) fn assert_equals_sandbox(&self, person: &str) {
         let (have, want) = (self.rows(person), self.oracle(person));
         let only_in = |left: &BTreeMap<String, String>, right: &BTreeMap<String, String>| {
-            let keys = left
-                .iter()
-                .filter(|(key, resource)| right.get(*key) != Some(resource));
-            keys.map(|(key, _)| key.clone())
-                .take(5)
-                .collect::<Vec<_>>()
+            let keys = left.iter().filter(|(key, resource)| right.get(*key) != Some(resource));
+            keys.map(|(key, _)| key.clone()).take(5).collect::<Vec<_>>()
         };
         assert!(
             have == want,
@@ -245,19 +221,13 @@ impl World {
 
     #[track_caller]
     pub(crate) fn assert_sound(&self) {
-        assert_eq!(
-            self.ask("PRAGMA integrity_check").as_deref(),
-            Some("ok"),
-            "integrity_check"
-        );
+        assert_eq!(self.ask("PRAGMA integrity_check").as_deref(), Some("ok"), "integrity_check");
         self.run(["verify"]).exits(0);
     }
 
     /// One column of a patient's checkpoint.
     pub(crate) fn checkpoint(&self, person: &str, column: &str) -> Option<String> {
-        self.ask(&format!(
-            "SELECT {column} FROM checkpoint WHERE person_id = '{person}'"
-        ))
+        self.ask(&format!("SELECT {column} FROM checkpoint WHERE person_id = '{person}'"))
     }
 
     pub(crate) fn state(&self, person: &str) -> String {
@@ -289,9 +259,7 @@ impl World {
 
     pub(crate) fn tokens_minted(&self) -> usize {
         let requests = self.sandbox.requests();
-        let minted = requests
-            .iter()
-            .filter(|request| request.path == "/v1/auth/token");
+        let minted = requests.iter().filter(|request| request.path == "/v1/auth/token");
         minted.count()
     }
 
@@ -301,9 +269,7 @@ impl World {
 
     /// The latest pull of a patient: one of its columns.
     pub(crate) fn pull(&self, person: &str, column: &str) -> Option<String> {
-        self.ask(&format!(
-            "SELECT {column} FROM pull WHERE person_id = '{person}' ORDER BY id DESC LIMIT 1"
-        ))
+        self.ask(&format!("SELECT {column} FROM pull WHERE person_id = '{person}' ORDER BY id DESC LIMIT 1"))
     }
 
     pub(crate) fn exec(&self, sql: &str) {
@@ -346,13 +312,7 @@ pub(crate) fn binary() -> Command {
 
 pub(crate) fn write_private(path: &Path, text: &str) {
     let mut file = fs::OpenOptions::new();
-    let mut file = file
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .unwrap();
+    let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }
 
@@ -361,11 +321,15 @@ pub(crate) fn record(person: &str, observations: usize) -> Vec<Entry> {
     let mut entries = vec![
         Entry::new(
             &format!("Person/{person}"),
-            &format!(r#"{{"resourceType":"Person","id":"{person}","name":[{{"family":"{NAME_CANARY}-{person}"}}]}}"#),
+            &format!(
+                r#"{{"resourceType":"Person","id":"{person}","name":[{{"family":"{NAME_CANARY}-{person}"}}]}}"#
+            ),
         ),
         Entry::new(
             &format!("Patient/uuid-patient-{person}"),
-            &format!(r#"{{"resourceType":"Patient","id":"p-{person}","name":[{{"family":"{NAME_CANARY}-{person}"}}]}}"#),
+            &format!(
+                r#"{{"resourceType":"Patient","id":"p-{person}","name":[{{"family":"{NAME_CANARY}-{person}"}}]}}"#
+            ),
         ),
     ];
     for number in 0..observations {
@@ -380,11 +344,8 @@ pub(crate) fn observation_tail(person: &str, number: usize) -> String {
 }
 
 pub(crate) fn observation(person: &str, number: usize, text: &str) -> String {
-    let meta = if number.is_multiple_of(2) {
-        r#""meta":{"lastUpdated":"2025-01-01T00:00:00Z"},"#
-    } else {
-        ""
-    };
+    let meta =
+        if number.is_multiple_of(2) { r#""meta":{"lastUpdated":"2025-01-01T00:00:00Z"},"# } else { "" };
     format!(
         r#"{{"resourceType":"Observation","id":"o-{person}-{number}",{meta}"status":"final","subject":{{"reference":"Patient/p-{person}"}},"valueString":"{TEXT_CANARY}-{person}-{number} {text}","valueQuantity":{{"value":1.50}}}}"#
     )
@@ -410,12 +371,8 @@ impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         let streams = tempfile::tempdir().unwrap();
         let stream = |name| File::create(streams.path().join(name)).unwrap();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(stream("stdout"))
-            .stderr(stream("stderr"))
-            .spawn()
-            .unwrap();
+        let child =
+            command.stdin(Stdio::null()).stdout(stream("stdout")).stderr(stream("stderr")).spawn().unwrap();
         Self { child, streams }
     }
 
@@ -462,14 +419,8 @@ impl Running {
     #[track_caller]
     fn gone(&mut self) -> Ran {
         let status = self.child.wait().unwrap();
-        let code = status
-            .code()
-            .unwrap_or_else(|| -status.signal().unwrap_or(0));
-        let ran = Ran {
-            code,
-            stdout: self.stream("stdout"),
-            stderr: self.stream("stderr"),
-        };
+        let code = status.code().unwrap_or_else(|| -status.signal().unwrap_or(0));
+        let ran = Ran { code, stdout: self.stream("stdout"), stderr: self.stream("stderr") };
         for canary in [NAME_CANARY, TEXT_CANARY, TOKEN_CANARY, Sandbox::API_SECRET] {
             let leaks = ran.stdout.contains(canary) || ran.stderr.contains(canary);
             assert!(!leaks, "{canary} is in an output:\n{ran}");
@@ -496,11 +447,7 @@ pub(crate) struct Ran {
 
 impl std::fmt::Display for Ran {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "exit {}\n--- stdout\n{}--- stderr\n{}",
-            self.code, self.stdout, self.stderr
-        )
+        write!(f, "exit {}\n--- stdout\n{}--- stderr\n{}", self.code, self.stdout, self.stderr)
     }
 }
 
