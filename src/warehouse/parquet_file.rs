@@ -3,6 +3,7 @@
 //! Promise: memory holds one row group, whatever the table's length. A DATE or DATETIME cell
 //! that is no full date, which our views never give, is null. Absent on purpose: nesting.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ impl ParquetFile {
                 "DATETIME" => format!("INT64 {name} (TIMESTAMP(MICROS,true))"),
                 _ => format!("BYTE_ARRAY {name} (UTF8)"),
             };
-            schema.push_str(&format!("  OPTIONAL {parquet_type};\n"));
+            let _ = writeln!(schema, "  OPTIONAL {parquet_type};");
         }
         schema.push('}');
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();

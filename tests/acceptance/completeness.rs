@@ -292,3 +292,17 @@ fn what_a_walk_has_seen_survives_a_restart() {
     world.run(["sync"]).exits(0);
     world.assert_equals_sandbox("anna");
 }
+
+#[test]
+fn a_pull_that_never_added_up_begins_again_in_the_next_cycle() {
+    let world = World::with_record(35);
+    for walk in 1..=3 {
+        world.fault(&format!("kind = 'total_off', by = {walk}, page = 2, times = 1"));
+    }
+    world.run(["sync"]).exits(3);
+    // No watermark yet, so that the next pull is of the same mode.
+    world.sandbox.clear_requests();
+    world.run(["sync"]).exits(0);
+    assert_eq!(first_requests(&world), 1);
+    world.assert_equals_sandbox("anna");
+}

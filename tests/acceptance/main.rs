@@ -1,7 +1,7 @@
 //! What the program does, claimed from outside: the real binary, a real file, and the sandbox
 //! as its server. Each test is named as the claim it holds.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, its helpers as well")]
 
 mod command_line;
 mod completeness;

@@ -95,15 +95,16 @@ impl World {
 
     pub(crate) fn change_setting(&self, key: &str, value: &str) {
         self.settings.borrow_mut().insert(key.to_owned(), value.to_owned());
-        let text: String =
-            self.settings.borrow().iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
-        fs::write(self.config(), text).unwrap();
+        let lines: Vec<String> =
+            self.settings.borrow().iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        fs::write(self.config(), lines.join("\n")).unwrap();
     }
 
     /// Writes the roster.
     pub(crate) fn list(&self, persons: &[&str]) {
-        let text: String = persons.iter().map(|id| format!("[[patient]]\nid = \"{id}\"\n\n")).collect();
-        self.write_roster(&text);
+        let patients: Vec<String> =
+            persons.iter().map(|id| format!("[[patient]]\nid = \"{id}\"\n")).collect();
+        self.write_roster(&patients.join("\n"));
     }
 
     pub(crate) fn write_roster(&self, text: &str) {
