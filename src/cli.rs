@@ -15,7 +15,7 @@ use clap::Subcommand;
 #[derive(Debug, Parser)]
 #[command(name = "healthex-sync", version, max_term_width = 100)]
 pub struct Cli {
-    /// The configuration; else $HEALTHEX_SYNC_CONFIG, ./healthex-sync.toml or /etc/healthex-sync/healthex-sync.toml
+    /// The configuration; else $`HEALTHEX_SYNC_CONFIG`, ./healthex-sync.toml or /etc/healthex-sync/healthex-sync.toml
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Log more
@@ -79,6 +79,8 @@ pub enum Command {
     },
     /// Print the man page
     Man,
+    /// List the analysts' tables, or print, run or rebuild their views
+    Views(ViewsArgs),
     /// Run a simulated HealthEx server (key sandbox-key, secret sandbox-secret)
     Sandbox(SandboxArgs),
 }
@@ -98,7 +100,7 @@ pub struct SyncArgs {
     /// The summary as one JSON object, the only thing on stdout
     #[arg(long)]
     pub json: bool,
-    /// Adopt another api.base_url: keep the rows, clear the watermarks, pull in full
+    /// Adopt another `api.base_url`: keep the rows, clear the watermarks, pull in full
     #[arg(long)]
     pub new_server: bool,
     /// Purge the patients that left the roster even if they are more than half of it
@@ -117,6 +119,35 @@ pub struct PurgeArgs {
     /// Needed: a purge cannot be taken back
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ViewsArgs {
+    #[command(subcommand)]
+    pub action: Option<ViewsAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ViewsAction {
+    /// Build all tables anew from the resources
+    Apply,
+    /// Print the SELECT that a view is compiled to
+    Sql {
+        /// A built-in view or one of your own
+        name: String,
+    },
+    /// Print the rows of a ViewDefinition over the warehouse as CSV; stores nothing
+    Run {
+        /// A ViewDefinition (SQL on FHIR v2, JSON)
+        file: PathBuf,
+        /// An array of objects instead
+        #[arg(long)]
+        json: bool,
+        /// Several values where one is wanted are an error, as the standard says
+        #[arg(long)]
+        strict: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -20,4 +20,5 @@ pub mod service;
 pub mod settings;
 pub mod stop;
 pub mod telemetry;
+pub mod views;
 pub mod warehouse;

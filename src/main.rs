@@ -9,6 +9,9 @@ use healthex_sync::commands;
 use healthex_sync::commands::Outcome;
 
 fn main() -> ExitCode {
+    // A core dump would hold the token and whatever of a patient is in memory.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let cli = Cli::parse();
     match commands::run(&cli, &mut std::io::stdout().lock()) {
         Ok(outcome) => outcome.into(),

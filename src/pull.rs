@@ -23,7 +23,7 @@ use crate::healthex::client::Api;
 use crate::healthex::client::Budget;
 use crate::healthex::client::ENTRY_BYTES_MAX;
 use crate::healthex::client::Meter;
-use crate::healthex::client::PageStream;
+use crate::healthex::page_stream::PageStream;
 use crate::plan::PersonId;
 use crate::plan::PullMode;
 use crate::plan::Timestamp;
@@ -138,7 +138,9 @@ pub enum PullFailed {
     Request(#[from] RequestFailed),
     #[error(transparent)]
     Link(#[from] LinkRefused),
-    #[error("the record changed under every walk: {distinct} resources seen, {total} promised; asked again later")]
+    #[error(
+        "the record changed under every walk: {distinct} resources seen, {total} promised; asked again later"
+    )]
     Incomplete { total: u64, distinct: u64 },
     #[error(transparent)]
     Store(#[from] StoreFailed),
@@ -247,7 +249,7 @@ impl<'m> Pull<'m> {
                 Err(Stopped::Guarded(rows)) => {
                     return Ok(Ending::Finished { renamed: self.renamed, guarded: Some(rows) });
                 }
-                Err(Stopped::Failed(failed)) if !at_first && may_restart && self.drops_link(&failed) => {
+                Err(Stopped::Failed(failed)) if !at_first && may_restart && self.begins_again(&failed) => {
                     may_restart = false;
                     self.restart().await?;
                     url = self.first_url.clone();
@@ -286,10 +288,14 @@ impl<'m> Pull<'m> {
         url
     }
 
-    /// Is it the continued link that is at fault, so that the pull begins again?
-    fn drops_link(&self, failed: &PullFailed) -> bool {
+    /// Is it where the pull went on that is at fault, so that it begins again?
+    fn begins_again(&self, failed: &PullFailed) -> bool {
         match failed {
-            PullFailed::Request(RequestFailed::Rejected { status: 400 | 410 } | RequestFailed::PersonUnknown) => true,
+            PullFailed::Request(
+                RequestFailed::Rejected { status: 400 | 410 } | RequestFailed::PersonUnknown,
+            ) => true,
+            // Much may have changed on the server since the walk that was resumed began.
+            PullFailed::Incomplete { .. } => self.frame.as_ref().is_some_and(|frame| frame.is_resumed),
             PullFailed::Request(RequestFailed::Rejected { .. } | RequestFailed::Transient { .. })
             | PullFailed::Link(_) => self.link_failures + 1 >= LINK_ATTEMPTS_MAX,
             _ => false,
@@ -297,7 +303,7 @@ impl<'m> Pull<'m> {
     }
 
     async fn restart(&mut self) -> Result<(), PullFailed> {
-        self.note("a continued link failed; the pull began again".to_owned());
+        self.note("what was interrupted could not be gone on with; the pull began again".to_owned());
         self.walks.clear();
         self.begin_walk();
         self.link_failures = 0;
@@ -322,7 +328,8 @@ impl<'m> Pull<'m> {
         self.row.pages += 1;
         let keys: Vec<u128> = page.keys.iter().copied().collect();
         self.walk.add_page(page.keys, page.received, page.facts.total);
-        let end = PageEnd { entries, next: page.facts.next.as_deref(), more_promised: self.walk.promises_more() };
+        let end =
+            PageEnd { entries, next: page.facts.next.as_deref(), more_promised: self.walk.promises_more() };
         // Decided before it is stored: a page whose next link is refused is not kept.
         let step = self.paging.after_page(url, end).map_err(PullFailed::Link)?;
         let walk = self.mark();
@@ -359,14 +366,17 @@ impl<'m> Pull<'m> {
             Coverage::Whole => true,
             Coverage::Uncounted => false,
             Coverage::TotalIsOff { total, distinct, may_sweep } => {
-                self.note(format!("the server counts {total} and sent {distinct} twice over; taken as complete"));
+                self.note(format!(
+                    "the server counts {total} and sent {distinct} twice over; taken as complete"
+                ));
                 may_sweep
             }
         };
         let mode = self.frame.as_ref().map_or(self.order.mode, |frame| frame.mode);
         let sweeps = may_sweep && mode == PullMode::Full;
         let seen = Arc::new(if sweeps { self.take_seen() } else { Vec::new() });
-        let sweep = sweeps.then(|| SweepRequest { seen: seen.clone(), pages: self.walk.pages, walk: walk.number });
+        let sweep =
+            sweeps.then(|| SweepRequest { seen: seen.clone(), pages: self.walk.pages, walk: walk.number });
         let note = (!self.notes.is_empty()).then(|| self.notes.join("; "));
         let started_at = self.frame.as_ref().map_or_else(clock::now, |frame| frame.started_at);
         let overlap = TimeDelta::from_std(self.means.rules.overlap).unwrap_or_default();
@@ -431,7 +441,8 @@ impl<'m> Pull<'m> {
                 self.store(std::mem::take(&mut rest), Progress::Partial).await?;
             }
             for entry in entries {
-                let sorted = sort_entry(entry, &self.entry_rules).map_err(|_| broken_page("an entry is not JSON"))?;
+                let sorted =
+                    sort_entry(entry, &self.entry_rules).map_err(|_| broken_page("an entry is not JSON"))?;
                 received += u64::from(self.take_entry(sorted, &mut rest, &mut keys)?);
             }
         }
@@ -455,7 +466,12 @@ impl<'m> Pull<'m> {
     }
 
     /// Puts an entry where it belongs; true if it counts towards `total`.
-    fn take_entry(&mut self, sorted: Sorted, rest: &mut Rest, keys: &mut HashSet<u128>) -> Result<bool, PullFailed> {
+    fn take_entry(
+        &mut self,
+        sorted: Sorted,
+        rest: &mut Rest,
+        keys: &mut HashSet<u128>,
+    ) -> Result<bool, PullFailed> {
         match sorted {
             Sorted::Row(row) => {
                 self.row.entries += 1;
@@ -500,13 +516,20 @@ impl<'m> Pull<'m> {
         let Some(frame) = self.frame.clone() else {
             return Err(StoreFailed::Superseded.into());
         };
-        let batch = Batch { rows: rest.rows, quarantined: rest.quarantined, progress };
+        let mut batch = Batch { rows: rest.rows, quarantined: rest.quarantined, progress };
         let stored = match &self.means.sink {
             Sink::Warehouse(warehouse) => {
-                let row = self.row;
-                warehouse.write(move |connection| page::store(connection, &frame, row, batch, clock::now())).await?
+                let (row, tables) = (self.row, warehouse.analyst_tables());
+                warehouse
+                    .write(move |connection| {
+                        page::store(connection, &tables, &frame, row, batch, clock::now())
+                    })
+                    .await?
             }
             Sink::DryRun(reader) => {
+                // What an earlier walk has brought has been compared.
+                let walked = |key| self.walks.iter().any(|walk| walk.seen.contains(&key));
+                batch.rows.retain(|placed| !walked(key_hash(&placed.row.key)));
                 let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
                 compare::store_nothing(reader.as_ref(), &frame, batch, clock::now())?
             }

@@ -49,9 +49,16 @@ pub fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
     }
     if reading.patients.is_empty() && reading.complaints.is_empty() {
         let names: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();
-        reading.complaints.push(format!("{}: the roster lists no patient; nothing is done with an empty roster", names.join(", ")));
+        reading.complaints.push(format!(
+            "{}: the roster lists no patient; nothing is done with an empty roster",
+            names.join(", ")
+        ));
     }
-    if reading.complaints.is_empty() { Ok(Roster { patients: reading.patients }) } else { Err(reading.complaints) }
+    if reading.complaints.is_empty() {
+        Ok(Roster { patients: reading.patients })
+    } else {
+        Err(reading.complaints)
+    }
 }
 
 fn files(settings: &RosterSettings, complaints: &mut Vec<String>) -> Vec<PathBuf> {
@@ -122,7 +129,8 @@ impl Reading {
             Ok(file) => file,
             Err(error) => {
                 let line = error.span().map_or(1, |span| line_at(text, span.start));
-                self.complaints.push(format!("{name}:{line}: {}; a roster holds [[patient]] tables", error.message()));
+                self.complaints
+                    .push(format!("{name}:{line}: {}; a roster holds [[patient]] tables", error.message()));
                 return;
             }
         };
@@ -154,7 +162,8 @@ impl Reading {
     }
 
     fn csv(&mut self, name: &str, text: &str) {
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_reader(text.as_bytes());
+        let mut reader =
+            csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_reader(text.as_bytes());
         let header = match reader.headers() {
             Ok(header) => header.clone(),
             Err(error) => {
@@ -162,17 +171,24 @@ impl Reading {
                 return;
             }
         };
-        let header: Vec<String> = header.iter().map(|column| column.trim_start_matches('\u{feff}').to_owned()).collect();
-        let unknown: Vec<_> = header.iter().filter(|column| !["id", "label", "types", "enabled"].contains(&column.as_str())).collect();
+        let header: Vec<String> =
+            header.iter().map(|column| column.trim_start_matches('\u{feff}').to_owned()).collect();
+        let unknown: Vec<_> = header
+            .iter()
+            .filter(|column| !["id", "label", "types", "enabled"].contains(&column.as_str()))
+            .collect();
         if !header.iter().any(|column| column == "id") || !unknown.is_empty() {
-            self.complaints.push(format!("{name}:1: the header line must hold id and may hold label, types and enabled"));
+            self.complaints.push(format!(
+                "{name}:1: the header line must hold id and may hold label, types and enabled"
+            ));
             return;
         }
         for record in reader.records() {
             match record {
                 Err(error) => {
                     let line = error.position().map_or(0, csv::Position::line);
-                    self.complaints.push(format!("{name}:{line}: {} columns are expected on each line", header.len()));
+                    self.complaints
+                        .push(format!("{name}:{line}: {} columns are expected on each line", header.len()));
                 }
                 Ok(record) => {
                     let place = format!("{name}:{}", record.position().map_or(0, csv::Position::line));
@@ -206,11 +222,15 @@ impl Reading {
             return;
         };
         for name in fields.types.iter().flatten().filter(|name| ResourceType::by_name(name).is_none()) {
-            self.complaints.push(format!("{place}: {name:?} is not a resource type of FHIR R4, such as Observation"));
+            self.complaints
+                .push(format!("{place}: {name:?} is not a resource type of FHIR R4, such as Observation"));
         }
         let label = fields.label.filter(|label| !label.is_empty());
-        if label.as_ref().is_some_and(|label| label.chars().count() > LABEL_LENGTH_MAX || label.chars().any(char::is_control)) {
-            self.complaints.push(format!("{place}: label must be at most {LABEL_LENGTH_MAX} printable characters"));
+        if label.as_ref().is_some_and(|label| {
+            label.chars().count() > LABEL_LENGTH_MAX || label.chars().any(char::is_control)
+        }) {
+            self.complaints
+                .push(format!("{place}: label must be at most {LABEL_LENGTH_MAX} printable characters"));
         }
         let person = match PersonId::parse(&id) {
             Ok(person) => person,
@@ -237,7 +257,7 @@ struct Fields {
 }
 
 fn line_at(text: &str, byte: usize) -> usize {
-    1 + text.as_bytes()[..byte.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+    1 + memchr::memchr_iter(b'\n', &text.as_bytes()[..byte.min(text.len())]).count()
 }
 
 #[cfg(test)]
@@ -251,7 +271,9 @@ mod tests {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let settings = RosterSettings { files: vec![folder.path().join("*.*")], on_removed: OnRemoved::Keep };
-        let found = load(&settings).map(|roster| roster.patients.iter().map(|patient| patient.name().to_owned()).collect::<Vec<_>>());
+        let found = load(&settings).map(|roster| {
+            roster.patients.iter().map(|patient| patient.name().to_owned()).collect::<Vec<_>>()
+        });
         match (found, expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected),
             (Err(found), Err(expected)) => {
@@ -267,15 +289,28 @@ mod tests {
     #[test]
     fn patients_come_from_toml_and_csv() {
         check(
-            &[("a.csv", "id,label,types,enabled\np1,one,Observation Condition,false\np2,,,\n"), ("b.toml", "[[patient]]\nid = \"p3\"\nlabel = \"three\"\n")],
+            &[
+                ("a.csv", "id,label,types,enabled\np1,one,Observation Condition,false\np2,,,\n"),
+                ("b.toml", "[[patient]]\nid = \"p3\"\nlabel = \"three\"\n"),
+            ],
             Ok(&["one", "p2", "three"]),
         );
     }
 
     #[test]
     fn every_fault_of_a_roster_is_told_with_its_line() {
-        check(&[("a.toml", "\n[[patient]]\nid = \"p1\"\n[[patient]]\nid = \"p1\"\n[[patient]]\nlabel = \"x\"\n[[patient]]\nid = \"a/b\"\nwhat = 1\n")],
-            Err(&["a.toml:4: p1 is listed before", "a.toml:6: id is missing", "a.toml:8: what is unknown", "a.toml:8: \"a/b\""]));
+        check(
+            &[(
+                "a.toml",
+                "\n[[patient]]\nid = \"p1\"\n[[patient]]\nid = \"p1\"\n[[patient]]\nlabel = \"x\"\n[[patient]]\nid = \"a/b\"\nwhat = 1\n",
+            )],
+            Err(&[
+                "a.toml:4: p1 is listed before",
+                "a.toml:6: id is missing",
+                "a.toml:8: what is unknown",
+                "a.toml:8: \"a/b\"",
+            ]),
+        );
         check(&[("a.csv", "id,name\np1,x\n")], Err(&["a.csv:1"]));
         check(&[("a.csv", "id,types\np1,Obs\n\"..\",\n")], Err(&["a.csv:2: \"Obs\"", "a.csv:3"]));
         check(&[("a.toml", "")], Err(&["lists no patient"]));

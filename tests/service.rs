@@ -1,6 +1,10 @@
 //! The daemon as an operator meets it: real binary, real signals, real sockets.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "this crate is tests, also where clippy does not see it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "this crate is tests, also where clippy does not see it"
+)]
 
 mod service_harness;
 
@@ -42,7 +46,10 @@ fn systemd_is_told_and_onlookers_see_that_all_is_well() {
     daemon.shows("healthex_sync_requests_total{kind=\"page\",status=\"200\"}", |requests| requests >= 6);
     let metrics = daemon.get("/metrics");
     assert!(metrics.head.to_ascii_lowercase().contains("text/plain; version=0.0.4"), "{}", metrics.head);
-    assert!(!metrics.body.contains("study-") && !metrics.body.contains("sandbox-"), "a metric names a patient");
+    assert!(
+        !metrics.body.contains("study-") && !metrics.body.contains("sandbox-"),
+        "a metric names a patient"
+    );
     if let Some(promtool) = tool("promtool", PROMTOOL) {
         let (is_fine, said) = pipe(Command::new(promtool).args(["check", "metrics"]), &metrics.body);
         assert!(is_fine && said.trim().is_empty(), "{said}");
@@ -50,9 +57,19 @@ fn systemd_is_told_and_onlookers_see_that_all_is_well() {
 
     let page = daemon.get("/").body;
     assert!(page.contains("All is well"), "{page}");
-    assert!(!page.contains("http://") && !page.contains("<script") && !page.contains("src="), "an asset from elsewhere");
-    for entry in world.sandbox.entries("sandbox-0001").iter().filter(|entry| entry.resource.contains("\"family\"")) {
-        let family = entry.resource.split("\"family\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("?");
+    assert!(
+        !page.contains("http://") && !page.contains("<script") && !page.contains("src="),
+        "an asset from elsewhere"
+    );
+    for entry in
+        world.sandbox.entries("sandbox-0001").iter().filter(|entry| entry.resource.contains("\"family\""))
+    {
+        let family = entry
+            .resource
+            .split("\"family\":\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .unwrap_or("?");
         assert!(!page.contains(family) && !metrics.body.contains(family), "clinical content: {family}");
     }
     assert_eq!(daemon.get("/nothing").status, 404);
@@ -123,7 +140,8 @@ fn credentials_are_waited_for_and_a_person_is_told_once() {
     daemon.is_healthy();
 
     let alerts = || fs::read_to_string(world.path("alerts")).unwrap_or_default();
-    let told = |count: usize, what: &str| daemon.waits(what, || (alerts().lines().count() == count).then(alerts));
+    let told =
+        |count: usize, what: &str| daemon.waits(what, || (alerts().lines().count() == count).then(alerts));
     assert!(told(2, "an alert and its end").lines().next().unwrap().contains("no credentials"));
     world.sandbox.reject_credentials(true);
     world.sandbox.expire_tokens();
@@ -131,7 +149,10 @@ fn credentials_are_waited_for_and_a_person_is_told_once() {
     daemon.shows("healthex_sync_cycles_total{outcome=\"bad\"}", |cycles| cycles >= 4);
     world.sandbox.reject_credentials(false);
     let alerts = told(4, "the end of the refusal");
-    assert!(alerts.lines().last().unwrap().contains("over: the credentials are accepted again none"), "{alerts}");
+    assert!(
+        alerts.lines().last().unwrap().contains("over: the credentials are accepted again none"),
+        "{alerts}"
+    );
     daemon.stops();
 }
 
@@ -147,7 +168,9 @@ fn a_dead_server_is_left_alone_and_seen_when_it_is_back() {
     daemon.says("HealthEx answers nobody");
     let reason = daemon.is_unwell();
     assert!(reason.contains("no cycle has ended well since"), "{reason}");
-    daemon.waits("the page to say so", || daemon.get("/").body.contains("HealthEx does not answer").then_some(()));
+    daemon.waits("the page to say so", || {
+        daemon.get("/").body.contains("HealthEx does not answer").then_some(())
+    });
     while beats.try_recv().is_ok() {}
     world.sandbox.clear_script();
     daemon.says("HealthEx answers again");
@@ -240,7 +263,11 @@ fn the_journal_gets_priorities() {
     let log = file(&world.path("journal"));
     let found = log.metadata().unwrap();
     let mut command = world.command();
-    command.arg("run").env("JOURNAL_STREAM", format!("{}:{}", found.dev(), found.ino())).stdout(Stdio::null()).stderr(log);
+    command
+        .arg("run")
+        .env("JOURNAL_STREAM", format!("{}:{}", found.dev(), found.ino()))
+        .stdout(Stdio::null())
+        .stderr(log);
     let mut child = command.spawn().unwrap();
     let ends = Instant::now() + DEADLINE;
     let text = loop {
@@ -277,22 +304,38 @@ fn the_page_says_who_is_behind_why_and_what_to_do() {
     daemon.shows("healthex_sync_cycle_duration_seconds_count", |cycles| cycles >= 5);
     let page = daemon.waits("a page with all of it", || {
         let page = daemon.get("/").body;
-        ["This needs a person: revocations are held", "healthex-sync purge --held --yes", "study-0007", "study-0009", "<svg"]
-            .iter()
-            .all(|word| page.contains(word))
-            .then_some(page)
+        [
+            "This needs a person: revocations are held",
+            "healthex-sync purge --held --yes",
+            "study-0007",
+            "study-0009",
+            "<svg",
+        ]
+        .iter()
+        .all(|word| page.contains(word))
+        .then_some(page)
     });
     assert!(!page.contains("sandbox-0"), "an id where there is a label: {page}");
     if let Some(chromium) = tool("chromium", &["/usr/bin/chromium"]) {
         for (name, size, more) in [
             ("light", "1100,1400", &[][..]),
-            ("dark", "1100,1400", &["--enable-features=WebContentsForceDark:inversion_method/none", "--force-dark-mode"][..]),
+            (
+                "dark",
+                "1100,1400",
+                &["--enable-features=WebContentsForceDark:inversion_method/none", "--force-dark-mode"][..],
+            ),
             ("phone", "500,1900", &[][..]),
         ] {
             let shot = format!("{}/status-{name}.png", env!("CARGO_TARGET_TMPDIR"));
             let _ = fs::remove_file(&shot);
             let mut browser = Command::new(&chromium);
-            browser.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=500"]);
+            browser.args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--virtual-time-budget=500",
+            ]);
             browser.arg(format!("--user-data-dir={}", world.path(name).display())).args(more);
             browser.arg(format!("--window-size={size}")).arg(format!("--screenshot={shot}"));
             browser.arg(format!("http://{}/", daemon.address()));
@@ -312,7 +355,8 @@ fn the_unit_is_hardened_and_sound() {
     fs::write(&unit, text.replace("/usr/bin/healthex-sync", env!("CARGO_BIN_EXE_healthex-sync"))).unwrap();
     let (is_fine, said) = pipe(Command::new(&analyze).args(["verify", "--man=no"]).arg(&unit), "");
     assert!(is_fine && said.trim().is_empty(), "{said}");
-    let (is_fine, said) = pipe(Command::new(&analyze).args(["security", "--offline=true", "--threshold=15"]).arg(&unit), "");
+    let (is_fine, said) =
+        pipe(Command::new(&analyze).args(["security", "--offline=true", "--threshold=15"]).arg(&unit), "");
     assert!(is_fine, "{said}");
 }
 

@@ -1,5 +1,6 @@
 //! `demo`, the main job with made-up patients, and `sandbox`, the server it runs against.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -56,10 +57,15 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
     let outcome = runtime.block_on(async {
         let stop = Stop::on_signals()?;
         let wishes = Wishes::default();
-        let first = cycle_once(settings.clone(), api.clone(), &roster, &wishes, (stop.clone(), OtherServer::Refuse)).await?;
+        let first =
+            cycle_once(settings.clone(), api.clone(), &roster, &wishes, (stop.clone(), OtherServer::Refuse))
+                .await?;
         summary::print(&first, out)?;
         let [changed, withdrawn] = change_the_server(&sandbox)?;
-        writeln!(out, "\nOn the server, {changed} has a new lab result, and {withdrawn} withdraws the consent.")?;
+        writeln!(
+            out,
+            "\nOn the server, {changed} has a new lab result, and {withdrawn} withdraws the consent."
+        )?;
         writeln!(out, "Second cycle: what changed.")?;
         let second = cycle_once(settings.clone(), api, &roster, &wishes, (stop, OtherServer::Refuse)).await?;
         summary::print(&second, out)?;
@@ -75,9 +81,14 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
 fn farewell(dir: &Path, config: &Path, base_url: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     let listen = base_url.trim_start_matches("http://");
     let program = std::env::current_exe().ok();
-    let program = program.as_deref().map_or_else(|| "healthex-sync".to_owned(), |path| path.display().to_string());
+    let program =
+        program.as_deref().map_or_else(|| "healthex-sync".to_owned(), |path| path.display().to_string());
     let config = config.display();
-    writeln!(out, "\nThe warehouse is {}: open it with sqlite3, DuckDB or Python. Then:", dir.join("warehouse.db").display())?;
+    writeln!(
+        out,
+        "\nThe warehouse is {}: open it with sqlite3, DuckDB or Python. Then:",
+        dir.join("warehouse.db").display()
+    )?;
     writeln!(out, "  {program} --config {config} status")?;
     writeln!(out, "  {program} --config {config} audit")?;
     writeln!(out, "  {program} sandbox --listen {listen} &   # the server again, as it was at first")?;
@@ -88,7 +99,10 @@ fn farewell(dir: &Path, config: &Path, base_url: &str, out: &mut dyn Write) -> a
 /// An empty place, or the last demo's.
 fn make_room(dir: &Path) -> anyhow::Result<()> {
     let refuse = || {
-        let why = format!("{}: is there already and is not a demo's folder; name another: healthex-sync demo DIR", dir.display());
+        let why = format!(
+            "{}: is there already and is not a demo's folder; name another: healthex-sync demo DIR",
+            dir.display()
+        );
         anyhow::Error::from(Complaints { list: vec![why], roster: None })
     };
     match fs::read_dir(dir).map(Iterator::count) {
@@ -105,12 +119,14 @@ fn make_room(dir: &Path) -> anyhow::Result<()> {
 fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<std::path::PathBuf> {
     let dir = fs::canonicalize(dir)?;
     let config = dir.join("healthex-sync.toml");
-    let text = format!("# Made by `healthex-sync demo`. `healthex-sync init` writes a file with every key.\n[api]\nbase_url = \"{base_url}\"\n");
+    let text = format!(
+        "# Made by `healthex-sync demo`. `healthex-sync init` writes a file with every key.\n[api]\nbase_url = \"{base_url}\"\n"
+    );
     write_new(&config, &text, 0o644)?;
-    let roster: String = (1..)
-        .zip(ids)
-        .map(|(number, id)| format!("[[patient]]\nid = \"{id}\"\nlabel = \"demo-{number:02}\"\n\n"))
-        .collect();
+    let mut roster = String::new();
+    for (number, id) in (1..).zip(ids) {
+        writeln!(roster, "[[patient]]\nid = \"{id}\"\nlabel = \"demo-{number:02}\"\n")?;
+    }
     write_new(&dir.join("roster.toml"), &roster, 0o644)?;
     write_new(&dir.join("api-key"), Sandbox::API_KEY, 0o600)?;
     write_new(&dir.join("api-secret"), Sandbox::API_SECRET, 0o600)?;
@@ -120,7 +136,9 @@ fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<std
 /// One new result for the first patient; the last one leaves. Returns their labels.
 fn change_the_server(sandbox: &Sandbox) -> anyhow::Result<[String; 2]> {
     let ids = sandbox.person_ids();
-    let (Some(first), Some(last)) = (ids.first(), ids.last()) else { anyhow::bail!("the sandbox has no patients") };
+    let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
+        anyhow::bail!("the sandbox has no patients")
+    };
     let resource = r#"{"resourceType":"Observation","id":"demo-hba1c","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"4548-4","display":"Hemoglobin A1c/Hemoglobin.total in Blood"}]},"effectiveDateTime":"2026-11-02T08:30:00Z","valueQuantity":{"value":6.10,"unit":"%","system":"http://unitsofmeasure.org","code":"%"}}"#;
     sandbox.put(first, None, resource);
     sandbox.withdraw(last);
@@ -148,7 +166,8 @@ pub(super) fn sandbox(args: &SandboxArgs, out: &mut dyn Write) -> anyhow::Result
         Some(file) => ScriptedFault::load(file).map_err(|failed| complain(failed.to_string()))?,
         None => Vec::new(),
     };
-    let sandbox = Sandbox::start(args.listen, population).with_context(|| format!("cannot listen on {}", args.listen))?;
+    let sandbox = Sandbox::start(args.listen, population)
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
     for fault in faults {
         sandbox.script(fault);
     }

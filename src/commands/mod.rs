@@ -5,12 +5,12 @@ mod progress;
 mod purge;
 mod report;
 mod setup;
-mod summary;
 mod shell;
+mod summary;
 mod sync;
+mod views_command;
 mod watch;
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,8 +25,11 @@ use crate::roster;
 use crate::roster::Roster;
 use crate::settings;
 use crate::settings::Complaints;
+use crate::settings::Environment;
 use crate::settings::Settings;
 use crate::telemetry;
+use crate::views;
+use crate::warehouse::analyst_tables::AnalystTables;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::open::Place;
@@ -52,13 +55,18 @@ impl Outcome {
     /// What an error means to a script: the only place that looks into one.
     pub fn of(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
-            if cause.is::<Complaints>() || matches!(cause.downcast_ref(), Some(NotBegun::RosterShrunk { .. })) {
+            if cause.is::<Complaints>() || matches!(cause.downcast_ref(), Some(NotBegun::RosterShrunk { .. }))
+            {
                 return Self::WrongUsage;
             }
-            if cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
+            let not_begun = matches!(cause.downcast_ref(), Some(NotBegun::Warehouse(_)));
+            if not_begun || cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
                 return Self::WarehouseUnusable;
             }
-            if matches!(cause.downcast_ref(), Some(RequestFailed::CredentialsRefused { .. } | RequestFailed::TokenRefused)) {
+            if matches!(
+                cause.downcast_ref(),
+                Some(RequestFailed::CredentialsRefused { .. } | RequestFailed::TokenRefused)
+            ) {
                 return Self::CredentialsRefused;
             }
         }
@@ -76,7 +84,7 @@ impl Outcome {
 }
 
 pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let environment: HashMap<String, String> = std::env::vars_os()
+    let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let context = Context { cli, environment };
@@ -93,6 +101,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         Command::Man => shell::man(out),
         Command::Verify => report::verify(&context, out),
         Command::Audit { id, json } => report::audit(&context, id.as_deref(), *json, out),
+        Command::Views(args) => views_command::views(&context, args, out),
         Command::Purge(args) => purge::purge(&context, args, out),
     }
 }
@@ -100,7 +109,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
 /// What every command is run with.
 pub(crate) struct Context<'c> {
     cli: &'c Cli,
-    environment: HashMap<String, String>,
+    environment: Environment,
 }
 
 impl Context<'_> {
@@ -116,11 +125,18 @@ impl Context<'_> {
         match self.settings() {
             Ok(settings) => match roster::load(&settings.roster) {
                 Ok(roster) => Ok((Arc::new(settings), roster)),
-                Err(list) => Err(Complaints { list, roster: None }),
+                Err(mut list) => {
+                    if settings.file.is_none() {
+                        list.push("no configuration was found; `healthex-sync init` writes one".to_owned());
+                    }
+                    Err(Complaints { list, roster: None })
+                }
             },
             Err(mut complaints) => {
                 let roster = complaints.roster.take();
-                complaints.list.extend(roster.and_then(|settings| roster::load(&settings).err()).unwrap_or_default());
+                complaints
+                    .list
+                    .extend(roster.and_then(|settings| roster::load(&settings).err()).unwrap_or_default());
                 Err(complaints)
             }
         }
@@ -135,11 +151,21 @@ impl Context<'_> {
     }
 }
 
+/// The built-in tables and the user's own; of these, one that cannot be is left out with a warning.
+fn analyst_tables(settings: &Settings) -> AnalystTables {
+    let (tables, refused) = views::analyst_tables(settings.views_folder.as_deref());
+    for why in refused {
+        tracing::warn!("left out: {why}");
+    }
+    tables
+}
+
 fn place(settings: &Settings) -> Place {
     Place {
         path: settings.warehouse.path.clone(),
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: settings.warehouse.group,
+        analyst_tables: Arc::new(analyst_tables(settings)),
     }
 }
 

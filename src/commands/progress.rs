@@ -17,7 +17,9 @@ pub(super) fn show(mut progress: watch::Receiver<Progress>) {
     tokio::spawn(async move {
         let bar = ProgressBar::new(0);
         let template = "{bar:30} {pos}/{len} patients  {msg}  {elapsed}";
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         bar.enable_steady_tick(Duration::from_millis(100));
         while progress.changed().await.is_ok() {
             let Progress { total, done, resources } = progress.borrow_and_update().clone();
@@ -27,4 +29,16 @@ pub(super) fn show(mut progress: watch::Receiver<Progress>) {
         }
         bar.finish_and_clear();
     });
+}
+
+/// A bar over a number of steps; hidden where stderr is no terminal.
+pub(super) fn steps(count: usize, what: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(count as u64);
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}  {{elapsed}}");
+    bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }

@@ -38,7 +38,8 @@ pub(super) fn purge(context: &Context<'_>, args: &PurgeArgs, out: &mut dyn Write
     if !args.yes {
         return Err(complain("a purge cannot be taken back: add --yes".to_owned()).into());
     }
-    let person = args.id.as_deref().map(PersonId::parse).transpose().map_err(|error| complain(error.to_string()))?;
+    let person =
+        args.id.as_deref().map(PersonId::parse).transpose().map_err(|error| complain(error.to_string()))?;
     let place = place(&settings);
     // A purge does not make a warehouse.
     drop(open::open_reader(&place.path)?);
@@ -101,7 +102,13 @@ async fn erase_held(warehouse: &Warehouse) -> Result<ErasedPatients, StoreFailed
                     let now = clock::now();
                     // The second 403 was the last that the server said.
                     let confirmed_at: Timestamp = patient.standing.last_asked_at.unwrap_or(now);
-                    let gone = purge::erase(connection, &patient.person, PurgeReason::ConsentRevoked, confirmed_at, now)?;
+                    let gone = purge::erase(
+                        connection,
+                        &patient.person,
+                        PurgeReason::ConsentRevoked,
+                        confirmed_at,
+                        now,
+                    )?;
                     erased.push((patient.label.unwrap_or_else(|| patient.person.to_string()), gone));
                 }
             }

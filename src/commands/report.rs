@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::Outcome;
+use super::place;
 use crate::plan::PatientState;
 use crate::warehouse::open;
 use crate::warehouse::purge::scrub_waits_for;
@@ -52,20 +53,35 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
 
 fn print_status(report: &Report, waits: Option<&str>, out: &mut dyn Write) -> anyhow::Result<()> {
     let name = |patient: &PatientLine| patient.label.clone().unwrap_or_else(|| patient.id.clone());
-    let width = report.patients.iter().map(|patient| name(patient).chars().count()).max().unwrap_or(0).clamp(7, 30);
+    let width =
+        report.patients.iter().map(|patient| name(patient).chars().count()).max().unwrap_or(0).clamp(7, 30);
     writeln!(out, "{:width$}  {:9}  {:>9}  {:20}", "patient", "state", "resources", "last success")?;
     for patient in &report.patients {
         let last = patient.last_success_at.as_deref().unwrap_or("never");
         let unlisted = if patient.listed { "" } else { "  (not on the roster)" };
-        writeln!(out, "{:width$}  {:9}  {:>9}  {last:20}{unlisted}", name(patient), patient.state, patient.resources)?;
+        writeln!(
+            out,
+            "{:width$}  {:9}  {:>9}  {last:20}{unlisted}",
+            name(patient),
+            patient.state,
+            patient.resources
+        )?;
         if let Some(error) = &patient.last_error {
             writeln!(out, "{:width$}  {error}", "")?;
             if let Some(next) = &patient.next_attempt_at {
-                writeln!(out, "{:width$}  {} in a row; `run` asks again at {next}, `sync` at once", "", patient.failures)?;
+                writeln!(
+                    out,
+                    "{:width$}  {} in a row; `run` asks again at {next}, `sync` at once",
+                    "", patient.failures
+                )?;
             }
         }
         if let Some(since) = &patient.sweep_guarded_at {
-            writeln!(out, "{:width$}  more than half of its resources were gone at {since}; marked as deleted only if still gone 24 hours later", "")?;
+            writeln!(
+                out,
+                "{:width$}  more than half of its resources were gone at {since}; marked as deleted only if still gone 24 hours later",
+                ""
+            )?;
         }
     }
     let mut states: BTreeMap<&str, u64> = BTreeMap::new();
@@ -79,7 +95,10 @@ fn print_status(report: &Report, waits: Option<&str>, out: &mut dyn Write) -> an
         writeln!(out, "{} entries are in quarantine: see the table `quarantine`", report.quarantined)?;
     }
     if report.patients.iter().any(|patient| patient.state == PatientState::Held.as_str()) {
-        writeln!(out, "HELD: patients were refused too many at once to be purged unasked. `healthex-sync purge --held --yes` if these are withdrawals; else mend the credentials and `healthex-sync sync`")?;
+        writeln!(
+            out,
+            "HELD: patients were refused too many at once to be purged unasked. `healthex-sync purge --held --yes` if these are withdrawals; else mend the credentials and `healthex-sync sync`"
+        )?;
     }
     if let Some(waits) = waits {
         writeln!(out, "{} purges still have bytes in the file, waiting for: {waits}", report.unscrubbed)?;
@@ -90,7 +109,7 @@ fn print_status(report: &Report, waits: Option<&str>, out: &mut dyn Write) -> an
 pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let settings = context.settings()?;
     let connection = open::open_reader(&settings.warehouse.path)?;
-    let findings = checks::verify(&connection)?;
+    let findings = checks::verify(&connection, &place(&settings).analyst_tables)?;
     for finding in &findings.wrong {
         writeln!(out, "{finding}")?;
     }
@@ -105,7 +124,12 @@ pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Resu
     Ok(Outcome::Failed)
 }
 
-pub(super) fn audit(context: &Context<'_>, id: Option<&str>, json: bool, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn audit(
+    context: &Context<'_>,
+    id: Option<&str>,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
     let settings = context.settings()?;
     let connection = open::open_reader(&settings.warehouse.path)?;
     let purges = report::purges(&connection, id)?;
@@ -117,12 +141,20 @@ pub(super) fn audit(context: &Context<'_>, id: Option<&str>, json: bool, out: &m
         writeln!(out, "no purge{}", id.map_or_else(String::new, |id| format!(" of {id}")))?;
         return Ok(Outcome::Done);
     }
-    writeln!(out, "{:20}  {:15}  {:20}  {:20}  {:20}  rows", "patient", "reason", "confirmed", "rows gone", "last byte gone")?;
+    writeln!(
+        out,
+        "{:20}  {:15}  {:20}  {:20}  {:20}  rows",
+        "patient", "reason", "confirmed", "rows gone", "last byte gone"
+    )?;
     for purge in &purges {
         let PurgeLine { person_id, reason, confirmed_at, purged_at, scrubbed_at, rows_by_table, .. } = purge;
         let scrubbed = scrubbed_at.as_deref().unwrap_or("not yet");
         let rows: Vec<_> = rows_by_table.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
-        writeln!(out, "{person_id:20}  {reason:15}  {confirmed_at:20}  {purged_at:20}  {scrubbed:20}  {}", rows.join(", "))?;
+        writeln!(
+            out,
+            "{person_id:20}  {reason:15}  {confirmed_at:20}  {purged_at:20}  {scrubbed:20}  {}",
+            rows.join(", ")
+        )?;
     }
     Ok(Outcome::Done)
 }

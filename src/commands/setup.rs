@@ -21,6 +21,7 @@ use crate::plan::paging::Query;
 use crate::roster::Roster;
 use crate::settings::Settings;
 use crate::stop::Stop;
+use crate::views;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::lock::Lock;
 use crate::warehouse::lock::LockFor;
@@ -69,11 +70,13 @@ pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -
             return Ok(checks.outcome);
         }
     };
-    let file = settings.file.as_ref().map_or_else(|| "defaults".to_owned(), |file| file.display().to_string());
+    let file =
+        settings.file.as_ref().map_or_else(|| "defaults".to_owned(), |file| file.display().to_string());
     checks.ok("configuration", &file)?;
     let enabled = roster.patients.iter().filter(|patient| patient.enabled).count();
     checks.ok("roster", &format!("{} patients, {enabled} enabled", roster.patients.len()))?;
     check_warehouse(&settings, &mut checks)?;
+    check_views(&settings, &mut checks)?;
     match sync::api(context, &settings) {
         Err(error) => checks.failed("credentials", &format!("{error:#}"), Outcome::WrongUsage)?,
         Ok(_) if offline => checks.ok("credentials", "found; not tried (--offline)")?,
@@ -116,8 +119,23 @@ fn check_warehouse(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Resu
     }
     match Lock::take(&place.path, LockFor::Writing) {
         Ok(_) => {}
-        Err(OpenFailed::InUse { pid, .. }) => checks.ok("lock", &format!("held by a cycle under way (pid {pid})"))?,
+        Err(OpenFailed::InUse { pid, .. }) => {
+            checks.ok("lock", &format!("held by a cycle under way (pid {pid})"))?;
+        }
         Err(failed) => checks.failed("lock", &failed.to_string(), Outcome::WarehouseUnusable)?,
+    }
+    Ok(())
+}
+
+/// Each of the user's own views that cannot be a table, with its file.
+fn check_views(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
+    let (tables, mut wrong) = views::analyst_tables(settings.views_folder.as_deref());
+    wrong.extend(tables.rehearse()?.into_iter().map(|(name, why)| format!("{name}: {why}")));
+    for why in &wrong {
+        checks.failed("views", why, Outcome::WrongUsage)?;
+    }
+    if wrong.is_empty() {
+        checks.ok("views", &format!("{} tables", tables.iter().count()))?;
     }
     Ok(())
 }
@@ -134,12 +152,20 @@ async fn check_network(
         Err(failed @ RequestFailed::CredentialsRefused { .. }) => {
             return Ok(checks.failed("credentials", &failed.to_string(), Outcome::CredentialsRefused)?);
         }
-        Err(failed) => return Ok(checks.failed("credentials", &failed.to_string(), Outcome::SomePatientsFailed)?),
+        Err(failed) => {
+            return Ok(checks.failed("credentials", &failed.to_string(), Outcome::SomePatientsFailed)?);
+        }
     }
-    let Some(patient) = roster.patients.iter().find(|patient| patient.enabled).or(roster.patients.first()) else {
+    let Some(patient) = roster.patients.iter().find(|patient| patient.enabled).or(roster.patients.first())
+    else {
         return Ok(());
     };
-    let query = Query { person: patient.person.clone(), types: TypeFilter::default(), since: None, page_size: Some(1) };
+    let query = Query {
+        person: patient.person.clone(),
+        types: TypeFilter::default(),
+        since: None,
+        page_size: Some(1),
+    };
     let ends = Instant::now() + settings.api.limits.page_timeout;
     let budget = Budget { meter: Meter::default(), bytes_max: u64::MAX, ends };
     let name = patient.name();
@@ -156,7 +182,9 @@ async fn check_network(
                 }
             }
         }
-        Err(RequestFailed::Forbidden) => checks.ok("request", &format!("{name} is refused (403): no consent"))?,
+        Err(RequestFailed::Forbidden) => {
+            checks.ok("request", &format!("{name} is refused (403): no consent"))?;
+        }
         Err(failed @ RequestFailed::TokenRefused) => {
             checks.failed("request", &failed.to_string(), Outcome::CredentialsRefused)?;
         }

@@ -30,14 +30,19 @@ pub(super) fn man(out: &mut dyn Write) -> anyhow::Result<Outcome> {
         writeln!(out, ".SS {name}")?;
         let about = verb.get_long_about().or(verb.get_about()).map(ToString::to_string).unwrap_or_default();
         writeln!(out, "{}", escaped(&about))?;
-        for argument in verb.get_arguments().filter(|argument| !argument.is_global_set() && argument.get_id() != "help") {
+        for argument in
+            verb.get_arguments().filter(|argument| !argument.is_global_set() && argument.get_id() != "help")
+        {
             let long = argument.get_long().map(|long| format!("--{long}"));
             let name = long.unwrap_or_else(|| argument.get_id().to_string().to_uppercase());
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
             writeln!(out, ".TP\n\\fB{}\\fR\n{}", escaped(&name), escaped(&help))?;
         }
     }
-    writeln!(out, ".SH FILES\n.TP\n/etc/healthex\\-sync/healthex\\-sync.toml\nThe configuration; `healthex\\-sync init` writes one with every key.")?;
+    writeln!(
+        out,
+        ".SH FILES\n.TP\n/etc/healthex\\-sync/healthex\\-sync.toml\nThe configuration; `healthex\\-sync init` writes one with every key."
+    )?;
     Ok(Outcome::Done)
 }
 

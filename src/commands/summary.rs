@@ -50,7 +50,14 @@ pub(super) fn print_json(summary: &Summary, out: &mut dyn Write) -> anyhow::Resu
 /// Three lines, and one more for each thing that needs somebody.
 pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()> {
     let PatientCounts { total, ok, revoked, held, not_found, failed, skipped } = summary.patients;
-    let counts = [(ok, "ok"), (revoked, "revoked"), (held, "held"), (not_found, "not found"), (failed, "failed"), (skipped, "skipped")];
+    let counts = [
+        (ok, "ok"),
+        (revoked, "revoked"),
+        (held, "held"),
+        (not_found, "not found"),
+        (failed, "failed"),
+        (skipped, "skipped"),
+    ];
     writeln!(out, "patients   {total}: {}", listed(&counts))?;
     let tally = summary.resources;
     let counts = [
@@ -62,15 +69,27 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
     ];
     writeln!(out, "resources  {}", listed(&counts))?;
     let (requests, seconds) = (summary.requests, summary.took.as_secs_f64());
-    writeln!(out, "transfer   {requests} requests, {} pages, {} in {seconds:.1} s", summary.pages, size(summary.bytes))?;
+    writeln!(
+        out,
+        "transfer   {requests} requests, {} pages, {} in {seconds:.1} s",
+        summary.pages,
+        size(summary.bytes)
+    )?;
     if let Some(ended) = &summary.ended_early {
         writeln!(out, "ended early: {ended}")?;
     }
     if held > 0 {
-        writeln!(out, "{held} held: see `healthex-sync status`; `healthex-sync purge --held --yes` confirms them")?;
+        writeln!(
+            out,
+            "{held} held: see `healthex-sync status`; `healthex-sync purge --held --yes` confirms them"
+        )?;
     }
     if failed + not_found > 0 && !matches!(summary.ended_early, Some(EndedEarly::CredentialsRefused(_))) {
-        writeln!(out, "{} need a look: `healthex-sync status` says why; what they have is kept", failed + not_found)?;
+        let failed = failed + not_found;
+        writeln!(
+            out,
+            "failed or not found: {failed}; `healthex-sync status` says why, and what they have is kept"
+        )?;
     }
     if let Some(waits) = &summary.scrub_waits {
         writeln!(out, "bytes of purged patients are still in the file: {waits}")?;
@@ -79,7 +98,11 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
 }
 
 fn listed(counts: &[(u64, &str)]) -> String {
-    let counts: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let counts: Vec<_> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 

@@ -95,7 +95,9 @@ fn wishes(args: &SyncArgs, roster: &Roster) -> Result<Wishes, Complaints> {
     let mut list = Vec::new();
     for id in &args.patients {
         match PersonId::parse(id) {
-            Ok(person) if roster.patients.iter().any(|patient| patient.person == person) => named.push(person),
+            Ok(person) if roster.patients.iter().any(|patient| patient.person == person) => {
+                named.push(person);
+            }
             Ok(person) => list.push(format!("--patient {person}: the roster does not list it")),
             Err(error) => list.push(format!("--patient {error}")),
         }

@@ -24,7 +24,9 @@ pub(super) fn status(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Resu
         }
         out.write_all(&page)?;
         match outcome {
-            Ok(_) => writeln!(out, "{}, renewed every {} s; Ctrl-C ends it", stamp(clock::now()), EVERY.as_secs())?,
+            Ok(_) => {
+                writeln!(out, "{}, renewed every {} s; Ctrl-C ends it", stamp(clock::now()), EVERY.as_secs())?
+            }
             Err(failed) => writeln!(out, "{failed:#}")?,
         }
         out.flush()?;

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::StreamExt;
+use futures_util::stream;
+
 use super::EndedEarly;
 use super::Means;
 use super::purge_one;
@@ -36,7 +39,11 @@ use crate::warehouse::tables;
 
 /// What one question about a consent may cost.
 pub(super) fn budget() -> Budget {
-    Budget { meter: Meter::default(), bytes_max: u64::MAX, ends: Instant::now() + std::time::Duration::from_hours(1) }
+    Budget {
+        meter: Meter::default(),
+        bytes_max: u64::MAX,
+        ends: Instant::now() + std::time::Duration::from_hours(1),
+    }
 }
 
 /// A second 403.
@@ -46,14 +53,8 @@ struct Withdrawn {
     has_rows: bool,
 }
 
-/// What asking again about one refused patient has shown.
-enum Answer {
-    Permitted,
-    Withdrawn,
-    Unknown(RequestFailed),
-}
-
-pub(super) async fn confirm(means: &Means, work: &mut Work, tried: usize) {
+pub(super) async fn confirm(means: &Means, work: &mut Work) {
+    let tried = work.tried();
     let refused = std::mem::take(&mut work.refused);
     let result = match means.api.token_to_confirm_with(&means.stop).await {
         Ok(Some(token)) => ask_again(means, work, refused, &token, tried).await,
@@ -62,8 +63,7 @@ pub(super) async fn confirm(means: &Means, work: &mut Work, tried: usize) {
             if matches!(failed, RequestFailed::CredentialsRefused { .. }) {
                 work.ended.get_or_insert(EndedEarly::CredentialsRefused(failed.to_string()));
             }
-            let why = format!("refused (403), and no new token could be had to confirm it: {failed}");
-            fail_all(means, work, refused, &why).await
+            leave_unconfirmed(means, work, refused, &failed).await
         }
     };
     if let Err(failed) = result {
@@ -78,29 +78,50 @@ async fn ask_again(
     token: &Arc<Token>,
     tried: usize,
 ) -> Result<(), StoreFailed> {
+    let answers: Vec<(Refused, Result<(), RequestFailed>)> = stream::iter(refused)
+        .map(|refused| async move {
+            let url = consent_query(&refused.task).first_url(means.api.base_url());
+            let answer = means.api.ask_consent(&url, token, &budget(), &means.stop).await;
+            (refused, answer)
+        })
+        .buffer_unordered(means.settings.sync.concurrency)
+        .collect()
+        .await;
     let mut withdrawn = Vec::new();
-    for refused in refused {
-        let url = consent_query(&refused.task).first_url(means.api.base_url());
-        let answer = match means.api.ask_consent(&url, token, &budget(), &means.stop).await {
-            Ok(()) => Answer::Permitted,
-            Err(RequestFailed::Forbidden) => Answer::Withdrawn,
-            Err(failed) => Answer::Unknown(failed),
-        };
+    for (refused, answer) in answers {
         match answer {
-            Answer::Permitted => after_stray(means, work, refused).await?,
-            Answer::Withdrawn => {
+            Ok(()) => after_stray(means, work, refused).await?,
+            Err(RequestFailed::Forbidden) => {
                 let person = refused.task.patient.person.clone();
-                let has_rows =
-                    means.warehouse.write(move |connection| tables::has_rows(connection, person.as_str())).await?;
+                let has_rows = means
+                    .warehouse
+                    .write(move |connection| tables::has_rows(connection, person.as_str()))
+                    .await?;
                 withdrawn.push(Withdrawn { refused, confirmed_at: clock::now(), has_rows });
             }
-            Answer::Unknown(failed) => {
-                let why = format!("refused (403), which could not be confirmed: {failed}");
-                fail_all(means, work, vec![refused], &why).await?;
-            }
+            Err(failed) => leave_unconfirmed(means, work, vec![refused], &failed).await?,
         }
     }
     judge(means, work, withdrawn, tried).await
+}
+
+/// Nothing was learned: the patient has failed, or was not reached before the program was to end.
+async fn leave_unconfirmed(
+    means: &Means,
+    work: &mut Work,
+    refused: Vec<Refused>,
+    failed: &RequestFailed,
+) -> Result<(), StoreFailed> {
+    let why = format!("refused (403), which could not be confirmed: {failed}");
+    if !matches!(failed, RequestFailed::Stopped) {
+        return fail_all(means, work, refused, &why).await;
+    }
+    for refused in refused {
+        end_pull(means, &refused, PullOutcome::Interrupted, Some(&why)).await?;
+        work.not_reached += 1;
+    }
+    work.ended.get_or_insert(EndedEarly::Stopped);
+    Ok(())
 }
 
 /// The first refusal was a stray one, or the filter is what is not permitted.
@@ -115,7 +136,8 @@ async fn after_stray(means: &Means, work: &mut Work, refused: Refused) -> Result
         };
     };
     // The pull that was refused has its row; the one that follows has its own.
-    end_pull(means, &refused, PullOutcome::Failed, Some("refused once (403), permitted when asked again")).await?;
+    end_pull(means, &refused, PullOutcome::Failed, Some("refused once (403), permitted when asked again"))
+        .await?;
     let mut task = refused.task;
     let person = task.patient.person.clone();
     if let Some(now) = means.warehouse.write(move |connection| checkpoint::one(connection, &person)).await? {
@@ -126,7 +148,8 @@ async fn after_stray(means: &Means, work: &mut Work, refused: Refused) -> Result
     work.pages += pages;
     match turn {
         Turn::Refused(again) => {
-            let why = "refused (403) with the filter it is pulled with, and permitted without; check its types";
+            let why =
+                "refused (403) with the filter it is pulled with, and permitted without; check its types";
             fail_all(means, work, vec![*again], why).await?;
         }
         Turn::Ok => work.ok += 1,
@@ -143,13 +166,19 @@ async fn after_stray(means: &Means, work: &mut Work, refused: Refused) -> Result
     Ok(())
 }
 
-async fn judge(means: &Means, work: &mut Work, withdrawn: Vec<Withdrawn>, tried: usize) -> Result<(), StoreFailed> {
+async fn judge(
+    means: &Means,
+    work: &mut Work,
+    withdrawn: Vec<Withdrawn>,
+    tried: usize,
+) -> Result<(), StoreFailed> {
     let confirmed = withdrawn.iter().filter(|one| one.has_rows).count();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let verdict = judge_withdrawals(count(confirmed), count(tried), means.settings.consent.hold);
     if verdict == PurgeVerdict::Hold {
         tracing::error!(
-            confirmed, tried,
+            confirmed,
+            tried,
             "{confirmed} of {tried} patients were refused in one cycle: nothing is purged. If these are withdrawals, run `healthex-sync purge --held --yes`; if not, check the API key's permissions"
         );
     }
@@ -159,12 +188,18 @@ async fn judge(means: &Means, work: &mut Work, withdrawn: Vec<Withdrawn>, tried:
             revoke_without_rows(means, &one.refused).await?;
             work.revoked += 1;
         } else if was_held || verdict == PurgeVerdict::Hold {
-            hold(means, &one.refused, "consent withdrawn (403 twice), and held because too many were at once").await?;
+            hold(
+                means,
+                &one.refused,
+                "consent withdrawn (403 twice), and held because too many were at once",
+            )
+            .await?;
             work.held += 1;
         } else {
             let Withdrawn { refused, confirmed_at, .. } = one;
             let patient = &refused.task.patient;
-            purge_one(means, &patient.person, &refused.task.name, PurgeReason::ConsentRevoked, confirmed_at).await?;
+            purge_one(means, &patient.person, &refused.task.name, PurgeReason::ConsentRevoked, confirmed_at)
+                .await?;
             end_pull(means, &refused, PullOutcome::Revoked, None).await?;
             work.revoked += 1;
         }
@@ -174,7 +209,10 @@ async fn judge(means: &Means, work: &mut Work, withdrawn: Vec<Withdrawn>, tried:
 
 async fn revoke_without_rows(means: &Means, refused: &Refused) -> Result<(), StoreFailed> {
     let person = refused.task.patient.person.clone();
-    means.warehouse.write(move |connection| purge::revoke_without_rows(connection, &person, clock::now())).await?;
+    means
+        .warehouse
+        .write(move |connection| purge::revoke_without_rows(connection, &person, clock::now()))
+        .await?;
     end_pull(means, refused, PullOutcome::Revoked, None).await
 }
 
@@ -201,7 +239,12 @@ async fn hold_unconfirmed(means: &Means, work: &mut Work, refused: Vec<Refused>)
     Ok(())
 }
 
-async fn fail_all(means: &Means, work: &mut Work, refused: Vec<Refused>, why: &str) -> Result<(), StoreFailed> {
+async fn fail_all(
+    means: &Means,
+    work: &mut Work,
+    refused: Vec<Refused>,
+    why: &str,
+) -> Result<(), StoreFailed> {
     for refused in refused {
         let name = &refused.task.name;
         tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
@@ -231,11 +274,17 @@ pub(super) async fn still_permitted(means: &Means, task: &super::Task) -> Option
         next_attempt_at: None,
         was_answered: true,
     };
-    let written = means.warehouse.write(move |connection| checkpoint::learn(connection, &lesson, clock::now())).await;
+    let written =
+        means.warehouse.write(move |connection| checkpoint::learn(connection, &lesson, clock::now())).await;
     written.err().map(|failed| Turn::Ends(EndedEarly::Warehouse(failed)))
 }
 
-async fn end_pull(means: &Means, refused: &Refused, outcome: PullOutcome, error: Option<&str>) -> Result<(), StoreFailed> {
+async fn end_pull(
+    means: &Means,
+    refused: &Refused,
+    outcome: PullOutcome,
+    error: Option<&str>,
+) -> Result<(), StoreFailed> {
     let person = refused.task.patient.person.clone();
     let (row, mode, started_at) = (refused.row, refused.mode, refused.started_at);
     let error = error.map(str::to_owned);

@@ -91,7 +91,8 @@ async fn compare(
         return Ok(());
     };
     let since = task.patient.standing.watermark.filter(|_| mode == PullMode::Incremental);
-    let order = Order { person: task.patient.person.clone(), mode, types: task.types.clone(), since, resume: None };
+    let order =
+        Order { person: task.patient.person.clone(), mode, types: task.types.clone(), since, resume: None };
     let pulled = pull::pull(means, order).await;
     summary.resources += pulled.tally;
     summary.pages += pulled.row.pages;
@@ -104,7 +105,10 @@ async fn compare(
             let name = &task.name;
             tracing::warn!(person = %name, "{name}: {failed}");
             summary.patients.failed += 1;
-            if matches!(failed, PullFailed::Request(RequestFailed::TokenRefused | RequestFailed::CredentialsRefused { .. })) {
+            if matches!(
+                failed,
+                PullFailed::Request(RequestFailed::TokenRefused | RequestFailed::CredentialsRefused { .. })
+            ) {
                 summary.ended_early = Some(EndedEarly::CredentialsRefused(failed.to_string()));
             }
         }

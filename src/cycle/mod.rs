@@ -130,7 +130,9 @@ impl Summary {
 /// A cycle that was not begun.
 #[derive(Debug, thiserror::Error)]
 pub enum NotBegun {
-    #[error("the roster has lost {gone} of {known} patients at once, and roster.on_removed is \"purge\"; nothing was purged or pulled. If they are meant to go, run `healthex-sync sync --allow-shrunk-roster`")]
+    #[error(
+        "the roster has lost {gone} of {known} patients at once, and roster.on_removed is \"purge\"; nothing was purged or pulled. If they are meant to go, run `healthex-sync sync --allow-shrunk-roster`"
+    )]
     RosterShrunk { known: usize, gone: usize },
     #[error(transparent)]
     Warehouse(#[from] StoreFailed),
@@ -155,13 +157,12 @@ pub async fn run(means: &Means, roster: &Roster, wishes: &Wishes) -> Result<Summ
     scrub(means, &mut summary).await;
     let patients = with_rows(means, roster, patients).await?;
     let tasks = plan_tasks(&means.settings, roster, wishes, patients, clock::now());
-    let tried = tasks.iter().filter(|task| !matches!(task.due, Due::Nothing(_))).count();
     count_idle(&tasks, &mut summary);
     let due: Vec<Task> = tasks.into_iter().filter(|task| !matches!(task.due, Due::Nothing(_))).collect();
     means.progress.send_replace(Progress { total: due.len() as u64, ..Progress::default() });
     let mut work = workers::work(means, due).await;
     if !work.refused.is_empty() && !matches!(work.ended, Some(EndedEarly::Warehouse(_))) {
-        confirm::confirm(means, &mut work, tried).await;
+        confirm::confirm(means, &mut work).await;
     }
     work.settle(&mut summary);
     if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
@@ -263,9 +264,17 @@ pub(crate) fn name_of(patient: &Patient) -> String {
 }
 
 /// Fills in who has rows, where that decides anything: of those that are not pulled.
-async fn with_rows(means: &Means, roster: &Roster, mut patients: Vec<Patient>) -> Result<Vec<Patient>, StoreFailed> {
-    let pulled: HashSet<PersonId> =
-        roster.patients.iter().filter(|patient| patient.enabled).map(|patient| patient.person.clone()).collect();
+async fn with_rows(
+    means: &Means,
+    roster: &Roster,
+    mut patients: Vec<Patient>,
+) -> Result<Vec<Patient>, StoreFailed> {
+    let pulled: HashSet<PersonId> = roster
+        .patients
+        .iter()
+        .filter(|patient| patient.enabled)
+        .map(|patient| patient.person.clone())
+        .collect();
     means
         .warehouse
         .write(move |connection| {
@@ -278,7 +287,13 @@ async fn with_rows(means: &Means, roster: &Roster, mut patients: Vec<Patient>) -
 }
 
 /// Joins the roster with what the warehouse remembers. Longest-waiting first, never-pulled before.
-fn plan_tasks(settings: &Settings, roster: &Roster, wishes: &Wishes, patients: Vec<Patient>, now: Timestamp) -> Vec<Task> {
+fn plan_tasks(
+    settings: &Settings,
+    roster: &Roster,
+    wishes: &Wishes,
+    patients: Vec<Patient>,
+    now: Timestamp,
+) -> Vec<Task> {
     let listed: HashMap<&PersonId, &RosterPatient> =
         roster.patients.iter().map(|patient| (&patient.person, patient)).collect();
     let named: HashSet<&PersonId> = wishes.named.iter().collect();
@@ -289,7 +304,8 @@ fn plan_tasks(settings: &Settings, roster: &Roster, wishes: &Wishes, patients: V
         if !named.is_empty() && !is_named {
             continue;
         }
-        let types = entry.and_then(|entry| entry.types.clone()).unwrap_or_else(|| settings.sync.types.clone());
+        let types =
+            entry.and_then(|entry| entry.types.clone()).unwrap_or_else(|| settings.sync.types.clone());
         let wish = Wish {
             listed: entry.is_some(),
             enabled: entry.is_some_and(|entry| entry.enabled),
@@ -328,7 +344,9 @@ pub async fn scrub(means: &Means, summary: &mut Summary) {
         let is_due = match (schedule, purge::oldest_unscrubbed(connection)?) {
             (_, None) => false,
             (None, _) => true,
-            (Some(schedule), Some(since)) => schedule.next_after(since).is_some_and(|next| next <= clock::now()),
+            (Some(schedule), Some(since)) => {
+                schedule.next_after(since).is_some_and(|next| next <= clock::now())
+            }
         };
         if is_due { purge::scrub(connection, &path, clock::now) } else { Ok(Scrub::NothingToDo) }
     });

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::task::JoinSet;
@@ -78,7 +77,9 @@ pub(super) enum Turn {
     Permitted,
     Refused(Box<Refused>),
     NotFound,
-    Failed { silent: bool },
+    Failed {
+        silent: bool,
+    },
     TokenRefused(String),
     /// This ends the cycle for all.
     Ends(EndedEarly),
@@ -113,17 +114,23 @@ pub(super) async fn work(means: &Means, tasks: Vec<Task>) -> Work {
             progress.resources = work.tally.inserted + work.tally.updated + work.tally.unchanged;
         });
     }
-    if work.ended.is_none() && means.stop.is_asked() {
+    work.not_reached += waiting.len() as u64;
+    if work.ended.is_none() && work.not_reached > 0 {
         work.ended = Some(EndedEarly::Stopped);
     }
     if work.ended.is_none() && work.token_refused > 0 && !work.got_through {
         work.ended = Some(EndedEarly::CredentialsRefused(RequestFailed::TokenRefused.to_string()));
     }
-    work.not_reached += waiting.len() as u64;
     work
 }
 
 impl Work {
+    /// How many patients have been tried, those that were refused among them.
+    pub(super) fn tried(&self) -> usize {
+        let others = self.ok + self.not_found + self.failed + self.skipped;
+        self.refused.len() + usize::try_from(others).unwrap_or(usize::MAX)
+    }
+
     fn count(&mut self, turn: Turn, concurrency: usize) {
         let many = SILENT_ROUNDS_MAX * concurrency;
         let silent = std::mem::take(&mut self.silent);
@@ -154,7 +161,11 @@ impl Work {
             }
             Turn::Ends(ended) => {
                 // Told to wait, this patient has had an answer; otherwise nobody was to blame.
-                if matches!(ended, EndedEarly::ToldToWait(_)) { self.failed += 1 } else { self.not_reached += 1 }
+                if matches!(ended, EndedEarly::ToldToWait(_)) {
+                    self.failed += 1;
+                } else {
+                    self.not_reached += 1;
+                }
                 self.end(ended);
                 return;
             }
@@ -237,7 +248,13 @@ async fn order(means: &Means, task: &Task, mode: PullMode) -> Result<Order, Stor
         PullMode::Full => None,
         PullMode::Incremental => standing.watermark,
     };
-    let mut order = Order { person: task.patient.person.clone(), mode, types: task.types.clone(), since, resume: None };
+    // An interrupted full pull is gone on with where an incremental one would do: it sees more.
+    let unfinished = standing.under_way.as_ref().filter(|under_way| under_way.next_url.is_some());
+    let mode = unfinished
+        .map_or(mode, |under_way| if under_way.mode == PullMode::Full { PullMode::Full } else { mode });
+    let since = since.filter(|_| mode == PullMode::Incremental);
+    let mut order =
+        Order { person: task.patient.person.clone(), mode, types: task.types.clone(), since, resume: None };
     let Some(mut under_way) = standing.under_way.clone() else { return Ok(order) };
     let Some(next_url) = under_way.next_url.clone() else { return Ok(order) };
     let person = task.patient.person.clone();
@@ -267,7 +284,8 @@ async fn learn(means: &Means, task: &Task, mode: PullMode, pulled: Pulled) -> Tu
         }
         Ending::Failed(failed) => failed,
     };
-    let refused = |row, started_at| Turn::Refused(Box::new(Refused { task: task.clone(), mode, row, started_at }));
+    let refused =
+        |row, started_at| Turn::Refused(Box::new(Refused { task: task.clone(), mode, row, started_at }));
     match failed {
         PullFailed::Request(RequestFailed::Forbidden) => refused(row, pulled.started_at),
         PullFailed::Store(failed) if failed.is_about_the_file() => Turn::Ends(EndedEarly::Warehouse(failed)),
@@ -275,8 +293,8 @@ async fn learn(means: &Means, task: &Task, mode: PullMode, pulled: Pulled) -> Tu
             Turn::Ends(EndedEarly::CredentialsRefused(failed.to_string()))
         }
         PullFailed::Request(RequestFailed::Stopped) => {
-            record(means, task, (mode, row, pulled.started_at), PullOutcome::Interrupted, "asked to stop", None).await
-                .unwrap_or(Turn::Interrupted)
+            let end = (PullOutcome::Interrupted, "asked to stop");
+            record(means, task, (mode, row, pulled.started_at), end, None).await.unwrap_or(Turn::Interrupted)
         }
         failed => learn_failure(means, task, (mode, row, pulled.started_at), failed).await,
     }
@@ -306,18 +324,18 @@ async fn learn_failure(means: &Means, task: &Task, facts: PullFacts, failed: Pul
     tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
     let wait = match &failed {
         PullFailed::Request(RequestFailed::WaitTooLong { wait, .. }) => *wait,
-        _ => Duration::ZERO,
+        _ => failure_delay(task.patient.failures + 1, means.settings.sync.schedule.period(now)),
     };
-    let period = means.settings.sync.schedule.period(now);
-    let wait = wait.max(failure_delay(task.patient.failures + 1, period));
     let lesson = Lesson {
         person: task.patient.person.clone(),
         learned,
         error: Some(why.clone()),
-        next_attempt_at: (learned == Learned::PullFailed).then(|| now + TimeDelta::from_std(wait).unwrap_or_default()),
+        next_attempt_at: (learned == Learned::PullFailed)
+            .then(|| now + TimeDelta::from_std(wait).unwrap_or_default()),
         was_answered: learned == Learned::PersonUnknown,
     };
-    record(means, task, facts, outcome, &why, Some(lesson)).await.unwrap_or(turn)
+    let begins_again = matches!(failed, PullFailed::Incomplete { .. });
+    record(means, task, facts, (outcome, &why), Some((lesson, begins_again))).await.unwrap_or(turn)
 }
 
 /// Writes the end of a pull that did not finish. Gives a turn back only if that failed.
@@ -325,9 +343,8 @@ async fn record(
     means: &Means,
     task: &Task,
     (mode, row, started_at): PullFacts,
-    outcome: PullOutcome,
-    error: &str,
-    lesson: Option<Lesson>,
+    (outcome, error): (PullOutcome, &str),
+    lesson: Option<(Lesson, bool)>,
 ) -> Option<Turn> {
     let person = task.patient.person.clone();
     let since = task.patient.standing.watermark.filter(|_| mode == PullMode::Incremental);
@@ -342,7 +359,10 @@ async fn record(
             };
             pulls::count(connection, id, &row, Tally::default())?;
             pulls::finish(connection, id, outcome, Some(&error), now)?;
-            if let Some(lesson) = lesson {
+            if let Some((lesson, begins_again)) = lesson {
+                if begins_again {
+                    checkpoint::drop_pull(connection, &person)?;
+                }
                 checkpoint::count_link_failure(connection, &person)?;
                 checkpoint::learn(connection, &lesson, now)?;
             }
@@ -357,7 +377,12 @@ async fn record(
 
 /// `_count=1`, unfiltered: is the consent still there?
 pub(super) fn consent_query(task: &Task) -> Query {
-    Query { person: task.patient.person.clone(), types: TypeFilter::default(), since: None, page_size: Some(1) }
+    Query {
+        person: task.patient.person.clone(),
+        types: TypeFilter::default(),
+        since: None,
+        page_size: Some(1),
+    }
 }
 
 async fn ask_consent(means: &Means, task: Task) -> Turn {

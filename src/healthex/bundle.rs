@@ -139,7 +139,11 @@ impl BundleReader {
     fn step(&mut self, byte: u8) -> Result<(), NotABundle> {
         if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') && self.expect != Expect::InKey {
             self.space += 1;
-            return if self.space > SPACE_BYTES_MAX { Err(self.broken("endless white space")) } else { Ok(()) };
+            return if self.space > SPACE_BYTES_MAX {
+                Err(self.broken("endless white space"))
+            } else {
+                Ok(())
+            };
         }
         self.space = 0;
         self.expect = match (self.expect, byte) {
@@ -178,7 +182,7 @@ impl BundleReader {
     fn open_value(&mut self, byte: u8, is_entry: bool) -> Result<(), NotABundle> {
         let opens = matches!(byte, b'{' | b'[');
         let is_string = byte == b'"';
-        if !opens && !is_string && !(byte.is_ascii_alphanumeric() || byte == b'-') {
+        if !(opens || is_string || byte.is_ascii_alphanumeric() || byte == b'-') {
             return Err(self.broken("not JSON"));
         }
         let depth = u32::from(opens);
@@ -248,7 +252,9 @@ impl BundleReader {
                 let total = raw.get().parse().map_err(|_| self.broken("its total is not a count"))?;
                 self.facts.total = Some(total);
             }
-            b"link" if raw.get() != "null" => self.facts.next = read_next(raw).map_err(|what| self.broken(what))?,
+            b"link" if raw.get() != "null" => {
+                self.facts.next = read_next(raw).map_err(|what| self.broken(what))?;
+            }
             b"entry" if raw.get() != "null" => return Err(self.broken("its entry is not an array")),
             _ => {}
         }
@@ -261,7 +267,9 @@ impl Capture {
     fn scan(&mut self, bytes: &[u8]) -> (usize, bool) {
         let is_scalar = self.depth == 0 && !self.in_string;
         if is_scalar {
-            let end = bytes.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'));
+            let end = bytes
+                .iter()
+                .position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'));
             return (end.unwrap_or(bytes.len()), end.is_some());
         }
         let mut at = 0;
@@ -361,7 +369,8 @@ mod tests {
 
     #[test]
     fn what_is_no_searchset_is_refused() {
-        let check = |text: &str, what: &str| assert_eq!(read(&[text.as_bytes()]).unwrap_err().what, what, "{text}");
+        let check =
+            |text: &str, what: &str| assert_eq!(read(&[text.as_bytes()]).unwrap_err().what, what, "{text}");
         check("", "it ended too early");
         check("<html>", "it does not begin with a brace");
         check("[]", "it does not begin with a brace");
@@ -376,7 +385,10 @@ mod tests {
         check(r#"{"resourceType":"Bundle","type":"searchset","total":"2"}"#, "its total is not a count");
         check(r#"{"resourceType":"Bundle","type":"searchset","total":-1}"#, "its total is not a count");
         check(r#"{"resourceType":"Bundle","type":"searchset","link":{}}"#, "its link is not a list of links");
-        check(r#"{"resourceType":"Bundle","type":"searchset","link":[{"relation":"next"}]}"#, "its next link has no url");
+        check(
+            r#"{"resourceType":"Bundle","type":"searchset","link":[{"relation":"next"}]}"#,
+            "its next link has no url",
+        );
         check(r#"{"resourceType":"Bundle","type":"searchset","x":tru}"#, "not JSON");
     }
 

@@ -11,9 +11,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use backon::BackoffBuilder;
-use backon::ExponentialBackoff;
-use backon::ExponentialBuilder;
 use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::header;
@@ -23,42 +20,29 @@ use url::Url;
 
 use super::Reach;
 use super::RequestFailed;
+use super::attempts::Attempts;
 use super::bundle::BundleReader;
 use super::bundle::Limits;
-use super::bundle::PageFacts;
-use super::token::Credentials;
+use super::page_stream::PageStream;
 use super::token::Token;
 use super::token::TokenShelf;
 use super::token::jwt_expiration;
 use super::token::seconds;
 use crate::plan::Timestamp;
 use crate::plan::consent::body_is_a_refusal;
-use crate::plan::retry::AfterFailure;
-use crate::plan::retry::after_failure;
 use crate::plan::retry::parse_retry_after;
-use crate::plan::row::Entry;
+use crate::settings::ApiLimits;
+use crate::settings::Credentials;
 use crate::stop::Stop;
 
-/// A batch of a long answer is given out at this many entries, …
-pub const BATCH_ENTRIES: usize = 500;
-/// … or this many bytes, whichever is less.
-pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Larger entries are quarantined without their bytes.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A token's answer and the body of a refusal are no longer than this.
 const SMALL_BODY_MAX: usize = 64 * 1024;
+/// A JWT that only says when it was made reads the same when it is minted twice in one second.
+const SAME_SECOND: Duration = Duration::from_millis(1100);
 /// Wrong credentials lock an account; a token is asked for this often at most.
 const TOKEN_ATTEMPTS_MAX: usize = 3;
-
-#[derive(Clone, Copy, Debug)]
-pub struct ApiLimits {
-    pub connect_timeout: Duration,
-    pub idle_timeout: Duration,
-    pub page_timeout: Duration,
-    pub max_attempts: usize,
-    pub retry_initial: Duration,
-    pub retry_max: Duration,
-}
 
 /// What requests have cost.
 #[derive(Debug, Default)]
@@ -156,7 +140,12 @@ impl Api {
     /// Sends the request for a page. The page itself is read from what is returned.
     ///
     /// A 401 is answered with one fresh token, fetched once for all who wait.
-    pub async fn open_page(&self, url: &Url, budget: &Budget, stop: &Stop) -> Result<PageStream, RequestFailed> {
+    pub async fn open_page(
+        &self,
+        url: &Url,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<PageStream, RequestFailed> {
         let token = self.token(stop).await?;
         match self.try_page(url, &token, budget, stop).await {
             Err(RequestFailed::TokenRefused) if token.is_worth_replacing() => {
@@ -168,7 +157,13 @@ impl Api {
     }
 
     /// Is this patient permitted, as far as this very token can tell? Nothing is read of a 200.
-    pub async fn ask_consent(&self, url: &Url, token: &Token, budget: &Budget, stop: &Stop) -> Result<(), RequestFailed> {
+    pub async fn ask_consent(
+        &self,
+        url: &Url,
+        token: &Token,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<(), RequestFailed> {
         let mut attempts = self.attempts();
         loop {
             match self.try_page(url, token, budget, stop).await {
@@ -178,7 +173,13 @@ impl Api {
         }
     }
 
-    async fn try_page(&self, url: &Url, token: &Token, budget: &Budget, stop: &Stop) -> Result<PageStream, RequestFailed> {
+    async fn try_page(
+        &self,
+        url: &Url,
+        token: &Token,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<PageStream, RequestFailed> {
         self.wait_out_pause(stop).await?;
         let request = self
             .http
@@ -202,15 +203,8 @@ impl Api {
             return Err(self.refusal(response, ends, stop).await);
         }
         let limits = Limits { entry_bytes_max: ENTRY_BYTES_MAX };
-        Ok(PageStream {
-            response,
-            reader: BundleReader::new(limits),
-            held_back: Vec::new(),
-            ended: false,
-            ends,
-            server_date,
-            answered_after,
-        })
+        let reader = BundleReader::new(limits);
+        Ok(PageStream::new(response, reader, ends, server_date, answered_after))
     }
 
     /// What an answer that is no 200 means.
@@ -247,7 +241,9 @@ impl Api {
         match self.fetch_token(false, stop).await {
             Ok(token) => Ok(token),
             // The one at hand is still good for a while.
-            Err(RequestFailed::Transient { .. }) if current.is_some() => current.ok_or(RequestFailed::TokenRefused),
+            Err(RequestFailed::Transient { .. }) if current.is_some() => {
+                current.ok_or(RequestFailed::TokenRefused)
+            }
             Err(failed) => Err(failed),
         }
     }
@@ -255,7 +251,9 @@ impl Api {
     /// Another token than `refused`, or `None` where no different one can be had.
     async fn replace(&self, refused: &Token, stop: &Stop) -> Result<Option<Arc<Token>>, RequestFailed> {
         let _turn = self.tokens.fetching.lock().await;
-        if let Some(current) = self.tokens.current().filter(|current| current.generation != refused.generation) {
+        if let Some(current) =
+            self.tokens.current().filter(|current| current.generation != refused.generation)
+        {
             return Ok(Some(current));
         }
         let fresh = self.fetch_token(true, stop).await?;
@@ -277,9 +275,20 @@ impl Api {
     pub async fn token_to_confirm_with(&self, stop: &Stop) -> Result<Option<Arc<Token>>, RequestFailed> {
         let _turn = self.tokens.fetching.lock().await;
         let before = self.tokens.current();
+        let same = |fresh: &Token| {
+            before
+                .as_ref()
+                .is_some_and(|before| before.secret.expose_secret() == fresh.secret.expose_secret())
+        };
         let fresh = self.fetch_token(false, stop).await?;
-        let differs = before.is_none_or(|before| self.differs(&before, &fresh));
-        Ok(differs.then_some(fresh))
+        if !same(&fresh) {
+            return Ok(Some(fresh));
+        }
+        if matches!(self.credentials, Credentials::Ready(_)) || !stop.sleep(SAME_SECOND).await {
+            return Ok(None);
+        }
+        let fresh = self.fetch_token(false, stop).await?;
+        Ok((!same(&fresh)).then_some(fresh))
     }
 
     async fn fetch_token(&self, is_second_try: bool, stop: &Stop) -> Result<Arc<Token>, RequestFailed> {
@@ -345,25 +354,33 @@ impl Api {
         };
         match status.as_u16() {
             200..=299 => {}
-            400 | 401 | 403 | 422 => return Err(RequestFailed::CredentialsRefused { status: status.as_u16() }),
+            400 | 401 | 403 | 422 => {
+                return Err(RequestFailed::CredentialsRefused { status: status.as_u16() });
+            }
             408 | 425 | 429 | 500..=599 => {
                 return Err(RequestFailed::Transient {
                     what: format!("the token endpoint is busy or down ({})", status.as_u16()),
                     retry_after: retry_after(&response),
-                    reach: if status == StatusCode::TOO_MANY_REQUESTS { Reach::TooMany } else { Reach::Nothing },
+                    reach: if status == StatusCode::TOO_MANY_REQUESTS {
+                        Reach::TooMany
+                    } else {
+                        Reach::Nothing
+                    },
                 });
             }
             other => return Err(unusable(&format!("answered {other}; check api.base_url"))),
         }
         let date = server_date(&response);
-        let body = until(ends, stop, small_body(response)).await?.map_err(|error| transient(error, Reach::Nothing))?;
+        let body = until(ends, stop, small_body(response))
+            .await?
+            .map_err(|error| transient(error, Reach::Nothing))?;
         let body = body.ok_or_else(|| unusable("sent an answer that is too long"))?;
         self.meter.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         read_token(&body, date).ok_or_else(|| unusable("sent no token; check api.base_url"))
     }
 
     /// All workers wait until a moment that the server has named to one of them.
-    fn pause_all(&self, wait: Duration) {
+    pub(super) fn pause_all(&self, wait: Duration) {
         let until = Instant::now() + wait;
         let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
@@ -381,108 +398,12 @@ impl Api {
     }
 }
 
-/// The attempts of one request: how many are left, and how long to wait before the next.
-pub struct Attempts {
-    delays: ExponentialBackoff,
-    retry_max: Duration,
-}
-
-impl Attempts {
-    fn new(limits: ApiLimits, attempts: usize) -> Self {
-        let delays = ExponentialBuilder::default()
-            .with_min_delay(limits.retry_initial)
-            .with_max_delay(limits.retry_max)
-            .with_factor(2.0)
-            .with_max_times(attempts.saturating_sub(1))
-            .build();
-        Self { delays, retry_max: limits.retry_max }
-    }
-
-    /// Waits until it may be tried again, or gives the failure back.
-    pub async fn wait(&mut self, failed: RequestFailed, api: &Api, stop: &Stop) -> Result<(), RequestFailed> {
-        let RequestFailed::Transient { what, retry_after, reach } = failed else {
-            return Err(failed);
-        };
-        let is_shared = reach == Reach::TooMany && retry_after.is_some();
-        match after_failure(self.delays.next(), retry_after, self.retry_max, rand::random()) {
-            AfterFailure::GiveUp => Err(RequestFailed::Transient { what, retry_after, reach }),
-            AfterFailure::TooLong(wait) => {
-                Err(RequestFailed::WaitTooLong { what, wait, all_workers: reach == Reach::TooMany })
-            }
-            AfterFailure::Wait(wait) => {
-                if is_shared {
-                    api.pause_all(wait);
-                }
-                tracing::debug!(wait_ms = wait.as_millis(), "{what}: trying again");
-                if stop.sleep(wait).await { Ok(()) } else { Err(RequestFailed::Stopped) }
-            }
-        }
-    }
-}
-
-/// A 200 whose body is being read.
-pub struct PageStream {
-    response: Response,
-    reader: BundleReader,
-    held_back: Vec<Entry>,
-    ended: bool,
-    ends: Instant,
-    /// The server's clock when it answered.
-    pub server_date: Option<Timestamp>,
-    /// From the request to the head of the answer.
-    pub answered_after: Duration,
-}
-
-impl PageStream {
-    /// The next entries, or `None` once the body has ended; whether it was whole, `finish` says.
-    /// Fewer than a batch are the last.
-    pub async fn next_batch(&mut self, api: &Api, budget: &Budget, stop: &Stop) -> Result<Option<Vec<Entry>>, RequestFailed> {
-        let mut entries = std::mem::take(&mut self.held_back);
-        let mut size: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
-        while !self.ended && entries.len() <= BATCH_ENTRIES && size < BATCH_BYTES {
-            let chunk = until(self.ends, stop, self.response.chunk())
-                .await?
-                .map_err(|error| transient(error, Reach::Answered))?;
-            let Some(chunk) = chunk else {
-                self.ended = true;
-                break;
-            };
-            for meter in [&api.meter, &budget.meter] {
-                meter.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            }
-            if budget.meter.bytes.load(Ordering::Relaxed) > budget.bytes_max {
-                return Err(RequestFailed::LimitReached { what: "sync.bytes_max" });
-            }
-            let before = entries.len();
-            self.reader.push(&chunk, &mut entries).map_err(|broken| RequestFailed::Transient {
-                what: broken.to_string(),
-                retry_after: None,
-                reach: Reach::Answered,
-            })?;
-            size += entries[before..].iter().map(|entry| entry.bytes.len()).sum::<usize>();
-        }
-        if entries.len() > BATCH_ENTRIES {
-            self.held_back = entries.split_off(BATCH_ENTRIES);
-        }
-        Ok((!self.ended || !entries.is_empty()).then_some(entries))
-    }
-
-    /// Have all entries been given out?
-    pub fn is_read(&self) -> bool {
-        self.ended && self.held_back.is_empty()
-    }
-
-    pub fn finish(self) -> Result<PageFacts, RequestFailed> {
-        self.reader.finish().map_err(|broken| RequestFailed::Transient {
-            what: broken.to_string(),
-            retry_after: None,
-            reach: Reach::Answered,
-        })
-    }
-}
-
 /// Waits for `work` until `ends`, or until the program must end at once.
-async fn until<T>(ends: Instant, stop: &Stop, work: impl Future<Output = T>) -> Result<T, RequestFailed> {
+pub(super) async fn until<T>(
+    ends: Instant,
+    stop: &Stop,
+    work: impl Future<Output = T>,
+) -> Result<T, RequestFailed> {
     tokio::select! {
         biased;
         () = stop.at_once.cancelled() => Err(RequestFailed::Stopped),
@@ -502,7 +423,7 @@ fn bearer(token: &Token) -> Result<header::HeaderValue, RequestFailed> {
 }
 
 /// reqwest's errors carry the URL, which names a patient; only the innermost cause is told.
-fn transient(error: reqwest::Error, reach: Reach) -> RequestFailed {
+pub(super) fn transient(error: reqwest::Error, reach: Reach) -> RequestFailed {
     let error = error.without_url();
     let kind = if error.is_timeout() {
         "no byte came for too long"

@@ -3,8 +3,10 @@
 //! Promise: the token goes to the base URL's origin and nowhere else, and no error holds a
 //! body, a token or a URL. Absent on purpose: tables, and what a page means.
 
+pub mod attempts;
 pub mod bundle;
 pub mod client;
+pub mod page_stream;
 pub mod token;
 
 use std::time::Duration;
@@ -17,7 +19,9 @@ pub enum RequestFailed {
     /// Even with a fresh token.
     #[error("the token was refused (401); check the API key and its permissions")]
     TokenRefused,
-    #[error("the credentials were refused by the token endpoint ({status}); check the API key and secret on HealthEx's admin page")]
+    #[error(
+        "the credentials were refused by the token endpoint ({status}); check the API key and secret on HealthEx's admin page"
+    )]
     CredentialsRefused { status: u16 },
     #[error("no permission for this patient (403)")]
     Forbidden,

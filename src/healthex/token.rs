@@ -3,7 +3,6 @@
 //! A token's age is measured since it was fetched, so a wrong clock here does not matter; a
 //! 401 always wins over what we believed.
 
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
@@ -15,16 +14,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
-
-/// Where a token is to be had.
-#[derive(Debug)]
-pub enum Credentials {
-    /// A JWT from the environment.
-    Ready(SecretString),
-    /// A JWT in a file, which somebody else renews.
-    ReadyFile(PathBuf),
-    KeyAndSecret { key: SecretString, secret: SecretString },
-}
 
 /// A token and its age. Prints as `Token(generation)`.
 pub struct Token {
@@ -53,14 +42,19 @@ const LIFETIME_MIN: Duration = Duration::from_mins(1);
 const MARGIN: Duration = Duration::from_mins(5);
 
 impl Token {
-    pub fn new(secret: SecretString, generation: u64, lifetime: Option<Duration>, is_second_try: bool) -> Self {
+    pub fn new(
+        secret: SecretString,
+        generation: u64,
+        lifetime: Option<Duration>,
+        is_second_try: bool,
+    ) -> Self {
         let lifetime = lifetime.unwrap_or(LIFETIME_ASSUMED).max(LIFETIME_MIN);
         let proven = AtomicBool::new(false);
         Self { secret, generation, fetched: Instant::now(), lifetime, is_second_try, proven }
     }
 
     pub fn is_fresh(&self) -> bool {
-        self.fetched.elapsed() < self.lifetime - MARGIN.min(self.lifetime / 10)
+        self.fetched.elapsed() < self.lifetime.saturating_sub(MARGIN.min(self.lifetime / 10))
     }
 
     /// Any answer but a 401 proves it.
@@ -90,7 +84,8 @@ pub fn jwt_expiration(token: &SecretString) -> Option<i64> {
         exp: f64,
     }
     let payload = token.expose_secret().split('.').nth(1)?;
-    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?).ok()?;
+    let claims: Claims =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?).ok()?;
     seconds(claims.exp)
 }
 

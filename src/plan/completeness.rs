@@ -123,7 +123,7 @@ mod tests {
     fn a_total_that_moves_is_never_whole() {
         let moved = walk(&[(&[1, 2], Some(4)), (&[3], Some(3))]);
         assert_eq!(judge_walk(&moved, &[]), WalkVerdict::WalkAgain);
-        assert_eq!(judge_walk(&moved, &[moved.clone()]), WalkVerdict::WalkAgain);
+        assert_eq!(judge_walk(&moved, std::slice::from_ref(&moved)), WalkVerdict::WalkAgain);
         assert_eq!(
             judge_walk(&moved, &[moved.clone(), moved.clone()]),
             WalkVerdict::Incomplete { total: 4, distinct: 3 }

@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn only_json_or_nothing_refuses() {
-        let check = |body: &str, refuses| assert_eq!(body_is_a_refusal(Some(body.as_bytes())), refuses, "{body:?}");
+        let check =
+            |body: &str, refuses| assert_eq!(body_is_a_refusal(Some(body.as_bytes())), refuses, "{body:?}");
         check("", true);
         check(" \n", true);
         check(r#"{"resourceType":"OperationOutcome"}"#, true);

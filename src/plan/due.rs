@@ -48,6 +48,7 @@ pub struct UnderWay {
 
 /// How the roster and the command line ask for this patient.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub struct Wish {
     pub listed: bool,
     pub enabled: bool,
@@ -86,7 +87,11 @@ pub enum NotDue {
 
 pub fn decide(standing: Option<&Standing>, wish: &Wish, rules: DueRules, now: Timestamp) -> Due {
     let Some(standing) = standing else {
-        return if wish.enabled || wish.named { Due::Pull(PullMode::Full) } else { Due::Nothing(NotDue::Disabled) };
+        return if wish.enabled || wish.named {
+            Due::Pull(PullMode::Full)
+        } else {
+            Due::Nothing(NotDue::Disabled)
+        };
     };
     let explicit = wish.named || wish.full;
     let recheck_due = standing.last_asked_at.is_none_or(|asked| elapsed(asked, now, rules.recheck));
@@ -120,9 +125,12 @@ fn mode(standing: &Standing, wish: &Wish, rules: DueRules, now: Timestamp) -> Pu
     let Some(watermark) = standing.watermark else {
         return PullMode::Full;
     };
-    let overdue = rules.full_every.is_some_and(|every| standing.last_full_at.is_none_or(|full| elapsed(full, now, every)));
+    let overdue = rules
+        .full_every
+        .is_some_and(|every| standing.last_full_at.is_none_or(|full| elapsed(full, now, every)));
     let guard_over = standing.sweep_guarded_at.is_some_and(|since| guard_expired(since, now));
-    let full = wish.full || watermark > now || wish.types.gains_over(&standing.types) || overdue || guard_over;
+    let full =
+        wish.full || watermark > now || wish.types.gains_over(&standing.types) || overdue || guard_over;
     if full { PullMode::Full } else { PullMode::Incremental }
 }
 
@@ -179,10 +187,18 @@ mod tests {
     }
 
     fn wish() -> Wish {
-        Wish { listed: true, enabled: true, types: TypeFilter::default(), named: false, full: false, impatient: true }
+        Wish {
+            listed: true,
+            enabled: true,
+            types: TypeFilter::default(),
+            named: false,
+            full: false,
+            impatient: true,
+        }
     }
 
-    const RULES: DueRules = DueRules { full_every: Some(Duration::from_hours(168)), recheck: Duration::from_hours(24) };
+    const RULES: DueRules =
+        DueRules { full_every: Some(Duration::from_hours(168)), recheck: Duration::from_hours(24) };
 
     fn check(standing: &Standing, wish: &Wish, due: &Due) {
         assert_eq!(&decide(Some(standing), wish, RULES, at(0)), due, "{standing:?} {wish:?}");
@@ -199,9 +215,17 @@ mod tests {
         check(&Standing { last_full_at: Some(at(-168 * HOUR)), ..active.clone() }, &wish(), &full);
         check(&Standing { types: TypeFilter::parse("Observation"), ..active.clone() }, &wish(), &full);
         check(&Standing { sweep_guarded_at: Some(at(-24 * HOUR)), ..active.clone() }, &wish(), &full);
-        check(&Standing { sweep_guarded_at: Some(at(-23 * HOUR)), ..active.clone() }, &wish(), &Due::Pull(PullMode::Incremental));
+        check(
+            &Standing { sweep_guarded_at: Some(at(-23 * HOUR)), ..active.clone() },
+            &wish(),
+            &Due::Pull(PullMode::Incremental),
+        );
         check(&active, &Wish { full: true, ..wish() }, &full);
-        check(&active, &Wish { types: TypeFilter::parse("Observation"), ..wish() }, &Due::Pull(PullMode::Incremental));
+        check(
+            &active,
+            &Wish { types: TypeFilter::parse("Observation"), ..wish() },
+            &Due::Pull(PullMode::Incremental),
+        );
     }
 
     #[test]
@@ -209,7 +233,11 @@ mod tests {
         for state in [PatientState::Revoked, PatientState::NotFound] {
             let settled = Standing { watermark: None, has_rows: false, ..standing(state) };
             check(&settled, &wish(), &Due::Nothing(NotDue::WithinRecheck));
-            check(&Standing { last_asked_at: Some(at(-24 * HOUR)), ..settled.clone() }, &wish(), &Due::Pull(PullMode::Full));
+            check(
+                &Standing { last_asked_at: Some(at(-24 * HOUR)), ..settled.clone() },
+                &wish(),
+                &Due::Pull(PullMode::Full),
+            );
             check(&settled, &Wish { named: true, ..wish() }, &Due::Pull(PullMode::Full));
             check(&settled, &Wish { full: true, ..wish() }, &Due::Pull(PullMode::Full));
         }
@@ -236,7 +264,8 @@ mod tests {
         let failing = Standing { next_attempt_at: Some(at(60)), ..standing(PatientState::Failing) };
         check(&failing, &wish(), &Due::Pull(PullMode::Incremental));
         check(&failing, &Wish { impatient: false, ..wish() }, &Due::Nothing(NotDue::WaitsAfterFailure));
-        let absurd = Standing { next_attempt_at: Some(at(100 * 24 * HOUR)), ..standing(PatientState::Failing) };
+        let absurd =
+            Standing { next_attempt_at: Some(at(100 * 24 * HOUR)), ..standing(PatientState::Failing) };
         check(&absurd, &Wish { impatient: false, ..wish() }, &Due::Pull(PullMode::Incremental));
     }
 

@@ -214,7 +214,11 @@ mod tests {
     #[test]
     fn only_a_filter_that_lets_more_through_gains() {
         let check = |now: &str, before: &str, gains: bool| {
-            assert_eq!(TypeFilter::parse(now).gains_over(&TypeFilter::parse(before)), gains, "{before:?} -> {now:?}");
+            assert_eq!(
+                TypeFilter::parse(now).gains_over(&TypeFilter::parse(before)),
+                gains,
+                "{before:?} -> {now:?}"
+            );
         };
         check("", "", false);
         check("Observation", "", false);

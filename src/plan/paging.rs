@@ -224,8 +224,10 @@ mod tests {
         let kept = "_type=Observation&_since=2026-01-01T00:00:00Z";
         check(&format!("{path}?page=abc"), Ok(&format!("{path}?page=abc")));
         check("?page=abc", Ok(&format!("{path}?page=abc")));
-        check(&format!("https://api.example:443/x/FHIR/R4/Person/p1/%24everything?page=2#top"),
-            Ok("https://api.example/x/FHIR/R4/Person/p1/%24everything?page=2"));
+        check(
+            "https://api.example:443/x/FHIR/R4/Person/p1/%24everything?page=2#top",
+            Ok("https://api.example/x/FHIR/R4/Person/p1/%24everything?page=2"),
+        );
         check(&format!("?_offset=2&{kept}"), Ok(&format!("{path}?_offset=2&{kept}")));
         check("?_offset=2", Ok(&format!("{path}?_offset=2&{kept}")));
         check("?_offset=2&_type=Observation", Ok(&format!("{path}?_offset=2&{kept}")));

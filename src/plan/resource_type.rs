@@ -101,7 +101,10 @@ mod tests {
     fn every_r4_type_has_a_table_of_its_own() {
         assert_eq!(ResourceType::all().count(), 146);
         assert_eq!(BY_TABLE.len(), 146);
-        assert_eq!(ResourceType::by_name("MedicationRequest").map(|known| known.table.as_str()), Some("medication_request"));
+        assert_eq!(
+            ResourceType::by_name("MedicationRequest").map(|known| known.table.as_str()),
+            Some("medication_request")
+        );
         assert!(ResourceType::by_name("observation").is_none());
         assert!(US_CORE.iter().all(|name| ResourceType::by_name(name).is_some()));
     }

@@ -28,7 +28,9 @@ pub fn after_failure(
         (_, None) => AfterFailure::GiveUp,
         // Full jitter on top of what was asked for, or workers that were told the same
         // second come back in the same instant.
-        (Some(asked), Some(planned)) => AfterFailure::Wait((asked + planned.mul_f64(chance * 0.1)).min(retry_max)),
+        (Some(asked), Some(planned)) => {
+            AfterFailure::Wait((asked + planned.mul_f64(chance * 0.1)).min(retry_max))
+        }
         (None, Some(planned)) => AfterFailure::Wait(planned.mul_f64(chance)),
     }
 }
@@ -74,7 +76,7 @@ mod tests {
     #[test]
     fn a_wait_beyond_the_limit_is_left_to_the_next_cycle() {
         let second = Duration::from_secs(1);
-        let max = Duration::from_secs(60);
+        let max = Duration::from_mins(1);
         assert_eq!(after_failure(Some(second), Some(max * 2), max, 0.5), AfterFailure::TooLong(max * 2));
         assert_eq!(after_failure(None, Some(max * 2), max, 0.5), AfterFailure::TooLong(max * 2));
         assert_eq!(after_failure(None, None, max, 0.5), AfterFailure::GiveUp);

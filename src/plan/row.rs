@@ -177,7 +177,7 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> Result<Sorted, NotJson> {
         return Ok(Sorted::Outcome(read_outcome(resource)));
     }
     let full_url = shape.full_url.and_then(string);
-    Ok(sort_resource(resource, full_url, rules).unwrap_or_else(|refused| {
+    Ok(sort_resource(resource, full_url.as_deref(), rules).unwrap_or_else(|refused| {
         let key = refused.key;
         quarantined(key, refused.reason, text.clone())
     }))
@@ -188,10 +188,10 @@ struct Refused {
     reason: &'static str,
 }
 
-fn sort_resource(resource: &RawValue, full_url: Option<String>, rules: &EntryRules) -> Result<Sorted, Refused> {
+fn sort_resource(resource: &RawValue, full_url: Option<&str>, rules: &EntryRules) -> Result<Sorted, Refused> {
     let text = resource.get();
     let hash = content_hash(text);
-    let named = full_url.as_deref().filter(|url| !url.is_empty()).map(|url| cut_root(url, rules));
+    let named = full_url.filter(|url| !url.is_empty()).map(|url| cut_root(url, rules));
     let refuse = |type_name: &str, reason| {
         let key = named.clone().filter(|key| key.len() <= KEY_LENGTH_MAX);
         Refused { key: key.unwrap_or_else(|| hash_key(type_name, text.as_bytes())), reason }
@@ -241,7 +241,7 @@ fn sort_resource(resource: &RawValue, full_url: Option<String>, rules: &EntryRul
 pub fn stored_columns(resource: &str) -> Option<(&'static str, [Option<String>; 5])> {
     let resource: &RawValue = serde_json::from_str(resource).ok()?;
     let rules = EntryRules { fhir_root: String::new(), entry_bytes_max: u64::MAX, depth_max: u32::MAX };
-    match sort_resource(resource, Some("stored".to_owned()), &rules) {
+    match sort_resource(resource, Some("stored"), &rules) {
         Ok(Sorted::Row(row)) => {
             Some((row.resource_type, [row.id, row.version_id, row.last_updated, row.source, row.patient]))
         }
@@ -367,8 +367,11 @@ fn read_outcome(resource: &RawValue) -> Outcome {
             .unwrap_or_else(|| "?".to_owned())
     };
     let is_error = issues.iter().any(|issue| matches!(issue.severity.as_deref(), Some("error" | "fatal")));
-    let issues =
-        issues.into_iter().take(8).map(|issue| format!("{}/{}", word(issue.severity), word(issue.code))).collect();
+    let issues = issues
+        .into_iter()
+        .take(8)
+        .map(|issue| format!("{}/{}", word(issue.severity), word(issue.code)))
+        .collect();
     Outcome { issues, is_error }
 }
 
@@ -443,7 +446,10 @@ mod tests {
         let resource = r#""resource":{"resourceType":"Observation","id":"o.1"}"#;
         check(&format!(r#"{{"fullUrl":"https://h/FHIR/R4/Observation/u1",{resource}}}"#), "Observation/u1");
         check(&format!(r#"{{"fullUrl":"urn:uuid:1",{resource}}}"#), "urn:uuid:1");
-        check(&format!(r#"{{"fullUrl":"https://other/FHIR/R4/Observation/u1",{resource}}}"#), "https://other/FHIR/R4/Observation/u1");
+        check(
+            &format!(r#"{{"fullUrl":"https://other/FHIR/R4/Observation/u1",{resource}}}"#),
+            "https://other/FHIR/R4/Observation/u1",
+        );
         check(&format!("{{{resource}}}"), "Observation/o.1");
         let bare = r#"{"resourceType":"Observation"}"#;
         check(&format!(r#"{{"resource":{bare}}}"#), &format!("Observation/#{}", hex(&content_hash(bare))));
@@ -451,7 +457,8 @@ mod tests {
 
     #[test]
     fn bytes_in_are_bytes_stored() {
-        let resource = r#"{"resourceType":"Observation", "valueQuantity" : {"value":1.50},"x":"\u0000 \"  "}"#;
+        let resource =
+            r#"{"resourceType":"Observation", "valueQuantity" : {"value":1.50},"x":"\u0000 \"  "}"#;
         assert_eq!(row(&format!(r#"{{"resource": {resource} }}"#)).resource, resource);
     }
 
@@ -460,7 +467,9 @@ mod tests {
         let hash = content_hash(r#"{"a":[1,"x y"],"b":1.50}"#);
         assert_eq!(hash, content_hash("{ \"a\" :\n[1 ,\t\"x y\"],\r\n\"b\": 1.50 }"));
         assert_eq!(hash, xxh3_128(br#"{"a":[1,"x y"],"b":1.50}"#).to_be_bytes());
-        for other in [r#"{"a":[1,"xy"],"b":1.50}"#, r#"{"a":[1,"x y"],"b":1.5}"#, r#"{"b":1.50,"a":[1,"x y"]}"#] {
+        for other in
+            [r#"{"a":[1,"xy"],"b":1.50}"#, r#"{"a":[1,"x y"],"b":1.5}"#, r#"{"b":1.50,"a":[1,"x y"]}"#]
+        {
             assert_ne!(hash, content_hash(other), "{other}");
         }
         assert_ne!(content_hash(r#"{"a":"\" b"}"#), content_hash(r#"{"a":"\"b"}"#));
@@ -469,15 +478,31 @@ mod tests {
     #[test]
     fn the_patient_is_the_first_reference_to_one() {
         let check = |resource: &str, patient: Option<&str>| {
-            assert_eq!(row(&format!(r#"{{"resource":{resource}}}"#)).patient.as_deref(), patient, "{resource}");
+            assert_eq!(
+                row(&format!(r#"{{"resource":{resource}}}"#)).patient.as_deref(),
+                patient,
+                "{resource}"
+            );
         };
         check(r#"{"resourceType":"Patient","id":"p"}"#, Some("Patient/p"));
         check(r#"{"resourceType":"Observation","subject":{"reference":"Patient/p"}}"#, Some("Patient/p"));
         check(r#"{"resourceType":"Observation","subject":{"reference":"Group/g"}}"#, None);
-        check(r#"{"resourceType":"Observation","subject":{"reference":"Group/g"},"performer":[{"reference":"Practitioner/x"},{"reference":"Patient/q"}]}"#, Some("Patient/q"));
-        check(r#"{"resourceType":"Coverage","beneficiary":{"reference":"https://h/Patient/p/_history/2"}}"#, Some("https://h/Patient/p/_history/2"));
-        check(r#"{"resourceType":"Appointment","participant":[{"actor":{"reference":"Location/l"}},{"actor":{"reference":"Patient/p"}}]}"#, Some("Patient/p"));
-        check(r#"{"resourceType":"Claim","patient":{"reference":"urn:uuid:1","type":"Patient"}}"#, Some("urn:uuid:1"));
+        check(
+            r#"{"resourceType":"Observation","subject":{"reference":"Group/g"},"performer":[{"reference":"Practitioner/x"},{"reference":"Patient/q"}]}"#,
+            Some("Patient/q"),
+        );
+        check(
+            r#"{"resourceType":"Coverage","beneficiary":{"reference":"https://h/Patient/p/_history/2"}}"#,
+            Some("https://h/Patient/p/_history/2"),
+        );
+        check(
+            r#"{"resourceType":"Appointment","participant":[{"actor":{"reference":"Location/l"}},{"actor":{"reference":"Patient/p"}}]}"#,
+            Some("Patient/p"),
+        );
+        check(
+            r#"{"resourceType":"Claim","patient":{"reference":"urn:uuid:1","type":"Patient"}}"#,
+            Some("urn:uuid:1"),
+        );
         check(r#"{"resourceType":"Claim","patient":"nonsense"}"#, None);
         check(r#"{"resourceType":"Organization","patient":{"reference":"Patient/p"}}"#, None);
     }
@@ -501,8 +526,15 @@ mod tests {
         assert!(matches!(sorted(r#"{"resource":{"resourceType"}}"#), Err(NotJson)));
         assert!(matches!(sorted("{\"resource\":{\"resourceType\":\"Patient\0\"}}"), Err(NotJson)));
         assert!(matches!(sorted(r#"{"fullUrl":"x"}"#), Ok(Sorted::NoResource(_))));
-        let broken = Entry { bytes: b"{\"fullUrl\":\"urn:x\",\"resource\":{\"resourceType\":\"Patient\",\"id\":\"\xff\"}}".to_vec(), size: 60, depth: 2 };
-        assert!(matches!(sort_entry(broken, &rules()), Ok(Sorted::Quarantined(entry)) if entry.key == "urn:x"));
+        let broken = Entry {
+            bytes: b"{\"fullUrl\":\"urn:x\",\"resource\":{\"resourceType\":\"Patient\",\"id\":\"\xff\"}}"
+                .to_vec(),
+            size: 60,
+            depth: 2,
+        };
+        assert!(
+            matches!(sort_entry(broken, &rules()), Ok(Sorted::Quarantined(entry)) if entry.key == "urn:x")
+        );
     }
 
     #[test]
@@ -515,7 +547,10 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(row(r#"{"search":{"mode":"match"},"resource":{"resourceType":"OperationOutcome"}}"#).table, "operation_outcome");
+        assert_eq!(
+            row(r#"{"search":{"mode":"match"},"resource":{"resourceType":"OperationOutcome"}}"#).table,
+            "operation_outcome"
+        );
     }
 
     proptest::proptest! {

@@ -58,21 +58,13 @@ struct Outcome {
 
 impl Outcome {
     fn with_fault(answer: Answer, due: Option<DueFault>) -> Self {
-        Self {
-            fault: due.map(|due| due.kind),
-            ..answer.into()
-        }
+        Self { fault: due.map(|due| due.kind), ..answer.into() }
     }
 }
 
 impl From<Answer> for Outcome {
     fn from(answer: Answer) -> Self {
-        Self {
-            answer,
-            fault: None,
-            person: None,
-            token: None,
-        }
+        Self { answer, fault: None, person: None, token: None }
     }
 }
 
@@ -92,9 +84,7 @@ impl Route {
             .and_then(|rest| rest.split_once('/'))
             .filter(|(_, operation)| decoded(operation) == "$everything");
         match person {
-            Some((id, _)) => Self::Everything {
-                person_id: decoded(id),
-            },
+            Some((id, _)) => Self::Everything { person_id: decoded(id) },
             None => Self::Unknown,
         }
     }
@@ -110,23 +100,13 @@ pub(super) async fn answer(shared: &Shared, base: &str, head: Parts, body: Body)
     let query = head.uri.query().unwrap_or_default().to_owned();
     let outcome = match (Route::of(&path), &head.method) {
         (Route::Token, &Method::POST) => {
-            let body = to_bytes(body, TOKEN_REQUEST_BYTES_MAX)
-                .await
-                .unwrap_or_default();
+            let body = to_bytes(body, TOKEN_REQUEST_BYTES_MAX).await.unwrap_or_default();
             answer_token(&mut shared.lock(), &body)
         }
         (Route::Everything { person_id }, &Method::GET) => {
-            let asking = Asking {
-                base,
-                headers: &head.headers,
-                query: &query,
-                person_id: &person_id,
-            };
+            let asking = Asking { base, headers: &head.headers, query: &query, person_id: &person_id };
             let outcome = asking.answer(&mut shared.lock());
-            Outcome {
-                person: Some(person_id),
-                ..outcome
-            }
+            Outcome { person: Some(person_id), ..outcome }
         }
         (Route::Token, _) => not_allowed("POST").into(),
         (Route::Everything { .. }, _) => not_allowed("GET").into(),
@@ -134,11 +114,7 @@ pub(super) async fn answer(shared: &Shared, base: &str, head: Parts, body: Body)
     };
 
     let now = shared.lock().now();
-    let reply = reply(
-        dated(outcome.answer, now),
-        outcome.fault.as_ref(),
-        &head.headers,
-    );
+    let reply = reply(dated(outcome.answer, now), outcome.fault.as_ref(), &head.headers);
     shared.lock().log(SeenRequest {
         number: 0, // the log counts
         method: head.method.to_string(),
@@ -165,9 +141,7 @@ fn reply(answer: Answer, fault: Option<&FaultKind>, headers: &HeaderMap) -> Repl
     };
     match untouched {
         Ok(takeover) => Reply::Wire(takeover),
-        Err(answer) if answer.status == 200 && accepts_gzip(headers) => {
-            Reply::Http(answer.gzipped())
-        }
+        Err(answer) if answer.status == 200 && accepts_gzip(headers) => Reply::Http(answer.gzipped()),
         Err(answer) => Reply::Http(answer),
     }
 }
@@ -193,12 +167,7 @@ struct Credentials {
 
 fn answer_token(world: &mut World, body: &[u8]) -> Outcome {
     let Ok(given) = serde_json::from_slice::<Credentials>(body) else {
-        return refusal(
-            400,
-            "invalid",
-            "the body must be JSON with apiKey and apiSecret",
-        )
-        .into();
+        return refusal(400, "invalid", "the body must be JSON with apiKey and apiSecret").into();
     };
     let right = given.api_key == API_KEY && given.api_secret == API_SECRET;
     if world.tokens.credentials_rejected || !right {
@@ -210,20 +179,11 @@ fn answer_token(world: &mut World, body: &[u8]) -> Outcome {
     }
     let now = world.now();
     let minted = world.tokens.mint(now);
-    let silent = due
-        .as_ref()
-        .is_some_and(|due| due.kind == FaultKind::TokenWithoutExpiration);
-    let expiration = if silent {
-        String::new()
-    } else {
-        minted.expiration_unix_seconds.to_string()
-    };
+    let silent = due.as_ref().is_some_and(|due| due.kind == FaultKind::TokenWithoutExpiration);
+    let expiration = if silent { String::new() } else { minted.expiration_unix_seconds.to_string() };
     let body = object(&[("token", quoted(&minted.text)), ("expiration", expiration)]);
     let outcome = Outcome::with_fault(Answer::whole(201, JSON, body), due);
-    Outcome {
-        token: Some(minted.ordinal),
-        ..outcome
-    }
+    Outcome { token: Some(minted.ordinal), ..outcome }
 }
 
 struct Asking<'a> {
@@ -255,11 +215,7 @@ impl Asking<'_> {
             Some(_) => {}
         }
         if content_type(self.headers).is_none() {
-            return Err(refusal(
-                406,
-                "not-supported",
-                "only application/json and application/fhir+json",
-            ));
+            return Err(refusal(406, "not-supported", "only application/json and application/fhir+json"));
         }
         let mut asked = Asked::parse(self.query).map_err(|what| refusal(400, "invalid", &what))?;
         asked.count = asked.count.or(world.paging.count_default);
@@ -270,30 +226,19 @@ impl Asking<'_> {
     }
 
     fn serve(&self, world: &mut World, asked: &Asked) -> Outcome {
-        let occasion = Occasion::Page {
-            person_id: self.person_id,
-            page: page_number(asked),
-        };
+        let occasion = Occasion::Page { person_id: self.person_id, page: page_number(asked) };
         let due = world.faults.due(occasion);
         if let Some(other) = due.as_ref().and_then(|due| other_answer(world, &due.kind)) {
             return Outcome::with_fault(other, due);
         }
-        let request = PageRequest {
-            base: self.base,
-            person_id: self.person_id,
-            asked,
-            fault: due.as_ref(),
-        };
+        let request = PageRequest { base: self.base, person_id: self.person_id, asked, fault: due.as_ref() };
         let Some(person) = world.person(self.person_id) else {
             return refusal(404, "not-found", "no such Person").into();
         };
         let pieces = request.build(person).into_pieces(self.base);
         let mut answer = Answer {
             status: 200,
-            headers: vec![(
-                "content-type",
-                content_type(self.headers).unwrap_or(JSON).to_owned(),
-            )],
+            headers: vec![("content-type", content_type(self.headers).unwrap_or(JSON).to_owned())],
             body: Box::new(pieces),
         };
         if due.as_ref().is_some_and(|due| due.kind == FaultKind::Bom) {
@@ -320,29 +265,23 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// The content type to answer with; `None` where the client takes neither of the two.
 fn content_type(headers: &HeaderMap) -> Option<&'static str> {
-    let mut accepted = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .peekable();
+    let mut accepted =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if accepted.peek().is_none() {
         return Some(JSON);
     }
     let kinds = accepted.flat_map(|value| value.split(','));
-    kinds
-        .filter_map(|kind| kind.split(';').next())
-        .find_map(|kind| match kind.trim().to_ascii_lowercase().as_str() {
+    kinds.filter_map(|kind| kind.split(';').next()).find_map(|kind| {
+        match kind.trim().to_ascii_lowercase().as_str() {
             FHIR_JSON => Some(FHIR_JSON),
             JSON | "application/*" | "*/*" => Some(JSON),
             _ => None,
-        })
+        }
+    })
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let values = headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
         let refused = weight.replace(' ', "").trim_start_matches("q=").parse() == Ok(0.0);
@@ -353,11 +292,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 /// The answer of kinds that put another one in the right one's place.
 fn other_answer(world: &mut World, kind: &FaultKind) -> Option<Answer> {
     let answer = match kind {
-        FaultKind::Status {
-            status,
-            body,
-            retry_after,
-        } => {
+        FaultKind::Status { status, body, retry_after } => {
             let answer = error_answer(*status, *body);
             match retry_after {
                 Some(retry_after) => answer.with_header("retry-after", retry_after),
@@ -370,16 +305,12 @@ fn other_answer(world: &mut World, kind: &FaultKind) -> Option<Answer> {
             token_refused()
         }
         FaultKind::Html200 => Answer::whole(200, "text/html; charset=utf-8", PROXY_PAGE),
-        FaultKind::WrongResource => Answer::whole(
-            200,
-            JSON,
-            r#"{"resourceType":"Patient","id":"not-a-bundle"}"#,
-        ),
-        FaultKind::Answer {
-            status,
-            content_type,
-            body,
-        } => Answer::whole(*status, content_type, body.clone()),
+        FaultKind::WrongResource => {
+            Answer::whole(200, JSON, r#"{"resourceType":"Patient","id":"not-a-bundle"}"#)
+        }
+        FaultKind::Answer { status, content_type, body } => {
+            Answer::whole(*status, content_type, body.clone())
+        }
         FaultKind::Redirect { location, status } => {
             Answer::whole(*status, JSON, Bytes::new()).with_header("location", location)
         }
@@ -393,18 +324,11 @@ const PROXY_PAGE: &str = "<!DOCTYPE html><html><head><title>Sign in</title></hea
 
 fn error_answer(status: u16, body: ErrorBody) -> Answer {
     match body {
-        ErrorBody::JsonOutcome => {
-            refusal(status, "exception", "the sandbox was told to answer this")
+        ErrorBody::JsonOutcome => refusal(status, "exception", "the sandbox was told to answer this"),
+        ErrorBody::Json => {
+            Answer::whole(status, JSON, r#"{"message":"the sandbox was told to answer this"}"#)
         }
-        ErrorBody::Json => Answer::whole(
-            status,
-            JSON,
-            r#"{"message":"the sandbox was told to answer this"}"#,
-        ),
         ErrorBody::Html => Answer::whole(status, "text/html; charset=utf-8", PROXY_PAGE),
-        ErrorBody::Empty => Answer {
-            headers: Vec::new(),
-            ..Answer::whole(status, "", Bytes::new())
-        },
+        ErrorBody::Empty => Answer { headers: Vec::new(), ..Answer::whole(status, "", Bytes::new()) },
     }
 }

@@ -41,10 +41,7 @@ impl PageRequest<'_> {
         let total = person.matching(&filter).count();
         let window = self.window(total);
         let chosen = person.matching(&filter).skip(window.start);
-        let chosen = chosen
-            .take(window.end.saturating_sub(window.start))
-            .cloned()
-            .collect();
+        let chosen = chosen.take(window.end.saturating_sub(window.start)).cloned().collect();
         let linker = Linker {
             base: self.base,
             person_id: self.person_id,
@@ -114,9 +111,7 @@ impl PageRequest<'_> {
                     window.end = window.start;
                 }
             }
-            FaultKind::NextOtherOrigin { .. }
-            | FaultKind::NextOtherPath { .. }
-            | FaultKind::NextUserinfo => {
+            FaultKind::NextOtherOrigin { .. } | FaultKind::NextOtherPath { .. } | FaultKind::NextUserinfo => {
                 window.next_offset = Some(onward);
             }
             FaultKind::NextSelfLoop => window.next_offset = Some(self.asked.offset),
@@ -144,17 +139,10 @@ impl PageRequest<'_> {
         }
         let onward = self.asked.offset.saturating_add(count);
         if self.asked.offset < hole.saturating_add(count) {
-            *window = Window {
-                start: hole,
-                end: hole,
-                next_offset: Some(onward),
-            };
+            *window = Window { start: hole, end: hole, next_offset: Some(onward) };
             return;
         }
-        let moved = Asked {
-            offset: self.asked.offset - count,
-            ..self.asked.clone()
-        };
+        let moved = Asked { offset: self.asked.offset - count, ..self.asked.clone() };
         *window = Window::of(&moved, total);
         window.next_offset = window.next_offset.map(|_| onward);
     }
@@ -248,9 +236,5 @@ impl PageRequest<'_> {
 /// A window that begins anew where the entries end, so that no page is empty.
 fn wrapped(offset: usize, step: usize, total: usize) -> Window {
     let start = if total == 0 { 0 } else { offset % total };
-    Window {
-        start,
-        end: start.saturating_add(step).min(total),
-        next_offset: None,
-    }
+    Window { start, end: start.saturating_add(step).min(total), next_offset: None }
 }

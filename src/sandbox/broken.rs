@@ -63,25 +63,16 @@ pub(super) fn take_over(kind: &FaultKind, answer: Answer) -> Result<Takeover, An
             cut(answer, Framing::WholeLength, *keep, end)
         }
         FaultKind::CutChunk { keep } => cut(answer, Framing::Chunks, *keep, Vec::new()),
-        FaultKind::ShortContentLength { keep } => {
-            cut(answer, Framing::WholeLength, *keep, Vec::new())
-        }
+        FaultKind::ShortContentLength { keep } => cut(answer, Framing::WholeLength, *keep, Vec::new()),
         FaultKind::CloseDelimitedCut { keep } => cut(answer, Framing::Nothing, *keep, Vec::new()),
         // The page has lost its entries already.
         FaultKind::CloseDelimitedBoundary { .. } => {
             cut(answer, Framing::Nothing, Keep::Fraction(1.0), Vec::new())
         }
-        FaultKind::CutGzip { keep } => {
-            cut(answer.gzipped(), Framing::SentLength, *keep, Vec::new())
-        }
+        FaultKind::CutGzip { keep } => cut(answer.gzipped(), Framing::SentLength, *keep, Vec::new()),
         FaultKind::HugeHeader { bytes } => {
             let answer = answer.with_header("x-sandbox-padding", "x".repeat(*bytes));
-            cut(
-                answer,
-                Framing::WholeLength,
-                Keep::Fraction(1.0),
-                Vec::new(),
-            )
+            cut(answer, Framing::WholeLength, Keep::Fraction(1.0), Vec::new())
         }
         _ => return Err(answer),
     };
@@ -89,10 +80,7 @@ pub(super) fn take_over(kind: &FaultKind, answer: Answer) -> Result<Takeover, An
 }
 
 fn acts(status: Option<u16>, acts: Vec<Act>) -> Takeover {
-    Takeover {
-        status,
-        acts: Box::new(acts.into_iter()),
-    }
+    Takeover { status, acts: Box::new(acts.into_iter()) }
 }
 
 /// Sends the beginning of a body, then does what is to be done at the end.
@@ -102,10 +90,7 @@ fn cut(mut answer: Answer, framing: Framing, keep: Keep, end: Vec<Act>) -> Takeo
     let (framing, sent) = match framing {
         Framing::WholeLength => (length(body.len()), sent),
         Framing::SentLength => (length(sent.len()), sent),
-        Framing::Chunks => (
-            "transfer-encoding: chunked\r\n".to_owned(),
-            chunked_until(&body, sent.len()),
-        ),
+        Framing::Chunks => ("transfer-encoding: chunked\r\n".to_owned(), chunked_until(&body, sent.len())),
         Framing::Nothing => (String::new(), sent),
     };
     let mut all = vec![Act::Send(answer.head(&framing).into()), Act::Send(sent)];
@@ -169,10 +154,7 @@ fn drip(mut answer: Answer, bytes: usize, interval: Duration) -> Takeover {
         [Act::Send(body.slice(start..end)), Act::Pause(interval)]
     });
     let acts = iter::once(Act::Send(head.into())).chain(drops);
-    Takeover {
-        status: Some(answer.status),
-        acts: Box::new(acts),
-    }
+    Takeover { status: Some(answer.status), acts: Box::new(acts) }
 }
 
 /// Spaces, then the page, in one gzip stream.
@@ -204,13 +186,8 @@ fn gzip_bomb(mut answer: Answer, megabytes: u32) -> Takeover {
     let mut head = answer.head("");
     head.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
     let blocks = (0..megabytes).map(move |_| Act::Send(block.clone()));
-    let acts = iter::once(Act::Send(head.into()))
-        .chain(blocks)
-        .chain(iter::once(Act::Send(tail.into())));
-    Takeover {
-        status: Some(answer.status),
-        acts: Box::new(acts),
-    }
+    let acts = iter::once(Act::Send(head.into())).chain(blocks).chain(iter::once(Act::Send(tail.into())));
+    Takeover { status: Some(answer.status), acts: Box::new(acts) }
 }
 
 fn deflated(plain: &[u8], flush: FlushCompress) -> Vec<u8> {
@@ -243,38 +220,26 @@ mod tests {
 
     fn played(kind: &FaultKind) -> Vec<u8> {
         let answer = Answer::whole(200, "application/json", "{\"a\":1}");
-        let Ok(takeover) = take_over(kind, answer) else {
-            panic!("{kind:?} is not of the wire")
-        };
+        let Ok(takeover) = take_over(kind, answer) else { panic!("{kind:?} is not of the wire") };
         sent(takeover)
     }
 
     #[test]
     fn a_gzip_bomb_is_sound_gzip_of_spaces_and_the_page() {
         let bytes = played(&FaultKind::GzipBomb { megabytes: 3 });
-        let body = bytes
-            .windows(4)
-            .position(|window| window == b"\r\n\r\n")
-            .unwrap()
-            + 4;
+        let body = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
         assert!(bytes.len() < 30_000);
         let mut plain = String::new();
-        GzDecoder::new(&bytes[body..])
-            .read_to_string(&mut plain)
-            .unwrap();
+        GzDecoder::new(&bytes[body..]).read_to_string(&mut plain).unwrap();
         assert_eq!(plain.len(), 3 * 1024 * 1024 + 7);
         assert_eq!(plain.trim_start(), "{\"a\":1}");
     }
 
     #[test]
     fn a_cut_chunk_is_announced_whole() {
-        let cut = played(&FaultKind::CutChunk {
-            keep: Keep::Bytes(3),
-        });
+        let cut = played(&FaultKind::CutChunk { keep: Keep::Bytes(3) });
         assert!(cut.ends_with(b"\r\n\r\n7\r\n{\"a"));
-        let unended = played(&FaultKind::CutChunk {
-            keep: Keep::Fraction(1.0),
-        });
+        let unended = played(&FaultKind::CutChunk { keep: Keep::Fraction(1.0) });
         assert!(unended.ends_with(b"\r\n\r\n7\r\n{\"a\":1}\r\n"));
     }
 }

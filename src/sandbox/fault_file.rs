@@ -31,14 +31,9 @@ use super::faults::ScriptedFault;
 impl ScriptedFault {
     /// Reads a file of `[[fault]]` tables.
     pub fn load(path: &Path) -> Result<Vec<Self>, FaultFileRefused> {
-        let text = fs::read_to_string(path).map_err(|cause| FaultFileRefused::Unreadable {
-            path: path.to_owned(),
-            cause,
-        })?;
-        Self::parse(&text).map_err(|what| FaultFileRefused::NotAScript {
-            path: path.to_owned(),
-            what,
-        })
+        let text = fs::read_to_string(path)
+            .map_err(|cause| FaultFileRefused::Unreadable { path: path.to_owned(), cause })?;
+        Self::parse(&text).map_err(|what| FaultFileRefused::NotAScript { path: path.to_owned(), what })
     }
 
     /// Reads the text of such a file; the complaint says which fault it is about.
@@ -46,9 +41,7 @@ impl ScriptedFault {
         let file: FaultFile = toml::from_str(text).map_err(|error| error.to_string())?;
         (1..)
             .zip(file.fault)
-            .map(|(number, table)| {
-                from_table(table).map_err(|what| format!("fault {number}: {what}"))
-            })
+            .map(|(number, table)| from_table(table).map_err(|what| format!("fault {number}: {what}")))
             .collect()
     }
 }
@@ -128,11 +121,7 @@ fn check_statuses(kind: &FaultKind) -> Result<(), String> {
     if allowed.contains(&status) {
         Ok(())
     } else {
-        Err(format!(
-            "status {status} is not one of {} to {}",
-            allowed.start(),
-            allowed.end()
-        ))
+        Err(format!("status {status} is not one of {} to {}", allowed.start(), allowed.end()))
     }
 }
 
@@ -159,11 +148,7 @@ mod tests {
              [[fault]]\nkind = \"raw\"\nbytes = [72, 255]\n",
         )
         .unwrap();
-        let status = FaultKind::Status {
-            status: 503,
-            body: ErrorBody::Html,
-            retry_after: None,
-        };
+        let status = FaultKind::Status { status: 503, body: ErrorBody::Html, retry_after: None };
         let first = ScriptedFault {
             person: Some("anna".to_owned()),
             page: Some(2),
@@ -172,37 +157,16 @@ mod tests {
         };
         assert_eq!(faults[0], first);
         assert_eq!(faults[1].kind, FaultKind::NextSelfLoop);
-        assert_eq!(
-            faults[2].kind,
-            FaultKind::CutChunk {
-                keep: Keep::Bytes(100)
-            }
-        );
-        assert_eq!(
-            faults[3].kind,
-            FaultKind::CutGzip {
-                keep: Keep::Fraction(0.25)
-            }
-        );
-        assert_eq!(
-            (faults[4].at, faults[4].kind.name().as_str()),
-            (FaultAt::Token, "html_200")
-        );
-        assert_eq!(
-            faults[5].kind,
-            FaultKind::Raw {
-                bytes: RawBytes::Bytes(vec![72, 255])
-            }
-        );
+        assert_eq!(faults[2].kind, FaultKind::CutChunk { keep: Keep::Bytes(100) });
+        assert_eq!(faults[3].kind, FaultKind::CutGzip { keep: Keep::Fraction(0.25) });
+        assert_eq!((faults[4].at, faults[4].kind.name().as_str()), (FaultAt::Token, "html_200"));
+        assert_eq!(faults[5].kind, FaultKind::Raw { bytes: RawBytes::Bytes(vec![72, 255]) });
     }
 
     #[test]
     fn a_fault_that_cannot_be_played_is_refused_with_what_there_is() {
         check_refused("[[fault]]\nkind = \"next_loop\"", "next_self_loop");
-        check_refused(
-            "[[fault]]\nkind = \"next_self_loop\"\nkeep = 1",
-            "no fields of its own",
-        );
+        check_refused("[[fault]]\nkind = \"next_self_loop\"\nkeep = 1", "no fields of its own");
         check_refused("[[fault]]\nkind = \"cut_chunk\"\nkept = 1", "keep");
         check_refused("[[fault]]\nkind = \"status\"", "status");
         check_refused("[[fault]]\nkind = \"status\"\nstatus = 200", "400 to 599");

@@ -300,9 +300,7 @@ impl FaultKind {
     pub fn name(&self) -> String {
         match serde_json::to_value(self) {
             Ok(serde_json::Value::String(name)) => name,
-            Ok(serde_json::Value::Object(fields)) => {
-                fields.keys().next().cloned().unwrap_or_default()
-            }
+            Ok(serde_json::Value::Object(fields)) => fields.keys().next().cloned().unwrap_or_default(),
             _ => String::new(),
         }
     }
@@ -338,21 +336,11 @@ impl FaultKind {
 impl ScriptedFault {
     /// For every `$everything` request from now on.
     pub fn always(kind: FaultKind) -> Self {
-        Self {
-            person: None,
-            at: FaultAt::Everything,
-            page: None,
-            from_request: 1,
-            times: None,
-            kind,
-        }
+        Self { person: None, at: FaultAt::Everything, page: None, from_request: 1, times: None, kind }
     }
 
     /// For the next `$everything` request.
     pub fn once(kind: FaultKind) -> Self {
-        Self {
-            times: Some(1),
-            ..Self::always(kind)
-        }
+        Self { times: Some(1), ..Self::always(kind) }
     }
 }

@@ -44,10 +44,7 @@ impl Population {
                 unnamed += 1;
                 format!("sandbox-{unnamed:04}")
             });
-            let refuse = |what: String| LoadFailed::NotFhir {
-                path: path.clone(),
-                what,
-            };
+            let refuse = |what: String| LoadFailed::NotFhir { path: path.clone(), what };
             if !is_person_id(&id) {
                 return Err(refuse(format!(
                     "has a Person with the id {id:?}: 1 to 64 letters, digits, dots and dashes"
@@ -64,9 +61,7 @@ impl Population {
 
 fn is_person_id(id: &str) -> bool {
     (1..=64).contains(&id.len())
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
         && !id.bytes().all(|byte| byte == b'.')
 }
 
@@ -102,10 +97,7 @@ fn form_of(path: &Path) -> Option<(Form, bool)> {
 }
 
 fn fhir_files(folder: &Path) -> Result<Vec<PathBuf>, LoadFailed> {
-    let unreadable = |cause| LoadFailed::Unreadable {
-        path: folder.to_owned(),
-        cause,
-    };
+    let unreadable = |cause| LoadFailed::Unreadable { path: folder.to_owned(), cause };
     let mut paths = Vec::new();
     for item in fs::read_dir(folder).map_err(unreadable)? {
         let path = item.map_err(unreadable)?.path();
@@ -114,9 +106,7 @@ fn fhir_files(folder: &Path) -> Result<Vec<PathBuf>, LoadFailed> {
         }
     }
     if paths.is_empty() {
-        return Err(LoadFailed::NothingThere {
-            path: folder.to_owned(),
-        });
+        return Err(LoadFailed::NothingThere { path: folder.to_owned() });
     }
     paths.sort();
     Ok(paths)
@@ -124,18 +114,13 @@ fn fhir_files(folder: &Path) -> Result<Vec<PathBuf>, LoadFailed> {
 
 fn resources_in(path: &Path) -> Result<Vec<String>, LoadFailed> {
     let (form, compressed) = form_of(path).unwrap_or((Form::Bundle, false));
-    let text = read_text(path, compressed).map_err(|cause| LoadFailed::Unreadable {
-        path: path.to_owned(),
-        cause,
-    })?;
+    let text = read_text(path, compressed)
+        .map_err(|cause| LoadFailed::Unreadable { path: path.to_owned(), cause })?;
     let resources = match form {
         Form::Bundle => resources_of_bundle(&text),
         Form::Lines => resources_of_lines(&text),
     };
-    resources.map_err(|what| LoadFailed::NotFhir {
-        path: path.to_owned(),
-        what,
-    })
+    resources.map_err(|what| LoadFailed::NotFhir { path: path.to_owned(), what })
 }
 
 fn read_text(path: &Path, compressed: bool) -> io::Result<String> {
@@ -177,16 +162,10 @@ fn resources_of_bundle(text: &str) -> Result<Vec<String>, String> {
     }
     let resources = bundle.entry.iter().filter(|entry| {
         // An outcome is about the search that made the file, not about the patient.
-        let mode = entry
-            .search
-            .as_ref()
-            .and_then(|search| search.mode.as_deref());
+        let mode = entry.search.as_ref().and_then(|search| search.mode.as_deref());
         mode != Some("outcome")
     });
-    resources
-        .filter_map(|entry| entry.resource)
-        .map(|resource| checked(resource.get()))
-        .collect()
+    resources.filter_map(|entry| entry.resource).map(|resource| checked(resource.get())).collect()
 }
 
 fn resources_of_lines(text: &str) -> Result<Vec<String>, String> {
@@ -216,8 +195,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENT: &str =
-        r#"{ "resourceType" : "Patient", "id": "p1", "multipleBirthInteger": 1.50 }"#;
+    const PATIENT: &str = r#"{ "resourceType" : "Patient", "id": "p1", "multipleBirthInteger": 1.50 }"#;
 
     fn folder_with(files: &[(&str, &[u8])]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -256,24 +234,11 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_fhir_is_named_with_its_line() {
-        let folder = folder_with(&[(
-            "x.ndjson",
-            b"{\"resourceType\":\"Basic\"}\n{\"id\":\"1\"}\n",
-        )]);
-        let complaint = Population::from_folder(folder.path())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            complaint.contains("x.ndjson") && complaint.contains("line 2"),
-            "{complaint}"
-        );
+        let folder = folder_with(&[("x.ndjson", b"{\"resourceType\":\"Basic\"}\n{\"id\":\"1\"}\n")]);
+        let complaint = Population::from_folder(folder.path()).unwrap_err().to_string();
+        assert!(complaint.contains("x.ndjson") && complaint.contains("line 2"), "{complaint}");
         let single = folder_with(&[("x.json", PATIENT.as_bytes())]);
-        let complaint = Population::from_folder(single.path())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            complaint.contains("is a Patient, not a Bundle"),
-            "{complaint}"
-        );
+        let complaint = Population::from_folder(single.path()).unwrap_err().to_string();
+        assert!(complaint.contains("is a Patient, not a Bundle"), "{complaint}");
     }
 }

@@ -88,29 +88,21 @@ impl Sandbox {
         let (stop, stopped) = oneshot::channel();
         let (ready_sender, ready) = mpsc::channel();
         let (serving, base) = (shared.clone(), base_url.clone());
-        let thread = thread::Builder::new()
-            .name("sandbox".to_owned())
-            .spawn(move || {
-                runtime.block_on(async move {
-                    let listener = tokio::net::TcpListener::from_std(listener);
-                    let _ =
-                        ready_sender.send(listener.as_ref().map(|_| ()).map_err(io::Error::kind));
-                    let Ok(listener) = listener else { return };
-                    tokio::select! {
-                        () = server::accept(listener, serving, base) => {}
-                        _ = stopped => {}
-                    }
-                });
-                // Connections that are stalled on purpose are not waited for.
-                runtime.shutdown_background();
-            })?;
+        let thread = thread::Builder::new().name("sandbox".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener);
+                let _ = ready_sender.send(listener.as_ref().map(|_| ()).map_err(io::Error::kind));
+                let Ok(listener) = listener else { return };
+                tokio::select! {
+                    () = server::accept(listener, serving, base) => {}
+                    _ = stopped => {}
+                }
+            });
+            // Connections that are stalled on purpose are not waited for.
+            runtime.shutdown_background();
+        })?;
         match ready.recv() {
-            Ok(Ok(())) => Ok(Self {
-                shared,
-                base_url,
-                stop: Some(stop),
-                thread: Some(thread),
-            }),
+            Ok(Ok(())) => Ok(Self { shared, base_url, stop: Some(stop), thread: Some(thread) }),
             Ok(Err(kind)) => Err(kind.into()),
             Err(_) => Err(io::Error::other("the sandbox's thread ended at once")),
         }
@@ -140,9 +132,7 @@ impl Sandbox {
     /// `full_url_tail` is the entry's `fullUrl`, or what follows `{base}/FHIR/R4/` in it.
     /// Without it the first entry of the same type and id is replaced, or a new one added.
     pub fn put(&self, person: &str, full_url_tail: Option<&str>, resource_json: &str) -> String {
-        self.shared
-            .lock()
-            .put(person, full_url_tail, resource_json, &self.base_url)
+        self.shared.lock().put(person, full_url_tail, resource_json, &self.base_url)
     }
 
     /// False where there was no such entry.

@@ -20,13 +20,8 @@ use super::text::object;
 use super::text::quoted;
 
 /// What stays as it is in a link: what a date, a list of types and an id are made of.
-const IN_LINKS: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b':')
-    .remove(b',');
+const IN_LINKS: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b',');
 
 /// Pieces of about this size are handed to the connection.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -69,11 +64,7 @@ impl Window {
         let start = asked.offset.min(total);
         let end = start.saturating_add(step(asked, total)).min(total);
         let next_offset = (end < total).then_some(end);
-        Self {
-            start,
-            end,
-            next_offset,
-        }
+        Self { start, end, next_offset }
     }
 }
 
@@ -87,10 +78,7 @@ pub(super) struct Linker<'a> {
 
 impl Linker<'_> {
     pub(super) fn path(&self) -> String {
-        format!(
-            "/FHIR/R4/Person/{}/$everything",
-            utf8_percent_encode(self.person_id, IN_LINKS)
-        )
+        format!("/FHIR/R4/Person/{}/$everything", utf8_percent_encode(self.person_id, IN_LINKS))
     }
 
     /// `_count` and `_offset` alone.
@@ -115,16 +103,9 @@ impl Linker<'_> {
         format!("{}{}?{}", self.base, self.path(), self.query(offset))
     }
 
-    pub(super) fn links(
-        &self,
-        total: usize,
-        next_offset: Option<usize>,
-    ) -> Vec<(&'static str, String)> {
+    pub(super) fn links(&self, total: usize, next_offset: Option<usize>) -> Vec<(&'static str, String)> {
         let last = total.saturating_sub(1) / self.step * self.step;
-        let mut links = vec![
-            ("self", self.link(self.asked.offset)),
-            ("first", self.link(0)),
-        ];
+        let mut links = vec![("self", self.link(self.asked.offset)), ("first", self.link(0))];
         links.extend(next_offset.map(|offset| ("next", self.link(offset))));
         links.push(("last", self.link(last)));
         links
@@ -142,20 +123,18 @@ pub(super) struct Pieces {
 
 impl Page {
     pub(super) fn into_pieces(self, base: &str) -> Pieces {
-        let links = array(self.links.iter().map(|(relation, url)| {
-            object(&[("relation", quoted(relation)), ("url", quoted(url))])
-        }));
+        let links = array(
+            self.links
+                .iter()
+                .map(|(relation, url)| object(&[("relation", quoted(relation)), ("url", quoted(url))])),
+        );
         let mut head = String::from(r#"{"resourceType":"Bundle","type":"searchset""#);
         if let Some(total) = self.total {
             head.push_str(r#","total":"#);
             head.push_str(&total.to_string());
         }
         // FHIR has no empty arrays: a page without entries has no `entry` at all.
-        let (open, close) = if self.entries.is_empty() {
-            ("", "")
-        } else {
-            (r#","entry":["#, "]")
-        };
+        let (open, close) = if self.entries.is_empty() { ("", "") } else { (r#","entry":["#, "]") };
         let links = format!(r#","link":{links}"#);
         let tail = match self.order {
             LinkOrder::BeforeEntries => {
@@ -193,19 +172,11 @@ impl Iterator for Pieces {
             match entry {
                 PageEntry::Raw(bytes) => piece.extend_from_slice(&bytes),
                 PageEntry::Stored(stored) => {
-                    write_entry(
-                        &mut piece,
-                        Some(&stored.full_url(&self.base)),
-                        &stored.resource,
-                    );
+                    write_entry(&mut piece, Some(&stored.full_url(&self.base)), &stored.resource);
                 }
             }
         }
-        if piece.is_empty() {
-            None
-        } else {
-            Some(Bytes::from(piece))
-        }
+        if piece.is_empty() { None } else { Some(Bytes::from(piece)) }
     }
 }
 

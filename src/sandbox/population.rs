@@ -39,11 +39,7 @@ pub struct Entry {
 impl Entry {
     /// An entry that was there long before the server started.
     pub fn new(full_url: &str, resource: &str) -> Self {
-        Self {
-            full_url: full_url.to_owned(),
-            resource: resource.to_owned(),
-            changed_at: long_ago(full_url),
-        }
+        Self { full_url: full_url.to_owned(), resource: resource.to_owned(), changed_at: long_ago(full_url) }
     }
 }
 
@@ -72,10 +68,7 @@ impl Population {
     /// Adds a person from the text of their resources, making each a `fullUrl` and, where
     /// there is none, a Person.
     pub(super) fn add_resources(&mut self, id: &str, resources: &[String], seed: u64) {
-        let facts: Vec<ResourceFacts> = resources
-            .iter()
-            .map(|text| ResourceFacts::of(text))
-            .collect();
+        let facts: Vec<ResourceFacts> = resources.iter().map(|text| ResourceFacts::of(text)).collect();
         let is_the_person = |facts: &ResourceFacts| facts.kind == "Person" && facts.id == id;
         let mut entries = Vec::with_capacity(resources.len() + 1);
         if !facts.iter().any(is_the_person) {
@@ -116,14 +109,7 @@ fn person_resource<'a>(id: &str, patient_ids: impl Iterator<Item = &'a str>) -> 
         ("resourceType", quoted("Person")),
         ("id", quoted(id)),
         ("active", "true".to_owned()),
-        (
-            "link",
-            if links.is_empty() {
-                String::new()
-            } else {
-                array(links)
-            },
-        ),
+        ("link", if links.is_empty() { String::new() } else { array(links) }),
     ])
 }
 
@@ -176,11 +162,7 @@ impl Stored {
     }
 
     pub(super) fn full_url(&self, base: &str) -> String {
-        if self.tail.contains(':') {
-            self.tail.clone()
-        } else {
-            format!("{base}/FHIR/R4/{}", self.tail)
-        }
+        if self.tail.contains(':') { self.tail.clone() } else { format!("{base}/FHIR/R4/{}", self.tail) }
     }
 
     pub(super) fn to_entry(&self, base: &str) -> Entry {

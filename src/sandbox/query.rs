@@ -53,10 +53,7 @@ impl Asked {
     pub(super) fn wants(&self, stored: &Stored) -> bool {
         let type_fits = self.types.is_empty() || self.types.contains(&stored.kind);
         // Inclusive: what changed in that very instant is sent again rather than lost.
-        let since_fits = self
-            .since
-            .as_ref()
-            .is_none_or(|since| since.at <= stored.changed_at);
+        let since_fits = self.since.as_ref().is_none_or(|since| since.at <= stored.changed_at);
         type_fits && since_fits
     }
 }
@@ -72,9 +69,7 @@ fn decode(text: &str) -> Result<String, String> {
 fn parse_types(value: &str) -> Result<Vec<String>, String> {
     let types: Vec<String> = value.split(',').map(str::to_owned).collect();
     match types.iter().find(|name| !is_r4_type(name)) {
-        Some(unknown) => Err(format!(
-            "_type names {unknown:?}, which is not an R4 resource type"
-        )),
+        Some(unknown) => Err(format!("_type names {unknown:?}, which is not an R4 resource type")),
         None => Ok(types),
     }
 }
@@ -82,13 +77,8 @@ fn parse_types(value: &str) -> Result<Vec<String>, String> {
 fn parse_since(text: String) -> Result<Since, String> {
     match DateTime::parse_from_rfc3339(&text) {
         // RFC 3339 allows a space and small letters where FHIR does not.
-        Ok(at) if !text.contains([' ', 't', 'z']) => Ok(Since {
-            at: at.to_utc(),
-            text,
-        }),
-        _ => Err(format!(
-            "_since {text:?} is not an instant such as 2025-01-31T08:00:00Z"
-        )),
+        Ok(at) if !text.contains([' ', 't', 'z']) => Ok(Since { at: at.to_utc(), text }),
+        _ => Err(format!("_since {text:?} is not an instant such as 2025-01-31T08:00:00Z")),
     }
 }
 

@@ -43,12 +43,7 @@ pub(super) struct DueFault {
 
 impl FaultScript {
     pub(super) fn add(&mut self, fault: ScriptedFault) {
-        self.armed.push(ArmedFault {
-            fault,
-            fitting: 0,
-            played: 0,
-            refused_once: HashSet::new(),
-        });
+        self.armed.push(ArmedFault { fault, fitting: 0, played: 0, refused_once: HashSet::new() });
     }
 
     pub(super) fn clear(&mut self) {
@@ -64,10 +59,7 @@ impl FaultScript {
             armed.fitting = armed.fitting.saturating_add(1);
             if due.is_none() && armed.is_due(occasion) {
                 armed.played = armed.played.saturating_add(1);
-                due = Some(DueFault {
-                    kind: armed.fault.kind.clone(),
-                    place: armed.fault.page,
-                });
+                due = Some(DueFault { kind: armed.fault.kind.clone(), place: armed.fault.page });
             }
         }
         due
@@ -80,12 +72,8 @@ impl ArmedFault {
         match occasion {
             Occasion::Token => fault.at == FaultAt::Token,
             Occasion::Page { person_id, page } => {
-                let person_fits = fault
-                    .person
-                    .as_deref()
-                    .is_none_or(|wanted| wanted == person_id);
-                let page_fits =
-                    fault.kind.is_placed() || fault.page.is_none_or(|wanted| wanted == page);
+                let person_fits = fault.person.as_deref().is_none_or(|wanted| wanted == person_id);
+                let page_fits = fault.kind.is_placed() || fault.page.is_none_or(|wanted| wanted == page);
                 fault.at == FaultAt::Everything && person_fits && page_fits
             }
         }
@@ -126,13 +114,7 @@ mod tests {
             from_request: 2,
             ..ScriptedFault::once(FaultKind::Html200)
         };
-        let requests = [
-            ("anna", 2),
-            ("ben", 2),
-            ("anna", 1),
-            ("anna", 2),
-            ("anna", 2),
-        ];
+        let requests = [("anna", 2), ("ben", 2), ("anna", 1), ("anna", 2), ("anna", 2)];
         assert_eq!(played(fault, &requests), [false, false, false, true, false]);
     }
 

@@ -47,14 +47,8 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared, base: String) 
 async fn converse(stream: TcpStream, shared: Shared, base: Arc<str>) {
     let _ = stream.set_nodelay(true);
     let (takeover_sender, mut takeovers) = mpsc::channel(1);
-    let service = service_fn(move |request| {
-        serve(
-            request,
-            shared.clone(),
-            Arc::clone(&base),
-            takeover_sender.clone(),
-        )
-    });
+    let service =
+        service_fn(move |request| serve(request, shared.clone(), Arc::clone(&base), takeover_sender.clone()));
     let mut connection = http1::Builder::new()
         // Ours goes by the sandbox's clock.
         .auto_date_header(false)
@@ -83,10 +77,7 @@ fn serve(
     Box::pin(async move {
         let (head, body) = request.into_parts();
         // Links lead back to where the client came from, be it by another name.
-        let host = head
-            .headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let base = host.map_or_else(|| base.to_string(), |host| format!("http://{host}"));
         match answer(&shared, &base, head, Body::new(body)).await {
             Reply::Http(answer) => Ok(answer.into_response()),

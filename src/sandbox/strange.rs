@@ -13,8 +13,7 @@ use super::text::quoted;
 
 /// The entry that a kind adds to a page; `None` for kinds that add none.
 pub(super) fn entry(kind: &FaultKind, base: &str) -> Option<Bytes> {
-    let full_url =
-        |kind: &str| format!("{base}/FHIR/R4/{kind}/5a9db0c5-0000-4000-8000-000000000001");
+    let full_url = |kind: &str| format!("{base}/FHIR/R4/{kind}/5a9db0c5-0000-4000-8000-000000000001");
     let basic = |resource: &[u8]| {
         let mut bytes = Vec::with_capacity(resource.len() + 200);
         write_entry(&mut bytes, Some(&full_url("Basic")), resource);
@@ -23,14 +22,11 @@ pub(super) fn entry(kind: &FaultKind, base: &str) -> Option<Bytes> {
     let entry = match kind {
         FaultKind::DeepNesting { depth } => {
             let (open, close) = ("[".repeat(*depth), "]".repeat(*depth));
-            basic(
-                format!(r#"{{"resourceType":"Basic","id":"deep","extension":{open}{close}}}"#)
-                    .as_bytes(),
-            )
+            basic(format!(r#"{{"resourceType":"Basic","id":"deep","extension":{open}{close}}}"#).as_bytes())
         }
-        FaultKind::InvalidUtf8 => basic(
-            b"{\"resourceType\":\"Basic\",\"id\":\"utf8\",\"code\":{\"text\":\"\xff\xfe\xc3\"}}",
-        ),
+        FaultKind::InvalidUtf8 => {
+            basic(b"{\"resourceType\":\"Basic\",\"id\":\"utf8\",\"code\":{\"text\":\"\xff\xfe\xc3\"}}")
+        }
         FaultKind::NulByte => {
             basic(b"{\"resourceType\":\"Basic\",\"id\":\"nul\",\"code\":{\"text\":\"a\0b\"}}")
         }
@@ -40,22 +36,15 @@ pub(super) fn entry(kind: &FaultKind, base: &str) -> Option<Bytes> {
         FaultKind::UnknownTypeEntry => basic(br#"{"resourceType":"Horoscope","id":"leo"}"#),
         FaultKind::BigResource { bytes } => {
             let text = "x".repeat(*bytes);
-            basic(
-                format!(r#"{{"resourceType":"Basic","id":"big","code":{{"text":"{text}"}}}}"#)
-                    .as_bytes(),
-            )
+            basic(format!(r#"{{"resourceType":"Basic","id":"big","code":{{"text":"{text}"}}}}"#).as_bytes())
         }
         FaultKind::EntryNoResource => Bytes::from(object(&[
             ("fullUrl", quoted(&full_url("Basic"))),
             ("search", r#"{"mode":"match"}"#.to_owned()),
         ])),
         FaultKind::EntryNotObject => Bytes::from_static(b"\"not an object\""),
-        FaultKind::ErrorOutcomeEntry => {
-            outcome("error", "exception", "the record could not be read")
-        }
-        FaultKind::WarningOutcomeEntry => {
-            outcome("warning", "incomplete", "a facility did not answer")
-        }
+        FaultKind::ErrorOutcomeEntry => outcome("error", "exception", "the record could not be read"),
+        FaultKind::WarningOutcomeEntry => outcome("warning", "incomplete", "a facility did not answer"),
         FaultKind::BrokenJson => Bytes::from(format!(
             r#"{{"fullUrl":{},"resource":{{"resourceType":}},"#,
             quoted(&full_url("Basic"))
@@ -81,16 +70,10 @@ pub(super) fn older_state(newer: &Stored, base: &str) -> Bytes {
     let text = String::from_utf8_lossy(&newer.resource);
     let dated = text.split_once(LAST_UPDATED).and_then(|(before, after)| {
         let rest = after.split_once('"')?.1;
-        Some(format!(
-            "{before}{LAST_UPDATED}1999-12-31T00:00:00Z\"{rest}"
-        ))
+        Some(format!("{before}{LAST_UPDATED}1999-12-31T00:00:00Z\"{rest}"))
     });
     let marked = dated.unwrap_or_else(|| text.into_owned());
-    let marked = marked.replacen(
-        '{',
-        r#"{"implicitRules":"http://example.org/as-it-was-before","#,
-        1,
-    );
+    let marked = marked.replacen('{', r#"{"implicitRules":"http://example.org/as-it-was-before","#, 1);
     let mut bytes = Vec::new();
     write_entry(&mut bytes, Some(&newer.full_url(base)), marked.as_bytes());
     Bytes::from(bytes)

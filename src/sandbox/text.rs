@@ -39,10 +39,7 @@ pub(super) fn operation_outcome(severity: &str, code: &str, diagnostics: &str) -
         ("code", quoted(code)),
         ("diagnostics", quoted(diagnostics)),
     ]);
-    object(&[
-        ("resourceType", quoted("OperationOutcome")),
-        ("issue", array([issue])),
-    ])
+    object(&[("resourceType", quoted("OperationOutcome")), ("issue", array([issue]))])
 }
 
 /// The UUID that stands for these bytes under this seed.
@@ -51,14 +48,7 @@ pub(super) fn uuid_of(content: &[u8], seed: u64) -> String {
     // The bits that say "version 4, RFC 4122", so that it looks like any other UUID.
     let bits = (hash & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -83,10 +73,7 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 
 /// Base64 for URLs, without padding, as JSON Web Tokens have it.
 pub(super) fn base64_url(bytes: &[u8]) -> String {
-    base64(bytes)
-        .trim_end_matches('=')
-        .replace('+', "-")
-        .replace('/', "_")
+    base64(bytes).trim_end_matches('=').replace('+', "-").replace('/', "_")
 }
 
 #[cfg(test)]
@@ -95,12 +82,7 @@ mod tests {
 
     #[test]
     fn base64_pads_as_the_standard_says() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
         assert_eq!(base64_url(&[0xfb, 0xff]), "-_8");

@@ -36,11 +36,7 @@ struct GivenToken {
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self {
-            given: HashMap::new(),
-            lifetime: LIFETIME_DEFAULT,
-            credentials_rejected: false,
-        }
+        Self { given: HashMap::new(), lifetime: LIFETIME_DEFAULT, credentials_rejected: false }
     }
 }
 
@@ -52,13 +48,9 @@ pub(super) struct MintedToken {
 
 impl Tokens {
     pub(super) fn mint(&mut self, now: DateTime<Utc>) -> MintedToken {
-        let ordinal = u32::try_from(self.given.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1);
+        let ordinal = u32::try_from(self.given.len()).unwrap_or(u32::MAX).saturating_add(1);
         let lifetime = TimeDelta::from_std(self.lifetime).unwrap_or(TimeDelta::MAX);
-        let expires_at = now
-            .checked_add_signed(lifetime)
-            .unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let expires_at = now.checked_add_signed(lifetime).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let mut signature = [0_u8; 32];
         rand::rng().fill_bytes(&mut signature);
         let claims = format!(
@@ -72,19 +64,8 @@ impl Tokens {
             base64_url(claims.as_bytes()),
             base64_url(&signature)
         );
-        self.given.insert(
-            text.clone(),
-            GivenToken {
-                ordinal,
-                expires_at,
-                ended: false,
-            },
-        );
-        MintedToken {
-            text,
-            ordinal,
-            expiration_unix_seconds: expires_at.timestamp(),
-        }
+        self.given.insert(text.clone(), GivenToken { ordinal, expires_at, ended: false });
+        MintedToken { text, ordinal, expiration_unix_seconds: expires_at.timestamp() }
     }
 
     /// Which token this is, expired or not.

@@ -72,31 +72,20 @@ impl Answer {
     }
 
     pub(super) fn gzipped(self) -> Self {
-        let body = Gzipped {
-            pieces: self.body,
-            encoder: Some(new_encoder()),
-        };
-        Self {
-            body: Box::new(body),
-            ..self
-        }
-        .with_header("content-encoding", "gzip")
+        let body = Gzipped { pieces: self.body, encoder: Some(new_encoder()) };
+        Self { body: Box::new(body), ..self }.with_header("content-encoding", "gzip")
     }
 
     /// The answer as hyper sends it: chunked, a piece at a time.
     pub(super) fn into_response(self) -> Response<Body> {
         let pieces = self.body.filter(|piece| !piece.is_empty());
-        let mut response = Response::new(Body::from_stream(stream::iter(
-            pieces.map(Ok::<_, Infallible>),
-        )));
+        let mut response = Response::new(Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>))));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers {
             // A value that HTTP cannot carry is left out; only a script can hold one.
             if let Ok(value) = HeaderValue::from_str(&value) {
-                response
-                    .headers_mut()
-                    .append(HeaderName::from_static(name), value);
+                response.headers_mut().append(HeaderName::from_static(name), value);
             }
         }
         response

@@ -77,10 +77,7 @@ pub(super) struct PersonRecord {
 
 impl PersonRecord {
     /// The entries a request asks for, in the order they are served in.
-    pub(super) fn matching<'a>(
-        &'a self,
-        asked: &'a Asked,
-    ) -> impl Iterator<Item = &'a Arc<Stored>> {
+    pub(super) fn matching<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = &'a Arc<Stored>> {
         self.entries.iter().filter(|stored| asked.wants(stored))
     }
 }
@@ -107,17 +104,8 @@ impl World {
     }
 
     pub(super) fn add_person(&mut self, id: String, entries: Vec<Entry>) {
-        let entries = entries
-            .into_iter()
-            .map(|entry| Arc::new(Stored::new(entry)))
-            .collect();
-        self.persons.insert(
-            id,
-            PersonRecord {
-                entries,
-                withdrawn: false,
-            },
-        );
+        let entries = entries.into_iter().map(|entry| Arc::new(Stored::new(entry))).collect();
+        self.persons.insert(id, PersonRecord { entries, withdrawn: false });
     }
 
     pub(super) fn remove_person(&mut self, id: &str) -> bool {
@@ -153,13 +141,7 @@ impl World {
     ///
     /// Without an address it stands for the first entry of its type and id, and is a new one
     /// where there is none.
-    pub(super) fn put(
-        &mut self,
-        id: &str,
-        tail: Option<&str>,
-        resource: &str,
-        base: &str,
-    ) -> String {
+    pub(super) fn put(&mut self, id: &str, tail: Option<&str>, resource: &str, base: &str) -> String {
         let changed_at = self.now();
         let facts = ResourceFacts::of(resource);
         let entries = &mut self.persons.entry(id.to_owned()).or_default().entries;
@@ -169,20 +151,14 @@ impl World {
                 entries.iter().position(|stored| stored.tail == tail)
             }
             None if facts.id.is_empty() => None,
-            None => entries
-                .iter()
-                .position(|stored| stored.kind == facts.kind && stored.id == facts.id),
+            None => entries.iter().position(|stored| stored.kind == facts.kind && stored.id == facts.id),
         };
         let full_url = match (tail, place) {
             (Some(tail), _) => without_base(tail, base).to_owned(),
             (None, Some(place)) => entries[place].tail.clone(),
             (None, None) => new_tail(id, &facts, resource),
         };
-        let stored = Arc::new(Stored::new(Entry {
-            full_url,
-            resource: resource.to_owned(),
-            changed_at,
-        }));
+        let stored = Arc::new(Stored::new(Entry { full_url, resource: resource.to_owned(), changed_at }));
         let full_url = stored.full_url(base);
         match place {
             Some(place) => entries[place] = stored,
@@ -220,9 +196,7 @@ impl World {
 }
 
 fn without_base<'a>(full_url: &'a str, base: &str) -> &'a str {
-    let tail = full_url
-        .strip_prefix(base)
-        .and_then(|path| path.strip_prefix("/FHIR/R4/"));
+    let tail = full_url.strip_prefix(base).and_then(|path| path.strip_prefix("/FHIR/R4/"));
     tail.unwrap_or(full_url)
 }
 
@@ -231,25 +205,14 @@ fn new_tail(person_id: &str, facts: &ResourceFacts, resource: &str) -> String {
     if facts.kind == "Person" {
         return format!("Person/{}", facts.id);
     }
-    let kind = if facts.kind.is_empty() {
-        "Resource"
-    } else {
-        &facts.kind
-    };
+    let kind = if facts.kind.is_empty() { "Resource" } else { &facts.kind };
     // The content only where nothing else tells two entries apart.
-    let name = if facts.id.is_empty() {
-        resource
-    } else {
-        &facts.id
-    };
+    let name = if facts.id.is_empty() { resource } else { &facts.id };
     let uuid = uuid_of(format!("{person_id}/{kind}/{name}").as_bytes(), 0);
     format!("{kind}/{uuid}")
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the server's own clock; nothing of the client's reads it"
-)]
+#[expect(clippy::disallowed_methods, reason = "the server's own clock; nothing of the client's reads it")]
 fn machine_clock() -> DateTime<Utc> {
     Utc::now()
 }

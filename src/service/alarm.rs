@@ -87,7 +87,9 @@ impl Bell {
     pub(super) fn ring_if_late(&self) {
         let next_by = *self.next_by.lock().unwrap_or_else(PoisonError::into_inner);
         if next_by.is_some_and(|next_by| next_by < Instant::now()) {
-            tracing::warn!("a tick of the schedule did not come: the clock of this machine was set back; the cycle runs now");
+            tracing::warn!(
+                "a tick of the schedule did not come: the clock of this machine was set back; the cycle runs now"
+            );
             self.ring();
         }
     }
@@ -130,7 +132,10 @@ async fn start(schedule: &Schedule, bell: &Arc<Bell>) -> anyhow::Result<JobSched
         Schedule::Every(every) => Job::new_repeated(*every, move |_, _| ring.ring()),
         Schedule::Cron(cron) => Job::new(cron.as_str(), move |_, _| ring.ring()),
     };
-    scheduler.add(job.context("sync.schedule is not understood")?).await.context("sync.schedule is not understood")?;
+    scheduler
+        .add(job.context("sync.schedule is not understood")?)
+        .await
+        .context("sync.schedule is not understood")?;
     scheduler.start().await.context("the scheduler cannot be started")?;
     Ok(scheduler)
 }

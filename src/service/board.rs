@@ -60,7 +60,11 @@ pub(super) struct CycleMark {
 }
 
 impl Board {
-    pub(super) fn new(settings: Arc<Settings>, last_good_end: Option<Timestamp>, now: Timestamp) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        last_good_end: Option<Timestamp>,
+        now: Timestamp,
+    ) -> anyhow::Result<Self> {
         let state = State {
             settings,
             started_at: now,
@@ -71,7 +75,11 @@ impl Board {
             problems: BTreeMap::new(),
             paused_until: None,
         };
-        Ok(Self { state: Mutex::new(state), progress: watch::channel(Progress::default()).0, metrics: Metrics::new()? })
+        Ok(Self {
+            state: Mutex::new(state),
+            progress: watch::channel(Progress::default()).0,
+            metrics: Metrics::new()?,
+        })
     }
 
     /// To write to. Never held across an await.
@@ -103,7 +111,12 @@ impl Board {
             requests: summary.requests,
         };
         // A cycle in which nobody was due is as good as the one before it.
-        let before = state.cycles.iter().rev().map(|mark| &mark.verdict).find(|verdict| **verdict != CycleVerdict::Idle);
+        let before = state
+            .cycles
+            .iter()
+            .rev()
+            .map(|mark| &mark.verdict)
+            .find(|verdict| **verdict != CycleVerdict::Idle);
         let is_well = match &verdict {
             CycleVerdict::Good | CycleVerdict::Partly => true,
             CycleVerdict::Idle => !matches!(before, Some(CycleVerdict::Bad(_))),

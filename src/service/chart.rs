@@ -16,8 +16,12 @@ const HEIGHT: f64 = 70.0;
 /// A cycle of no time is seen all the same.
 const BAR_MIN: f64 = 3.0;
 
-const WORDS: [(&str, &str); 4] =
-    [("good", "good"), ("partly", "some patients need a look"), ("bad", "failed"), ("idle", "nobody due, or interrupted")];
+const WORDS: [(&str, &str); 4] = [
+    ("good", "good"),
+    ("partly", "some patients need a look"),
+    ("bad", "failed"),
+    ("idle", "nobody due, or interrupted"),
+];
 
 pub(super) fn bars(cycles: &VecDeque<CycleMark>) -> Markup {
     let longest = cycles.iter().map(|cycle| cycle.took.as_secs_f64()).fold(0.0, f64::max);
@@ -51,7 +55,12 @@ fn words(cycle: &CycleMark) -> String {
         verdict => verdict.as_str(),
     };
     let patients = cycle.patients;
-    format!("{}: {how}, {took:.1} s, {} ok, {} failed", moment(cycle.started_at), patients.ok, patients.failed)
+    format!(
+        "{}: {how}, {took:.1} s, {} ok, {} failed",
+        moment(cycle.started_at),
+        patients.ok,
+        patients.failed
+    )
 }
 
 /// By the root, so that a short cycle beside a very long one still has a height.

@@ -76,7 +76,8 @@ pub(super) fn unwell(schedule: &Schedule, last_good: Option<Timestamp>, now: Tim
 /// How long the daemon leaves a server alone that has not answered for `rounds` cycles.
 pub(super) fn pause_after(rounds: u32, period: Duration, told: Option<Duration>) -> Duration {
     let doublings = rounds.saturating_sub(1).min(16);
-    let grown = period.saturating_mul(1 << doublings).min(period.saturating_mul(PAUSE_PERIODS_MAX)).min(PAUSE_MAX);
+    let grown =
+        period.saturating_mul(1 << doublings).min(period.saturating_mul(PAUSE_PERIODS_MAX)).min(PAUSE_MAX);
     told.unwrap_or_default().max(grown)
 }
 

@@ -66,8 +66,11 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     let Some(listen) = settings.listen else { return Ok(()) };
     let token = settings.token_file.as_deref().map(read_secret).transpose();
-    let token = token.map_err(|why| Complaints { list: vec![format!("http.token_file: {why}")], roster: None })?;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("http.listen: {listen} cannot be listened on"))?;
+    let token =
+        token.map_err(|why| Complaints { list: vec![format!("http.token_file: {why}")], roster: None })?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("http.listen: {listen} cannot be listened on"))?;
     let address = listener.local_addr().unwrap_or(listen);
     tracing::info!(%address, "status page at http://{address}/");
     let desk = Arc::new(Desk { board, warehouse, token, last_look: tokio::sync::Mutex::default() });
@@ -90,26 +93,37 @@ pub(super) async fn serve(
 /// Who may ask, how long it may take, and what no answer lacks.
 async fn guard(Extract(desk): Extract<Arc<Desk>>, request: Request, next: Next) -> Response {
     let refused = match &desk.token {
-        Some(token) if !bears(request.headers(), token) => {
-            Some((StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"healthex-sync\"")], "a token is needed\n").into_response())
-        }
+        Some(token) if !bears(request.headers(), token) => Some(
+            (
+                StatusCode::UNAUTHORIZED,
+                [(header::WWW_AUTHENTICATE, "Basic realm=\"healthex-sync\"")],
+                "a token is needed\n",
+            )
+                .into_response(),
+        ),
         // A page elsewhere can have its name point here, and would read along in the browser.
-        None if !asks_for_this_machine(request.headers()) => {
-            Some((StatusCode::MISDIRECTED_REQUEST, "ask for 127.0.0.1 or localhost, or set http.token_file\n").into_response())
-        }
+        None if !asks_for_this_machine(request.headers()) => Some(
+            (StatusCode::MISDIRECTED_REQUEST, "ask for 127.0.0.1 or localhost, or set http.token_file\n")
+                .into_response(),
+        ),
         _ => None,
     };
     let mut response = match refused {
         Some(refused) => refused,
         None => match tokio::time::timeout(ANSWER_MAX, next.run(request)).await {
             Ok(response) => response,
-            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the warehouse takes too long to answer\n").into_response(),
+            Err(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the warehouse takes too long to answer\n").into_response()
+            }
         },
     };
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
@@ -120,13 +134,19 @@ async fn guard(Extract(desk): Extract<Arc<Desk>>, request: Request, next: Next) 
 
 /// `Bearer TOKEN`, or `Basic` with the token as the password and any name.
 fn bears(headers: &HeaderMap, token: &SecretString) -> bool {
-    let Some(given) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else { return false };
+    let Some(given) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
     let Some((scheme, rest)) = given.split_once(' ') else { return false };
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("bearer") {
         return is_same(rest.as_bytes(), token.expose_secret().as_bytes());
     }
-    let basic = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(rest).ok()).flatten().unwrap_or_default();
+    let basic = scheme
+        .eq_ignore_ascii_case("basic")
+        .then(|| STANDARD.decode(rest).ok())
+        .flatten()
+        .unwrap_or_default();
     let password = basic.iter().position(|byte| *byte == b':').map(|colon| &basic[colon + 1..]);
     password.is_some_and(|password| is_same(password, token.expose_secret().as_bytes()))
 }
@@ -143,7 +163,8 @@ fn asks_for_this_machine(headers: &HeaderMap) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 async fn healthz(Extract(desk): Extract<Arc<Desk>>) -> Response {
@@ -152,9 +173,16 @@ async fn healthz(Extract(desk): Extract<Arc<Desk>>) -> Response {
     let reason = health::unwell(&state.settings.sync.schedule, state.last_good_end, now).map(|reason| {
         let under_way = state.under_way_since.map(|since| {
             let progress = desk.board.progress.borrow();
-            format!("; a cycle is under way since {}: {} of {} patients", stamp(since), progress.done, progress.total)
+            format!(
+                "; a cycle is under way since {}: {} of {} patients",
+                stamp(since),
+                progress.done,
+                progress.total
+            )
         });
-        let paused = state.paused_until.map(|until| format!("; HealthEx does not answer, and is left alone until {}", stamp(until)));
+        let paused = state
+            .paused_until
+            .map(|until| format!("; HealthEx does not answer, and is left alone until {}", stamp(until)));
         format!("{reason}{}{}", under_way.unwrap_or_default(), paused.unwrap_or_default())
     });
     let problems: Vec<&str> = state.problems.keys().map(|problem| problem.as_str()).collect();
@@ -178,7 +206,12 @@ async fn metrics(Extract(desk): Extract<Arc<Desk>>) -> Response {
 async fn status_page(Extract(desk): Extract<Arc<Desk>>) -> Response {
     let glance = desk.glance().await;
     let progress = desk.board.progress.borrow().clone();
-    let sight = page::Sight { state: &desk.board.look(), progress: &progress, glance: glance.as_deref(), now: clock::now() };
+    let sight = page::Sight {
+        state: &desk.board.look(),
+        progress: &progress,
+        glance: glance.as_deref(),
+        now: clock::now(),
+    };
     let text = page::render(&sight).into_string();
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
 }
@@ -192,7 +225,8 @@ impl Desk {
             return Ok(glance.clone());
         }
         let path = self.warehouse.clone();
-        let patience = TimeDelta::from_std(self.board.state().settings.alert.stale_after).unwrap_or(TimeDelta::MAX);
+        let patience =
+            TimeDelta::from_std(self.board.state().settings.alert.stale_after).unwrap_or(TimeDelta::MAX);
         let behind_since = clock::now().checked_sub_signed(patience).unwrap_or_default();
         let look = tokio::task::spawn_blocking(move || {
             let connection = open::open_reader(&path).map_err(|failed| failed.to_string())?;
@@ -215,7 +249,9 @@ mod tests {
     #[test]
     fn a_token_is_borne_as_bearer_or_password() {
         let token = SecretString::from("canary");
-        let check = |value: &str, fits: bool| assert_eq!(bears(&headers(header::AUTHORIZATION, value), &token), fits, "{value}");
+        let check = |value: &str, fits: bool| {
+            assert_eq!(bears(&headers(header::AUTHORIZATION, value), &token), fits, "{value}")
+        };
         check("Bearer canary", true);
         check("bearer canary", true);
         check(&format!("Basic {}", STANDARD.encode("prometheus:canary")), true);
@@ -228,7 +264,9 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_asked_for_without_a_token() {
-        let check = |host: &str, fits: bool| assert_eq!(asks_for_this_machine(&headers(header::HOST, host)), fits, "{host}");
+        let check = |host: &str, fits: bool| {
+            assert_eq!(asks_for_this_machine(&headers(header::HOST, host)), fits, "{host}")
+        };
         check("127.0.0.1:9464", true);
         check("localhost", true);
         check("[::1]:9464", true);

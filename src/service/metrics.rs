@@ -24,7 +24,8 @@ use crate::plan::Timestamp;
 use crate::warehouse::glance::Glance;
 
 /// From a cycle in which nothing happened to a first full pull of many.
-const DURATION_BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14_400.0, 43_200.0];
+const DURATION_BUCKETS: [f64; 12] =
+    [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14_400.0, 43_200.0];
 
 const STATES: [&str; 7] = ["new", "active", "revoked", "held", "not_found", "failing", "paused"];
 
@@ -58,7 +59,10 @@ pub(super) struct Metrics {
 struct Maker(Registry);
 
 impl Maker {
-    fn show<M: prometheus::core::Collector + Clone + 'static>(&self, made: prometheus::Result<M>) -> prometheus::Result<M> {
+    fn show<M: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<M>,
+    ) -> prometheus::Result<M> {
         let metric = made?;
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
@@ -86,26 +90,45 @@ impl Metrics {
         let make = Maker(Registry::new());
         let gauge = |name: &str, help: &str| make.gauge(&format!("healthex_sync_{name}"), help);
         let duration = HistogramOpts::new("healthex_sync_cycle_duration_seconds", "How long cycles took.");
-        let build = make.gauges("build_info", "Always 1; the label says which version runs.", &["version"])?;
+        let build =
+            make.gauges("build_info", "Always 1; the label says which version runs.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
             cycles: make.counters("cycles_total", "Cycles by how they ended.", &["outcome"])?,
             cycle_duration: make.show(Histogram::with_opts(duration.buckets(DURATION_BUCKETS.to_vec())))?,
-            ticks_skipped: make.counter("ticks_skipped_total", "Ticks of the schedule that were left out.")?,
+            ticks_skipped: make
+                .counter("ticks_skipped_total", "Ticks of the schedule that were left out.")?,
             pulls: make.counters("pulls_total", "Patients a cycle dealt with, by outcome.", &["outcome"])?,
-            requests: make.counters("requests_total", "Requests by kind and by status; 0: no answer.", &["kind", "status"])?,
+            requests: make.counters(
+                "requests_total",
+                "Requests by kind and by status; 0: no answer.",
+                &["kind", "status"],
+            )?,
             resources: make.counters("resources_total", "Resources by what became of them.", &["change"])?,
             received: make.counter("received_bytes_total", "Bodies received, decompressed.")?,
             patients: make.gauges("patients", "Patients in the warehouse by state.", &["state"])?,
-            watermark_age: gauge("watermark_oldest_age_seconds", "How far back the oldest watermark of an active or failing patient lies.")?,
+            watermark_age: gauge(
+                "watermark_oldest_age_seconds",
+                "How far back the oldest watermark of an active or failing patient lies.",
+            )?,
             held: gauge("purges_held", "Withdrawals that wait for a person.")?,
             unscrubbed: gauge("purges_unscrubbed", "Purges whose last bytes are still in the file.")?,
-            unscrubbed_age: gauge("purges_unscrubbed_oldest_age_seconds", "How long the oldest of them has waited.")?,
-            quarantined: gauge("quarantined_entries", "Entries that could not be stored as what they claim to be.")?,
+            unscrubbed_age: gauge(
+                "purges_unscrubbed_oldest_age_seconds",
+                "How long the oldest of them has waited.",
+            )?,
+            quarantined: gauge(
+                "quarantined_entries",
+                "Entries that could not be stored as what they claim to be.",
+            )?,
             last_success: gauge("last_success_timestamp_seconds", "When a cycle last ended well; 0: never.")?,
             next_tick: gauge("next_tick_timestamp_seconds", "When the next cycle is due.")?,
             under_way: gauge("cycle_under_way", "1 while a cycle runs.")?,
-            progress: make.gauges("cycle_progress_patients", "Patients of the cycle under way.", &["part"])?,
+            progress: make.gauges(
+                "cycle_progress_patients",
+                "Patients of the cycle under way.",
+                &["part"],
+            )?,
             problems: make.gauges("problem", "1 where something needs a person.", &["problem"])?,
             warehouse: make.gauges("warehouse_bytes", "Size of the warehouse's files.", &["file"])?,
             memory: make.gauge("process_resident_memory_bytes", "Resident memory.")?,
@@ -178,7 +201,13 @@ impl Metrics {
     }
 
     /// The text of one scrape.
-    pub(super) fn text(&self, state: &State, progress: &Progress, glance: Option<&Glance>, now: Timestamp) -> String {
+    pub(super) fn text(
+        &self,
+        state: &State,
+        progress: &Progress,
+        glance: Option<&Glance>,
+        now: Timestamp,
+    ) -> String {
         self.last_success.set(state.last_good_end.map_or(0, |at| at.timestamp()));
         self.next_tick.set(state.next_tick.map_or(0, |at| at.timestamp()));
         self.start_time.set(state.started_at.timestamp());

@@ -5,25 +5,25 @@
 //! cycles and feeds the watchdog; all others look at the board.
 //!
 //! ```text
-//! alarm ─→ worker ─→ board ─→ http (page, metrics)      manager: what systemd is told
+//! alarm ─→ worker ─→ board ─→ http (page, metrics)      systemd: what it is told
 //!             ╰───→ problems ─→ alert                   health: the verdicts
 //! ```
 
 mod alarm;
 mod alert;
+mod attend;
 mod board;
 mod chart;
 mod facts;
 mod health;
 mod http;
-mod manager;
 mod metrics;
 mod page;
 mod problems;
 mod reload;
+mod systemd;
 mod worker;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,7 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::plan::Timestamp;
 use crate::roster::Roster;
+use crate::settings::Environment;
 use crate::settings::Schedule;
 use crate::settings::Settings;
 use crate::stop::Stop;
@@ -56,7 +57,7 @@ pub struct Daemon {
     pub roster: Roster,
     pub place: Place,
     pub config: Option<PathBuf>,
-    pub environment: HashMap<String, String>,
+    pub environment: Environment,
 }
 
 /// How often the worker shows that it lives, and looks around.
@@ -70,7 +71,11 @@ pub async fn run(daemon: Daemon) -> anyhow::Result<()> {
     let begun = Begun::look(&daemon.place, &daemon.settings.sync.schedule).await?;
     let board = Arc::new(Board::new(daemon.settings.clone(), begun.last_good_end, clock::now())?);
     let mut alarm = Alarm::set(&daemon.settings.sync.schedule).await?;
-    tracing::info!(patients = daemon.roster.patients.len(), "running; the schedule is {:?}", daemon.settings.sync.schedule);
+    tracing::info!(
+        patients = daemon.roster.patients.len(),
+        "running; the schedule is {:?}",
+        daemon.settings.sync.schedule
+    );
     http::serve(&daemon.settings.http, board.clone(), daemon.place.path.clone(), stop.gently.clone()).await?;
     let mut worker = Worker::new(daemon, board, alarm.bell.clone(), stop.clone(), begun.identity)?;
     if begun.missed {
@@ -107,12 +112,16 @@ impl Begun {
         let _lock = match Lock::take(&place.path, LockFor::Writing) {
             Ok(lock) => lock,
             // A `sync` under way; the first tick looks again.
-            Err(OpenFailed::InUse { .. }) => return Ok(Self { missed: true, last_good_end: None, identity: None }),
+            Err(OpenFailed::InUse { .. }) => {
+                return Ok(Self { missed: true, last_good_end: None, identity: None });
+            }
             Err(failed) => return Err(failed.into()),
         };
         let warehouse = Warehouse::open(place, OtherServer::Refuse)?;
         let (last, last_good_end) = warehouse
-            .write(|connection| Ok((checkpoint::last_cycle(connection)?, checkpoint::last_good_cycle(connection)?)))
+            .write(|connection| {
+                Ok((checkpoint::last_cycle(connection)?, checkpoint::last_good_cycle(connection)?))
+            })
             .await?;
         let missed = last.is_none_or(|last| missed_since(schedule, last, clock::now()));
         Ok(Self { missed, last_good_end, identity: open::identity(&place.path) })

@@ -94,12 +94,16 @@ fn mood(sight: &Sight<'_>) -> Mood {
     let ago = |at: Timestamp| format!("{} ago", span(sight.now, at));
     let last = state.last_good_end.map_or_else(|| "never".to_owned(), ago);
     if let Some(until) = state.paused_until {
-        let sentence = format!("HealthEx does not answer. It is asked again at {}; what is stored stays as it was.", moment(until));
+        let sentence = format!(
+            "HealthEx does not answer. It is asked again at {}; what is stored stays as it was.",
+            moment(until)
+        );
         return Mood { colour: "bad", sentence };
     }
     if !state.problems.is_empty() {
         let titles: Vec<&str> = state.problems.keys().map(|problem| problem.title()).collect();
-        let sentence = format!("This needs a person: {}. The last good cycle ended {last}.", titles.join("; "));
+        let sentence =
+            format!("This needs a person: {}. The last good cycle ended {last}.", titles.join("; "));
         return Mood { colour: "bad", sentence };
     }
     if let Some(reason) = health::unwell(&state.settings.sync.schedule, state.last_good_end, sight.now) {
@@ -108,7 +112,10 @@ fn mood(sight: &Sight<'_>) -> Mood {
             return Mood { colour: "partly", sentence };
         }
         if state.cycles.is_empty() && state.last_good_end.is_none() {
-            return Mood { colour: "partly", sentence: "Started; the first cycle is still to come.".to_owned() };
+            return Mood {
+                colour: "partly",
+                sentence: "Started; the first cycle is still to come.".to_owned(),
+            };
         }
         return Mood { colour: "bad", sentence: format!("Not well: {reason}.") };
     }
@@ -117,8 +124,14 @@ fn mood(sight: &Sight<'_>) -> Mood {
     };
     match glance.worrying_total {
         0 => Mood { colour: "good", sentence: format!("All is well: the last cycle ended well {last}.") },
-        1 => Mood { colour: "partly", sentence: format!("Running; one patient needs a look. The last cycle ended {last}.") },
-        many => Mood { colour: "partly", sentence: format!("Running; {many} patients need a look. The last cycle ended {last}.") },
+        1 => Mood {
+            colour: "partly",
+            sentence: format!("Running; one patient needs a look. The last cycle ended {last}."),
+        },
+        many => Mood {
+            colour: "partly",
+            sentence: format!("Running; {many} patients need a look. The last cycle ended {last}."),
+        },
     }
 }
 
@@ -139,8 +152,12 @@ fn cycle_under_way(sight: &Sight<'_>) -> Markup {
 
 /// Held revocations have a section of their own.
 fn problems(state: &State) -> Markup {
-    let texts: Vec<&String> =
-        state.problems.iter().filter(|(problem, _)| **problem != Problem::Held).map(|(_, text)| text).collect();
+    let texts: Vec<&String> = state
+        .problems
+        .iter()
+        .filter(|(problem, _)| **problem != Problem::Held)
+        .map(|(_, text)| text)
+        .collect();
     html! {
         @if !texts.is_empty() {
             section { h2 { "Needs a person" } ul { @for text in texts { li { (text) } } } }
@@ -163,7 +180,8 @@ fn patients(glance: &Glance) -> Markup {
 }
 
 fn held(glance: &Glance) -> Markup {
-    let held: Vec<&str> = glance.worrying.iter().filter(|one| one.state == "held").map(|one| one.name.as_str()).collect();
+    let held: Vec<&str> =
+        glance.worrying.iter().filter(|one| one.state == "held").map(|one| one.name.as_str()).collect();
     let count = glance.states.get("held").copied().unwrap_or_default();
     html! {
         @if count > 0 {
@@ -197,7 +215,8 @@ fn worrying(glance: &Glance, now: Timestamp) -> Markup {
 }
 
 fn worrying_row(patient: &Worrying, now: Timestamp) -> Markup {
-    let last = patient.last_success_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", span(now, at)));
+    let last =
+        patient.last_success_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", span(now, at)));
     let why = patient.last_error.as_deref().unwrap_or("not pulled for longer than alert.stale_after");
     html! {
         tr {

@@ -109,7 +109,12 @@ impl Ledger {
     }
 
     /// A problem of `names`. News only where one is new, or none is left.
-    fn note_some(&mut self, problem: Problem, names: BTreeSet<String>, word: impl Fn(&BTreeSet<String>) -> String) -> Option<News> {
+    fn note_some(
+        &mut self,
+        problem: Problem,
+        names: BTreeSet<String>,
+        word: impl Fn(&BTreeSet<String>) -> String,
+    ) -> Option<News> {
         let told = self.told.entry(problem).or_default();
         let fresh: BTreeSet<String> = names.difference(told).cloned().collect();
         let was_told = !told.is_empty();
@@ -125,7 +130,13 @@ impl Ledger {
     }
 
     /// What a turn's end says about patients.
-    pub(super) fn take(&mut self, facts: &Facts, stale_after: Duration, started_at: Timestamp, now: Timestamp) -> Vec<News> {
+    pub(super) fn take(
+        &mut self,
+        facts: &Facts,
+        stale_after: Duration,
+        started_at: Timestamp,
+        now: Timestamp,
+    ) -> Vec<News> {
         let held = facts.held.iter().cloned().collect();
         let behind = facts.pulled.iter().filter(|patient| is_behind(patient, stale_after, started_at, now));
         let behind = behind.map(|patient| patient.name.clone()).collect();
@@ -154,7 +165,12 @@ impl Ledger {
 }
 
 /// One that never succeeded is behind since the daemon began to try.
-pub(super) fn is_behind(patient: &Standing, stale_after: Duration, started_at: Timestamp, now: Timestamp) -> bool {
+pub(super) fn is_behind(
+    patient: &Standing,
+    stale_after: Duration,
+    started_at: Timestamp,
+    now: Timestamp,
+) -> bool {
     let since = patient.last_success_at.unwrap_or(started_at);
     TimeDelta::from_std(stale_after).is_ok_and(|patience| now - since > patience)
 }
@@ -189,7 +205,11 @@ mod tests {
     }
 
     fn told(ledger: &mut Ledger, facts: &Facts) -> Vec<(Problem, bool)> {
-        ledger.take(facts, DAY, at(0), at(100_000)).into_iter().map(|news| (news.problem, news.is_over)).collect()
+        ledger
+            .take(facts, DAY, at(0), at(100_000))
+            .into_iter()
+            .map(|news| (news.problem, news.is_over))
+            .collect()
     }
 
     #[test]
@@ -208,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_patient_is_behind_by_its_last_success_or_since_the_start() {
-        let standing = |last: Option<i64>| Standing { name: "anna".to_owned(), last_success_at: last.map(at) };
+        let standing =
+            |last: Option<i64>| Standing { name: "anna".to_owned(), last_success_at: last.map(at) };
         let behind = |last| is_behind(&standing(last), DAY, at(0), at(100_000));
         assert!(behind(Some(10_000)) && behind(None));
         assert!(!behind(Some(50_000)));

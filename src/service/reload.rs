@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::alarm::Alarm;
-use super::manager;
 use super::problems::Problem;
+use super::systemd;
 use super::worker::Worker;
 use crate::healthex::client::Api;
 use crate::settings;
@@ -13,9 +13,9 @@ use crate::settings::Settings;
 impl Worker {
     /// SIGHUP.
     pub(super) async fn reload(&mut self, alarm: &mut Alarm) -> anyhow::Result<()> {
-        manager::reloading();
+        systemd::reloading();
         let result = self.reload_settings(alarm).await;
-        manager::ready();
+        systemd::ready();
         result
     }
 
@@ -24,7 +24,10 @@ impl Worker {
         let mut settings = match settings::load(daemon.config.as_deref(), &daemon.environment) {
             Ok(settings) => settings,
             Err(complaints) => {
-                tracing::error!("the configuration cannot be used, and the old one is kept: {}", complaints.list.join("; "));
+                tracing::error!(
+                    "the configuration cannot be used, and the old one is kept: {}",
+                    complaints.list.join("; ")
+                );
                 return Ok(());
             }
         };

@@ -1,10 +1,9 @@
 //! Every key with its default and what is allowed, and the layers laid over each other.
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
 use toml::Value;
 
+use super::Environment;
 use super::values;
 use super::values::Allowed;
 
@@ -53,7 +52,7 @@ const VARIABLE_PREFIX: &str = "HEALTHEX_SYNC__";
 pub(super) fn layer(
     name: &str,
     text: &str,
-    environment: &HashMap<String, String>,
+    environment: &Environment,
     complaints: &mut Vec<String>,
 ) -> Result<config::Config, config::ConfigError> {
     let mut layers = config::Config::builder();
@@ -68,17 +67,23 @@ pub(super) fn layer(
         let known = KEYS.iter().any(|(known, ..)| known == section);
         let Some(entries) = value.as_table().filter(|_| known) else {
             let sections = sections().join("], [");
-            complaints.push(format!("{}: {section}: unknown; the sections are [{sections}]", place(name, text, section, "")));
+            complaints.push(format!(
+                "{}: {section}: unknown; the sections are [{sections}]",
+                place(name, text, section, "")
+            ));
             continue;
         };
         for (key, value) in entries {
             match allowed(section, key).and_then(|allowed| allowed.check(value)) {
                 Ok(()) => layers = layers.set_override(format!("{section}.{key}"), to_config(value))?,
-                Err(why) => complaints.push(format!("{}: {section}.{key}: {why}", place(name, text, section, key))),
+                Err(why) => {
+                    complaints.push(format!("{}: {section}.{key}: {why}", place(name, text, section, key)));
+                }
             }
         }
     }
-    let mut variables: Vec<_> = environment.iter().filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)).collect();
+    let mut variables: Vec<_> =
+        environment.iter().filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)).collect();
     variables.sort();
     for (variable, text) in variables {
         let path = variable[VARIABLE_PREFIX.len()..].to_ascii_lowercase();
@@ -136,7 +141,11 @@ pub(super) fn line_of(text: &str, section: &str, key: &str) -> Option<usize> {
             }
         }
         let name = line.split('=').next().unwrap_or_default().trim();
-        let is_it = if current == section { name == key } else { current.is_empty() && name == format!("{section}.{key}") };
+        let is_it = if current == section {
+            name == key
+        } else {
+            current.is_empty() && name == format!("{section}.{key}")
+        };
         if line.contains('=') && !key.is_empty() && is_it {
             return Some(number);
         }
@@ -178,6 +187,7 @@ pub(super) struct Values {
 }
 
 #[derive(Debug, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "they are the keys of [api]")]
 pub(super) struct Api {
     pub base_url: String,
     pub token_file: String,
@@ -252,10 +262,18 @@ impl Allowed {
     /// A variable's text as the value its key wants.
     fn read_text(self, text: &str) -> Value {
         match self {
-            Self::Count { .. } => text.trim().parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
-            Self::Fraction => text.trim().parse().map_or_else(|_| Value::String(text.to_owned()), Value::Float),
+            Self::Count { .. } => {
+                text.trim().parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer)
+            }
+            Self::Fraction => {
+                text.trim().parse().map_or_else(|_| Value::String(text.to_owned()), Value::Float)
+            }
             Self::Types | Self::Names | Self::Texts => Value::Array(
-                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| Value::String(item.to_owned())).collect(),
+                text.split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(|item| Value::String(item.to_owned()))
+                    .collect(),
             ),
             _ => Value::String(text.to_owned()),
         }

@@ -15,13 +15,16 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use secrets::Credentials;
 pub use secrets::read_secret;
 pub use values::Schedule;
 
-use crate::healthex::client::ApiLimits;
 use crate::plan::TypeFilter;
 use crate::plan::consent::HoldRule;
 use crate::plan::due::DueRules;
+
+/// The environment variables, read once.
+pub type Environment = HashMap<String, String>;
 
 /// What is wrong with configuration or roster, all of it: exit status 2.
 #[derive(Debug, Default)]
@@ -61,6 +64,17 @@ pub struct ApiSettings {
     pub api_key_file: PathBuf,
     pub api_secret_file: PathBuf,
     pub limits: ApiLimits,
+}
+
+/// Timeouts and attempts of requests.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiLimits {
+    pub connect_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub page_timeout: Duration,
+    pub max_attempts: usize,
+    pub retry_initial: Duration,
+    pub retry_max: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -132,20 +146,23 @@ impl Settings {
 ///
 /// The file is `given`, else `$HEALTHEX_SYNC_CONFIG`, else the first that exists of
 /// `./healthex-sync.toml` and `/etc/healthex-sync/healthex-sync.toml`.
-pub fn load(given: Option<&Path>, environment: &HashMap<String, String>) -> Result<Settings, Complaints> {
+pub fn load(given: Option<&Path>, environment: &Environment) -> Result<Settings, Complaints> {
     let file = find(given, environment);
     let mut complaints = Vec::new();
     let text = match &file {
         None => String::new(),
         Some(path) => std::fs::read_to_string(path).unwrap_or_else(|error| {
-            complaints.push(format!("{}: cannot be read: {error}; `healthex-sync init` writes one", path.display()));
+            complaints.push(format!(
+                "{}: cannot be read: {error}; `healthex-sync init` writes one",
+                path.display()
+            ));
             String::new()
         }),
     };
     let name = file.as_ref().map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
     let folder = file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
     let layers = keys::layer(&name, &text, environment, &mut complaints);
-    let values: keys::Values = match layers.and_then(|layers| layers.try_deserialize::<keys::Values>()) {
+    let values: keys::Values = match layers.and_then(config::Config::try_deserialize::<keys::Values>) {
         Ok(values) => values,
         Err(error) => {
             // Single values have been checked, so this is a complaint only where there was none yet.
@@ -163,9 +180,11 @@ pub fn load(given: Option<&Path>, environment: &HashMap<String, String>) -> Resu
     }
 }
 
-fn find(given: Option<&Path>, environment: &HashMap<String, String>) -> Option<PathBuf> {
+fn find(given: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
     let named = given.map(Path::to_owned);
-    let named = named.or_else(|| environment.get("HEALTHEX_SYNC_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
+    let named = named.or_else(|| {
+        environment.get("HEALTHEX_SYNC_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+    });
     named.or_else(|| {
         ["healthex-sync.toml", "/etc/healthex-sync/healthex-sync.toml"]
             .into_iter()
@@ -195,17 +214,22 @@ fn typed(
     let keys::Values { api, sync, warehouse, consent, http, alert, log, views, .. } = values;
     let group = match warehouse.group.as_str() {
         "" => None,
-        group => match values::group_id(group) {
-            Some(id) => Some(id),
-            None => {
-                complaints.push(format!("{name}: warehouse.group = {group:?}: the name of a Unix group of this machine"));
+        group => {
+            if let Some(id) = values::group_id(group) {
+                Some(id)
+            } else {
+                complaints.push(format!(
+                    "{name}: warehouse.group = {group:?}: the name of a Unix group of this machine"
+                ));
                 None
             }
-        },
+        }
     };
     let listen: Option<std::net::SocketAddr> = http.listen.parse().ok();
     if listen.is_some_and(|listen| !listen.ip().is_loopback()) && http.token_file.is_empty() {
-        complaints.push(format!("{name}: http.listen is not a loopback address, so http.token_file must name a file with a token"));
+        complaints.push(format!(
+            "{name}: http.listen is not a loopback address, so http.token_file must name a file with a token"
+        ));
     }
     Some(Settings {
         api: ApiSettings {
@@ -265,7 +289,11 @@ mod tests {
             Ok(_) => Vec::new(),
             Err(complaints) => {
                 let prefix = format!("{}", folder.path().display());
-                complaints.list.iter().map(|line| line.replace(&prefix, "").replace("/c.toml", "c.toml")).collect()
+                complaints
+                    .list
+                    .iter()
+                    .map(|line| line.replace(&prefix, "").replace("/c.toml", "c.toml"))
+                    .collect()
             }
         }
     }
@@ -275,7 +303,8 @@ mod tests {
         let nothing = HashMap::new();
         let mut wrong = Vec::new();
         let defaults = keys::layer("", "", &nothing, &mut wrong).unwrap();
-        let annotated = keys::layer("f", include_str!("../../config/healthex-sync.toml"), &nothing, &mut wrong).unwrap();
+        let annotated =
+            keys::layer("f", include_str!("../../config/healthex-sync.toml"), &nothing, &mut wrong).unwrap();
         assert_eq!(wrong, Vec::<String>::new());
         let read = |layers: config::Config| layers.try_deserialize::<toml::Table>().unwrap();
         assert_eq!(read(annotated), read(defaults));
@@ -288,9 +317,15 @@ mod tests {
     #[test]
     fn all_complaints_come_at_once_with_line_key_and_what_is_allowed() {
         let text = "[api]\nbase_url = \"ftp://x\"\nkey = 1\n\n[sync]\npage_size = 10.7\noverlap = \"1 hour\"\nschedule = \"0 0 0 31 2 *\"\ntypes = [\"Obs\"]\n[nonsense]\na = 1\n";
-        let found = complaints(text, &[("HEALTHEX_SYNC__SYNC__CONCURRENCY", "none"), ("HEALTHEX_SYNC__SYNC__NONSENSE", "1")]);
+        let found = complaints(
+            text,
+            &[("HEALTHEX_SYNC__SYNC__CONCURRENCY", "none"), ("HEALTHEX_SYNC__SYNC__NONSENSE", "1")],
+        );
         let has = |parts: &[&str]| {
-            assert!(found.iter().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?} in {found:#?}");
+            assert!(
+                found.iter().any(|line| parts.iter().all(|part| line.contains(part))),
+                "{parts:?} in {found:#?}"
+            );
         };
         has(&["c.toml:2", "api.base_url", "http"]);
         has(&["c.toml:3", "api.key", "unknown"]);

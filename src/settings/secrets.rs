@@ -1,6 +1,5 @@
 //! Where key, secret and token are, and how they are read.
 
-use std::collections::HashMap;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -8,14 +7,27 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+use super::Environment;
 use super::Settings;
-use crate::healthex::token::Credentials;
 
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
+/// Where a token is to be had.
+#[derive(Debug)]
+pub enum Credentials {
+    /// A JWT from the environment.
+    Ready(SecretString),
+    /// A JWT in a file, which somebody else renews.
+    ReadyFile(PathBuf),
+    KeyAndSecret {
+        key: SecretString,
+        secret: SecretString,
+    },
+}
+
 impl Settings {
     /// The first of: a ready token, key and secret from the environment, key and secret from files.
-    pub fn credentials(&self, environment: &HashMap<String, String>) -> Result<Credentials, Vec<String>> {
+    pub fn credentials(&self, environment: &Environment) -> Result<Credentials, Vec<String>> {
         let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty());
         if let Some(token) = variable("HEALTHEX_TOKEN") {
             return Ok(Credentials::Ready(SecretString::from(token.trim())));
@@ -31,8 +43,12 @@ impl Settings {
                     secret: SecretString::from(secret.trim()),
                 });
             }
-            (Some(_), None) => return Err(vec!["HEALTHEX_API_KEY is set and HEALTHEX_API_SECRET is not".to_owned()]),
-            (None, Some(_)) => return Err(vec!["HEALTHEX_API_SECRET is set and HEALTHEX_API_KEY is not".to_owned()]),
+            (Some(_), None) => {
+                return Err(vec!["HEALTHEX_API_KEY is set and HEALTHEX_API_SECRET is not".to_owned()]);
+            }
+            (None, Some(_)) => {
+                return Err(vec!["HEALTHEX_API_SECRET is set and HEALTHEX_API_KEY is not".to_owned()]);
+            }
             (None, None) => {}
         }
         let key = read_secret(&self.secret_path(&self.api.api_key_file, environment));
@@ -44,7 +60,7 @@ impl Settings {
     }
 
     /// systemd's credentials come first; then the configuration's own folder.
-    fn secret_path(&self, file: &Path, environment: &HashMap<String, String>) -> PathBuf {
+    fn secret_path(&self, file: &Path, environment: &Environment) -> PathBuf {
         let handed_over = environment.get("CREDENTIALS_DIRECTORY").map(|folder| Path::new(folder).join(file));
         let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         handed_over.filter(|path| file.is_relative() && path.exists()).unwrap_or_else(|| folder.join(file))
@@ -62,8 +78,14 @@ pub fn read_secret(path: &Path) -> Result<SecretString, String> {
         return Err(format!("{name}: everyone on this machine can read it; chmod 600 {name}"));
     }
     let mut text = String::new();
-    file.take(SECRET_BYTES_MAX).read_to_string(&mut text).map_err(|error| format!("{name}: cannot be read: {error}"))?;
+    file.take(SECRET_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("{name}: cannot be read: {error}"))?;
     let secret = text.trim();
     let plain = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
-    if plain { Ok(SecretString::from(secret)) } else { Err(format!("{name}: must hold one line of text and nothing else")) }
+    if plain {
+        Ok(SecretString::from(secret))
+    } else {
+        Err(format!("{name}: must hold one line of text and nothing else"))
+    }
 }

@@ -24,7 +24,10 @@ pub(super) enum Allowed {
     DurationOrZero,
     DurationOrNever,
     Bytes,
-    Count { min: i64, max: i64 },
+    Count {
+        min: i64,
+        max: i64,
+    },
     Fraction,
     Types,
     OneOf(&'static [&'static str]),
@@ -35,12 +38,15 @@ pub(super) enum Allowed {
 pub(super) fn check(allowed: Allowed, value: &Value) -> Result<(), String> {
     let text = || value.as_str().ok_or_else(|| format!("{value} is not a text in quotes"));
     let texts = || -> Result<Vec<&str>, String> {
-        let items = value.as_array().and_then(|items| items.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+        let items =
+            value.as_array().and_then(|items| items.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
         items.ok_or_else(|| format!("{value} is not a list of texts, such as [\"a\", \"b\"]"))
     };
     match allowed {
         Allowed::Text => text().map(|_| ()),
-        Allowed::Name => text().and_then(|name| if name.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) }),
+        Allowed::Name => {
+            text().and_then(|name| if name.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) })
+        }
         Allowed::Texts => texts().map(|_| ()),
         Allowed::Names => match texts()?.as_slice() {
             [] => Err("must name at least one file".to_owned()),
@@ -69,7 +75,10 @@ pub(super) fn check(allowed: Allowed, value: &Value) -> Result<(), String> {
             Some(number) if (min..=max).contains(&number) => Ok(()),
             _ => Err(format!("{value} is not a whole number from {min} to {max}")),
         },
-        Allowed::Fraction => match value.as_float().or_else(|| value.as_integer().and_then(|whole| i32::try_from(whole).ok()).map(f64::from)) {
+        Allowed::Fraction => match value
+            .as_float()
+            .or_else(|| value.as_integer().and_then(|whole| i32::try_from(whole).ok()).map(f64::from))
+        {
             Some(number) if (0.0..=1.0).contains(&number) => Ok(()),
             _ => Err(format!("{value} is not a number from 0.0 to 1.0")),
         },
@@ -95,18 +104,24 @@ pub(super) fn resource_type(name: &str) -> Result<(), String> {
 
 pub(super) fn base_url(text: &str) -> Result<Url, String> {
     let url = web_url(text)?;
-    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
     if plain { Ok(url) } else { Err("must not hold a user name, a query or a fragment".to_owned()) }
 }
 
 fn web_url(text: &str) -> Result<Url, String> {
     // The text is not repeated: somebody may have written a secret into it.
-    let url = Url::parse(text).map_err(|error| format!("is not a URL such as https://api.healthex.io ({error})"))?;
+    let url = Url::parse(text)
+        .map_err(|error| format!("is not a URL such as https://api.healthex.io ({error})"))?;
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(url),
         _ => Err("must begin with https:// or http://".to_owned()),
     }
 }
+
+const LONGEST: Duration = Duration::from_hours(24 * 3660);
 
 /// `500ms`, `90s`, `15m`, `24h`, `7d`
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -121,7 +136,6 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "d" => Duration::from_hours(24),
         _ => return Err(refused()),
     };
-    const LONGEST: Duration = Duration::from_hours(24 * 3660);
     let seconds = unit.as_secs_f64() * number_as_f64(number);
     if seconds > LONGEST.as_secs_f64() {
         return Err(format!("{text:?} is longer than ten years"));
@@ -179,7 +193,11 @@ impl Schedule {
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(every) = text.strip_prefix("every ") {
             let every = duration(every.trim())?;
-            return if every < EVERY_MIN { Err("must be at least every 1s".to_owned()) } else { Ok(Self::Every(every)) };
+            return if every < EVERY_MIN {
+                Err("must be at least every 1s".to_owned())
+            } else {
+                Ok(Self::Every(every))
+            };
         }
         let fields = text.split_whitespace().count();
         let cron = if fields == 5 { format!("0 {text}") } else { text.to_owned() };
@@ -238,7 +256,8 @@ mod tests {
     #[test]
     fn a_schedule_is_every_or_cron() {
         let now = crate::plan::parse_stamp("2026-11-24T10:07:30Z").unwrap();
-        let next = |text: &str| Schedule::parse(text).unwrap().next_after(now).map(crate::plan::stamp).unwrap();
+        let next =
+            |text: &str| Schedule::parse(text).unwrap().next_after(now).map(crate::plan::stamp).unwrap();
         assert_eq!(next("every 15m"), "2026-11-24T10:22:30Z");
         assert_eq!(next("0 */15 * * * *"), "2026-11-24T10:15:00Z");
         assert_eq!(next("*/15 * * * *"), "2026-11-24T10:15:00Z");

@@ -38,14 +38,18 @@ pub fn take_roster(connection: &Connection, listed: &[Listed]) -> Result<(), Sto
     let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
     let mut known = connection.prepare("SELECT person_id, label, listed FROM checkpoint")?;
     let known = known
-        .query_map([], |row| Ok((row.get::<_, String>(0)?, (row.get::<_, Option<String>>(1)?, row.get::<_, bool>(2)?))))?
+        .query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, (row.get::<_, Option<String>>(1)?, row.get::<_, bool>(2)?)))
+        })?
         .collect::<Result<std::collections::HashMap<_, _>, _>>()?;
     let mut add = connection.prepare_cached(
         "INSERT INTO checkpoint (person_id, label) VALUES (?1, ?2)
          ON CONFLICT (person_id) DO UPDATE SET label = excluded.label, listed = 1",
     )?;
     for patient in listed {
-        let same = known.get(patient.person.as_str()).is_some_and(|(label, listed)| *listed && *label == patient.label);
+        let same = known
+            .get(patient.person.as_str())
+            .is_some_and(|(label, listed)| *listed && *label == patient.label);
         if !same {
             add.execute(params![patient.person.as_str(), patient.label])?;
         }
@@ -90,8 +94,9 @@ fn note_time(connection: &Connection, name: &str, now: Timestamp) -> Result<(), 
 }
 
 fn noted_time(connection: &Connection, name: &str) -> Result<Option<Timestamp>, StoreFailed> {
-    let last: Option<String> =
-        connection.query_row("SELECT value FROM about WHERE name = ?1", [name], |row| row.get(0)).optional()?;
+    let last: Option<String> = connection
+        .query_row("SELECT value FROM about WHERE name = ?1", [name], |row| row.get(0))
+        .optional()?;
     Ok(last.as_deref().and_then(parse_stamp))
 }
 
@@ -202,7 +207,8 @@ pub fn walks(connection: &Connection, person: &PersonId) -> Result<Vec<Walk>, St
         })?
         .collect::<Result<Vec<_>, _>>()?;
     let mut walks = Vec::new();
-    let mut seen = connection.prepare_cached("SELECT key_hash FROM seen WHERE person_id = ?1 AND walk = ?2")?;
+    let mut seen =
+        connection.prepare_cached("SELECT key_hash FROM seen WHERE person_id = ?1 AND walk = ?2")?;
     for mark in marks {
         let hashes = seen
             .query_map(params![person.as_str(), mark.number], |row| row.get::<_, [u8; 16]>(0))?
@@ -266,9 +272,14 @@ pub fn advance(
 }
 
 /// Adds a page's keys to what the walk has seen.
-pub fn keep_seen(connection: &Connection, person: &PersonId, walk: WalkMark, keys: &[u128]) -> Result<(), StoreFailed> {
-    let mut statement =
-        connection.prepare_cached("INSERT OR IGNORE INTO seen (person_id, walk, key_hash) VALUES (?1, ?2, ?3)")?;
+pub fn keep_seen(
+    connection: &Connection,
+    person: &PersonId,
+    walk: WalkMark,
+    keys: &[u128],
+) -> Result<(), StoreFailed> {
+    let mut statement = connection
+        .prepare_cached("INSERT OR IGNORE INTO seen (person_id, walk, key_hash) VALUES (?1, ?2, ?3)")?;
     for key in keys {
         statement.execute(params![person.as_str(), walk.number, key.to_be_bytes()])?;
     }
@@ -277,7 +288,9 @@ pub fn keep_seen(connection: &Connection, person: &PersonId, walk: WalkMark, key
 
 pub fn note_renamed(connection: &Connection, person: &PersonId) -> Result<(), StoreFailed> {
     let changed = connection
-        .prepare_cached("UPDATE checkpoint SET pull_renamed = 1 WHERE person_id = ?1 AND pull_mode IS NOT NULL")?
+        .prepare_cached(
+            "UPDATE checkpoint SET pull_renamed = 1 WHERE person_id = ?1 AND pull_mode IS NOT NULL",
+        )?
         .execute([person.as_str()])?;
     // The page that ends a pull has cleared the columns already; its pull is told in the reply.
     debug_assert!(changed <= 1);
@@ -285,7 +298,11 @@ pub fn note_renamed(connection: &Connection, person: &PersonId) -> Result<(), St
 }
 
 /// Renamed entries ask for a full pull at most once a day.
-pub fn note_renamed_full(connection: &Connection, person: &PersonId, now: Timestamp) -> Result<(), StoreFailed> {
+pub fn note_renamed_full(
+    connection: &Connection,
+    person: &PersonId,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
     connection.execute(
         "UPDATE checkpoint SET renamed_full_at = ?2 WHERE person_id = ?1",
         params![person.as_str(), stamp(now)],

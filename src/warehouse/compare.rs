@@ -39,7 +39,11 @@ pub fn store_nothing(
     Ok(stored)
 }
 
-fn compare(connection: Option<&Connection>, person: &str, rows: Vec<PlacedRow>) -> Result<Tally, StoreFailed> {
+fn compare(
+    connection: Option<&Connection>,
+    person: &str,
+    rows: Vec<PlacedRow>,
+) -> Result<Tally, StoreFailed> {
     let mut tally = Tally::default();
     for PlacedRow { row, is_repeat } in keep_winners(rows) {
         let known = match connection {
@@ -49,10 +53,12 @@ fn compare(connection: Option<&Connection>, person: &str, rows: Vec<PlacedRow>) 
             _ => None,
         };
         match known {
-            // A repeat of a new entry is not new twice.
-            None if is_repeat => tally.unchanged += 1,
+            // Nothing was written, so a repeat would look new or changed once more.
+            _ if is_repeat => tally.unchanged += 1,
             None => tally.inserted += 1,
-            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => tally.unchanged += 1,
+            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
+                tally.unchanged += 1;
+            }
             Some(_) => tally.updated += 1,
         }
     }

@@ -5,9 +5,11 @@
 //! was acknowledged is on the disk. Absent on purpose: requests, URLs, and any decision
 //! that `plan` could make.
 
+pub mod analyst_tables;
 pub mod checkpoint;
 pub mod compare;
 pub mod failure;
+pub mod freshness;
 pub mod glance;
 pub mod lock;
 pub mod open;
@@ -15,6 +17,7 @@ pub mod page;
 pub mod pulls;
 pub mod purge;
 pub mod report;
+pub mod rows;
 pub mod sweep;
 pub mod tables;
 pub mod verify;

@@ -12,14 +12,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite::OptionalExtension;
 
+use super::analyst_tables::AnalystTables;
 use super::failure::OpenFailed;
 use super::failure::StoreFailed;
 use super::tables;
+use crate::clock;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::resource_type::US_CORE;
 
@@ -29,7 +32,8 @@ pub const APPLICATION_ID: i32 = 0x4845_5853;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [&str; 1] = [include_str!("../../schema/0001_bookkeeping.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../../schema/0001_bookkeeping.sql"), include_str!("../../schema/0002_analyst_tables.sql")];
 
 /// The schema this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "a handful of migrations")]
@@ -42,6 +46,8 @@ pub struct Place {
     pub base_url: String,
     /// A Unix group that may read: the file is then 0640.
     pub group: Option<u32>,
+    /// What is derived from the resources in it.
+    pub analyst_tables: Arc<AnalystTables>,
 }
 
 /// A warehouse that another server filled.
@@ -91,6 +97,7 @@ pub fn open_writer(place: &Place, other_server: OtherServer) -> Result<Connectio
         }
         Err(failed) => return Err(failed),
     }
+    place.analyst_tables.bring_in_line(&mut connection, clock::now()).map_err(unusable)?;
     restrict(place).map_err(|source| OpenFailed::Io { path: path.clone(), source })?;
     Ok(connection)
 }
@@ -114,7 +121,8 @@ pub fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
 /// Was it filled from this server?
 pub fn check_server(connection: &Connection, place: &Place) -> Result<(), OpenFailed> {
     let path = place.path.clone();
-    let filled_from = filled_from(connection).map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
+    let filled_from =
+        filled_from(connection).map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
     if filled_from == place.base_url {
         return Ok(());
     }

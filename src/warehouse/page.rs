@@ -6,12 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::named_params;
 use rusqlite::params;
 
+use super::analyst_tables::AnalystTables;
+use super::analyst_tables::ChangedKeys;
 use super::checkpoint;
 use super::failure::StoreFailed;
 use super::pulls;
@@ -91,7 +94,8 @@ pub struct WalkMark {
 
 impl WalkMark {
     pub fn of(walk: &Walk, number: u32) -> Self {
-        let (pages, received, total, total_changed) = (walk.pages, walk.received, walk.total, walk.total_changed);
+        let (pages, received, total, total_changed) =
+            (walk.pages, walk.received, walk.total, walk.total_changed);
         Self { number, pages, received, total, total_changed }
     }
 }
@@ -130,24 +134,31 @@ pub struct Stored {
 /// Stores a batch and the fact that it is stored, or neither. Runs inside a transaction.
 pub fn store(
     connection: &Connection,
+    analyst_tables: &AnalystTables,
     frame: &PullFrame,
     pull: PullRow,
     batch: Batch,
     now: Timestamp,
 ) -> Result<Stored, StoreFailed> {
-    let pull_id = match pull.id {
-        Some(id) => id,
-        None => {
-            if !frame.is_resumed {
-                checkpoint::begin_pull(connection, frame)?;
-            }
-            pulls::begin(connection, frame)?
+    let pull_id = if let Some(id) = pull.id {
+        id
+    } else {
+        if !frame.is_resumed {
+            checkpoint::begin_pull(connection, frame)?;
         }
+        pulls::begin(connection, frame)?
     };
-    let mut upserts = Upserts { connection, person: frame.person.as_str(), now: stamp(now), inserted: BTreeMap::new() };
+    let mut upserts = Upserts {
+        connection,
+        person: frame.person.as_str(),
+        now: stamp(now),
+        inserted: BTreeMap::new(),
+        changed: ChangedKeys::default(),
+    };
     let mut tally = upserts.rows(batch.rows)?;
     tally.quarantined = upserts.quarantine(&batch.quarantined)?;
     let renamed = frame.mode == PullMode::Incremental && upserts.met_a_renamed_entry()?;
+    let mut changed = upserts.changed;
     let mut stored = Stored { pull_id, tally, renamed, walk_again: false, guarded: None };
     match batch.progress {
         Progress::Partial => {}
@@ -159,8 +170,9 @@ pub fn store(
             checkpoint::keep_seen(connection, &frame.person, walk, &keys)?;
             checkpoint::advance(connection, frame, None, walk)?;
         }
-        Progress::End(end) => finish(connection, frame, end, now, &mut stored)?,
+        Progress::End(end) => finish(connection, frame, end, now, &mut stored, &mut changed)?,
     }
+    analyst_tables.follow(connection, &frame.person, &changed)?;
     if renamed {
         checkpoint::note_renamed(connection, &frame.person)?;
     }
@@ -174,10 +186,11 @@ fn finish(
     end: PullEnd,
     now: Timestamp,
     stored: &mut Stored,
+    changed: &mut ChangedKeys,
 ) -> Result<(), StoreFailed> {
     let mut note = end.note;
     if let Some(request) = end.sweep {
-        match sweep::run(connection, frame, &request, now)? {
+        match sweep::run(connection, frame, &request, now, changed)? {
             sweep::Swept::Marked { deleted } => stored.tally.deleted = deleted,
             sweep::Swept::WalkAgain => {
                 stored.walk_again = true;
@@ -186,7 +199,9 @@ fn finish(
             }
             sweep::Swept::Guarded { unseen } => {
                 stored.guarded = Some(unseen);
-                let held = format!("{unseen} resources were gone at once; nothing is marked as deleted for 24 hours");
+                let held = format!(
+                    "{unseen} resources were gone at once; nothing is marked as deleted for 24 hours"
+                );
                 note = Some(note.map_or_else(|| held.clone(), |note| format!("{note}; {held}")));
             }
         }
@@ -201,6 +216,7 @@ struct Upserts<'c> {
     now: String,
     /// New rows by table: their ids and keys.
     inserted: BTreeMap<&'static str, Vec<(Option<String>, String)>>,
+    changed: ChangedKeys,
 }
 
 /// What is stored under a key.
@@ -209,7 +225,12 @@ pub struct Known {
     pub is_deleted: bool,
 }
 
-pub fn lookup(connection: &Connection, table: &str, person: &str, key: &str) -> Result<Option<Known>, StoreFailed> {
+pub fn lookup(
+    connection: &Connection,
+    table: &str,
+    person: &str,
+    key: &str,
+) -> Result<Option<Known>, StoreFailed> {
     let statement = format!(
         "SELECT content_hash, deleted_at IS NOT NULL FROM \"{table}\" WHERE person_id = ?1 AND key = ?2"
     );
@@ -270,7 +291,12 @@ impl Upserts<'_> {
         Ok(tally)
     }
 
-    fn row(&mut self, placed: PlacedRow, tally: &mut Tally, clears_quarantine: bool) -> Result<(), StoreFailed> {
+    fn row(
+        &mut self,
+        placed: PlacedRow,
+        tally: &mut Tally,
+        clears_quarantine: bool,
+    ) -> Result<(), StoreFailed> {
         let PlacedRow { row, is_repeat } = placed;
         if clears_quarantine {
             self.connection
@@ -282,13 +308,17 @@ impl Upserts<'_> {
             None => {
                 self.write(include_str!("../../schema/insert.sql"), &row)?;
                 tally.inserted += 1;
+                self.changed.inserted(row.table, row.key.clone());
                 self.inserted.entry(row.table).or_default().push((row.id, row.key));
             }
-            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => tally.unchanged += 1,
+            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
+                tally.unchanged += 1;
+            }
             Some(_) if is_repeat && self.is_superseded(&row)? => tally.unchanged += 1,
-            Some(_) => {
+            Some(known) => {
                 self.write(include_str!("../../schema/update.sql"), &row)?;
                 tally.updated += 1;
+                self.changed.updated(row.table, row.key, known.is_deleted);
             }
         }
         Ok(())
@@ -314,8 +344,10 @@ impl Upserts<'_> {
     fn is_superseded(&self, row: &Row) -> Result<bool, StoreFailed> {
         let statement =
             format!("SELECT last_updated FROM \"{}\" WHERE person_id = ?1 AND key = ?2", row.table);
-        let stored: Option<String> =
-            self.connection.prepare_cached(&statement)?.query_row([self.person, &row.key], |found| found.get(0))?;
+        let stored: Option<String> = self
+            .connection
+            .prepare_cached(&statement)?
+            .query_row([self.person, &row.key], |found| found.get(0))?;
         Ok(is_older(row.last_updated.as_deref(), stored.as_deref()))
     }
 
@@ -341,19 +373,20 @@ impl Upserts<'_> {
     /// before can be a renamed entry.
     fn met_a_renamed_entry(&self) -> Result<bool, StoreFailed> {
         for (table, new) in &self.inserted {
-            let ids: HashMap<&str, ()> = new.iter().filter_map(|(id, _)| Some((id.as_deref()?, ()))).collect();
+            let ids: HashSet<&str> = new.iter().filter_map(|(id, _)| id.as_deref()).collect();
             if ids.is_empty() {
                 continue;
             }
-            let keys: std::collections::HashSet<&str> = new.iter().map(|(_, key)| key.as_str()).collect();
-            let statement =
-                format!("SELECT id, key FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL");
+            let keys: HashSet<&str> = new.iter().map(|(_, key)| key.as_str()).collect();
+            let statement = format!(
+                "SELECT id, key FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL"
+            );
             let mut statement = self.connection.prepare_cached(&statement)?;
             let mut live = statement.query([self.person])?;
             while let Some(found) = live.next()? {
                 let id = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
                 let key = found.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-                if ids.contains_key(id) && !keys.contains(key) {
+                if ids.contains(id) && !keys.contains(key) {
                     return Ok(true);
                 }
             }

@@ -87,7 +87,12 @@ pub fn count(connection: &Connection, id: i64, pull: &PullRow, tally: Tally) -> 
     Ok(())
 }
 
-pub fn finish_ok(connection: &Connection, id: i64, note: Option<&str>, now: Timestamp) -> Result<(), StoreFailed> {
+pub fn finish_ok(
+    connection: &Connection,
+    id: i64,
+    note: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
     connection
         .prepare_cached("UPDATE pull SET finished_at = ?2, outcome = 'ok', error = ?3 WHERE id = ?1")?
         .execute(params![id, stamp(now), note])?;

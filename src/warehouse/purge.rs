@@ -85,11 +85,20 @@ pub fn erase(
 }
 
 /// A withdrawn consent of a patient without rows: nothing to purge, nothing to log.
-pub fn revoke_without_rows(connection: &Connection, person: &PersonId, now: Timestamp) -> Result<(), StoreFailed> {
+pub fn revoke_without_rows(
+    connection: &Connection,
+    person: &PersonId,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
     forget(connection, person, PatientState::Revoked, now)
 }
 
-fn forget(connection: &Connection, person: &PersonId, state: PatientState, now: Timestamp) -> Result<(), StoreFailed> {
+fn forget(
+    connection: &Connection,
+    person: &PersonId,
+    state: PatientState,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
     checkpoint::drop_pull(connection, person)?;
     connection.execute(
         "UPDATE checkpoint
@@ -98,7 +107,10 @@ fn forget(connection: &Connection, person: &PersonId, state: PatientState, now: 
           WHERE person_id = ?1",
         params![person.as_str(), state.as_str(), stamp(now)],
     )?;
-    connection.execute("UPDATE pull SET error = NULL WHERE person_id = ?1 AND error IS NOT NULL", [person.as_str()])?;
+    connection.execute(
+        "UPDATE pull SET error = NULL WHERE person_id = ?1 AND error IS NOT NULL",
+        [person.as_str()],
+    )?;
     Ok(())
 }
 
@@ -120,7 +132,9 @@ pub enum ScrubWaits {
 impl std::fmt::Display for ScrubWaits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Reader => f.write_str("a reader has the warehouse open; the last bytes go when it has closed it"),
+            Self::Reader => {
+                f.write_str("a reader has the warehouse open; the last bytes go when it has closed it")
+            }
             Self::Room { needed, free } => write!(
                 f,
                 "VACUUM needs {} MB free beside the warehouse and finds {} MB; make room",
@@ -133,18 +147,26 @@ impl std::fmt::Display for ScrubWaits {
 }
 
 pub fn unscrubbed(connection: &Connection) -> Result<u64, StoreFailed> {
-    Ok(connection.query_row("SELECT count(*) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?)
+    Ok(connection
+        .query_row("SELECT count(*) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?)
 }
 
 /// Since when the bytes of a purged patient wait to be removed.
 pub fn oldest_unscrubbed(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
-    let oldest: Option<String> =
-        connection.query_row("SELECT min(purged_at) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?;
+    let oldest: Option<String> = connection.query_row(
+        "SELECT min(purged_at) FROM purge_log WHERE scrubbed_at IS NULL",
+        [],
+        |row| row.get(0),
+    )?;
     Ok(oldest.as_deref().and_then(parse_stamp))
 }
 
 /// Removes the last bytes of all purged patients. `now` is called once the bytes are gone.
-pub fn scrub(connection: &Connection, path: &Path, now: impl Fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
+pub fn scrub(
+    connection: &Connection,
+    path: &Path,
+    now: impl Fn() -> Timestamp,
+) -> Result<Scrub, StoreFailed> {
     let purges = unscrubbed(connection)?;
     if purges == 0 {
         return Ok(Scrub::NothingToDo);

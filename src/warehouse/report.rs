@@ -103,12 +103,13 @@ pub fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<Purge
 /// The rows of a query as text, the names of the columns first.
 pub fn query(connection: &Connection, statement: &str) -> Result<Vec<Vec<String>>, StoreFailed> {
     let mut statement = connection.prepare(statement)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let columns = names.len();
     let mut table = vec![names];
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let cells = (0..columns).map(|column| row.get_ref(column).map(as_text)).collect::<Result<Vec<_>, _>>()?;
+        let cells =
+            (0..columns).map(|column| row.get_ref(column).map(as_text)).collect::<Result<Vec<_>, _>>()?;
         table.push(cells);
     }
     Ok(table)

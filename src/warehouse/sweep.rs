@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::params;
 
+use super::analyst_tables::ChangedKeys;
 use super::failure::StoreFailed;
 use super::page::PullFrame;
 use super::tables;
@@ -48,6 +49,7 @@ pub fn run(
     frame: &PullFrame,
     request: &SweepRequest,
     now: Timestamp,
+    changed: &mut ChangedKeys,
 ) -> Result<Swept, StoreFailed> {
     let judged = judge(connection, frame, request, now)?;
     let set_guard = |since: Option<Timestamp>| -> Result<(), StoreFailed> {
@@ -69,7 +71,7 @@ pub fn run(
                 set_guard(None)?;
             }
             forget_quarantined(connection, frame, &request.seen)?;
-            mark(connection, &judged.unseen, now)
+            mark(connection, &judged.unseen, now, changed)
         }
     }
 }
@@ -91,7 +93,11 @@ pub fn judge(
 ) -> Result<Judged, StoreFailed> {
     let found = find_unseen(connection, &frame.person, &frame.types, &request.seen)?;
     let guarded_since: Option<String> = connection
-        .query_row("SELECT sweep_guarded_at FROM checkpoint WHERE person_id = ?1", [frame.person.as_str()], |row| row.get(0))
+        .query_row(
+            "SELECT sweep_guarded_at FROM checkpoint WHERE person_id = ?1",
+            [frame.person.as_str()],
+            |row| row.get(0),
+        )
         .optional()?
         .flatten();
     let guarded_since = guarded_since.as_deref().and_then(parse_stamp);
@@ -132,6 +138,9 @@ fn find_unseen(
     Ok(found)
 }
 
+/// `id` and `content_hash`: what stays when an entry is renamed.
+type Content = (Option<String>, Vec<u8>);
+
 fn unseen_in(
     connection: &Connection,
     table: &'static str,
@@ -144,12 +153,12 @@ fn unseen_in(
     );
     let mut statement = connection.prepare_cached(&statement)?;
     let mut rows = statement.query([person.as_str()])?;
-    let mut unseen: Vec<(i64, (Option<String>, Vec<u8>))> = Vec::new();
-    let mut brought: HashSet<(Option<String>, Vec<u8>)> = HashSet::new();
+    let mut unseen: Vec<(i64, Content)> = Vec::new();
+    let mut brought: HashSet<Content> = HashSet::new();
     while let Some(row) = rows.next()? {
         *live += 1;
         let key = key_hash(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
-        let content = (row.get(2)?, row.get(3)?);
+        let content: Content = (row.get(2)?, row.get(3)?);
         if seen.iter().any(|walk| walk.contains(&key)) {
             brought.insert(content);
         } else {
@@ -168,30 +177,43 @@ fn unseen_in(
     Ok(result)
 }
 
-fn mark(connection: &Connection, unseen: &[Unseen], now: Timestamp) -> Result<Swept, StoreFailed> {
+fn mark(
+    connection: &Connection,
+    unseen: &[Unseen],
+    now: Timestamp,
+    changed: &mut ChangedKeys,
+) -> Result<Swept, StoreFailed> {
     let mut deleted = 0;
     for Unseen { table, renamed, vanished } in unseen {
-        let mut marking = connection.prepare_cached(&format!("UPDATE \"{table}\" SET deleted_at = ?2 WHERE rowid = ?1"))?;
+        let mut marking = connection.prepare_cached(&format!(
+            "UPDATE \"{table}\" SET deleted_at = ?2 WHERE rowid = ?1 RETURNING key"
+        ))?;
         for rowid in vanished {
-            marking.execute(params![rowid, stamp(now)])?;
+            changed.gone(table, marking.query_row(params![rowid, stamp(now)], |row| row.get(0))?);
             deleted += 1;
         }
-        let mut removing = connection.prepare_cached(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1"))?;
+        let mut removing =
+            connection.prepare_cached(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1 RETURNING key"))?;
         for rowid in renamed {
-            removing.execute([rowid])?;
+            changed.gone(table, removing.query_row([rowid], |row| row.get(0))?);
         }
     }
     Ok(Swept::Marked { deleted })
 }
 
 /// A quarantined entry that the whole record no longer holds has been mended or removed.
-fn forget_quarantined(connection: &Connection, frame: &PullFrame, seen: &[HashSet<u128>]) -> Result<(), StoreFailed> {
+fn forget_quarantined(
+    connection: &Connection,
+    frame: &PullFrame,
+    seen: &[HashSet<u128>],
+) -> Result<(), StoreFailed> {
     if !frame.types.is_everything() {
         return Ok(());
     }
     let person = frame.person.as_str();
     let mut statement = connection.prepare_cached("SELECT key FROM quarantine WHERE person_id = ?1")?;
-    let keys = statement.query_map([person], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let keys =
+        statement.query_map([person], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     for key in keys {
         let hash = key_hash(&key);
         if !seen.iter().any(|walk| walk.contains(&hash)) {

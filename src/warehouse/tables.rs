@@ -55,8 +55,9 @@ pub fn live_rows(connection: &Connection) -> Result<LiveRows, StoreFailed> {
     let mut rows = LiveRows::default();
     for known in resource_tables(connection)? {
         let table = &known.table;
-        let statement =
-            format!("SELECT person_id, count(*) FROM \"{table}\" WHERE deleted_at IS NULL GROUP BY person_id");
+        let statement = format!(
+            "SELECT person_id, count(*) FROM \"{table}\" WHERE deleted_at IS NULL GROUP BY person_id"
+        );
         let mut statement = connection.prepare(&statement)?;
         let mut counts = statement.query([])?;
         while let Some(row) = counts.next()? {

@@ -5,7 +5,10 @@
 
 use rusqlite::Connection;
 
+use super::analyst_tables;
+use super::analyst_tables::AnalystTables;
 use super::failure::StoreFailed;
+use super::freshness;
 use super::tables;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::row::content_hash;
@@ -36,7 +39,7 @@ impl Findings {
     }
 }
 
-pub fn verify(connection: &Connection) -> Result<Findings, StoreFailed> {
+pub fn verify(connection: &Connection, analyst_tables: &AnalystTables) -> Result<Findings, StoreFailed> {
     let mut findings = Findings::default();
     let transaction = connection.unchecked_transaction()?;
     let mut statement = transaction.prepare("PRAGMA integrity_check")?;
@@ -52,10 +55,15 @@ pub fn verify(connection: &Connection) -> Result<Findings, StoreFailed> {
     }
     check_revoked(&transaction, &mut findings)?;
     check_pull_columns(&transaction, &mut findings)?;
+    check_analyst_tables(&transaction, analyst_tables, &mut findings)?;
     Ok(findings)
 }
 
-fn check_rows(connection: &Connection, known: &ResourceType, findings: &mut Findings) -> Result<(), StoreFailed> {
+fn check_rows(
+    connection: &Connection,
+    known: &ResourceType,
+    findings: &mut Findings,
+) -> Result<(), StoreFailed> {
     let table = &known.table;
     let mut statement = connection.prepare(&format!(
         "SELECT person_id, key, id, version_id, last_updated, source, patient, content_hash, resource FROM \"{table}\""
@@ -77,6 +85,29 @@ fn check_rows(connection: &Connection, known: &ResourceType, findings: &mut Find
             Some((name, columns)) if name == known.name && columns == stored => {}
             _ => findings.add(format!("{table} {person} {key}: columns do not match resource")),
         }
+    }
+    Ok(())
+}
+
+/// Each stored view against a fresh evaluation, and the counts of `freshness`.
+fn check_analyst_tables(
+    connection: &Connection,
+    views: &AnalystTables,
+    findings: &mut Findings,
+) -> Result<(), StoreFailed> {
+    if !tables::exists(connection, "analyst_table")? {
+        return Ok(());
+    }
+    for table in views.iter() {
+        if !analyst_tables::is_in_line(connection, table)? {
+            let name = &table.name;
+            findings.add(format!("{name} does not hold what its view gives; `views apply` builds it anew"));
+        }
+    }
+    for person in freshness::miscounted(connection)? {
+        findings.add(format!(
+            "live_resources of {person} is not the number of its rows; `views apply` counts anew"
+        ));
     }
     Ok(())
 }

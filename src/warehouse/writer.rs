@@ -4,6 +4,7 @@
 //! in one transaction, and nobody is told that it is stored before the commit.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -13,6 +14,7 @@ use rusqlite::InterruptHandle;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use super::analyst_tables::AnalystTables;
 use super::failure::OpenFailed;
 use super::failure::StoreFailed;
 use super::open;
@@ -32,6 +34,7 @@ pub struct Warehouse {
     interrupt: InterruptHandle,
     path: PathBuf,
     is_abandoned: AtomicBool,
+    analyst_tables: Arc<AnalystTables>,
 }
 
 enum Job {
@@ -62,11 +65,23 @@ impl Warehouse {
             .name("warehouse".to_owned())
             .spawn(move || writer.work(queue))
             .map_err(|source| OpenFailed::Io { path: path.clone(), source })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), interrupt, path, is_abandoned: AtomicBool::new(false) })
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            interrupt,
+            path,
+            is_abandoned: AtomicBool::new(false),
+            analyst_tables: place.analyst_tables.clone(),
+        })
     }
 
     pub fn path(&self) -> &std::path::Path {
         &self.path
+    }
+
+    /// What each page's transaction has to keep up.
+    pub fn analyst_tables(&self) -> Arc<AnalystTables> {
+        self.analyst_tables.clone()
     }
 
     /// Runs `work` in the transaction of a group. `Ok` means committed and on the disk.
@@ -151,7 +166,9 @@ impl Writer {
                     Job::Alone(work) => work(&mut self.connection),
                     Job::Grouped(first) => {
                         let mut works = vec![first];
-                        while let Some(Job::Grouped(work)) = jobs.next_if(|job| matches!(job, Job::Grouped(_))) {
+                        while let Some(Job::Grouped(work)) =
+                            jobs.next_if(|job| matches!(job, Job::Grouped(_)))
+                        {
                             works.push(work);
                         }
                         self.commit_together(works);

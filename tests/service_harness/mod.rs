@@ -39,7 +39,8 @@ pub(crate) struct World {
 impl World {
     /// `study-0001`, … with credentials in place.
     pub(crate) fn with_patients(count: usize) -> Self {
-        let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap(), Population::generated(count, 7)).unwrap();
+        let sandbox =
+            Sandbox::start("127.0.0.1:0".parse().unwrap(), Population::generated(count, 7)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let manager = listen_as_manager(&folder.path().join("notify"));
         let world = Self { sandbox, folder, manager };
@@ -60,8 +61,9 @@ impl World {
     }
 
     pub(crate) fn write_roster(&self, count: usize) {
-        let entries: Vec<String> =
-            (1..=count).map(|n| format!("[[patient]]\nid = \"sandbox-{n:04}\"\nlabel = \"study-{n:04}\"\n")).collect();
+        let entries: Vec<String> = (1..=count)
+            .map(|n| format!("[[patient]]\nid = \"sandbox-{n:04}\"\nlabel = \"study-{n:04}\"\n"))
+            .collect();
         self.write("roster.toml", &entries.join("\n"), 0o644);
     }
 
@@ -73,8 +75,14 @@ impl World {
     /// `more` may hold sections of its own; `[sync]` and `[api]` are written here.
     pub(crate) fn configure(&self, schedule: &str, more: &str) {
         let base_url = self.sandbox.base_url();
-        let api = format!("[api]\nbase_url = \"{base_url}\"\nretry_initial = \"10ms\"\nretry_max = \"100ms\"\nmax_attempts = 2\n");
-        self.write("c.toml", &format!("{api}[sync]\nschedule = \"{schedule}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{more}"), 0o644);
+        let api = format!(
+            "[api]\nbase_url = \"{base_url}\"\nretry_initial = \"10ms\"\nretry_max = \"100ms\"\nmax_attempts = 2\n"
+        );
+        self.write(
+            "c.toml",
+            &format!("{api}[sync]\nschedule = \"{schedule}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{more}"),
+            0o644,
+        );
     }
 
     pub(crate) fn command(&self) -> Command {
@@ -90,7 +98,8 @@ impl World {
     /// Starts what `command` says, with `run` as its last word.
     pub(crate) fn start(&self, command: &mut Command) -> Daemon {
         self.manager.lock().unwrap().clear();
-        let command = command.arg("run").env("NOTIFY_SOCKET", self.path("notify")).env("WATCHDOG_USEC", "60000000");
+        let command =
+            command.arg("run").env("NOTIFY_SOCKET", self.path("notify")).env("WATCHDOG_USEC", "60000000");
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (log.clone(), child.stderr.take().unwrap());
@@ -139,12 +148,16 @@ impl Daemon {
 
     /// Waits for a line of the log that comes after the first `seen` ones.
     pub(crate) fn says_again(&self, what: &str, seen: usize) -> String {
-        self.waits(&format!("the log to say {what:?}"), || self.log().into_iter().skip(seen).find(|line| line.contains(what)))
+        self.waits(&format!("the log to say {what:?}"), || {
+            self.log().into_iter().skip(seen).find(|line| line.contains(what))
+        })
     }
 
     /// Waits for a line that systemd is told.
     pub(crate) fn tells(&self, what: &str) -> String {
-        self.waits(&format!("systemd to be told {what:?}"), || self.told().into_iter().find(|line| line.contains(what)))
+        self.waits(&format!("systemd to be told {what:?}"), || {
+            self.told().into_iter().find(|line| line.contains(what))
+        })
     }
 
     /// Waits for a fact.
@@ -154,7 +167,12 @@ impl Daemon {
             if let Some(found) = look() {
                 return found;
             }
-            assert!(Instant::now() < ends, "waited in vain for {what}; the log:\n{}\ntold: {:?}", self.log().join("\n"), self.told());
+            assert!(
+                Instant::now() < ends,
+                "waited in vain for {what}; the log:\n{}\ntold: {:?}",
+                self.log().join("\n"),
+                self.told()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -185,13 +203,15 @@ impl Daemon {
     pub(crate) fn shows(&self, metric: &str, wish: impl Fn(u64) -> bool) -> u64 {
         self.waits(metric, || {
             let text = self.get("/metrics").body;
-            let value = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok());
+            let value =
+                text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok());
             value.filter(|value| wish(*value))
         })
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -247,8 +267,13 @@ pub(crate) fn get(address: &str, path: &str, headers: &str) -> Answer {
 /// A tool that not every machine has: without it the test is skipped aloud, or fails where all
 /// is demanded.
 pub(crate) fn tool(name: &str, places: &[&str]) -> Option<PathBuf> {
-    let on_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-    let found = on_path.map(|folder| folder.join(name)).chain(places.iter().map(PathBuf::from)).find(|path| path.is_file());
+    let on_path = std::env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    let found = on_path
+        .map(|folder| folder.join(name))
+        .chain(places.iter().map(PathBuf::from))
+        .find(|path| path.is_file());
     if found.is_none() {
         let demanded = std::env::var_os("HEALTHEX_SYNC_REQUIRE_ALL").is_some_and(|value| value == "1");
         assert!(!demanded, "{name} is not installed, and HEALTHEX_SYNC_REQUIRE_ALL=1");
@@ -259,10 +284,14 @@ pub(crate) fn tool(name: &str, places: &[&str]) -> Option<PathBuf> {
 
 /// Has a tool read `input`, and returns what it printed.
 pub(crate) fn pipe(command: &mut Command, input: &str) -> (bool, String) {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    (
+        output.status.success(),
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+    )
 }
 
 /// A file to which a child may write its log.

@@ -61,11 +61,7 @@ fn add_condition(record: &mut Record, (snomed, icd10, name, lasts): (&str, &str,
     let days_ago = record.dice.between(60, 5_000);
     let is_active = lasts && record.dice.chance(85);
     let onset = record.vague_date(days_ago + 20);
-    let abated = if is_active {
-        String::new()
-    } else {
-        quoted(&day(days_ago - 14).to_string())
-    };
+    let abated = if is_active { String::new() } else { quoted(&day(days_ago - 14).to_string()) };
     let recorder = record.practitioner();
     record.add(
         "Condition",
@@ -74,26 +70,11 @@ fn add_condition(record: &mut Record, (snomed, icd10, name, lasts): (&str, &str,
         &[
             (
                 "clinicalStatus",
-                status_concept(
-                    "condition-clinical",
-                    if is_active { "active" } else { "resolved" },
-                ),
+                status_concept("condition-clinical", if is_active { "active" } else { "resolved" }),
             ),
-            (
-                "verificationStatus",
-                status_concept("condition-ver-status", "confirmed"),
-            ),
-            (
-                "category",
-                array([status_concept("condition-category", "problem-list-item")]),
-            ),
-            (
-                "code",
-                concept(
-                    [coding(SNOMED, snomed, name), coding(ICD10, icd10, name)],
-                    name,
-                ),
-            ),
+            ("verificationStatus", status_concept("condition-ver-status", "confirmed")),
+            ("category", array([status_concept("condition-category", "problem-list-item")])),
+            ("code", concept([coding(SNOMED, snomed, name), coding(ICD10, icd10, name)], name)),
             ("subject", reference("Patient", &source.patient_id)),
             ("onsetDateTime", quoted(&onset)),
             ("abatementDateTime", abated),
@@ -112,24 +93,15 @@ fn add_allergy(record: &mut Record) {
     let (reaction, reaction_name) = *record.dice.pick(REACTIONS);
     let severity = *record.dice.pick(&["mild", "moderate", "severe"]);
     let manifestation = concept([coding(SNOMED, reaction, reaction_name)], reaction_name);
-    let reaction = object(&[
-        ("manifestation", array([manifestation])),
-        ("severity", quoted(severity)),
-    ]);
+    let reaction = object(&[("manifestation", array([manifestation])), ("severity", quoted(severity))]);
     let criticality = if severity == "severe" { "high" } else { "low" };
     record.add(
         "AllergyIntolerance",
         &id,
         days_ago,
         &[
-            (
-                "clinicalStatus",
-                status_concept("allergyintolerance-clinical", "active"),
-            ),
-            (
-                "verificationStatus",
-                status_concept("allergyintolerance-verification", "confirmed"),
-            ),
+            ("clinicalStatus", status_concept("allergyintolerance-clinical", "active")),
+            ("verificationStatus", status_concept("allergyintolerance-verification", "confirmed")),
             ("type", quoted("allergy")),
             ("category", array([quoted(category)])),
             ("criticality", quoted(criticality)),
@@ -148,25 +120,14 @@ fn add_immunization(record: &mut Record) {
     let (code, name) = *record.dice.pick(VACCINES);
     let at = record.time(days_ago, &source);
     let is_done = record.dice.chance(95);
-    let reason = if is_done {
-        String::new()
-    } else {
-        status_concept("v3-ActReason", "PATOBJ")
-    };
-    let lot_number = if is_done {
-        quoted(&record.dice.digits(6))
-    } else {
-        String::new()
-    };
+    let reason = if is_done { String::new() } else { status_concept("v3-ActReason", "PATOBJ") };
+    let lot_number = if is_done { quoted(&record.dice.digits(6)) } else { String::new() };
     record.add(
         "Immunization",
         &id,
         days_ago,
         &[
-            (
-                "status",
-                quoted(if is_done { "completed" } else { "not-done" }),
-            ),
+            ("status", quoted(if is_done { "completed" } else { "not-done" })),
             ("statusReason", reason),
             ("vaccineCode", concept([coding(CVX, code, name)], name)),
             ("patient", reference("Patient", &source.patient_id)),
@@ -177,12 +138,7 @@ fn add_immunization(record: &mut Record) {
     );
 }
 
-fn add_medication_request(
-    record: &mut Record,
-    source: &Source,
-    days_ago: u32,
-    encounter_id: Option<&str>,
-) {
+fn add_medication_request(record: &mut Record, source: &Source, days_ago: u32, encounter_id: Option<&str>) {
     let id = record.new_id(source);
     let (code, name, how) = *record.dice.pick(MEDICATIONS);
     let medication = concept([coding(RXNORM, code, name)], name);
@@ -199,9 +155,7 @@ fn add_medication_request(
     } else {
         (medication, String::new())
     };
-    let status = *record
-        .dice
-        .pick(&["active", "active", "completed", "stopped"]);
+    let status = *record.dice.pick(&["active", "active", "completed", "stopped"]);
     let at = record.time(days_ago, source);
     let requester = record.practitioner();
     let encounter = encounter_id.map_or_else(String::new, |id| reference("Encounter", id));
@@ -213,24 +167,15 @@ fn add_medication_request(
         &[
             ("status", quoted(status)),
             ("intent", quoted("order")),
-            (
-                "category",
-                array([status_concept("medicationrequest-category", "outpatient")]),
-            ),
+            ("category", array([status_concept("medicationrequest-category", "outpatient")])),
             ("medicationCodeableConcept", inline),
             ("medicationReference", referred),
             ("subject", reference("Patient", &source.patient_id)),
             ("encounter", encounter),
             ("authoredOn", quoted(&at)),
             ("requester", requester),
-            (
-                "dosageInstruction",
-                array([object(&[("text", quoted(how))])]),
-            ),
-            (
-                "dispenseRequest",
-                object(&[("numberOfRepeatsAllowed", refills)]),
-            ),
+            ("dosageInstruction", array([object(&[("text", quoted(how))])])),
+            ("dispenseRequest", object(&[("numberOfRepeatsAllowed", refills)])),
         ],
     );
 }
@@ -240,11 +185,7 @@ pub(super) fn add_encounter(record: &mut Record) {
     let source = record.source();
     let encounter_id = record.new_id(&source);
     let days_ago = record.dice.between(1, 3_650);
-    let visit = Visit {
-        source,
-        encounter_id,
-        days_ago,
-    };
+    let visit = Visit { source, encounter_id, days_ago };
     add_encounter_itself(record, &visit);
     measured::add_vital_signs(record, &visit);
     if record.dice.chance(55) {
@@ -266,11 +207,7 @@ pub(super) fn add_encounter(record: &mut Record) {
 
 fn add_encounter_itself(record: &mut Record, visit: &Visit) {
     let (class, code, name) = *record.dice.pick(ENCOUNTERS);
-    let days = if class == "IMP" {
-        record.dice.between(1, 9).min(visit.days_ago)
-    } else {
-        0
-    };
+    let days = if class == "IMP" { record.dice.between(1, 9).min(visit.days_ago) } else { 0 };
     let zone = visit.source.zone;
     let (start, end) = (day(visit.days_ago), day(visit.days_ago - days));
     let period = object(&[
@@ -280,17 +217,11 @@ fn add_encounter_itself(record: &mut Record, visit: &Visit) {
     let participant = object(&[("individual", record.practitioner())]);
     let provider = record.organization();
     let class_coding = object(&[
-        (
-            "system",
-            quoted("http://terminology.hl7.org/CodeSystem/v3-ActCode"),
-        ),
+        ("system", quoted("http://terminology.hl7.org/CodeSystem/v3-ActCode")),
         ("code", quoted(class)),
     ]);
     let reason = if record.dice.chance(40) {
-        array([reference(
-            "Condition",
-            record.dice.pick(&record.conditions).as_str(),
-        )])
+        array([reference("Condition", record.dice.pick(&record.conditions).as_str())])
     } else {
         String::new()
     };
@@ -319,10 +250,7 @@ fn add_procedure(record: &mut Record, visit: &Visit) {
         (quoted(&start), String::new())
     } else {
         let end = format!("{}T20:00:00{}", day(visit.days_ago), visit.source.zone);
-        (
-            String::new(),
-            object(&[("start", quoted(&start)), ("end", quoted(&end))]),
-        )
+        (String::new(), object(&[("start", quoted(&start)), ("end", quoted(&end))]))
     };
     let performer = object(&[("actor", record.practitioner())]);
     record.add(
@@ -346,10 +274,7 @@ fn add_document(record: &mut Record, visit: &Visit) {
     let (code, name) = *record.dice.pick(DOCUMENTS);
     let at = record.time(visit.days_ago, &visit.source);
     let author = record.practitioner();
-    let mut note = format!(
-        "{name} of {}\n\nMade up for the sandbox.\n",
-        day(visit.days_ago)
-    );
+    let mut note = format!("{name} of {}\n\nMade up for the sandbox.\n", day(visit.days_ago));
     for _ in 0..record.dice.between(2, 60) {
         note.push_str("The patient reports feeling well; plan unchanged.\n");
     }
@@ -378,13 +303,7 @@ fn add_document(record: &mut Record, visit: &Visit) {
             ("date", quoted(&at)),
             ("author", array([author])),
             ("content", array([object(&[("attachment", attachment)])])),
-            (
-                "context",
-                object(&[(
-                    "encounter",
-                    array([reference("Encounter", &visit.encounter_id)]),
-                )]),
-            ),
+            ("context", object(&[("encounter", array([reference("Encounter", &visit.encounter_id)]))])),
         ],
     );
 }

@@ -12,12 +12,7 @@ pub(super) const CONDITIONS: &[(&str, &str, &str, bool)] = &[
     ("59621000", "I10", "Essential hypertension", true),
     ("55822004", "E78.5", "Hyperlipidemia", true),
     ("195967001", "J45.909", "Asthma", true),
-    (
-        "235595009",
-        "K21.9",
-        "Gastroesophageal reflux disease",
-        true,
-    ),
+    ("235595009", "K21.9", "Gastroesophageal reflux disease", true),
     ("370143000", "F32.9", "Major depressive disorder", true),
     ("414916001", "E66.9", "Obesity", true),
     ("40930008", "E03.9", "Hypothyroidism", true),
@@ -25,12 +20,7 @@ pub(super) const CONDITIONS: &[(&str, &str, &str, bool)] = &[
     ("37796009", "G43.909", "Migraine", true),
     ("49436004", "I48.91", "Atrial fibrillation", true),
     ("709044004", "N18.9", "Chronic kidney disease", true),
-    (
-        "13645005",
-        "J44.9",
-        "Chronic obstructive pulmonary disease",
-        true,
-    ),
+    ("13645005", "J44.9", "Chronic obstructive pulmonary disease", true),
     ("10509002", "J20.9", "Acute bronchitis", false),
     ("68566005", "N39.0", "Urinary tract infection", false),
     ("363746003", "J02.9", "Acute pharyngitis", false),
@@ -39,8 +29,7 @@ pub(super) const CONDITIONS: &[(&str, &str, &str, bool)] = &[
     ("271737000", "D64.9", "Anemia", false),
 ];
 
-pub(super) const DIABETES: (&str, &str, &str, bool) =
-    ("44054006", "E11.9", "Type 2 diabetes mellitus", true);
+pub(super) const DIABETES: (&str, &str, &str, bool) = ("44054006", "E11.9", "Type 2 diabetes mellitus", true);
 
 /// LOINC, name, unit, and the least and greatest value, scaled by the decimals.
 pub(super) struct Lab {
@@ -58,22 +47,10 @@ const fn lab(
     unit: &'static str,
     (least, most, decimals): (u32, u32, usize),
 ) -> Lab {
-    Lab {
-        loinc,
-        name,
-        unit,
-        least,
-        most,
-        decimals,
-    }
+    Lab { loinc, name, unit, least, most, decimals }
 }
 
-pub(super) const HBA1C: Lab = lab(
-    "4548-4",
-    "Hemoglobin A1c/Hemoglobin.total in Blood",
-    "%",
-    (480, 1_120, 2),
-);
+pub(super) const HBA1C: Lab = lab("4548-4", "Hemoglobin A1c/Hemoglobin.total in Blood", "%", (480, 1_120, 2));
 
 /// LOINC and name of the panel, and its parts.
 pub(super) const PANELS: &[(&str, &str, &[Lab])] = &[
@@ -81,42 +58,12 @@ pub(super) const PANELS: &[(&str, &str, &[Lab])] = &[
         "24323-8",
         "Comprehensive metabolic 2000 panel - Serum or Plasma",
         &[
-            lab(
-                "2345-7",
-                "Glucose [Mass/volume] in Serum or Plasma",
-                "mg/dL",
-                (68, 240, 0),
-            ),
-            lab(
-                "2160-0",
-                "Creatinine [Mass/volume] in Serum or Plasma",
-                "mg/dL",
-                (60, 190, 2),
-            ),
-            lab(
-                "3094-0",
-                "Urea nitrogen [Mass/volume] in Serum or Plasma",
-                "mg/dL",
-                (7, 31, 0),
-            ),
-            lab(
-                "2951-2",
-                "Sodium [Moles/volume] in Serum or Plasma",
-                "mmol/L",
-                (133, 147, 0),
-            ),
-            lab(
-                "2823-3",
-                "Potassium [Moles/volume] in Serum or Plasma",
-                "mmol/L",
-                (33, 54, 1),
-            ),
-            lab(
-                "17861-6",
-                "Calcium [Mass/volume] in Serum or Plasma",
-                "mg/dL",
-                (84, 106, 1),
-            ),
+            lab("2345-7", "Glucose [Mass/volume] in Serum or Plasma", "mg/dL", (68, 240, 0)),
+            lab("2160-0", "Creatinine [Mass/volume] in Serum or Plasma", "mg/dL", (60, 190, 2)),
+            lab("3094-0", "Urea nitrogen [Mass/volume] in Serum or Plasma", "mg/dL", (7, 31, 0)),
+            lab("2951-2", "Sodium [Moles/volume] in Serum or Plasma", "mmol/L", (133, 147, 0)),
+            lab("2823-3", "Potassium [Moles/volume] in Serum or Plasma", "mmol/L", (33, 54, 1)),
+            lab("17861-6", "Calcium [Mass/volume] in Serum or Plasma", "mg/dL", (84, 106, 1)),
             lab(
                 "1742-6",
                 "Alanine aminotransferase [Enzymatic activity/volume] in Serum or Plasma",
@@ -129,24 +76,9 @@ pub(super) const PANELS: &[(&str, &str, &[Lab])] = &[
         "57698-3",
         "Lipid panel with direct LDL - Serum or Plasma",
         &[
-            lab(
-                "2093-3",
-                "Cholesterol [Mass/volume] in Serum or Plasma",
-                "mg/dL",
-                (118, 290, 0),
-            ),
-            lab(
-                "2571-8",
-                "Triglyceride [Mass/volume] in Serum or Plasma",
-                "mg/dL",
-                (45, 380, 0),
-            ),
-            lab(
-                "2085-9",
-                "Cholesterol in HDL [Mass/volume] in Serum or Plasma",
-                "mg/dL",
-                (28, 92, 0),
-            ),
+            lab("2093-3", "Cholesterol [Mass/volume] in Serum or Plasma", "mg/dL", (118, 290, 0)),
+            lab("2571-8", "Triglyceride [Mass/volume] in Serum or Plasma", "mg/dL", (45, 380, 0)),
+            lab("2085-9", "Cholesterol in HDL [Mass/volume] in Serum or Plasma", "mg/dL", (28, 92, 0)),
             lab(
                 "18262-6",
                 "Cholesterol in LDL [Mass/volume] in Serum or Plasma by Direct assay",
@@ -159,41 +91,16 @@ pub(super) const PANELS: &[(&str, &str, &[Lab])] = &[
         "58410-2",
         "CBC panel - Blood by Automated count",
         &[
-            lab(
-                "718-7",
-                "Hemoglobin [Mass/volume] in Blood",
-                "g/dL",
-                (98, 172, 1),
-            ),
-            lab(
-                "4544-3",
-                "Hematocrit [Volume Fraction] of Blood by Automated count",
-                "%",
-                (300, 510, 1),
-            ),
-            lab(
-                "6690-2",
-                "Leukocytes [#/volume] in Blood by Automated count",
-                "10*3/uL",
-                (340, 1_240, 2),
-            ),
-            lab(
-                "777-3",
-                "Platelets [#/volume] in Blood by Automated count",
-                "10*3/uL",
-                (140, 420, 0),
-            ),
+            lab("718-7", "Hemoglobin [Mass/volume] in Blood", "g/dL", (98, 172, 1)),
+            lab("4544-3", "Hematocrit [Volume Fraction] of Blood by Automated count", "%", (300, 510, 1)),
+            lab("6690-2", "Leukocytes [#/volume] in Blood by Automated count", "10*3/uL", (340, 1_240, 2)),
+            lab("777-3", "Platelets [#/volume] in Blood by Automated count", "10*3/uL", (140, 420, 0)),
         ],
     ),
     (
         "24348-5",
         "Free T4 and TSH panel - Serum or Plasma",
-        &[lab(
-            "3016-3",
-            "Thyrotropin [Units/volume] in Serum or Plasma",
-            "m[IU]/L",
-            (350, 6_200, 3),
-        )],
+        &[lab("3016-3", "Thyrotropin [Units/volume] in Serum or Plasma", "m[IU]/L", (350, 6_200, 3))],
     ),
 ];
 
@@ -202,12 +109,7 @@ pub(super) const VITALS: &[Lab] = &[
     lab("8867-4", "Heart rate", "/min", (52, 108, 0)),
     lab("9279-1", "Respiratory rate", "/min", (11, 22, 0)),
     lab("8310-5", "Body temperature", "Cel", (360, 384, 1)),
-    lab(
-        "59408-5",
-        "Oxygen saturation in Arterial blood by Pulse oximetry",
-        "%",
-        (91, 100, 0),
-    ),
+    lab("59408-5", "Oxygen saturation in Arterial blood by Pulse oximetry", "%", (91, 100, 0)),
 ];
 
 /// `RxNorm`, name, and how it is taken.
@@ -218,48 +120,16 @@ pub(super) const MEDICATIONS: &[(&str, &str, &str)] = &[
         "1 tablet with the evening meal",
     ),
     ("314076", "lisinopril 10 MG Oral Tablet", "1 tablet daily"),
-    (
-        "617311",
-        "atorvastatin 40 MG Oral Tablet",
-        "1 tablet at bedtime",
-    ),
+    ("617311", "atorvastatin 40 MG Oral Tablet", "1 tablet at bedtime"),
     ("197361", "amlodipine 5 MG Oral Tablet", "1 tablet daily"),
-    (
-        "310798",
-        "hydrochlorothiazide 25 MG Oral Tablet",
-        "1 tablet in the morning",
-    ),
-    (
-        "312961",
-        "simvastatin 20 MG Oral Tablet",
-        "1 tablet at bedtime",
-    ),
-    (
-        "198051",
-        "omeprazole 20 MG Delayed Release Oral Capsule",
-        "1 capsule before breakfast",
-    ),
+    ("310798", "hydrochlorothiazide 25 MG Oral Tablet", "1 tablet in the morning"),
+    ("312961", "simvastatin 20 MG Oral Tablet", "1 tablet at bedtime"),
+    ("198051", "omeprazole 20 MG Delayed Release Oral Capsule", "1 capsule before breakfast"),
     ("312938", "sertraline 100 MG Oral Tablet", "1 tablet daily"),
-    (
-        "313988",
-        "furosemide 40 MG Oral Tablet",
-        "1 tablet in the morning",
-    ),
-    (
-        "855332",
-        "warfarin sodium 5 MG Oral Tablet",
-        "as directed by the clinic",
-    ),
-    (
-        "310965",
-        "ibuprofen 200 MG Oral Tablet",
-        "2 tablets every 6 hours as needed",
-    ),
-    (
-        "308182",
-        "amoxicillin 250 MG Oral Capsule",
-        "1 capsule three times a day",
-    ),
+    ("313988", "furosemide 40 MG Oral Tablet", "1 tablet in the morning"),
+    ("855332", "warfarin sodium 5 MG Oral Tablet", "as directed by the clinic"),
+    ("310965", "ibuprofen 200 MG Oral Tablet", "2 tablets every 6 hours as needed"),
+    ("308182", "amoxicillin 250 MG Oral Capsule", "1 capsule three times a day"),
 ];
 
 /// CVX and name.
@@ -284,11 +154,8 @@ pub(super) const ALLERGIES: &[(&str, &str, &str)] = &[
     ("91934008", "Allergy to nut", "food"),
 ];
 
-pub(super) const REACTIONS: &[(&str, &str)] = &[
-    ("126485001", "Urticaria"),
-    ("39579001", "Anaphylaxis"),
-    ("271807003", "Eruption of skin"),
-];
+pub(super) const REACTIONS: &[(&str, &str)] =
+    &[("126485001", "Urticaria"), ("39579001", "Anaphylaxis"), ("271807003", "Eruption of skin")];
 
 pub(super) const PROCEDURES: &[(&str, &str)] = &[
     ("73761001", "Colonoscopy"),
@@ -338,19 +205,10 @@ pub(super) const FAMILY_NAMES: &[&str] = &[
     "Quillfeather",
 ];
 
-pub(super) const FEMALE_NAMES: &[&str] = &[
-    "Amaryl",
-    "Briony",
-    "Célestine",
-    "Delphira",
-    "Elowen",
-    "Fennella",
-    "Zoë",
-];
+pub(super) const FEMALE_NAMES: &[&str] =
+    &["Amaryl", "Briony", "Célestine", "Delphira", "Elowen", "Fennella", "Zoë"];
 
-pub(super) const MALE_NAMES: &[&str] = &[
-    "Aldous", "Bertrand", "Corwin", "Dorian", "Edric", "Fábio", "Osric",
-];
+pub(super) const MALE_NAMES: &[&str] = &["Aldous", "Bertrand", "Corwin", "Dorian", "Edric", "Fábio", "Osric"];
 
 /// Town, state and postal code.
 pub(super) const TOWNS: &[(&str, &str, &str)] = &[

@@ -12,9 +12,7 @@ impl Dice {
     pub(super) fn for_person(seed: u64, number: usize) -> Self {
         // Far apart, so that person 2 of seed 1 is not person 1 of seed 2.
         let stride = 0x9e37_79b9_7f4a_7c15_u64;
-        Self(StdRng::seed_from_u64(
-            seed ^ (number as u64).wrapping_mul(stride),
-        ))
+        Self(StdRng::seed_from_u64(seed ^ (number as u64).wrapping_mul(stride)))
     }
 
     /// From 0 to one less than `limit`.
@@ -39,23 +37,17 @@ impl Dice {
         const STEPS: u32 = 10_000;
         let throw = u64::from(self.below(STEPS));
         // Of 0 to 1, the sixth power.
-        let value = (0..6).fold(u64::from(limit), |value, _| {
-            value * throw / u64::from(STEPS)
-        });
+        let value = (0..6).fold(u64::from(limit), |value, _| value * throw / u64::from(STEPS));
         u32::try_from(value).unwrap_or(u32::MAX)
     }
 
     /// Letters and digits.
     pub(super) fn word(&mut self, length: usize) -> String {
         const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789";
-        (0..length)
-            .map(|_| char::from(*self.pick(LETTERS)))
-            .collect()
+        (0..length).map(|_| char::from(*self.pick(LETTERS))).collect()
     }
 
     pub(super) fn digits(&mut self, length: usize) -> String {
-        (0..length)
-            .map(|_| char::from(*self.pick(b"123456789")))
-            .collect()
+        (0..length).map(|_| char::from(*self.pick(b"123456789"))).collect()
     }
 }

@@ -25,20 +25,10 @@ pub(super) fn add_vital_signs(record: &mut Record, visit: &Visit) {
     let weight = record.weight_hectograms + record.dice.below(21) - 10;
     let hundredths = weight * 10 + record.dice.below(10);
     let weight = quantity(&decimal(hundredths, 2), "kg");
-    add_vital_sign(
-        record,
-        visit,
-        ("29463-7", "Body weight"),
-        ("valueQuantity", weight),
-    );
+    add_vital_sign(record, visit, ("29463-7", "Body weight"), ("valueQuantity", weight));
     if record.dice.chance(50) {
         let height = quantity(&decimal(record.height_centimetres * 10, 1), "cm");
-        add_vital_sign(
-            record,
-            visit,
-            ("8302-2", "Body height"),
-            ("valueQuantity", height),
-        );
+        add_vital_sign(record, visit, ("8302-2", "Body height"), ("valueQuantity", height));
     }
     for vital in VITALS {
         if record.dice.chance(70) {
@@ -66,11 +56,7 @@ fn add_blood_pressure(record: &mut Record, visit: &Visit) {
 }
 
 fn add_vital_sign(record: &mut Record, visit: &Visit, code: (&str, &str), value: Field) {
-    let measurement = Measurement {
-        category: "vital-signs",
-        code,
-        values: vec![value],
-    };
+    let measurement = Measurement { category: "vital-signs", code, values: vec![value] };
     add_observation(record, visit, measurement);
 }
 
@@ -88,12 +74,7 @@ fn add_observation(record: &mut Record, visit: &Visit, measurement: Measurement<
     id
 }
 
-fn add_observation_of_id(
-    record: &mut Record,
-    visit: &Visit,
-    id: &str,
-    measurement: Measurement<'_>,
-) {
+fn add_observation_of_id(record: &mut Record, visit: &Visit, id: &str, measurement: Measurement<'_>) {
     let at = record.time(visit.days_ago, &visit.source);
     let performer = record.organization();
     let (loinc, name) = measurement.code;
@@ -104,10 +85,7 @@ fn add_observation_of_id(
     };
     let mut fields = vec![
         ("status", quoted("final")),
-        (
-            "category",
-            array([status_concept("observation-category", measurement.category)]),
-        ),
+        ("category", array([status_concept("observation-category", measurement.category)])),
         ("code", concept([coding(LOINC, loinc, name)], name)),
         ("subject", reference("Patient", &visit.source.patient_id)),
         ("encounter", encounter),
@@ -133,11 +111,7 @@ pub(super) fn add_hba1c(record: &mut Record, visit: &Visit) {
 /// One id, given by two systems to two things.
 pub(super) fn add_twins(record: &mut Record) {
     for (source, lab) in record.sources.clone().into_iter().zip([&HBA1C, &VITALS[0]]) {
-        let visit = Visit {
-            source,
-            encounter_id: String::new(),
-            days_ago: 90,
-        };
+        let visit = Visit { source, encounter_id: String::new(), days_ago: 90 };
         let measurement = lab_measurement(record, lab);
         add_observation_of_id(record, &visit, "result-1001", measurement);
     }
@@ -150,35 +124,17 @@ fn add_lab(record: &mut Record, visit: &Visit, lab: &Lab) -> String {
 
 fn lab_measurement<'a>(record: &mut Record, lab: &'a Lab) -> Measurement<'a> {
     let range = object(&[
-        (
-            "low",
-            quantity(
-                &decimal(lab.least + (lab.most - lab.least) / 5, lab.decimals),
-                lab.unit,
-            ),
-        ),
-        (
-            "high",
-            quantity(
-                &decimal(lab.most - (lab.most - lab.least) / 4, lab.decimals),
-                lab.unit,
-            ),
-        ),
+        ("low", quantity(&decimal(lab.least + (lab.most - lab.least) / 5, lab.decimals), lab.unit)),
+        ("high", quantity(&decimal(lab.most - (lab.most - lab.least) / 4, lab.decimals), lab.unit)),
     ]);
     let value = match record.dice.below(100) {
         // What laboratories also write.
         0..2 => ("valueString", quoted("Hemolyzed specimen; see comment")),
-        2..4 => (
-            "dataAbsentReason",
-            status_concept("data-absent-reason", "not-performed"),
-        ),
+        2..4 => ("dataAbsentReason", status_concept("data-absent-reason", "not-performed")),
         4..6 => {
             let below = decimal(lab.least, lab.decimals);
             let coded = quantity(&below, lab.unit);
-            (
-                "valueQuantity",
-                coded.replacen('{', r#"{"comparator":"<","#, 1),
-            )
+            ("valueQuantity", coded.replacen('{', r#"{"comparator":"<","#, 1))
         }
         _ => measured_value(record, lab),
     };
@@ -191,27 +147,16 @@ fn lab_measurement<'a>(record: &mut Record, lab: &'a Lab) -> Measurement<'a> {
 
 fn measured_value(record: &mut Record, lab: &Lab) -> Field {
     let scaled = record.dice.between(lab.least, lab.most);
-    (
-        "valueQuantity",
-        quantity(&decimal(scaled, lab.decimals), lab.unit),
-    )
+    ("valueQuantity", quantity(&decimal(scaled, lab.decimals), lab.unit))
 }
 
-fn add_report(
-    record: &mut Record,
-    visit: &Visit,
-    (loinc, name): (&str, &str),
-    result_ids: &[String],
-) {
+fn add_report(record: &mut Record, visit: &Visit, (loinc, name): (&str, &str), result_ids: &[String]) {
     let id = record.new_id(&visit.source);
     let at = record.time(visit.days_ago, &visit.source);
     let performer = record.organization();
     let results = result_ids.iter().map(|id| reference("Observation", id));
-    let conclusion = if record.dice.chance(20) {
-        quoted("Within the expected range.")
-    } else {
-        String::new()
-    };
+    let conclusion =
+        if record.dice.chance(20) { quoted("Within the expected range.") } else { String::new() };
     record.add(
         "DiagnosticReport",
         &id,

@@ -79,10 +79,7 @@ mod tests {
         for person_id in population.person_ids() {
             let entries = population.entries(&person_id);
             assert!((150..=2_000).contains(&entries.len()), "{}", entries.len());
-            let addresses: HashSet<&str> = entries
-                .iter()
-                .map(|entry| entry.full_url.as_str())
-                .collect();
+            let addresses: HashSet<&str> = entries.iter().map(|entry| entry.full_url.as_str()).collect();
             assert_eq!(addresses.len(), entries.len());
             for entry in entries {
                 let value: serde_json::Value = serde_json::from_str(&entry.resource).unwrap();

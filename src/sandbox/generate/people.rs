@@ -50,11 +50,8 @@ pub(super) fn add_identity(record: &mut Record, person_id: &str) {
 
 fn new_identity(record: &mut Record) -> Identity {
     let dice = &mut record.dice;
-    let (gender, given) = if dice.chance(50) {
-        ("female", *dice.pick(FEMALE_NAMES))
-    } else {
-        ("male", *dice.pick(MALE_NAMES))
-    };
+    let (gender, given) =
+        if dice.chance(50) { ("female", *dice.pick(FEMALE_NAMES)) } else { ("male", *dice.pick(MALE_NAMES)) };
     let family = dice.pick(FAMILY_NAMES);
     let (town, state, postal_code) = dice.pick(TOWNS);
     let street = format!("{} Sample Street", dice.between(1, 980));
@@ -87,16 +84,11 @@ fn add_patient(record: &mut Record, patient_id: &str, identity: &Identity) {
         ("system", quoted("urn:oid:1.2.840.113619.2.999")),
         ("value", quoted(&number)),
     ]);
-    let telecom = object(&[
-        ("system", quoted("phone")),
-        ("value", quoted(&identity.phone)),
-        ("use", quoted("home")),
-    ]);
+    let telecom =
+        object(&[("system", quoted("phone")), ("value", quoted(&identity.phone)), ("use", quoted("home"))]);
     let language = coding("urn:ietf:bcp:47", "en-US", "English (United States)");
-    let communication = object(&[
-        ("language", object(&[("coding", array([language]))])),
-        ("preferred", "true".to_owned()),
-    ]);
+    let communication =
+        object(&[("language", object(&[("coding", array([language]))])), ("preferred", "true".to_owned())]);
     let marital_status = *record.dice.pick(&["M", "S", "D", "W"]);
     let extensions = us_core_extensions(&mut record.dice, identity.gender);
     record.add(
@@ -113,32 +105,21 @@ fn add_patient(record: &mut Record, patient_id: &str, identity: &Identity) {
             ("birthDate", quoted(&identity.birth_date)),
             ("deceasedBoolean", "false".to_owned()),
             ("address", array([identity.address.clone()])),
-            (
-                "maritalStatus",
-                status_concept("v3-MaritalStatus", marital_status),
-            ),
+            ("maritalStatus", status_concept("v3-MaritalStatus", marital_status)),
             ("communication", array([communication])),
         ],
     );
 }
 
 fn us_core_extensions(dice: &mut Dice, gender: &str) -> String {
-    const RACES: &[(&str, &str)] = &[
-        ("2106-3", "White"),
-        ("2054-5", "Black or African American"),
-        ("2028-9", "Asian"),
-    ];
-    const ETHNICITIES: &[(&str, &str)] = &[
-        ("2186-5", "Not Hispanic or Latino"),
-        ("2135-2", "Hispanic or Latino"),
-    ];
+    const RACES: &[(&str, &str)] =
+        &[("2106-3", "White"), ("2054-5", "Black or African American"), ("2028-9", "Asian")];
+    const ETHNICITIES: &[(&str, &str)] =
+        &[("2186-5", "Not Hispanic or Latino"), ("2135-2", "Hispanic or Latino")];
     let nested = |name: &str, (code, display): (&str, &str)| {
         let coded = object(&[
             ("url", quoted("ombCategory")),
-            (
-                "valueCoding",
-                coding("urn:oid:2.16.840.1.113883.6.238", code, display),
-            ),
+            ("valueCoding", coding("urn:oid:2.16.840.1.113883.6.238", code, display)),
         ]);
         let text = object(&[("url", quoted("text")), ("valueString", quoted(display))]);
         let url = format!("http://hl7.org/fhir/us/core/StructureDefinition/us-core-{name}");
@@ -147,14 +128,8 @@ fn us_core_extensions(dice: &mut Dice, gender: &str) -> String {
     let race = nested("race", *dice.pick(RACES));
     let ethnicity = nested("ethnicity", *dice.pick(ETHNICITIES));
     let birth_sex = object(&[
-        (
-            "url",
-            quoted("http://hl7.org/fhir/us/core/StructureDefinition/us-core-birthsex"),
-        ),
-        (
-            "valueCode",
-            quoted(if gender == "female" { "F" } else { "M" }),
-        ),
+        ("url", quoted("http://hl7.org/fhir/us/core/StructureDefinition/us-core-birthsex")),
+        ("valueCode", quoted(if gender == "female" { "F" } else { "M" })),
     ]);
     array([race, ethnicity, birth_sex])
 }
@@ -173,12 +148,7 @@ pub(super) fn add_care_givers(record: &mut Record) {
 }
 
 /// A few different numbers below a limit.
-fn some_of(
-    dice: &mut Dice,
-    limit: u32,
-    least: u32,
-    most: u32,
-) -> impl Iterator<Item = u32> + use<> {
+fn some_of(dice: &mut Dice, limit: u32, least: u32, most: u32) -> impl Iterator<Item = u32> + use<> {
     let (first, count) = (dice.below(limit), dice.between(least, most));
     (0..count).map(move |number| (first + number) % limit)
 }
@@ -187,22 +157,14 @@ fn organization(seed: u64, number: u32) -> (String, String) {
     let mut dice = Dice::for_person(seed ^ 0x6f72_6700, number as usize + 1);
     let id = format!("org-{}.{}", dice.word(12), number + 1);
     let (town, state, _) = dice.pick(TOWNS);
-    let kind = *dice.pick(&[
-        "Community Hospital",
-        "Family Medicine",
-        "Health Partners",
-        "Clinic",
-    ]);
+    let kind = *dice.pick(&["Community Hospital", "Family Medicine", "Health Partners", "Clinic"]);
     let text = object(&[
         ("resourceType", quoted("Organization")),
         ("id", quoted(&id)),
         ("active", "true".to_owned()),
         ("type", array([status_concept("organization-type", "prov")])),
         ("name", quoted(&format!("{town} {kind}"))),
-        (
-            "address",
-            array([object(&[("city", quoted(town)), ("state", quoted(state))])]),
-        ),
+        ("address", array([object(&[("city", quoted(town)), ("state", quoted(state))])])),
     ]);
     (id, text)
 }
@@ -236,15 +198,8 @@ pub(super) fn add_coverages(record: &mut Record) {
         let source = record.source();
         let id = record.new_id(&source);
         let begun_days_ago = record.dice.between(200, 2_500) + number * 365;
-        let ended = if number == 0 {
-            String::new()
-        } else {
-            quoted(&day(begun_days_ago - 200).to_string())
-        };
-        let period = object(&[
-            ("start", quoted(&day(begun_days_ago).to_string())),
-            ("end", ended),
-        ]);
+        let ended = if number == 0 { String::new() } else { quoted(&day(begun_days_ago - 200).to_string()) };
+        let period = object(&[("start", quoted(&day(begun_days_ago).to_string())), ("end", ended)]);
         let patient = reference("Patient", &source.patient_id);
         let kind = *record.dice.pick(&["EHCPOL", "PUBLICPOL", "HMO"]);
         let member = record.dice.digits(9);
@@ -259,17 +214,11 @@ pub(super) fn add_coverages(record: &mut Record) {
             &id,
             begun_days_ago,
             &[
-                (
-                    "status",
-                    quoted(if number == 0 { "active" } else { "cancelled" }),
-                ),
+                ("status", quoted(if number == 0 { "active" } else { "cancelled" })),
                 ("type", status_concept("v3-ActCode", kind)),
                 ("subscriberId", quoted(&member)),
                 ("beneficiary", patient),
-                (
-                    "relationship",
-                    status_concept("subscriber-relationship", "self"),
-                ),
+                ("relationship", status_concept("subscriber-relationship", "self")),
                 ("period", period),
                 ("payor", array([payor])),
                 ("class", array([plan])),

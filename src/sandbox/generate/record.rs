@@ -44,9 +44,7 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn new(mut dice: Dice, seed: u64) -> Self {
         let sources = if dice.chance(40) { 2 } else { 1 };
-        let sources = (0..sources)
-            .map(|number| new_source(&mut dice, number))
-            .collect();
+        let sources = (0..sources).map(|number| new_source(&mut dice, number)).collect();
         Self {
             born_days_ago: dice.between(20 * 365, 90 * 365),
             is_diabetic: dice.chance(45),
@@ -65,11 +63,7 @@ impl Record {
     /// Adds a resource: its type, id and perhaps `meta` come before the fields given.
     pub(super) fn add(&mut self, kind: &str, id: &str, days_ago: u32, fields: &[(&str, String)]) {
         let meta = self.meta(days_ago);
-        let mut all = vec![
-            ("resourceType", quoted(kind)),
-            ("id", quoted(id)),
-            ("meta", meta),
-        ];
+        let mut all = vec![("resourceType", quoted(kind)), ("id", quoted(id)), ("meta", meta)];
         all.extend(fields.iter().cloned());
         self.resources.push(object(&all));
     }
@@ -80,10 +74,7 @@ impl Record {
             0..3 => {
                 let version = self.dice.between(1, 4).to_string();
                 let at = format!("{}T{:02}:15:30.120Z", day(days_ago), self.dice.below(24));
-                object(&[
-                    ("versionId", quoted(&version)),
-                    ("lastUpdated", quoted(&at)),
-                ])
+                object(&[("versionId", quoted(&version)), ("lastUpdated", quoted(&at))])
             }
             3 => object(&[("source", quoted("https://ehr.example.org/fhir"))]),
             _ => String::new(),
@@ -96,11 +87,7 @@ impl Record {
 
     /// An id as that system would give it; some are as long as Epic's.
     pub(super) fn new_id(&mut self, source: &Source) -> String {
-        let length = if self.dice.chance(4) {
-            130
-        } else {
-            self.dice.between(18, 40) as usize
-        };
+        let length = if self.dice.chance(4) { 130 } else { self.dice.between(18, 40) as usize };
         let mut id = source.id_prefix.clone();
         while id.len() < length {
             let part = self.dice.between(4, 12) as usize;
@@ -137,11 +124,8 @@ impl Record {
 }
 
 fn new_source(dice: &mut Dice, number: usize) -> Source {
-    let id_prefix = if number == 0 {
-        format!("eq{}-", dice.digits(3))
-    } else {
-        format!("{}.", dice.digits(5))
-    };
+    let id_prefix =
+        if number == 0 { format!("eq{}-", dice.digits(3)) } else { format!("{}.", dice.digits(5)) };
     Source {
         patient_id: format!("{id_prefix}{}", dice.word(14)),
         zone: if number == 0 { "-05:00" } else { "Z" },
@@ -158,11 +142,7 @@ pub(super) fn reference(kind: &str, id: &str) -> String {
 }
 
 pub(super) fn coding(system: &str, code: &str, display: &str) -> String {
-    object(&[
-        ("system", quoted(system)),
-        ("code", quoted(code)),
-        ("display", quoted(display)),
-    ])
+    object(&[("system", quoted(system)), ("code", quoted(code)), ("display", quoted(display))])
 }
 
 /// A `CodeableConcept` of codings, with a text.

@@ -1,0 +1,5 @@
+-- forget_rows.sql: takes the rows of some resources of one person out of an analysts' table.
+
+DELETE FROM "{table}"
+ WHERE person_id = :person_id
+   AND "key" IN (SELECT value FROM json_each(:keys));

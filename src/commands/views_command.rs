@@ -1,0 +1,100 @@
+//! `views`: the analysts' tables listed, built anew, and their SQL.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::Context;
+use super::Outcome;
+use super::place;
+use super::progress;
+use crate::cli::ViewsAction;
+use crate::cli::ViewsArgs;
+use crate::clock;
+use crate::settings::Complaints;
+use crate::settings::Settings;
+use crate::views;
+use crate::views::Target;
+use crate::warehouse::analyst_tables;
+use crate::warehouse::lock::Lock;
+use crate::warehouse::lock::LockFor;
+use crate::warehouse::open;
+use crate::warehouse::open::OtherServer;
+use crate::warehouse::rows;
+
+pub(super) fn views(context: &Context<'_>, args: &ViewsArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let settings = context.settings()?;
+    match &args.action {
+        None => list(&settings, out),
+        Some(ViewsAction::Apply) => apply(&settings, out),
+        Some(ViewsAction::Sql { name }) => sql(&settings, name, out),
+        Some(ViewsAction::Run { file, json, strict }) => {
+            let target = if *strict { Target::Strict } else { Target::Warehouse };
+            run(&settings, file, target, *json, out)
+        }
+    }
+}
+
+fn complain(why: String) -> anyhow::Error {
+    Complaints { list: vec![why], roster: None }.into()
+}
+
+fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let connection = open::open_reader(&settings.warehouse.path)?;
+    let tables = analyst_tables::list(&connection)?;
+    let width = tables.iter().map(|table| table.name.len()).max().unwrap_or(0).max(5);
+    writeln!(out, "{:width$}  {:>9}  {:>7}  {:20}  built", "table", "rows", "columns", "from")?;
+    for table in &tables {
+        let from = if table.resource.is_empty() { "all types" } else { &table.resource };
+        let (name, rows, columns, built_at) = (&table.name, table.rows, table.columns, &table.built_at);
+        writeln!(out, "{name:width$}  {rows:>9}  {columns:>7}  {from:20}  {built_at}")?;
+    }
+    if tables.is_empty() {
+        writeln!(out, "none yet: the next `sync`, or `views apply`, makes them")?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn sql(settings: &Settings, name: &str, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    match views::select_of(name, settings.views_folder.as_deref()) {
+        Some(select) => writeln!(out, "{};", select.trim_end())?,
+        None => return Err(complain(format!("there is no view {name}; `views` lists them"))),
+    }
+    Ok(Outcome::Done)
+}
+
+fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let place = place(settings);
+    // Only a warehouse that is there has tables to build.
+    drop(open::open_reader(&place.path)?);
+    let _lock = Lock::take(&place.path, LockFor::Writing)?;
+    let mut connection = open::open_writer(&place, OtherServer::Refuse)?;
+    let count = place.analyst_tables.iter().count();
+    let bar = progress::steps(count, "tables");
+    let failed =
+        place.analyst_tables.rebuild(&mut connection, clock::now(), |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    for (name, why) in &failed {
+        writeln!(out, "FAILED  {name}: {why}")?;
+    }
+    writeln!(out, "{} tables built", count - failed.len())?;
+    Ok(if failed.is_empty() { Outcome::Done } else { Outcome::Failed })
+}
+
+fn run(
+    settings: &Settings,
+    file: &Path,
+    target: Target,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let (_, sql) = views::read(file, target).map_err(|why| complain(format!("{}: {why}", file.display())))?;
+    let connection = open::open_reader(&settings.warehouse.path)?;
+    let mut out = std::io::BufWriter::new(out);
+    if json {
+        rows::write_json(&connection, &sql.table, &sql.select, &mut out)?;
+    } else {
+        rows::write_csv(&connection, &sql.table, &sql.select, &mut out)?;
+    }
+    out.flush()?;
+    Ok(Outcome::Done)
+}

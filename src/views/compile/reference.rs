@@ -1,0 +1,33 @@
+//! The key of a reference, as `getReferenceKey()` gives it: the id of what it points at.
+//!
+//! `Patient/1`, `https://x/fhir/Patient/1` and `Patient/1/_history/2` give `1`;
+//! `urn:uuid:…` gives the UUID, whose type nothing says unless `Reference.type` does.
+//!
+//! Absent on purpose: contained (`#a`) and conditional references (`Patient?identifier=…`).
+//! They name no row and give NULL.
+
+use super::node::{Item, Place, quoted};
+use crate::views::elements::Kind;
+
+/// SQL of the key of the Reference at `place`, NULL if it points at another type than `wanted`.
+pub(super) fn key(place: &Place, wanted: Option<&str>) -> Result<String, String> {
+    let reference = Item::Node(place.step("reference"), Kind::String).value()?;
+    let stated = Item::Node(place.step("type"), Kind::String).value()?;
+    // `folder` is everything up to and including the last slash.
+    let (typed, uuid) = match wanted {
+        Some(name) => (
+            format!("substr('/' || folder, -{}) = {}", name.len() + 2, quoted(&format!("/{name}/"))),
+            format!("COALESCE({stated}, {0}) = {0}", quoted(name)),
+        ),
+        None => ("('/' || folder) GLOB '*/[A-Z]*/'".to_owned(), "1".to_owned()),
+    };
+    Ok(format!(
+        "(SELECT CASE WHEN whole GLOB 'urn:uuid:?*' THEN CASE WHEN {uuid} THEN substr(whole, 10) END \
+         WHEN whole GLOB '*[?#|]*' OR whole = folder THEN NULL \
+         WHEN {typed} THEN substr(whole, length(folder) + 1) END \
+         FROM (SELECT whole, rtrim(whole, replace(whole, '/', '')) AS folder \
+         FROM (SELECT CASE instr(written, '/_history/') WHEN 0 THEN written \
+         ELSE substr(written, 1, instr(written, '/_history/') - 1) END AS whole \
+         FROM (SELECT {reference} AS written))))"
+    ))
+}

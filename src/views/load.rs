@@ -1,0 +1,122 @@
+//! Which views a warehouse keeps: the built-in ones, and those of a folder of the user's.
+//!
+//! Promise: a file that cannot be a table is left out and told, with its name and what to
+//! change; it never stands in the way of the others. Absent on purpose: SQLite, which has the
+//! last word when a table is made.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::Sql;
+use super::Target;
+use super::ViewDefinition;
+use super::catalogue;
+use super::compile;
+use crate::plan::resource_type::ResourceType;
+use crate::warehouse::analyst_tables::AnalystTable;
+use crate::warehouse::analyst_tables::AnalystTables;
+
+/// The warehouse's own tables; those of the resource types are taken too.
+const TAKEN: [&str; 10] = [
+    "about",
+    "analyst_table",
+    "checkpoint",
+    "freshness",
+    "live_resources",
+    "pull",
+    "purge_log",
+    "quarantine",
+    "seen",
+    "walk",
+];
+
+const NAME_LENGTH_MAX: usize = 64;
+
+/// The views to keep, and what is wrong with those that are left out.
+pub fn analyst_tables(folder: Option<&Path>) -> (AnalystTables, Vec<String>) {
+    let (mut tables, mut refused) = (Vec::new(), Vec::new());
+    for view in catalogue() {
+        match view.sql() {
+            Ok(sql) => tables.push(table(view.name, sql)),
+            Err(why) => refused.push(format!("the built-in view {}: {why}", view.name)),
+        }
+    }
+    let mut names: BTreeSet<String> = tables.iter().map(|table| table.name.clone()).collect();
+    match folder.map_or_else(|| Ok(Vec::new()), definitions_in) {
+        Err(why) => refused.push(why),
+        Ok(files) => {
+            for file in files {
+                match own(&file, &mut names) {
+                    Ok(table) => tables.push(table),
+                    Err(why) => refused.push(format!("{}: {why}", file.display())),
+                }
+            }
+        }
+    }
+    (AnalystTables::new(tables), refused)
+}
+
+/// A view's SQL by its name: a built-in one or one of the folder.
+pub fn select_of(name: &str, folder: Option<&Path>) -> Option<String> {
+    let (tables, _) = analyst_tables(folder);
+    tables.iter().find(|table| table.name == name).map(|table| table.select.clone())
+}
+
+/// Reads and compiles one file.
+pub fn read(file: &Path, target: Target) -> Result<(Option<String>, Sql), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let view = ViewDefinition::parse(&text).map_err(|refused| refused.to_string())?;
+    let sql = compile(&view, target).map_err(|refused| refused.to_string())?;
+    Ok((view.name, sql))
+}
+
+fn definitions_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let unreadable = |error: std::io::Error| {
+        format!("views.folder {}: {error}; make the folder or take the key out", folder.display())
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("json")) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn own(file: &Path, names: &mut BTreeSet<String>) -> Result<AnalystTable, String> {
+    let (name, sql) = read(file, Target::Warehouse)?;
+    let name = name.ok_or("it has no `name`; the table is called by it")?;
+    let lower = name.to_ascii_lowercase();
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !plain || !name.starts_with(|first: char| first.is_ascii_alphabetic()) || name.len() > NAME_LENGTH_MAX
+    {
+        return Err(format!(
+            "`name` {name:?}: a table is called by 1 to 64 letters, digits and _, a letter first"
+        ));
+    }
+    if TAKEN.contains(&lower.as_str())
+        || lower.starts_with("sqlite_")
+        || ResourceType::by_table(&lower).is_some()
+    {
+        return Err(format!("`name` {name:?}: the warehouse has a table of that name; choose another"));
+    }
+    if !names.insert(lower) {
+        return Err(format!("`name` {name:?}: another view is called that; choose another"));
+    }
+    Ok(table(&name, &sql))
+}
+
+fn table(name: &str, sql: &Sql) -> AnalystTable {
+    AnalystTable {
+        name: name.to_owned(),
+        resource_type: sql.resource_type.clone(),
+        source_table: sql.table.clone(),
+        create: sql.create(name),
+        insert_all: sql.insert_all(name),
+        insert_for_keys: sql.insert_for_keys(name),
+        select: sql.select.clone(),
+    }
+}

@@ -1,0 +1,49 @@
+//! The table a view's rows are kept in: its CREATE, its indexes and its INSERTs, as text.
+//!
+//! Promise: readable by SQLite 3.34 and by DuckDB: no STRICT, no generated columns, nothing
+//! of ours. Rows have no key of their own: a resource may give several or none, and they are
+//! replaced as a whole, by `person_id` and `key`.
+
+use super::{Column, Index, Sql};
+
+impl Sql {
+    /// The statements that make the table `name` and its indexes. `name` is a view's name.
+    pub fn create(&self, name: &str) -> Vec<String> {
+        let mut lines = vec!["  person_id TEXT NOT NULL".to_owned(), "  \"key\" TEXT NOT NULL".to_owned()];
+        for Column { name, declared, .. } in &self.columns {
+            lines.push(format!("  \"{name}\" {}", declared.sql()));
+        }
+        let mut statements = vec![
+            format!("CREATE TABLE \"{name}\" (\n{}\n)", lines.join(",\n")),
+            format!("CREATE INDEX \"{name}_of_resource\" ON \"{name}\" (person_id, \"key\")"),
+        ];
+        let indexed = self.columns.iter().filter(|column| column.index == Index::Single);
+        statements
+            .extend(indexed.map(|column| {
+                format!("CREATE INDEX \"{name}_by_{0}\" ON \"{name}\" (\"{0}\")", column.name)
+            }));
+        statements
+    }
+
+    /// Fills the table `name` from all resources.
+    pub fn insert_all(&self, name: &str) -> String {
+        self.insert(name, &self.select)
+    }
+
+    /// Adds the rows of one person, `:person_id`, to the table `name`.
+    pub fn insert_for_person(&self, name: &str) -> String {
+        self.insert(name, &self.select_for_person)
+    }
+
+    /// Adds the rows of some resources of one person, `:person_id` and `:keys` (a JSON array),
+    /// to the table `name`.
+    pub fn insert_for_keys(&self, name: &str) -> String {
+        self.insert(name, &self.select_for_keys)
+    }
+
+    fn insert(&self, name: &str, select: &str) -> String {
+        let mut columns = vec!["person_id".to_owned(), "\"key\"".to_owned()];
+        columns.extend(self.columns.iter().map(|column| format!("\"{}\"", column.name)));
+        format!("INSERT INTO \"{name}\" ({})\n{select}", columns.join(", "))
+    }
+}

@@ -1,0 +1,313 @@
+//! The analysts' tables: made, kept up with each page, and built anew when their view changes.
+//!
+//! Promise: after every commit a stored view holds what its SELECT would give, whatever a page,
+//! a sweep or a purge did, and a view that fails never fails a page: it is logged, and built
+//! anew at the next start. Absent on purpose: what the views are (`views` compiles them and
+//! hands over texts), and purges (they find the tables by `person_id`).
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+use rusqlite::OptionalExtension;
+use rusqlite::named_params;
+use rusqlite::params;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::failure::StoreFailed;
+use super::freshness;
+use super::tables;
+use crate::plan::PersonId;
+use crate::plan::Timestamp;
+use crate::plan::stamp;
+
+/// One view, as the texts that make and keep its table.
+#[derive(Clone, Debug)]
+pub struct AnalystTable {
+    pub name: String,
+    /// The R4 type, and the table of it that the view reads.
+    pub resource_type: String,
+    pub source_table: String,
+    /// The table and its indexes.
+    pub create: Vec<String>,
+    pub insert_all: String,
+    /// Takes `:person_id` and `:keys`, a JSON array.
+    pub insert_for_keys: String,
+    /// What `verify` holds the stored rows against.
+    pub select: String,
+}
+
+/// All of them, by name.
+#[derive(Clone, Debug, Default)]
+pub struct AnalystTables(Vec<Known>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    table: AnalystTable,
+    definition: String,
+}
+
+/// Keys of one person whose rows changed, by resource table.
+#[derive(Debug, Default)]
+pub struct ChangedKeys {
+    by_table: BTreeMap<&'static str, Changed>,
+    /// Rows that came to life, less those that were marked or removed.
+    live: i64,
+}
+
+#[derive(Debug, Default)]
+struct Changed {
+    new: Vec<String>,
+    /// Updated, brought back, marked as deleted or removed.
+    other: Vec<String>,
+}
+
+impl ChangedKeys {
+    pub fn inserted(&mut self, table: &'static str, key: String) {
+        self.by_table.entry(table).or_default().new.push(key);
+        self.live += 1;
+    }
+
+    pub fn updated(&mut self, table: &'static str, key: String, was_deleted: bool) {
+        self.by_table.entry(table).or_default().other.push(key);
+        self.live += i64::from(was_deleted);
+    }
+
+    /// Marked as deleted, or removed.
+    pub fn gone(&mut self, table: &'static str, key: String) {
+        self.by_table.entry(table).or_default().other.push(key);
+        self.live -= 1;
+    }
+}
+
+impl AnalystTables {
+    pub fn new(tables: Vec<AnalystTable>) -> Self {
+        let known = |table: AnalystTable| {
+            let text = format!("{};{};{}", table.create.join(";"), table.insert_all, table.insert_for_keys);
+            Known { definition: format!("{:032x}", xxh3_128(text.as_bytes())), table }
+        };
+        Self(tables.into_iter().map(known).collect())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &AnalystTable> {
+        self.0.iter().map(|known| &known.table)
+    }
+
+    /// Drops tables whose view is gone, and builds those that are new or have changed.
+    pub fn bring_in_line(&self, connection: &mut Connection, now: Timestamp) -> Result<(), StoreFailed> {
+        let built = built(connection)?;
+        for name in built.keys().filter(|name| *name != freshness::NAME) {
+            if !self.0.iter().any(|known| known.table.name == **name) {
+                in_transaction(connection, |connection| drop_table(connection, name))?;
+                tracing::info!("the analysts' table {name} has no view any more and was dropped");
+            }
+        }
+        if !built.contains_key(freshness::NAME) {
+            in_transaction(connection, |connection| note_freshness(connection, now))?;
+        }
+        for known in &self.0 {
+            if built.get(&known.table.name) != Some(&known.definition) {
+                tolerate(&known.table.name, build(connection, known, now))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds every table anew; those that cannot be are returned, and why. `told` hears how
+    /// many are done.
+    pub fn rebuild(
+        &self,
+        connection: &mut Connection,
+        now: Timestamp,
+        mut told: impl FnMut(usize),
+    ) -> Result<Vec<(String, String)>, StoreFailed> {
+        in_transaction(connection, |connection| note_freshness(connection, now))?;
+        let mut failed = Vec::new();
+        for (done, known) in (1..).zip(&self.0) {
+            match build(connection, known, now) {
+                Err(StoreFailed::Sqlite(why)) => failed.push((known.table.name.clone(), why)),
+                done => done?,
+            }
+            told(done);
+        }
+        Ok(failed)
+    }
+
+    /// Replaces the rows of the resources that changed. Runs inside the page's transaction.
+    pub fn follow(
+        &self,
+        connection: &Connection,
+        person: &PersonId,
+        changed: &ChangedKeys,
+    ) -> Result<(), StoreFailed> {
+        freshness::count(connection, person.as_str(), changed.live)?;
+        for (table, Changed { new, other }) in &changed.by_table {
+            let mut all = None;
+            for known in self.0.iter().filter(|known| known.table.source_table == *table) {
+                let all = match &all {
+                    Some(all) => all,
+                    None => all.insert(as_json(new.iter().chain(other))?),
+                };
+                let followed = replace(connection, &known.table, person, other, all);
+                if followed.is_err() {
+                    // Its table may be missing rows from here on.
+                    connection
+                        .prepare_cached("UPDATE analyst_table SET definition = '' WHERE name = ?1")?
+                        .execute([&known.table.name])?;
+                }
+                tolerate(&known.table.name, followed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries all views on an empty database: what is wrong with them by name.
+    pub fn rehearse(&self) -> Result<Vec<(String, String)>, StoreFailed> {
+        let connection = Connection::open_in_memory()?;
+        let mut wrong = Vec::new();
+        for AnalystTable { name, source_table, create, insert_all, insert_for_keys, .. } in self.iter() {
+            tables::ensure(&connection, source_table)?;
+            let tried = connection
+                .execute_batch(&create.join(";"))
+                .and_then(|()| connection.execute(insert_all, []))
+                .and_then(|_| connection.prepare(insert_for_keys).map(drop));
+            if let Err(error) = tried {
+                wrong.push((name.clone(), error.to_string()));
+            }
+        }
+        Ok(wrong)
+    }
+}
+
+/// A view that fails is worth a warning; a file that fails ends the work.
+fn tolerate(name: &str, done: Result<(), StoreFailed>) -> Result<(), StoreFailed> {
+    match done {
+        Err(StoreFailed::Sqlite(why)) => {
+            tracing::warn!(
+                "the analysts' table {name} could not be kept up ({why}); `views apply` builds it anew"
+            );
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+fn as_json<'k>(keys: impl Iterator<Item = &'k String>) -> Result<String, StoreFailed> {
+    serde_json::to_string(&keys.collect::<Vec<_>>())
+        .map_err(|error| StoreFailed::Sqlite(format!("listing changed keys: {error}")))
+}
+
+fn replace(
+    connection: &Connection,
+    table: &AnalystTable,
+    person: &PersonId,
+    other: &[String],
+    all: &str,
+) -> Result<(), StoreFailed> {
+    if !other.is_empty() {
+        let statement = tables::fill_in(include_str!("../../schema/forget_rows.sql"), &table.name);
+        let keys = as_json(other.iter())?;
+        let parameters = named_params! { ":person_id": person.as_str(), ":keys": keys };
+        connection.prepare_cached(&statement)?.execute(parameters)?;
+    }
+    let parameters = named_params! { ":person_id": person.as_str(), ":keys": all };
+    connection.prepare_cached(&table.insert_for_keys)?.execute(parameters)?;
+    Ok(())
+}
+
+/// The definitions that the stored tables were built from, by name.
+fn built(connection: &Connection) -> Result<BTreeMap<String, String>, StoreFailed> {
+    let mut statement = connection.prepare("SELECT name, definition FROM analyst_table")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn build(connection: &mut Connection, known: &Known, now: Timestamp) -> Result<(), StoreFailed> {
+    let Known { table, definition } = known;
+    in_transaction(connection, |connection| {
+        tables::ensure(connection, &table.source_table)?;
+        drop_table(connection, &table.name)?;
+        if tables::exists(connection, &table.name)? {
+            let why = format!("there is a table {} that this program did not make; rename it", table.name);
+            return Err(StoreFailed::Sqlite(why));
+        }
+        connection.execute_batch(&table.create.join(";"))?;
+        connection.execute(&table.insert_all, [])?;
+        note(connection, &table.name, &table.resource_type, definition, now)
+    })
+}
+
+/// Only a table that is on our own list is dropped.
+fn drop_table(connection: &Connection, name: &str) -> Result<(), StoreFailed> {
+    if connection.execute("DELETE FROM analyst_table WHERE name = ?1", [name])? > 0 {
+        connection.execute_batch(&format!("DROP TABLE IF EXISTS \"{name}\""))?;
+    }
+    Ok(())
+}
+
+fn note_freshness(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    freshness::recount(connection)?;
+    note(connection, freshness::NAME, "", "1", now)
+}
+
+fn note(
+    connection: &Connection,
+    name: &str,
+    resource: &str,
+    definition: &str,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    connection.execute(
+        "INSERT OR REPLACE INTO analyst_table (name, resource, definition, built_at) VALUES (?1, ?2, ?3, ?4)",
+        params![name, resource, definition, stamp(now)],
+    )?;
+    Ok(())
+}
+
+fn in_transaction(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> Result<(), StoreFailed>,
+) -> Result<(), StoreFailed> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    work(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+/// What `views` lists.
+#[derive(Debug)]
+pub struct StoredTable {
+    pub name: String,
+    pub resource: String,
+    pub built_at: String,
+    pub rows: u64,
+    pub columns: u64,
+}
+
+pub fn list(connection: &Connection) -> Result<Vec<StoredTable>, StoreFailed> {
+    if !tables::exists(connection, "analyst_table")? {
+        return Ok(Vec::new());
+    }
+    let mut statement =
+        connection.prepare("SELECT name, resource, built_at FROM analyst_table ORDER BY name")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut list = Vec::new();
+    for row in rows {
+        let (name, resource, built_at): (String, String, String) = row?;
+        let counts =
+            format!("SELECT (SELECT count(*) FROM \"{name}\"), (SELECT count(*) FROM pragma_table_info(?1))");
+        let (rows, columns) = connection.query_row(&counts, [&name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        list.push(StoredTable { name, resource, built_at, rows, columns });
+    }
+    Ok(list)
+}
+
+/// Does a stored table hold what its view gives now? Without a table there is nothing to differ.
+pub fn is_in_line(connection: &Connection, table: &AnalystTable) -> Result<bool, StoreFailed> {
+    let stored = "SELECT 1 FROM analyst_table WHERE name = ?1 AND definition <> ''";
+    if connection.query_row(stored, [&table.name], |_| Ok(())).optional()?.is_none() {
+        return Ok(true);
+    }
+    let compare = include_str!("../../schema/rows_that_differ.sql")
+        .replace("{table}", &table.name)
+        .replace("{select}", &table.select);
+    Ok(!connection.query_row(&compare, [], |row| row.get::<_, bool>(0))?)
+}
