@@ -11,6 +11,7 @@
 
 mod alarm;
 mod alert;
+mod attend;
 mod board;
 mod chart;
 mod facts;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
@@ -67,7 +69,9 @@ pub async fn run(daemon: Daemon) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     open::prepare(&daemon.place.path)?;
     let _only_daemon = Lock::take(&daemon.place.path, LockFor::Daemon)?;
-    let begun = Begun::look(&daemon.place, &daemon.settings.sync.schedule).await?;
+    let looking = Begun::look(&daemon.place, &daemon.settings.sync.schedule);
+    let Some(begun) = unless_stopped(&stop, looking).await else { return Ok(()) };
+    let begun = begun?;
     let board = Arc::new(Board::new(daemon.settings.clone(), begun.last_good_end, clock::now())?);
     let mut alarm = Alarm::set(&daemon.settings.sync.schedule).await?;
     tracing::info!(
@@ -98,6 +102,24 @@ pub async fn run(daemon: Daemon) -> anyhow::Result<()> {
     result
 }
 
+/// A large warehouse takes long to bring to a new schema: systemd is told to wait for it, and a
+/// stop does not.
+async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Option<T> {
+    let mut pulse = tokio::time::interval(PULSE);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Some(done),
+            () = stop.at_once.cancelled() => {
+                tracing::warn!("stopped while the warehouse was being opened; the next start begins again");
+                return None;
+            }
+            _ = pulse.tick() => systemd::still_starting(),
+        }
+    }
+}
+
 /// What is found at the start.
 struct Begun {
     missed: bool,
@@ -116,12 +138,14 @@ impl Begun {
             }
             Err(failed) => return Err(failed.into()),
         };
-        let warehouse = Warehouse::open(place, OtherServer::Refuse)?;
+        let opened_at = place.clone();
+        let warehouse = spawn_blocking(move || Warehouse::open(&opened_at, OtherServer::Refuse)).await??;
         let (last, last_good_end) = warehouse
             .write(|connection| {
                 Ok((checkpoint::last_cycle(connection)?, checkpoint::last_good_cycle(connection)?))
             })
             .await?;
+        spawn_blocking(move || drop(warehouse)).await?;
         let missed = last.is_none_or(|last| missed_since(schedule, last, clock::now()));
         Ok(Self { missed, last_good_end, identity: open::identity(&place.path) })
     }

@@ -10,6 +10,16 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// Once a second before `ready`.
+pub(super) fn still_starting() {
+    tell(&[
+        NotifyState::ExtendTimeoutUsec(START_PATIENCE_USEC),
+        NotifyState::Status("opening the warehouse"),
+    ]);
+}
+
+const START_PATIENCE_USEC: u32 = 60_000_000;
+
 pub(super) fn feed_watchdog() {
     tell(&[NotifyState::Watchdog]);
 }

@@ -3,18 +3,18 @@
 //! Promise: cycles never overlap, whatever stands in the way of one is told and tried again at
 //! the next tick, and after a signal it is done within ten seconds, even if a VACUUM is not.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use anyhow::Context;
 use chrono::TimeDelta;
-use tokio::time::MissedTickBehavior;
 
 use super::Daemon;
 use super::PULSE;
 use super::alarm::Bell;
 use super::alert::Messenger;
+use super::attend::Life;
 use super::board::Board;
 use super::facts;
 use super::health;
@@ -43,12 +43,6 @@ use crate::warehouse::open;
 use crate::warehouse::open::OtherServer;
 use crate::warehouse::writer::Warehouse;
 
-/// After the grace for pages in flight, this much is left for VACUUM to give up: ten seconds in all.
-const LAST_WAIT: Duration = Duration::from_secs(3);
-
-/// A cycle in which nothing moves for this long, beyond what settings allow one request, is stuck.
-const STUCK_AFTER: Duration = Duration::from_hours(2);
-
 pub(super) struct Worker {
     pub(super) daemon: Daemon,
     /// `None` until credentials are found.
@@ -58,28 +52,24 @@ pub(super) struct Worker {
     pub(super) ledger: Ledger,
     messenger: Messenger,
     bell: Arc<Bell>,
-    stop: Stop,
+    pub(super) stop: Stop,
     /// Of the warehouse's file, once it has been opened.
     identity: Option<(u64, u64)>,
     /// The credentials were refused in the last cycle: the files may have been mended since.
     pub(super) credentials_doubted: bool,
-    silence: Silence,
-    life: Life,
+    /// It could be read; that a cycle could be run by it is another matter.
+    roster_is_good: bool,
+    pub(super) silence: Silence,
+    pub(super) life: Life,
 }
 
 /// A server that does not answer at all.
 #[derive(Default)]
-struct Silence {
+pub(super) struct Silence {
     rounds: u32,
     until: Option<Instant>,
     /// Answers of this cycle that show a server which works.
-    answers: u64,
-}
-
-/// The last sign of it in a cycle.
-struct Life {
-    moved_at: Instant,
-    seen: (u64, u64, u64),
+    pub(super) answers: u64,
 }
 
 impl Worker {
@@ -102,7 +92,8 @@ impl Worker {
             identity,
             credentials_doubted: false,
             silence: Silence::default(),
-            life: Life { moved_at: Instant::now(), seen: (0, 0, 0) },
+            roster_is_good: true,
+            life: Life::default(),
         };
         worker.find_credentials();
         systemd::ready();
@@ -174,7 +165,7 @@ impl Worker {
             self.board.no_cycle("there are no credentials", clock::now());
             return Ok(());
         };
-        let Some((_lock, warehouse)) = self.open_warehouse()? else { return Ok(()) };
+        let Some((_lock, warehouse)) = self.open_warehouse().await? else { return Ok(()) };
         let started_at = clock::now();
         self.board.cycle_begins(started_at);
         let means = cycle::Means {
@@ -187,34 +178,47 @@ impl Worker {
         // While the server is down, the daemon's own pause stands in for those of the patients.
         let wishes = Wishes { patient: self.silence.rounds == 0, ..Wishes::default() };
         let roster = self.daemon.roster.clone();
-        let Some(result) = self.attend(&means, Box::pin(cycle::run(&means, &roster, &wishes))).await else {
-            tracing::warn!(
-                "the warehouse takes too long to stop; what is not committed is done again at the next start"
-            );
-            return Ok(());
+        self.silence.answers = 0;
+        let cycle = self.attend(Box::pin(cycle::run(&means, &roster, &wishes))).await;
+        self.pulse();
+        drop(means);
+        let result = match cycle {
+            Some(Ok(summary)) => self.after_cycle(&summary, &warehouse).await,
+            Some(Err(not_begun)) => self.after_no_cycle(&not_begun),
+            None => Ok(()),
         };
-        self.pulse(&means);
-        match result {
-            Ok(summary) => self.after_cycle(&summary, &warehouse).await,
-            Err(NotBegun::Warehouse(StoreFailed::Replaced)) => Err(StoreFailed::Replaced.into()),
-            Err(not_begun) => {
-                tracing::error!("no cycle: {not_begun}");
-                let problem = match not_begun {
-                    NotBegun::RosterShrunk { .. } => Problem::Roster,
-                    NotBegun::Warehouse(_) => Problem::Warehouse,
-                };
-                self.board.no_cycle(&not_begun.to_string(), clock::now());
-                self.tell(problem, Some(&not_begun.to_string()));
-                Ok(())
-            }
+        self.close(warehouse).await;
+        result
+    }
+
+    /// Closing moves the WAL into the file, which takes its time after a VACUUM.
+    async fn close(&mut self, warehouse: Arc<Warehouse>) {
+        if self.stop.at_once.is_cancelled() {
+            warehouse.abandon();
+            return;
         }
+        let closing = tokio::task::spawn_blocking(move || drop(warehouse));
+        // What a stop leaves undone, the next open does.
+        self.attend(Box::pin(closing)).await;
+    }
+
+    fn after_no_cycle(&mut self, not_begun: &NotBegun) -> anyhow::Result<()> {
+        let problem = match not_begun {
+            NotBegun::Warehouse(StoreFailed::Replaced) => return Err(StoreFailed::Replaced.into()),
+            NotBegun::Warehouse(_) => Problem::Warehouse,
+            NotBegun::RosterShrunk { .. } => Problem::Roster,
+        };
+        tracing::error!("no cycle: {not_begun}");
+        self.board.no_cycle(&not_begun.to_string(), clock::now());
+        self.tell(problem, Some(&not_begun.to_string()));
+        Ok(())
     }
 
     pub(super) fn reread_roster(&mut self) {
         match roster::load(&self.daemon.settings.roster) {
             Ok(roster) => {
                 self.daemon.roster = roster;
-                self.tell(Problem::Roster, None);
+                self.roster_is_good = true;
             }
             Err(complaints) => {
                 let text = format!(
@@ -222,13 +226,14 @@ impl Worker {
                     complaints.join("; ")
                 );
                 tracing::error!("{text}");
+                self.roster_is_good = false;
                 self.tell(Problem::Roster, Some(&text));
             }
         }
     }
 
     /// Another `sync` or `purge` may hold the warehouse, or the disk be full: then this tick is left out.
-    fn open_warehouse(&mut self) -> anyhow::Result<Option<(Lock, Arc<Warehouse>)>> {
+    async fn open_warehouse(&mut self) -> anyhow::Result<Option<(Lock, Arc<Warehouse>)>> {
         let place = &self.daemon.place;
         if self.identity.is_some() && open::identity(&place.path) != self.identity {
             return Err(StoreFailed::Replaced.into());
@@ -242,9 +247,14 @@ impl Worker {
             }
             Err(failed) => return self.leave_out(failed),
         };
-        match Warehouse::open(place, OtherServer::Refuse) {
+        let place = place.clone();
+        let path = place.path.clone();
+        // A WAL that a crash left behind is read through first.
+        let opening = tokio::task::spawn_blocking(move || Warehouse::open(&place, OtherServer::Refuse));
+        let Some(opened) = self.attend(Box::pin(opening)).await else { return Ok(None) };
+        match opened.context("opening the warehouse")? {
             Ok(warehouse) => {
-                self.identity = open::identity(&place.path);
+                self.identity = open::identity(&path);
                 Ok(Some((lock, Arc::new(warehouse))))
             }
             Err(failed) => self.leave_out(failed),
@@ -263,58 +273,6 @@ impl Worker {
         Ok(None)
     }
 
-    /// Does the work, shows signs of life meanwhile, and gives up on it ten seconds after a signal.
-    async fn attend<T>(
-        &mut self,
-        means: &cycle::Means,
-        mut work: Pin<Box<impl Future<Output = T>>>,
-    ) -> Option<T> {
-        let stop = self.stop.clone();
-        let overdue = async move {
-            stop.at_once.cancelled().await;
-            tokio::time::sleep(LAST_WAIT).await;
-        };
-        tokio::pin!(overdue);
-        let mut pulse = tokio::time::interval(PULSE);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.silence.answers = 0;
-        self.life.moved_at = Instant::now();
-        loop {
-            tokio::select! {
-                biased;
-                result = &mut work => return Some(result),
-                () = &mut overdue => {
-                    means.warehouse.abandon();
-                    return None;
-                }
-                _ = pulse.tick() => self.pulse(means),
-            }
-        }
-    }
-
-    /// Once a second in a cycle.
-    fn pulse(&mut self, means: &cycle::Means) {
-        self.silence.answers += self.board.metrics.count_answers(&means.api.meter);
-        let progress = means.progress.borrow().clone();
-        let load =
-            |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
-        let seen = (load(&means.api.meter.requests), load(&means.api.meter.bytes), progress.done);
-        if seen != self.life.seen {
-            self.life = Life { moved_at: Instant::now(), seen };
-        }
-        let limits = means.settings.api.limits;
-        if self.life.moved_at.elapsed() < STUCK_AFTER + limits.page_timeout + limits.retry_max {
-            systemd::feed_watchdog();
-        } else {
-            tracing::error!("the cycle has not moved for hours: the watchdog is no longer fed");
-        }
-        let stopping = if self.stop.is_asked() { "stopping; " } else { "" };
-        self.status.say(format!(
-            "{stopping}cycle: {} of {} patients, {} resources",
-            progress.done, progress.total, progress.resources
-        ));
-    }
-
     async fn after_cycle(&mut self, summary: &Summary, warehouse: &Warehouse) -> anyhow::Result<()> {
         report(summary);
         let now = clock::now();
@@ -331,6 +289,9 @@ impl Worker {
             }
             _ => {
                 self.tell(Problem::Warehouse, None);
+                if self.roster_is_good {
+                    self.tell(Problem::Roster, None);
+                }
                 if 0 < self.silence.answers {
                     self.credentials_doubted = false;
                     self.tell(Problem::Credentials, None);
@@ -338,7 +299,10 @@ impl Worker {
             }
         }
         self.heed_silence(summary, now);
-        self.remember(warehouse, &verdict, now).await;
+        if verdict == CycleVerdict::Interrupted {
+            return Ok(());
+        }
+        self.remember(warehouse, now).await;
         if summary.all_is_well() && summary.scrub_waits.is_none() {
             self.messenger.heartbeat(&self.daemon.settings.alert);
         }
@@ -381,7 +345,7 @@ impl Worker {
     }
 
     /// Notes a good cycle in the warehouse, and looks there for what needs a person.
-    async fn remember(&mut self, warehouse: &Warehouse, verdict: &CycleVerdict, now: Timestamp) {
+    async fn remember(&mut self, warehouse: &Warehouse, now: Timestamp) {
         let is_well = self.board.state().last_good_end == Some(now);
         let facts =
             facts::gather(warehouse, &self.daemon.roster, &self.daemon.settings, is_well.then_some(now))
@@ -393,9 +357,6 @@ impl Worker {
                 return;
             }
         };
-        if matches!(verdict, CycleVerdict::Interrupted) {
-            return;
-        }
         let started_at = self.board.state().started_at;
         let stale_after = self.daemon.settings.alert.stale_after;
         for news in self.ledger.take(&facts, stale_after, started_at, now) {
