@@ -139,7 +139,7 @@ fn change_the_server(sandbox: &Sandbox) -> anyhow::Result<[String; 2]> {
     let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
         anyhow::bail!("the sandbox has no patients")
     };
-    let resource = r#"{"resourceType":"Observation","id":"demo-hba1c","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"4548-4","display":"Hemoglobin A1c/Hemoglobin.total in Blood"}]},"effectiveDateTime":"2026-11-02T08:30:00Z","valueQuantity":{"value":6.10,"unit":"%","system":"http://unitsofmeasure.org","code":"%"}}"#;
+    let resource = r#"{"resourceType":"Observation","id":"demo-hba1c","status":"final","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}],"code":{"coding":[{"system":"http://loinc.org","code":"4548-4","display":"Hemoglobin A1c/Hemoglobin.total in Blood"}]},"effectiveDateTime":"2026-11-02T08:30:00Z","valueQuantity":{"value":6.10,"unit":"%","system":"http://unitsofmeasure.org","code":"%"}}"#;
     sandbox.put(first, None, resource);
     sandbox.withdraw(last);
     Ok(["demo-01".to_owned(), format!("demo-{:02}", ids.len())])
