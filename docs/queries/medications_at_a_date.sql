@@ -1,0 +1,15 @@
+-- medications_at_a_date.sql: what was prescribed by a day and has not been stopped or finished.
+--
+-- Change the day below. FHIR does not say when a request ended, so one with another status
+-- today is left out whatever the day; dates as received sort as text, also partial ones.
+-- Where only `medication_id` is given, the name is in the resource of that id in `medication`.
+
+SELECT c.label, substr(m.authored, 1, 10) AS prescribed,
+       coalesce(m.medication_text, m.display, m.medication_display) AS medication, m.rxnorm,
+       m.medication_id, m.dosage_text
+  FROM medication_requests AS m
+  JOIN checkpoint          AS c ON c.person_id = m.person_id
+ WHERE m.status IN ('active', 'on-hold')
+   AND coalesce(m.intent, 'order') <> 'proposal'
+   AND substr(m.authored, 1, 10) <= '2024-06-30'
+ ORDER BY c.label, prescribed, m."key";
