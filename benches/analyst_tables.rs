@@ -106,7 +106,7 @@ fn main() {
         table = table.min(from_table.0);
         json = json.min(from_json.0);
     }
-    let rate = |took: Duration| rows.len() as f64 / took.as_secs_f64();
+    let rate = |took: Duration| f64::from(u32::try_from(rows.len()).unwrap_or(u32::MAX)) / took.as_secs_f64();
     println!("{} Observations, {PAGE} a transaction, best of {ROUNDS}", rows.len());
     println!("without tables     {:>9.0} rows/s", rate(bare));
     println!("tables kept up     {:>9.0} rows/s", rate(kept));
