@@ -361,7 +361,7 @@ fn the_unit_is_hardened_and_sound() {
 /// As near to the unit as a machine without systemd allows: no privilege, no capability, a strict umask.
 #[test]
 fn it_runs_without_any_privilege() {
-    let Some(setpriv) = tool("setpriv", &[]) else { return };
+    let Some(setpriv) = tool("setpriv") else { return };
     let world = World::with_patients(1);
     world.configure("every 1s", "");
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
