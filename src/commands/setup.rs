@@ -114,14 +114,15 @@ fn check_warehouse(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Resu
             return Ok(());
         }
         Err(failed) => checks.failed("warehouse", &failed.to_string(), Outcome::WarehouseUnusable)?,
-        Ok(connection) => match open::check_server(&connection, &place) {
-            Err(failed) => checks.failed("warehouse", &failed.to_string(), Outcome::WarehouseUnusable)?,
-            Ok(()) => {
+        Ok(connection) => {
+            if let Err(failed) = open::check_server(&connection, &place) {
+                checks.failed("warehouse", &failed.to_string(), Outcome::WarehouseUnusable)?;
+            } else {
                 let (version, known) = (open::user_version(&connection)?, open::SCHEMA_VERSION);
                 checks.ok("warehouse", &format!("{}, schema {version} of {known}", place.path.display()))?;
                 check_file(&place.path, checks)?;
             }
-        },
+        }
     }
     match Lock::take(&place.path, LockFor::Writing) {
         Ok(_) => {}
