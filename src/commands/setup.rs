@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +24,7 @@ use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::views;
 use crate::warehouse::failure::OpenFailed;
+use crate::warehouse::glance;
 use crate::warehouse::lock::Lock;
 use crate::warehouse::lock::LockFor;
 use crate::warehouse::open;
@@ -112,10 +114,15 @@ fn check_warehouse(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Resu
             return Ok(());
         }
         Err(failed) => checks.failed("warehouse", &failed.to_string(), Outcome::WarehouseUnusable)?,
-        Ok(connection) => match open::check_server(&connection, &place) {
-            Err(failed) => checks.failed("warehouse", &failed.to_string(), Outcome::WarehouseUnusable)?,
-            Ok(()) => checks.ok("warehouse", &place.path.display().to_string())?,
-        },
+        Ok(connection) => {
+            if let Err(failed) = open::check_server(&connection, &place) {
+                checks.failed("warehouse", &failed.to_string(), Outcome::WarehouseUnusable)?;
+            } else {
+                let (version, known) = (open::user_version(&connection)?, open::SCHEMA_VERSION);
+                checks.ok("warehouse", &format!("{}, schema {version} of {known}", place.path.display()))?;
+                check_file(&place.path, checks)?;
+            }
+        }
     }
     match Lock::take(&place.path, LockFor::Writing) {
         Ok(_) => {}
@@ -123,6 +130,25 @@ fn check_warehouse(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Resu
             checks.ok("lock", &format!("held by a cycle under way (pid {pid})"))?;
         }
         Err(failed) => checks.failed("lock", &failed.to_string(), Outcome::WarehouseUnusable)?,
+    }
+    Ok(())
+}
+
+/// Who may read the warehouse, and whether there is room to remove the last bytes of a purge.
+fn check_file(path: &Path, checks: &mut Checks<'_>) -> anyhow::Result<()> {
+    let mode = std::fs::metadata(path)?.permissions().mode() & 0o777;
+    if mode & 0o027 == 0 {
+        checks.ok("file mode", &format!("{mode:04o}"))?;
+    } else {
+        let why = format!("{mode:04o}: others can read or write it; chmod 600 {}", path.display());
+        checks.failed("file mode", &why, Outcome::Failed)?;
+    }
+    let Some((free, needed)) = glance::room(path) else { return Ok(()) };
+    let line = format!("{} MB free, and VACUUM may need {} MB", free / 1_000_000, needed / 1_000_000);
+    if free < needed {
+        checks.failed("disk room", &format!("{line}; make room"), Outcome::Failed)?;
+    } else {
+        checks.ok("disk room", &line)?;
     }
     Ok(())
 }
@@ -148,7 +174,10 @@ async fn check_network(
 ) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     match api.token(&stop).await {
-        Ok(_) => checks.ok("credentials", settings.api.base_url.as_str())?,
+        Ok(token) => {
+            let minutes = token.remaining().as_secs() / 60;
+            checks.ok("credentials", &format!("{}, a token for {minutes} min", settings.api.base_url))?;
+        }
         Err(failed @ RequestFailed::CredentialsRefused { .. }) => {
             return Ok(checks.failed("credentials", &failed.to_string(), Outcome::CredentialsRefused)?);
         }

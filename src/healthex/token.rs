@@ -57,6 +57,11 @@ impl Token {
         self.fetched.elapsed() < self.lifetime.saturating_sub(MARGIN.min(self.lifetime / 10))
     }
 
+    /// How long it is believed to be good for.
+    pub fn remaining(&self) -> Duration {
+        self.lifetime.saturating_sub(self.fetched.elapsed())
+    }
+
     /// Any answer but a 401 proves it.
     pub fn prove(&self) {
         self.proven.store(true, Ordering::Relaxed);

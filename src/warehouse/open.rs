@@ -246,7 +246,8 @@ fn adopt(connection: &mut Connection, base_url: &str) -> Result<(), StoreFailed>
     Ok(())
 }
 
-fn user_version(connection: &Connection) -> Result<i64, StoreFailed> {
+/// The schema of this file; an older one is brought up by the next cycle.
+pub fn user_version(connection: &Connection) -> Result<i64, StoreFailed> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
