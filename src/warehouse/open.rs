@@ -17,6 +17,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite::OptionalExtension;
+use rusqlite::config::DbConfig;
 
 use super::analyst_tables::AnalystTables;
 use super::failure::OpenFailed;
@@ -219,6 +220,8 @@ fn set_pragmas(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
         connection.pragma_update(None, "temp_store_directory", folder)?;
     }
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    // Else a statement is planned again whenever its parameters change, for statistics we do not keep.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 

@@ -111,11 +111,13 @@ impl Item {
                 // What is mostly there is asked for first.
                 let mut elements = elements.clone();
                 elements.sort_by_key(|element| !element.name.ends_with("Quantity"));
-                let present = |element: &Element| Self::Node(place.step(element.name), element.kind).exists();
-                // NULL, for what is absent, must not hide a later member.
-                let members: Vec<_> =
-                    elements.iter().map(|element| format!("COALESCE({}, 0)", present(element))).collect();
-                format!("({})", members.join(" OR "))
+                // CASE and not OR, which SQLite evaluates to its end.
+                let members: Vec<_> = elements
+                    .iter()
+                    .map(|element| Self::Node(place.step(element.name), element.kind).exists())
+                    .map(|present| format!("WHEN {present} THEN 1"))
+                    .collect();
+                format!("CASE {} ELSE 0 END", members.join(" "))
             }
             Self::Value(sql, _) => format!("({sql}) IS NOT NULL"),
         }

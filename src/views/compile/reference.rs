@@ -13,21 +13,35 @@ use crate::views::elements::Kind;
 pub(super) fn key(place: &Place, wanted: Option<&str>) -> Result<String, String> {
     let reference = Item::Node(place.step("reference"), Kind::String).value()?;
     let stated = Item::Node(place.step("type"), Kind::String).value()?;
-    // `folder` is everything up to and including the last slash.
-    let (typed, uuid) = match wanted {
-        Some(name) => (
-            format!("substr('/' || folder, -{}) = {}", name.len() + 2, quoted(&format!("/{name}/"))),
-            format!("COALESCE({stated}, {0}) = {0}", quoted(name)),
-        ),
-        None => ("('/' || folder) GLOB '*/[A-Z]*/'".to_owned(), "1".to_owned()),
+    let key = match wanted {
+        None => key_of_written("('/' || folder) GLOB '*/[A-Z]*/'", "1"),
+        Some(name) => {
+            let (folder, length) = (quoted(&format!("/{name}/")), name.len() + 2);
+            let any = key_of_written(
+                &format!("substr('/' || folder, -{length}) = {folder}"),
+                &format!("COALESCE({stated}, {0}) = {0}", quoted(name)),
+            );
+            // Nearly all references are told at sight; taking one apart costs twenty times that.
+            let behind = format!("substr(written, instr(written, {folder}) + {length})");
+            format!(
+                "CASE WHEN written GLOB '{name}/?*' AND written NOT GLOB '{name}/*[/?#|]*' \
+                 THEN substr(written, {length}) \
+                 WHEN written GLOB '*/{name}/?*' AND written NOT GLOB '*[?#|]*' AND {behind} NOT GLOB '*/*' \
+                 THEN {behind} ELSE {any} END"
+            )
+        }
     };
-    Ok(format!(
+    Ok(format!("(SELECT {key} FROM (SELECT {reference} AS written))"))
+}
+
+/// `folder`, in the condition `typed`, is everything up to and including the last slash.
+fn key_of_written(typed: &str, uuid: &str) -> String {
+    format!(
         "(SELECT CASE WHEN whole GLOB 'urn:uuid:?*' THEN CASE WHEN {uuid} THEN substr(whole, 10) END \
          WHEN whole GLOB '*[?#|]*' OR whole = folder THEN NULL \
          WHEN {typed} THEN substr(whole, length(folder) + 1) END \
          FROM (SELECT whole, rtrim(whole, replace(whole, '/', '')) AS folder \
          FROM (SELECT CASE instr(written, '/_history/') WHEN 0 THEN written \
-         ELSE substr(written, 1, instr(written, '/_history/') - 1) END AS whole \
-         FROM (SELECT {reference} AS written))))"
-    ))
+         ELSE substr(written, 1, instr(written, '/_history/') - 1) END AS whole)))"
+    )
 }

@@ -59,8 +59,8 @@ pub(super) fn utc(value: &str) -> String {
     // The offset may carry the first day of the first year before it, where no reader follows.
     format!(
         "(SELECT CASE WHEN v GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]*' \
-         AND (v GLOB '*[0-9]Z' OR v GLOB '*[0-9][-+][01][0-9]:[0-5][0-9]') AND v NOT GLOB '*T24*' \
-         AND date(substr(v, 1, 10)) = substr(v, 1, 10) AND v >= '0001-01-02' \
+         AND (substr(v, -1) = 'Z' OR substr(v, -6) GLOB '[-+][01][0-9]:[0-5][0-9]') AND substr(v, 12, 2) < '24' \
+         AND (substr(v, 9, 2) < '29' OR date(substr(v, 1, 10)) = substr(v, 1, 10)) AND v >= '0001-01-02' \
          THEN strftime('%Y-%m-%dT%H:%M:%SZ', v) END FROM (SELECT {value} AS v))"
     )
 }
