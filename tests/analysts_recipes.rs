@@ -39,38 +39,203 @@ fn each_recipe_gives_what_it_gave() {
     }
 }
 
-/// The same question asked of the sandbox's own JSON, without any SQL.
+/// The same questions asked of the sandbox's own JSON, without any SQL.
 #[test]
-fn the_latest_hba1c_is_the_one_that_the_server_has() {
+fn the_recipes_find_what_the_server_has() {
     let world = World::of(12);
     world.ok(&["sync"]);
-    let mut latest: BTreeMap<String, (String, f64)> = BTreeMap::new();
-    for (number, person) in (1..).zip(world.sandbox.person_ids()) {
-        for entry in world.sandbox.entries(&person) {
-            let resource: Value = serde_json::from_str(&entry.resource).unwrap();
-            let coded = |coding: &Value| coding["system"] == "http://loinc.org" && coding["code"] == "4548-4";
-            let codings = resource["code"]["coding"].as_array().cloned().unwrap_or_default();
-            let (Some(value), Some(at)) =
-                (resource["valueQuantity"]["value"].as_f64(), resource["effectiveDateTime"].as_str())
-            else {
-                continue;
+    let database = world.database();
+    let people: Vec<Person> = (1..)
+        .zip(world.sandbox.person_ids())
+        .map(|(number, person)| {
+            let entries = world.sandbox.entries(&person);
+            let resources = entries.iter().map(|entry| serde_json::from_str(&entry.resource).unwrap());
+            Person { label: format!("demo-{number:02}"), resources: resources.collect() }
+        })
+        .collect();
+    for (recipe, columns, expected) in [
+        ("active_problems", &[0, 2][..], active_problems(&people)),
+        ("blood_pressure", &[0, 2, 3], blood_pressures(&people)),
+        ("latest_hba1c", &[0, 3], latest_hba1c(&people)),
+        ("encounters_by_month", &[0, 1, 2], encounters_by_month(&people)),
+        ("medications_at_a_date", &[0, 1], prescribed(&people)),
+        ("immunization_gaps", &[0, 1], immunization_gaps(&people)),
+        ("without_a_code", &[0], without_a_code(&people)),
+    ] {
+        let query = fs::read_to_string(root().join(format!("docs/queries/{recipe}.sql"))).unwrap();
+        let found = rows(&database, &query);
+        let found = found.iter().map(|row| columns.iter().map(|at| row[*at].clone()).collect());
+        assert_eq!(sorted(found), sorted(expected.into_iter()), "{recipe}");
+    }
+}
+
+struct Person {
+    label: String,
+    resources: Vec<Value>,
+}
+
+type Answer = Vec<Vec<String>>;
+
+/// Everyone's resources of one type, with whose they are.
+fn of_type<'p>(people: &'p [Person], name: &'p str) -> impl Iterator<Item = (String, &'p Value)> {
+    people.iter().flat_map(move |person| {
+        let mine = person.resources.iter().filter(move |resource| resource["resourceType"] == name);
+        mine.map(|resource| (person.label.clone(), resource))
+    })
+}
+
+fn active_problems(people: &[Person]) -> Answer {
+    let coded =
+        |concept: &Value, codes: &[&str]| codes.iter().any(|code| concept["coding"][0]["code"] == *code);
+    of_type(people, "Condition")
+        .filter(|(_, problem)| coded(&problem["clinicalStatus"], &["active", "recurrence", "relapse"]))
+        .filter(|(_, problem)| !coded(&problem["verificationStatus"], &["entered-in-error", "refuted"]))
+        .map(|(label, problem)| vec![label, text(&problem["code"]["text"])])
+        .collect()
+}
+
+fn blood_pressures(people: &[Person]) -> Answer {
+    of_type(people, "Observation")
+        .filter(|(_, panel)| has_code(&panel["code"], LOINC, "85354-9"))
+        .filter_map(|(label, panel)| {
+            let measured = |code: &str| {
+                let parts = panel["component"].as_array()?;
+                let part = parts.iter().find(|part| has_code(&part["code"], LOINC, code))?;
+                part["valueQuantity"]["value"].as_f64()
             };
-            if resource["resourceType"] == "Observation" && codings.iter().any(coded) {
-                let at = chrono::DateTime::parse_from_rfc3339(at).unwrap().to_utc().to_rfc3339();
-                let best = latest.entry(format!("demo-{number:02}")).or_insert((at.clone(), value));
-                if best.0 < at {
-                    *best = (at, value);
-                }
+            Some(vec![label, measured("8480-6")?.to_string(), measured("8462-4")?.to_string()])
+        })
+        .collect()
+}
+
+fn latest_hba1c(people: &[Person]) -> Answer {
+    let mut latest: BTreeMap<String, (String, f64)> = BTreeMap::new();
+    for (label, result) in of_type(people, "Observation") {
+        let (Some(value), Some(at)) =
+            (result["valueQuantity"]["value"].as_f64(), result["effectiveDateTime"].as_str())
+        else {
+            continue;
+        };
+        if has_code(&result["code"], LOINC, "4548-4") {
+            let at = chrono::DateTime::parse_from_rfc3339(at).unwrap().to_utc().to_rfc3339();
+            let best = latest.entry(label).or_insert((at.clone(), value));
+            if best.0 < at {
+                *best = (at, value);
             }
         }
     }
-    let recipe = fs::read_to_string(root().join("docs/queries/latest_hba1c.sql")).unwrap();
-    let found: BTreeMap<String, f64> = rows(&world.database(), &recipe)
-        .into_iter()
-        .map(|row| (row[0].clone(), row[3].parse().unwrap()))
+    latest.into_iter().map(|(label, (_, value))| vec![label, value.to_string()]).collect()
+}
+
+fn encounters_by_month(people: &[Person]) -> Answer {
+    let mut months: BTreeMap<[String; 2], usize> = BTreeMap::new();
+    for (_, encounter) in of_type(people, "Encounter") {
+        let start = text(&encounter["period"]["start"]);
+        let counts = encounter["status"] != "cancelled" && encounter["status"] != "entered-in-error";
+        if let (true, Some(month)) = (counts, start.get(..7)) {
+            *months.entry([month.to_owned(), text(&encounter["class"]["code"])]).or_default() += 1;
+        }
+    }
+    months.into_iter().map(|([month, class], count)| vec![month, class, count.to_string()]).collect()
+}
+
+fn prescribed(people: &[Person]) -> Answer {
+    of_type(people, "MedicationRequest")
+        .filter(|(_, request)| request["status"] == "active" || request["status"] == "on-hold")
+        .filter(|(_, request)| request["intent"] != "proposal")
+        .filter_map(|(label, request)| {
+            let day = request["authoredOn"].as_str()?.get(..10)?;
+            (day <= "2024-06-30").then(|| vec![label, day.to_owned()])
+        })
+        .collect()
+}
+
+fn immunization_gaps(people: &[Person]) -> Answer {
+    let wanted: [(&str, &[&str]); 4] = [
+        ("MMR", &["03", "94"]),
+        ("Tdap", &["115"]),
+        ("Zoster", &["187", "121"]),
+        ("Hepatitis B", &["43", "08", "45"]),
+    ];
+    let had = |label: &str, codes: &[&str]| {
+        of_type(people, "Immunization").any(|(whose, dose)| {
+            let is_one = |code: &&str| has_code(&dose["vaccineCode"], CVX, code);
+            whose == label && dose["status"] == "completed" && codes.iter().any(is_one)
+        })
+    };
+    let gaps = people.iter().flat_map(|person| {
+        let missing = wanted.iter().filter(|(_, codes)| !had(&person.label, codes));
+        missing.map(|(vaccine, _)| vec![person.label.clone(), (*vaccine).to_owned()]).collect::<Vec<_>>()
+    });
+    gaps.collect()
+}
+
+fn without_a_code(people: &[Person]) -> Answer {
+    const ICD_10: &str = "http://hl7.org/fhir/sid/icd-10-cm";
+    let uncoded = |name: &'static str,
+                   element: &'static str,
+                   table: &'static str,
+                   systems: [&'static str; 2]| {
+        of_type(people, name)
+            .filter(move |(_, resource)| !systems.iter().any(|system| has_system(&resource[element], system)))
+            .map(move |_| vec![table.to_owned()])
+    };
+    let in_category = |resource: &Value, code: &str| {
+        let categories = resource["category"].as_array().into_iter().flatten();
+        categories.flat_map(codings).any(|coding| coding["code"] == code)
+    };
+    let mut rows: Answer = uncoded("AllergyIntolerance", "code", "allergies", [RXNORM, SNOMED])
+        .chain(uncoded("Condition", "code", "conditions", [SNOMED, ICD_10]))
+        .chain(uncoded("Immunization", "vaccineCode", "immunizations", [CVX, NDC]))
+        .chain(uncoded(
+            "MedicationRequest",
+            "medicationCodeableConcept",
+            "medication_requests",
+            [RXNORM, NDC],
+        ))
+        .chain(uncoded("Procedure", "code", "procedures", ["http://www.ama-assn.org/go/cpt", SNOMED]))
         .collect();
-    let expected = latest.into_iter().map(|(label, (_, value))| (label, value)).collect();
-    assert_eq!(found, expected);
+    for (_, observation) in of_type(people, "Observation") {
+        if in_category(observation, "laboratory") && !has_system(&observation["code"], LOINC) {
+            rows.push(vec!["lab_results".to_owned()]);
+        }
+        if in_category(observation, "vital-signs") {
+            let parts = observation["component"].as_array().into_iter().flatten();
+            let own = observation.as_object().unwrap().keys().any(|name| name.starts_with("value"));
+            let measured = parts.chain(own.then_some(observation));
+            let uncoded = measured.filter(|part| !has_system(&part["code"], LOINC));
+            rows.extend(uncoded.map(|_| vec!["vital_signs".to_owned()]));
+        }
+    }
+    rows
+}
+
+const LOINC: &str = "http://loinc.org";
+const CVX: &str = "http://hl7.org/fhir/sid/cvx";
+const RXNORM: &str = "http://www.nlm.nih.gov/research/umls/rxnorm";
+const SNOMED: &str = "http://snomed.info/sct";
+const NDC: &str = "http://hl7.org/fhir/sid/ndc";
+
+fn sorted(rows: impl Iterator<Item = Vec<String>>) -> Answer {
+    let mut rows: Answer = rows.collect();
+    rows.sort();
+    rows
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn codings(concept: &Value) -> impl Iterator<Item = &Value> {
+    concept["coding"].as_array().into_iter().flatten()
+}
+
+fn has_system(concept: &Value, system: &str) -> bool {
+    codings(concept).any(|coding| coding["system"] == system)
+}
+
+fn has_code(concept: &Value, system: &str, code: &str) -> bool {
+    codings(concept).any(|coding| coding["system"] == system && coding["code"] == code)
 }
 
 /// Files of every format hold what the tables hold, and appear whole or not at all.
@@ -116,6 +281,18 @@ fn what_is_exported_is_what_is_stored() {
         .unwrap()
         .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().contains("partial"));
     assert_eq!(left.count(), 0);
+
+    // A killed export cannot clean up; the next one into the same place does.
+    let gone =
+        std::process::Command::new("true").spawn().map(|mut child| (child.id(), child.wait())).unwrap().0;
+    let (killed, running) =
+        (format!(".late.partial-{gone}"), format!(".late.partial-{}", std::process::id()));
+    for folder in [&killed, &running] {
+        fs::create_dir(world.path(folder)).unwrap();
+    }
+    world.ok(&["export", "--format", "csv", "late"]);
+    assert!(!world.path(&killed).exists() && world.path(&running).exists());
+
     let mode = fs::metadata(world.path("csv/lab_results.csv")).unwrap().permissions();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
 }

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rusqlite::types::Value as SqlValue;
 use serde_json::{Value, json};
-use views_support::{Store, examples, synthea};
+use views_support::{Store, examples, somewhere_inside, synthea};
 
 /// The first row of a view, by column; none where there is no row.
 fn row(view: &BuiltIn, resources: &[Value]) -> Option<std::collections::BTreeMap<String, SqlValue>> {
@@ -320,20 +320,7 @@ fn no_mangled_resource_makes_a_view_fail() {
 
 /// Replaces, repeats or removes one value somewhere inside.
 fn mangle(value: &mut Value, random: &mut StdRng) {
-    let children = match value {
-        Value::Object(members) => members.len(),
-        Value::Array(elements) => elements.len(),
-        _ => 0,
-    };
-    if 0 < children && random.random_bool(0.85) {
-        let chosen = random.random_range(0..children);
-        let child = match value {
-            Value::Object(members) => members.values_mut().nth(chosen),
-            Value::Array(elements) => elements.get_mut(chosen),
-            _ => None,
-        };
-        return mangle(child.unwrap(), random);
-    }
+    let value = somewhere_inside(value, 0.85, random);
     let before = value.take();
     *value = match random.random_range(0..14) {
         0 => Value::Null,

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use views_support::{Store, examples, shared};
+use views_support::{Store, examples, shared, somewhere_inside};
 
 const PIECES: &[&str] = &[
     "name",
@@ -299,20 +299,7 @@ fn what_would_grow_without_end_is_refused() {
 
 /// Cuts, doubles or garbles one text or node.
 fn mangle(value: &mut Value, random: &mut StdRng) {
-    let children = match value {
-        Value::Object(members) => members.len(),
-        Value::Array(elements) => elements.len(),
-        _ => 0,
-    };
-    if 0 < children && random.random_bool(0.9) {
-        let chosen = random.random_range(0..children);
-        let child = match value {
-            Value::Object(members) => members.values_mut().nth(chosen),
-            Value::Array(elements) => elements.get_mut(chosen),
-            _ => None,
-        };
-        return mangle(child.unwrap(), random);
-    }
+    let value = somewhere_inside(value, 0.9, random);
     *value = match value.take() {
         Value::String(text) => {
             let letters: Vec<char> = text.chars().collect();

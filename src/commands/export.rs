@@ -85,8 +85,9 @@ impl Staging {
         let Some(name) = dir.file_name() else {
             return Err(complain(format!("{}: name a folder", dir.display())));
         };
-        let name = format!(".{}.partial-{}", name.to_string_lossy(), std::process::id());
-        let folder = dir.with_file_name(name);
+        let stem = format!(".{}.partial-", name.to_string_lossy());
+        let folder = dir.with_file_name(format!("{stem}{}", std::process::id()));
+        clear_leftovers(folder.parent().filter(|parent| !parent.as_os_str().is_empty()), &stem);
         DirBuilder::new()
             .mode(0o700)
             .recursive(true)
@@ -101,6 +102,24 @@ impl Staging {
         fs::rename(&self.folder, dir)?;
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
         fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+/// Removes what killed exports into the same place have left behind: it is patients' data.
+fn clear_leftovers(parent: Option<&Path>, stem: &str) {
+    let Ok(entries) = fs::read_dir(parent.unwrap_or(Path::new("."))) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(stem));
+        let is_left = owner
+            .and_then(|owner| owner.parse::<u32>().ok())
+            .is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists());
+        if is_left {
+            match fs::remove_dir_all(entry.path()) {
+                Ok(()) => tracing::warn!("{}: left by a killed export; removed", entry.path().display()),
+                Err(error) => tracing::warn!("{}: {error}; remove it", entry.path().display()),
+            }
+        }
     }
 }
 

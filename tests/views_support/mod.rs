@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 
 use healthex_sync::views::{Sql, table_of};
+use rand::Rng;
+use rand::rngs::StdRng;
 use rusqlite::Connection;
 use rusqlite::types::Value as SqlValue;
 use serde_json::Value;
@@ -98,4 +100,23 @@ pub(crate) fn examples(folder: &str) -> Vec<Value> {
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
     files.sort();
     files.iter().map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
+}
+
+/// A random value in `value`: one step deeper with the chance `deeper`, and again.
+pub(crate) fn somewhere_inside<'v>(value: &'v mut Value, deeper: f64, random: &mut StdRng) -> &'v mut Value {
+    let children = match value {
+        Value::Object(members) => members.len(),
+        Value::Array(elements) => elements.len(),
+        _ => 0,
+    };
+    if children == 0 || !random.random_bool(deeper) {
+        return value;
+    }
+    let chosen = random.random_range(0..children);
+    let child = match value {
+        Value::Object(members) => members.values_mut().nth(chosen),
+        Value::Array(elements) => elements.get_mut(chosen),
+        _ => None,
+    };
+    somewhere_inside(child.unwrap(), deeper, random)
 }
