@@ -4,8 +4,6 @@
 
 UPDATE checkpoint
    SET watermark = NULL, last_full_at = NULL, sweep_guarded_at = NULL, renamed_full_at = NULL,
-       pull_mode = NULL, pull_types = NULL, pull_started_at = NULL, pull_since = NULL,
-       pull_next_url = NULL, pull_pages = NULL, pull_walk = NULL, pull_renamed = NULL,
-       pull_link_failures = NULL;
+       {no_pull};
 DELETE FROM walk;
 DELETE FROM seen;

@@ -43,6 +43,7 @@ use crate::plan::row::EntryRules;
 use crate::plan::row::Sorted;
 use crate::plan::row::key_hash;
 use crate::plan::row::sort_entry;
+use crate::slot::Slot;
 use crate::stop::Stop;
 use crate::warehouse::checkpoint;
 use crate::warehouse::compare;
@@ -146,9 +147,10 @@ pub enum PullFailed {
     Store(#[from] StoreFailed),
 }
 
-pub async fn pull(means: &Means, order: Order) -> Pulled {
+/// Gives `slot` back as soon as nothing but the end of the pull is left to be stored.
+pub async fn pull(means: &Means, order: Order, slot: &mut Slot) -> Pulled {
     let now = clock::now();
-    let mut pull = Pull::new(means, order);
+    let mut pull = Pull::new(means, order, slot);
     let result = pull.run().await;
     let ending = match result {
         Ok(ending) => ending,
@@ -179,6 +181,7 @@ struct Pull<'m> {
     notes: Vec<String>,
     /// Attempts that ended at the link at hand without a new page.
     link_failures: u32,
+    slot: &'m mut Slot,
 }
 
 /// What of a page is not stored yet.
@@ -186,6 +189,12 @@ struct Pull<'m> {
 struct Rest {
     rows: Vec<PlacedRow>,
     quarantined: Vec<crate::plan::row::Quarantined>,
+}
+
+impl Rest {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.quarantined.is_empty()
+    }
 }
 
 /// A page that was read to its end.
@@ -197,7 +206,7 @@ struct Page {
 }
 
 impl<'m> Pull<'m> {
-    fn new(means: &'m Means, order: Order) -> Self {
+    fn new(means: &'m Means, order: Order, slot: &'m mut Slot) -> Self {
         let (api, rules) = (&means.api, means.rules);
         let query = Query {
             person: order.person.clone(),
@@ -230,6 +239,7 @@ impl<'m> Pull<'m> {
             renamed: false,
             notes: Vec::new(),
             link_failures: 0,
+            slot,
             query,
             order,
         }
@@ -242,6 +252,7 @@ impl<'m> Pull<'m> {
         };
         let mut may_restart = true;
         loop {
+            self.slot.take_again().await;
             let at_first = url == self.first_url;
             match self.page_and_store(&url).await {
                 Ok(Some(next)) => url = next,
@@ -381,6 +392,10 @@ impl<'m> Pull<'m> {
         let started_at = self.frame.as_ref().map_or_else(clock::now, |frame| frame.started_at);
         let overlap = TimeDelta::from_std(self.means.rules.overlap).unwrap_or_default();
         let end = PullEnd { watermark: started_at - overlap, note, sweep, keys, walk };
+        if rest.is_empty() {
+            // Waiting for the disk, it holds nothing; the next patient can be asked meanwhile.
+            self.slot.give_back();
+        }
         let stored = self.store(rest, Progress::End(end)).await?;
         if stored.walk_again {
             self.put_seen_back(Arc::unwrap_or_clone(seen));
@@ -437,7 +452,7 @@ impl<'m> Pull<'m> {
         let mut received = 0;
         while let Some(entries) = stream.next_batch(api, &self.budget, stop).await? {
             // Only the last batch waits for what the page says of itself.
-            if !rest.rows.is_empty() || !rest.quarantined.is_empty() {
+            if !rest.is_empty() {
                 self.store(std::mem::take(&mut rest), Progress::Partial).await?;
             }
             for entry in entries {

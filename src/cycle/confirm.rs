@@ -27,11 +27,13 @@ use crate::plan::consent::PurgeVerdict;
 use crate::plan::consent::judge_withdrawals;
 use crate::plan::due::Due;
 use crate::plan::due::failure_delay;
+use crate::slot::Slot;
 use crate::warehouse::checkpoint;
 use crate::warehouse::checkpoint::Lesson;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::Tally;
 use crate::warehouse::pulls;
+use crate::warehouse::pulls::PullOrigin;
 use crate::warehouse::pulls::PullOutcome;
 use crate::warehouse::purge;
 use crate::warehouse::purge::PurgeReason;
@@ -143,7 +145,7 @@ async fn after_stray(means: &Means, work: &mut Work, refused: Refused) -> Result
     if let Some(now) = means.warehouse.write(move |connection| checkpoint::one(connection, &person)).await? {
         task.patient = now;
     }
-    let (turn, tally, pages) = pull_patient(means, task, mode).await;
+    let (turn, tally, pages) = pull_patient(means, task, mode, &mut Slot::alone().await).await;
     work.tally += tally;
     work.pages += pages;
     match turn {
@@ -285,18 +287,14 @@ async fn end_pull(
     outcome: PullOutcome,
     error: Option<&str>,
 ) -> Result<(), StoreFailed> {
-    let person = refused.task.patient.person.clone();
     let (row, mode, started_at) = (refused.row, refused.mode, refused.started_at);
+    let origin = PullOrigin { person: refused.task.patient.person.clone(), mode, since: None, started_at };
     let error = error.map(str::to_owned);
     means
         .warehouse
         .write(move |connection| {
-            let id = match row.id {
-                Some(id) => id,
-                None => pulls::insert(connection, &person, mode, None, started_at)?,
-            };
-            pulls::count(connection, id, &row, Tally::default())?;
-            pulls::finish(connection, id, outcome, error.as_deref(), clock::now())
+            let ended = (outcome, error.as_deref(), clock::now());
+            pulls::note(connection, &origin, &row, Tally::default(), Some(ended)).map(drop)
         })
         .await
 }

@@ -28,6 +28,7 @@ use crate::pull::PullFailed;
 use crate::pull::Sink;
 use crate::roster::Roster;
 use crate::settings::Settings;
+use crate::slot::Slot;
 use crate::stop::Stop;
 use crate::warehouse::checkpoint;
 use crate::warehouse::checkpoint::Listed;
@@ -93,7 +94,7 @@ async fn compare(
     let since = task.patient.standing.watermark.filter(|_| mode == PullMode::Incremental);
     let order =
         Order { person: task.patient.person.clone(), mode, types: task.types.clone(), since, resume: None };
-    let pulled = pull::pull(means, order).await;
+    let pulled = pull::pull(means, order, &mut Slot::alone().await).await;
     summary.resources += pulled.tally;
     summary.pages += pulled.row.pages;
     match pulled.ending {

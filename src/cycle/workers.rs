@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::EndedEarly;
@@ -30,16 +31,22 @@ use crate::pull::PullFailed;
 use crate::pull::Pulled;
 use crate::pull::Resume;
 use crate::pull::Sink;
+use crate::slot::Slot;
 use crate::warehouse::checkpoint;
 use crate::warehouse::checkpoint::Lesson;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::Tally;
 use crate::warehouse::pulls;
+use crate::warehouse::pulls::PullOrigin;
 use crate::warehouse::pulls::PullOutcome;
 use crate::warehouse::pulls::PullRow;
 
 /// A full pull for the sake of renamed entries is made at most this often.
 const RENAMED_FULL_EVERY: TimeDelta = TimeDelta::hours(24);
+
+/// Pulls beyond `concurrency` that have only to be noted as done: waiting together for the
+/// disk, they share a commit.
+const ENDINGS_WAITING_MAX: usize = 64;
 
 /// What all workers of a cycle have done together.
 #[derive(Default)]
@@ -91,28 +98,40 @@ pub(super) async fn work(means: &Means, tasks: Vec<Task>) -> Work {
     let mut waiting: VecDeque<Task> = tasks.into();
     let mut running = JoinSet::new();
     let concurrency = means.settings.sync.concurrency;
+    let slots = Arc::new(Semaphore::new(concurrency));
     loop {
-        while running.len() < concurrency && work.ended.is_none() && !means.stop.is_asked() {
-            let Some(task) = waiting.pop_front() else { break };
-            let means = means.clone();
-            running.spawn(async move { turn(&means, task).await });
-        }
-        let Some(joined) = running.join_next().await else { break };
-        match joined {
-            Ok((turn, tally, pages)) => {
-                work.tally += tally;
-                work.pages += pages;
-                work.count(turn, concurrency);
+        let may_begin = !waiting.is_empty()
+            && running.len() < concurrency + ENDINGS_WAITING_MAX
+            && work.ended.is_none()
+            && !means.stop.is_asked();
+        tokio::select! {
+            // What has ended may mean that nobody else is to begin.
+            biased;
+            Some(joined) = running.join_next() => {
+                match joined {
+                    Ok(((turn, tally, pages), _slot)) => {
+                        work.tally += tally;
+                        work.pages += pages;
+                        work.count(turn, concurrency);
+                    }
+                    Err(panicked) => {
+                        tracing::error!("a pull ended in a bug of this program: {panicked}; please report it");
+                        work.failed += 1;
+                    }
+                }
+                means.progress.send_modify(|progress| {
+                    progress.done += 1;
+                    progress.resources = work.tally.inserted + work.tally.updated + work.tally.unchanged;
+                });
             }
-            Err(panicked) => {
-                tracing::error!("a pull ended in a bug of this program: {panicked}; please report it");
-                work.failed += 1;
+            mut slot = Slot::take(&slots), if may_begin => {
+                if !means.stop.is_asked() && let Some(task) = waiting.pop_front() {
+                    let means = means.clone();
+                    running.spawn(async move { (turn(&means, task, &mut slot).await, slot) });
+                }
             }
+            else => break,
         }
-        means.progress.send_modify(|progress| {
-            progress.done += 1;
-            progress.resources = work.tally.inserted + work.tally.updated + work.tally.unchanged;
-        });
     }
     work.not_reached += waiting.len() as u64;
     if work.ended.is_none() && work.not_reached > 0 {
@@ -196,16 +215,21 @@ impl Work {
     }
 }
 
-async fn turn(means: &Means, task: Task) -> (Turn, Tally, u64) {
+async fn turn(means: &Means, task: Task, slot: &mut Slot) -> (Turn, Tally, u64) {
     match task.due.clone() {
-        Due::Pull(mode) => pull_patient(means, task, mode).await,
+        Due::Pull(mode) => pull_patient(means, task, mode, slot).await,
         Due::AskConsent | Due::Nothing(_) => (ask_consent(means, task).await, Tally::default(), 0),
     }
 }
 
 /// Pulls one patient, and in full at once if entries seem to have been renamed.
-pub(super) async fn pull_patient(means: &Means, task: Task, mode: PullMode) -> (Turn, Tally, u64) {
-    let (turn, mut tally, mut pages, renamed) = pull_once(means, &task, mode).await;
+pub(super) async fn pull_patient(
+    means: &Means,
+    task: Task,
+    mode: PullMode,
+    slot: &mut Slot,
+) -> (Turn, Tally, u64) {
+    let (turn, mut tally, mut pages, renamed) = pull_once(means, &task, mode, slot).await;
     let today = |at: Timestamp| clock::now() - at < RENAMED_FULL_EVERY && at <= clock::now();
     if !renamed || mode == PullMode::Full || task.patient.renamed_full_at.is_some_and(today) {
         return (turn, tally, pages);
@@ -219,13 +243,13 @@ pub(super) async fn pull_patient(means: &Means, task: Task, mode: PullMode) -> (
         return (Turn::Ends(EndedEarly::Warehouse(failed)), tally, pages);
     }
     tracing::info!(person = %task.name, "{}: entries have new names; a full pull follows", task.name);
-    let (turn, more, more_pages, _) = pull_once(means, &task, PullMode::Full).await;
+    let (turn, more, more_pages, _) = pull_once(means, &task, PullMode::Full, slot).await;
     tally += more;
     pages += more_pages;
     (turn, tally, pages)
 }
 
-async fn pull_once(means: &Means, task: &Task, mode: PullMode) -> (Turn, Tally, u64, bool) {
+async fn pull_once(means: &Means, task: &Task, mode: PullMode, slot: &mut Slot) -> (Turn, Tally, u64, bool) {
     let order = match order(means, task, mode).await {
         Ok(order) => order,
         Err(failed) => return (Turn::Ends(EndedEarly::Warehouse(failed)), Tally::default(), 0, false),
@@ -236,7 +260,7 @@ async fn pull_once(means: &Means, task: &Task, mode: PullMode) -> (Turn, Tally, 
         rules: pull_rules(&means.settings),
         stop: means.stop.clone(),
     };
-    let pulled = pull::pull(&pull_means, order).await;
+    let pulled = pull::pull(&pull_means, order, slot).await;
     let (tally, pages) = (pulled.tally, pulled.row.pages);
     let renamed = matches!(pulled.ending, Ending::Finished { renamed: true, .. });
     (learn(means, task, mode, pulled).await, tally, pages, renamed)
@@ -348,17 +372,14 @@ async fn record(
 ) -> Option<Turn> {
     let person = task.patient.person.clone();
     let since = task.patient.standing.watermark.filter(|_| mode == PullMode::Incremental);
+    let origin = PullOrigin { person: person.clone(), mode, since, started_at };
     let error = error.to_owned();
     let written = means
         .warehouse
         .write(move |connection| {
             let now = clock::now();
-            let id = match row.id {
-                Some(id) => id,
-                None => pulls::insert(connection, &person, mode, since, started_at)?,
-            };
-            pulls::count(connection, id, &row, Tally::default())?;
-            pulls::finish(connection, id, outcome, Some(&error), now)?;
+            let ended = (outcome, Some(error.as_str()), now);
+            pulls::note(connection, &origin, &row, Tally::default(), Some(ended))?;
             if let Some((lesson, begins_again)) = lesson {
                 if begins_again {
                     checkpoint::drop_pull(connection, &person)?;

@@ -312,52 +312,49 @@ pub fn note_renamed_full(
 
 /// Forgets the pull under way, so that the next one begins at its beginning.
 pub fn drop_pull(connection: &Connection, person: &PersonId) -> Result<(), StoreFailed> {
-    connection
-        .prepare_cached(
-            "UPDATE checkpoint
-                SET pull_mode = NULL, pull_types = NULL, pull_started_at = NULL, pull_since = NULL,
-                    pull_next_url = NULL, pull_pages = NULL, pull_walk = NULL, pull_renamed = NULL,
-                    pull_link_failures = NULL
-              WHERE person_id = ?1",
-        )?
-        .execute([person.as_str()])?;
+    let statement =
+        concat!("UPDATE checkpoint SET ", include_str!("../../schema/no_pull.sql"), " WHERE person_id = ?1");
+    connection.prepare_cached(statement)?.execute([person.as_str()])?;
     forget_walks(connection, person)
 }
 
 fn forget_walks(connection: &Connection, person: &PersonId) -> Result<(), StoreFailed> {
-    connection.prepare_cached("DELETE FROM seen WHERE person_id = ?1")?.execute([person.as_str()])?;
-    connection.prepare_cached("DELETE FROM walk WHERE person_id = ?1")?.execute([person.as_str()])?;
+    let walks =
+        connection.prepare_cached("DELETE FROM walk WHERE person_id = ?1")?.execute([person.as_str()])?;
+    // Nothing is noted as seen without its walk.
+    if walks > 0 {
+        connection.prepare_cached("DELETE FROM seen WHERE person_id = ?1")?.execute([person.as_str()])?;
+    }
     Ok(())
 }
 
 /// The pull is complete: the watermark moves, in the transaction of its last rows.
+///
+/// One that was marked as under way must still be so.
 pub fn finish_pull(
     connection: &Connection,
     frame: &PullFrame,
+    is_marked: bool,
     watermark: Timestamp,
     now: Timestamp,
 ) -> Result<(), StoreFailed> {
     let full_at = (frame.mode == PullMode::Full).then(|| stamp(now));
-    let changed = connection
-        .prepare_cached(
-            "UPDATE checkpoint
-                SET state = ?3, watermark = ?4, types = ?5, last_success_at = ?6, last_asked_at = ?6,
-                    last_full_at = coalesce(?7, last_full_at),
-                    failures = 0, next_attempt_at = NULL, last_error = NULL,
-                    pull_mode = NULL, pull_types = NULL, pull_started_at = NULL, pull_since = NULL,
-                    pull_next_url = NULL, pull_pages = NULL, pull_walk = NULL, pull_renamed = NULL,
-                    pull_link_failures = NULL
-              WHERE person_id = ?1 AND pull_started_at = ?2",
-        )?
-        .execute(params![
-            frame.person.as_str(),
-            stamp(frame.started_at),
-            PatientState::Active.as_str(),
-            stamp(watermark),
-            frame.types.to_string(),
-            stamp(now),
-            full_at,
-        ])?;
+    let statement = concat!(
+        "UPDATE checkpoint
+            SET state = ?3, watermark = ?4, types = ?5, last_success_at = ?6, last_asked_at = ?6,
+                last_full_at = coalesce(?7, last_full_at), failures = 0, next_attempt_at = NULL, last_error = NULL, ",
+        include_str!("../../schema/no_pull.sql"),
+        " WHERE person_id = ?1 AND (?2 IS NULL OR pull_started_at = ?2)"
+    );
+    let changed = connection.prepare_cached(statement)?.execute(params![
+        frame.person.as_str(),
+        is_marked.then(|| stamp(frame.started_at)),
+        PatientState::Active.as_str(),
+        stamp(watermark),
+        frame.types.to_string(),
+        stamp(now),
+        full_at,
+    ])?;
     expect_one(changed)?;
     forget_walks(connection, &frame.person)
 }

@@ -243,7 +243,8 @@ fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreFailed> {
 
 fn adopt(connection: &mut Connection, base_url: &str) -> Result<(), StoreFailed> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    transaction.execute_batch(include_str!("../../schema/adopt_server.sql"))?;
+    let adopt = include_str!("../../schema/adopt_server.sql");
+    transaction.execute_batch(&adopt.replace("{no_pull}", include_str!("../../schema/no_pull.sql")))?;
     transaction.execute("UPDATE about SET value = ?1 WHERE name = 'base_url'", [base_url])?;
     transaction.commit()?;
     Ok(())

@@ -18,6 +18,8 @@ use super::analyst_tables::ChangedKeys;
 use super::checkpoint;
 use super::failure::StoreFailed;
 use super::pulls;
+use super::pulls::PullOrigin;
+use super::pulls::PullOutcome;
 use super::pulls::PullRow;
 use super::sweep;
 use super::sweep::SweepRequest;
@@ -42,6 +44,13 @@ pub struct PullFrame {
     pub since: Option<Timestamp>,
     /// Goes on where an earlier process or attempt was interrupted.
     pub is_resumed: bool,
+}
+
+impl PullFrame {
+    fn origin(&self) -> PullOrigin {
+        let PullFrame { person, mode, since, started_at, .. } = self;
+        PullOrigin { person: person.clone(), mode: *mode, since: *since, started_at: *started_at }
+    }
 }
 
 /// A row and whether this walk has already met its key.
@@ -140,14 +149,7 @@ pub fn store(
     batch: Batch,
     now: Timestamp,
 ) -> Result<Stored, StoreFailed> {
-    let pull_id = if let Some(id) = pull.id {
-        id
-    } else {
-        if !frame.is_resumed {
-            checkpoint::begin_pull(connection, frame)?;
-        }
-        pulls::begin(connection, frame)?
-    };
+    let mut under_way = UnderWay { connection, frame, is_marked: pull.id.is_some() || frame.is_resumed };
     let mut upserts = Upserts {
         connection,
         person: frame.person.as_str(),
@@ -159,43 +161,67 @@ pub fn store(
     tally.quarantined = upserts.quarantine(&batch.quarantined)?;
     let renamed = frame.mode == PullMode::Incremental && upserts.met_a_renamed_entry()?;
     let mut changed = upserts.changed;
-    let mut stored = Stored { pull_id, tally, renamed, walk_again: false, guarded: None };
+    let mut stored = Stored { pull_id: 0, tally, renamed, walk_again: false, guarded: None };
+    let is_last = matches!(batch.progress, Progress::End(_));
+    let mut note = None;
     match batch.progress {
-        Progress::Partial => {}
-        Progress::Next { url, keys, walk } => {
-            checkpoint::keep_seen(connection, &frame.person, walk, &keys)?;
-            checkpoint::advance(connection, frame, Some(&url), walk)?;
-        }
-        Progress::WalkAgain { keys, walk } => {
-            checkpoint::keep_seen(connection, &frame.person, walk, &keys)?;
-            checkpoint::advance(connection, frame, None, walk)?;
-        }
-        Progress::End(end) => finish(connection, frame, end, now, &mut stored, &mut changed)?,
+        Progress::Partial => under_way.mark()?,
+        Progress::Next { url, keys, walk } => under_way.advance(Some(&url), &keys, walk)?,
+        Progress::WalkAgain { keys, walk } => under_way.advance(None, &keys, walk)?,
+        Progress::End(end) => note = finish(&mut under_way, end, now, &mut stored, &mut changed)?,
     }
     analyst_tables.follow(connection, &frame.person, &changed)?;
     if renamed {
         checkpoint::note_renamed(connection, &frame.person)?;
     }
-    pulls::count(connection, pull_id, &pull, stored.tally)?;
+    let has_ended = is_last && !stored.walk_again;
+    let ended = has_ended.then_some((PullOutcome::Ok, note.as_deref(), now));
+    stored.pull_id = pulls::note(connection, &frame.origin(), &pull, stored.tally, ended)?;
     Ok(stored)
 }
 
+/// The mark in the checkpoint that a pull is under way. One that begins and ends in a single
+/// batch goes without.
+struct UnderWay<'c> {
+    connection: &'c Connection,
+    frame: &'c PullFrame,
+    is_marked: bool,
+}
+
+impl UnderWay<'_> {
+    fn mark(&mut self) -> Result<(), StoreFailed> {
+        if !self.is_marked {
+            checkpoint::begin_pull(self.connection, self.frame)?;
+            self.is_marked = true;
+        }
+        Ok(())
+    }
+
+    /// A page is whole: its link is next, or (`None`) the walk begins again.
+    fn advance(&mut self, next_url: Option<&str>, keys: &[u128], walk: WalkMark) -> Result<(), StoreFailed> {
+        self.mark()?;
+        checkpoint::keep_seen(self.connection, &self.frame.person, walk, keys)?;
+        checkpoint::advance(self.connection, self.frame, next_url, walk)
+    }
+}
+
+/// Ends the pull, unless the sweep asks for another walk. Gives what is to be said beside `ok`.
 fn finish(
-    connection: &Connection,
-    frame: &PullFrame,
+    under_way: &mut UnderWay<'_>,
     end: PullEnd,
     now: Timestamp,
     stored: &mut Stored,
     changed: &mut ChangedKeys,
-) -> Result<(), StoreFailed> {
+) -> Result<Option<String>, StoreFailed> {
+    let UnderWay { connection, frame, is_marked } = *under_way;
     let mut note = end.note;
     if let Some(request) = end.sweep {
         match sweep::run(connection, frame, &request, now, changed)? {
             sweep::Swept::Marked { deleted } => stored.tally.deleted = deleted,
             sweep::Swept::WalkAgain => {
                 stored.walk_again = true;
-                checkpoint::keep_seen(connection, &frame.person, end.walk, &end.keys)?;
-                return checkpoint::advance(connection, frame, None, end.walk);
+                under_way.advance(None, &end.keys, end.walk)?;
+                return Ok(None);
             }
             sweep::Swept::Guarded { unseen } => {
                 stored.guarded = Some(unseen);
@@ -206,8 +232,8 @@ fn finish(
             }
         }
     }
-    checkpoint::finish_pull(connection, frame, end.watermark, now)?;
-    pulls::finish_ok(connection, stored.pull_id, note.as_deref(), now)
+    checkpoint::finish_pull(connection, frame, is_marked, end.watermark, now)?;
+    Ok(note)
 }
 
 struct Upserts<'c> {
@@ -276,7 +302,7 @@ fn is_older(new: Option<&str>, stored: Option<&str>) -> bool {
 impl Upserts<'_> {
     fn rows(&mut self, rows: Vec<PlacedRow>) -> Result<Tally, StoreFailed> {
         let mut tally = Tally::default();
-        let clears_quarantine = self.has_quarantined()?;
+        let clears_quarantine = !rows.is_empty() && self.has_quarantined()?;
         let mut made: Vec<&'static str> = Vec::new();
         for placed in keep_winners(rows) {
             let table = placed.row.table;

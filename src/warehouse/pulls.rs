@@ -1,10 +1,9 @@
 //! One row for each pull of a patient: what an operator looks at afterwards.
 
 use rusqlite::Connection;
-use rusqlite::params;
+use rusqlite::named_params;
 
 use super::failure::StoreFailed;
-use super::page::PullFrame;
 use super::page::Tally;
 use crate::plan::PersonId;
 use crate::plan::PullMode;
@@ -27,6 +26,7 @@ pub struct PullRow {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullOutcome {
+    Ok,
     Revoked,
     Held,
     NotFound,
@@ -37,6 +37,7 @@ pub enum PullOutcome {
 impl PullOutcome {
     fn as_str(self) -> &'static str {
         match self {
+            Self::Ok => "ok",
             Self::Revoked => "revoked",
             Self::Held => "held",
             Self::NotFound => "not_found",
@@ -46,70 +47,50 @@ impl PullOutcome {
     }
 }
 
-pub fn begin(connection: &Connection, frame: &PullFrame) -> Result<i64, StoreFailed> {
-    insert(connection, &frame.person, frame.mode, frame.since, frame.started_at)
+/// Whose pull it is, and how it was asked for.
+#[derive(Clone, Debug)]
+pub struct PullOrigin {
+    pub person: PersonId,
+    pub mode: PullMode,
+    pub since: Option<Timestamp>,
+    pub started_at: Timestamp,
 }
 
-pub fn insert(
+/// How a pull ended: its outcome, what is said of it, and when.
+pub type PullEnded<'e> = (PullOutcome, Option<&'e str>, Timestamp);
+
+/// Writes what a pull has cost so far, adds what it has changed, and notes its end. Gives its id.
+pub fn note(
     connection: &Connection,
-    person: &PersonId,
-    mode: PullMode,
-    since: Option<Timestamp>,
-    started_at: Timestamp,
+    origin: &PullOrigin,
+    pull: &PullRow,
+    tally: Tally,
+    ended: Option<PullEnded<'_>>,
 ) -> Result<i64, StoreFailed> {
-    connection
-        .prepare_cached("INSERT INTO pull (person_id, mode, since, started_at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![person.as_str(), mode.as_str(), since.map(stamp), stamp(started_at)])?;
-    Ok(connection.last_insert_rowid())
-}
-
-pub fn count(connection: &Connection, id: i64, pull: &PullRow, tally: Tally) -> Result<(), StoreFailed> {
-    connection
-        .prepare_cached(
-            "UPDATE pull
-                SET pages = ?2, requests = ?3, bytes = ?4, entries = ?5,
-                    inserted = inserted + ?6, updated = updated + ?7, unchanged = unchanged + ?8,
-                    deleted = deleted + ?9, quarantined = quarantined + ?10
-              WHERE id = ?1",
-        )?
-        .execute(params![
-            id,
-            pull.pages,
-            pull.requests,
-            pull.bytes,
-            pull.entries,
-            tally.inserted,
-            tally.updated,
-            tally.unchanged,
-            tally.deleted,
-            tally.quarantined,
-        ])?;
-    Ok(())
-}
-
-pub fn finish_ok(
-    connection: &Connection,
-    id: i64,
-    note: Option<&str>,
-    now: Timestamp,
-) -> Result<(), StoreFailed> {
-    connection
-        .prepare_cached("UPDATE pull SET finished_at = ?2, outcome = 'ok', error = ?3 WHERE id = ?1")?
-        .execute(params![id, stamp(now), note])?;
-    Ok(())
-}
-
-pub fn finish(
-    connection: &Connection,
-    id: i64,
-    outcome: PullOutcome,
-    error: Option<&str>,
-    now: Timestamp,
-) -> Result<(), StoreFailed> {
-    connection
-        .prepare_cached("UPDATE pull SET finished_at = ?2, outcome = ?3, error = ?4 WHERE id = ?1")?
-        .execute(params![id, stamp(now), outcome.as_str(), error])?;
-    Ok(())
+    let (outcome, error, finished_at) = match ended {
+        Some((outcome, error, at)) => (Some(outcome.as_str()), error, Some(stamp(at))),
+        None => (None, None, None),
+    };
+    connection.prepare_cached(include_str!("../../schema/note_pull.sql"))?.execute(named_params! {
+        ":id": pull.id,
+        ":person_id": origin.person.as_str(),
+        ":mode": origin.mode.as_str(),
+        ":since": origin.since.map(stamp),
+        ":started_at": stamp(origin.started_at),
+        ":finished_at": finished_at,
+        ":pages": pull.pages,
+        ":requests": pull.requests,
+        ":bytes": pull.bytes,
+        ":entries": pull.entries,
+        ":inserted": tally.inserted,
+        ":updated": tally.updated,
+        ":unchanged": tally.unchanged,
+        ":deleted": tally.deleted,
+        ":quarantined": tally.quarantined,
+        ":outcome": outcome,
+        ":error": error,
+    })?;
+    Ok(pull.id.unwrap_or_else(|| connection.last_insert_rowid()))
 }
 
 /// Pulls that a kill cut off are said to have been.

@@ -22,7 +22,7 @@ use super::open::OtherServer;
 use super::open::Place;
 
 /// Pieces of work that may wait; further senders wait for room.
-const QUEUE_MAX: usize = 16;
+const QUEUE_MAX: usize = 64;
 
 /// Pieces of work in one commit.
 const GROUP_MAX: usize = 64;

@@ -1,0 +1,39 @@
+//! A patient's place among those that are dealt with at once.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+
+/// Held while there is anything to ask the server or to keep in memory.
+#[derive(Debug)]
+pub struct Slot {
+    among: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    /// Waits until one of those that `among` has is free.
+    pub async fn take(among: &Arc<Semaphore>) -> Self {
+        let mut slot = Self { among: among.clone(), permit: None };
+        slot.take_again().await;
+        slot
+    }
+
+    /// Of someone who is alone.
+    pub async fn alone() -> Self {
+        Self::take(&Arc::new(Semaphore::new(1))).await
+    }
+
+    /// Waits for a slot if this one was given back.
+    pub async fn take_again(&mut self) {
+        if self.permit.is_none() {
+            // No semaphore of ours is ever closed.
+            self.permit = self.among.clone().acquire_owned().await.ok();
+        }
+    }
+
+    pub fn give_back(&mut self) {
+        self.permit = None;
+    }
+}
