@@ -42,8 +42,10 @@ pub struct PageFacts {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
-    /// The `{` of the Bundle.
+    /// The `{` of the Bundle, or a byte order mark.
     Opening,
+    /// The second and third byte of a byte order mark.
+    Mark(u8),
     /// A key or `}`.
     FirstKey,
     Key,
@@ -137,7 +139,9 @@ impl BundleReader {
 
     /// One byte between values.
     fn step(&mut self, byte: u8) -> Result<(), NotABundle> {
-        if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') && self.expect != Expect::InKey {
+        if matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
+            && !matches!(self.expect, Expect::InKey | Expect::Mark(_))
+        {
             self.space += 1;
             return if self.space > SPACE_BYTES_MAX {
                 Err(self.broken("endless white space"))
@@ -147,12 +151,13 @@ impl BundleReader {
         }
         self.space = 0;
         self.expect = match (self.expect, byte) {
-            // A byte order mark is three bytes before the opening brace.
-            (Expect::Opening, 0xEF) if self.at == 0 => Expect::Opening,
-            (Expect::Opening, 0xBB) if self.at == 1 => Expect::Opening,
-            (Expect::Opening, 0xBF) if self.at == 2 => Expect::Opening,
+            (Expect::Opening, 0xEF) if self.at == 0 => Expect::Mark(0xBB),
+            (Expect::Mark(0xBB), 0xBB) => Expect::Mark(0xBF),
+            (Expect::Mark(0xBF), 0xBF) => Expect::Opening,
             (Expect::Opening, b'{') => Expect::FirstKey,
-            (Expect::Opening, _) => return Err(self.broken("it does not begin with a brace")),
+            (Expect::Opening | Expect::Mark(_), _) => {
+                return Err(self.broken("it does not begin with a brace"));
+            }
             (Expect::FirstKey | Expect::Key, b'"') => {
                 self.key.clear();
                 Expect::InKey
@@ -356,6 +361,22 @@ mod tests {
         let (entries, facts) = read(&[WHOLE.as_bytes()]).unwrap();
         assert_eq!(entries, [r#"{"resource":{"a":"}],\"\\"}}"#, "7", r#""text, \"]""#, "[ ]", "null"]);
         assert_eq!(facts, PageFacts { total: Some(2), next: Some("n=1".to_owned()) });
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_whole_or_breaks_the_answer() {
+        let bundle = br#"{"resourceType":"Bundle","type":"searchset"}"#;
+        for (mark, is_fine) in [
+            (&b"\xEF\xBB\xBF"[..], true),
+            (b"\xEF\xBB\xBF ", true),
+            (b"\xEF", false),
+            (b"\xEF\xBB", false),
+            (b"\xEF \xBB\xBF", false),
+            (b"\xEF\xBB\xBF\xEF\xBB\xBF", false),
+            (b" \xEF\xBB\xBF", false),
+        ] {
+            assert_eq!(read(&[mark, bundle]).is_ok(), is_fine, "{mark:x?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::collections::hash_map::Entry;
 
+use rusqlite::CachedStatement;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::named_params;
@@ -245,9 +247,34 @@ struct Upserts<'c> {
     changed: ChangedKeys,
 }
 
+/// What the rows of one table need, prepared once a batch.
+struct TableStatements<'c> {
+    known: CachedStatement<'c>,
+    insert: CachedStatement<'c>,
+    update: CachedStatement<'c>,
+}
+
+impl<'c> TableStatements<'c> {
+    /// Makes the table too, where this is the first row of its type.
+    fn prepare(connection: &'c Connection, table: &str) -> Result<Self, StoreFailed> {
+        if !tables::exists(connection, table)? {
+            tables::ensure(connection, table)?;
+        }
+        let prepare = |statement| connection.prepare_cached(&tables::fill_in(statement, table));
+        Ok(Self {
+            known: prepare(KNOWN)?,
+            insert: prepare(include_str!("../../schema/insert.sql"))?,
+            update: prepare(include_str!("../../schema/update.sql"))?,
+        })
+    }
+}
+
+const KNOWN: &str =
+    "SELECT content_hash, deleted_at IS NOT NULL FROM \"{table}\" WHERE person_id = ?1 AND key = ?2";
+
 /// What is stored under a key.
 pub struct Known {
-    pub content_hash: Vec<u8>,
+    pub content_hash: [u8; 16],
     pub is_deleted: bool,
 }
 
@@ -257,11 +284,15 @@ pub fn lookup(
     person: &str,
     key: &str,
 ) -> Result<Option<Known>, StoreFailed> {
-    let statement = format!(
-        "SELECT content_hash, deleted_at IS NOT NULL FROM \"{table}\" WHERE person_id = ?1 AND key = ?2"
-    );
-    let known = connection
-        .prepare_cached(&statement)?
+    read_known(&mut connection.prepare_cached(&tables::fill_in(KNOWN, table))?, person, key)
+}
+
+fn read_known(
+    statement: &mut CachedStatement<'_>,
+    person: &str,
+    key: &str,
+) -> Result<Option<Known>, StoreFailed> {
+    let known = statement
         .query_row([person, key], |row| Ok(Known { content_hash: row.get(0)?, is_deleted: row.get(1)? }))
         .optional()?;
     Ok(known)
@@ -275,11 +306,11 @@ pub fn keep_winners(rows: Vec<PlacedRow>) -> Vec<PlacedRow> {
     let mut kept: Vec<PlacedRow> = Vec::with_capacity(rows.len());
     for placed in rows {
         match at.entry((placed.row.table, placed.row.key.clone())) {
-            std::collections::hash_map::Entry::Vacant(free) => {
+            Entry::Vacant(free) => {
                 free.insert(kept.len());
                 kept.push(placed);
             }
-            std::collections::hash_map::Entry::Occupied(taken) => {
+            Entry::Occupied(taken) => {
                 let earlier = &mut kept[*taken.get()];
                 if !is_older(placed.row.last_updated.as_deref(), earlier.row.last_updated.as_deref()) {
                     let is_repeat = earlier.is_repeat;
@@ -303,16 +334,15 @@ impl Upserts<'_> {
     fn rows(&mut self, rows: Vec<PlacedRow>) -> Result<Tally, StoreFailed> {
         let mut tally = Tally::default();
         let clears_quarantine = !rows.is_empty() && self.has_quarantined()?;
-        let mut made: Vec<&'static str> = Vec::new();
+        let mut tables: HashMap<&'static str, TableStatements<'_>> = HashMap::new();
         for placed in keep_winners(rows) {
-            let table = placed.row.table;
-            if !made.contains(&table) {
-                if !tables::exists(self.connection, table)? {
-                    tables::ensure(self.connection, table)?;
+            let statements = match tables.entry(placed.row.table) {
+                Entry::Occupied(prepared) => prepared.into_mut(),
+                Entry::Vacant(missing) => {
+                    missing.insert(TableStatements::prepare(self.connection, placed.row.table)?)
                 }
-                made.push(table);
-            }
-            self.row(placed, &mut tally, clears_quarantine)?;
+            };
+            self.row(placed, statements, &mut tally, clears_quarantine)?;
         }
         Ok(tally)
     }
@@ -320,6 +350,7 @@ impl Upserts<'_> {
     fn row(
         &mut self,
         placed: PlacedRow,
+        statements: &mut TableStatements<'_>,
         tally: &mut Tally,
         clears_quarantine: bool,
     ) -> Result<(), StoreFailed> {
@@ -329,10 +360,9 @@ impl Upserts<'_> {
                 .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND key = ?2")?
                 .execute([self.person, &row.key])?;
         }
-        let known = lookup(self.connection, row.table, self.person, &row.key)?;
-        match known {
+        match read_known(&mut statements.known, self.person, &row.key)? {
             None => {
-                self.write(include_str!("../../schema/insert.sql"), &row)?;
+                self.write(&mut statements.insert, &row)?;
                 tally.inserted += 1;
                 self.changed.inserted(row.table, row.key.clone());
                 self.inserted.entry(row.table).or_default().push((row.id, row.key));
@@ -342,7 +372,7 @@ impl Upserts<'_> {
             }
             Some(_) if is_repeat && self.is_superseded(&row)? => tally.unchanged += 1,
             Some(known) => {
-                self.write(include_str!("../../schema/update.sql"), &row)?;
+                self.write(&mut statements.update, &row)?;
                 tally.updated += 1;
                 self.changed.updated(row.table, row.key, known.is_deleted);
             }
@@ -350,8 +380,8 @@ impl Upserts<'_> {
         Ok(())
     }
 
-    fn write(&self, statement: &str, row: &Row) -> Result<(), StoreFailed> {
-        self.connection.prepare_cached(&tables::fill_in(statement, row.table))?.execute(named_params! {
+    fn write(&self, statement: &mut CachedStatement<'_>, row: &Row) -> Result<(), StoreFailed> {
+        statement.execute(named_params! {
             ":person_id": self.person,
             ":key": row.key,
             ":id": row.id,
