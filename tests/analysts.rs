@@ -139,6 +139,23 @@ fn ones_own_views_are_tables_too_and_a_broken_one_stops_nothing() {
 }
 
 #[test]
+fn without_the_built_in_views_there_is_no_table_of_theirs_until_they_are_wanted_again() {
+    let world = World::of(2);
+    world.ok(&["sync"]);
+    let before = contents(&world);
+    world.write("own/problems.json", &own("problems", "code.text"));
+    world.configure("built_in = false");
+    world.ok(&["sync", "--full"]);
+    assert_eq!(stored_views(&world.database()), ["problems"]);
+    assert_eq!(world.count("SELECT count(*) FROM sqlite_master WHERE name = 'lab_results'"), 0);
+    assert!(world.ok(&["check", "--offline"]).stdout.contains("1 tables"));
+    std::fs::remove_file(world.path("own/problems.json")).unwrap();
+    world.configure("built_in = true");
+    world.ok(&["sync"]);
+    assert_eq!(contents(&world), before);
+}
+
+#[test]
 fn a_table_that_somebody_else_made_is_left_alone() {
     let world = World::of(1);
     world.ok(&["sync"]);

@@ -153,9 +153,15 @@ impl Context<'_> {
     }
 }
 
-/// The built-in tables and the user's own; of these, one that cannot be is left out with a warning.
+/// The tables to keep, and what is wrong with views that are left out.
+fn wanted_tables(settings: &Settings) -> (AnalystTables, Vec<String>) {
+    let folder = settings.views.folder.as_deref();
+    if settings.views.built_in { views::analyst_tables(folder) } else { views::own_tables(folder) }
+}
+
+/// A view that cannot be a table is left out with a warning.
 fn analyst_tables(settings: &Settings) -> AnalystTables {
-    let (tables, refused) = views::analyst_tables(settings.views_folder.as_deref());
+    let (tables, refused) = wanted_tables(settings);
     for why in refused {
         tracing::warn!("left out: {why}");
     }

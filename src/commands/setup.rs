@@ -13,6 +13,7 @@ use super::Outcome;
 use super::place;
 use super::runtime;
 use super::sync;
+use super::wanted_tables;
 use crate::clock;
 use crate::healthex::RequestFailed;
 use crate::healthex::client::Budget;
@@ -22,7 +23,6 @@ use crate::plan::paging::Query;
 use crate::roster::Roster;
 use crate::settings::Settings;
 use crate::stop::Stop;
-use crate::views;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::glance;
 use crate::warehouse::lock::Lock;
@@ -155,7 +155,7 @@ fn check_file(path: &Path, checks: &mut Checks<'_>) -> anyhow::Result<()> {
 
 /// Each of the user's own views that cannot be a table, with its file.
 fn check_views(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
-    let (tables, mut wrong) = views::analyst_tables(settings.views_folder.as_deref());
+    let (tables, mut wrong) = wanted_tables(settings);
     wrong.extend(tables.rehearse()?.into_iter().map(|(name, why)| format!("{name}: {why}")));
     for why in &wrong {
         checks.failed("views", why, Outcome::WrongUsage)?;

@@ -57,7 +57,7 @@ fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Outcome> {
 }
 
 fn sql(settings: &Settings, name: &str, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    match views::select_of(name, settings.views_folder.as_deref()) {
+    match views::select_of(name, settings.views.folder.as_deref()) {
         Some(select) => writeln!(out, "{};", select.trim_end())?,
         None => return Err(complain(format!("there is no view {name}; `views` lists them"))),
     }

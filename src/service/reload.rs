@@ -94,11 +94,12 @@ fn keep_what_is_fixed(new: &mut Settings, old: &Settings) -> Vec<&'static str> {
     keep("http.token_file", new.http.token_file != old.http.token_file);
     keep("log.format", new.log.is_json != old.log.is_json);
     keep("log.level", new.log.level != old.log.level);
-    keep("views.folder", new.views_folder != old.views_folder);
+    keep("views.built_in", new.views.built_in != old.views.built_in);
+    keep("views.folder", new.views.folder != old.views.folder);
     new.api.base_url = old.api.base_url.clone();
     new.warehouse = old.warehouse.clone();
     new.http = old.http.clone();
     new.log = old.log.clone();
-    new.views_folder.clone_from(&old.views_folder);
+    new.views.clone_from(&old.views);
     changed
 }

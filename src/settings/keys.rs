@@ -43,6 +43,7 @@ const KEYS: &[(&str, &str, &str, Allowed)] = &[
     ("alert", "stale_after", r#""24h""#, Allowed::Duration),
     ("log", "format", r#""text""#, Allowed::OneOf(&["text", "json"])),
     ("log", "level", r#""info""#, Allowed::OneOf(&["error", "warn", "info", "debug", "trace"])),
+    ("views", "built_in", "true", Allowed::Truth),
     ("views", "folder", r#""""#, Allowed::Text),
 ];
 
@@ -255,6 +256,7 @@ pub(super) struct Log {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Views {
+    pub built_in: bool,
     pub folder: String,
 }
 
@@ -267,6 +269,9 @@ impl Allowed {
             }
             Self::Fraction => {
                 text.trim().parse().map_or_else(|_| Value::String(text.to_owned()), Value::Float)
+            }
+            Self::Truth => {
+                text.trim().parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean)
             }
             Self::Types | Self::Names | Self::Texts => Value::Array(
                 text.split(',')

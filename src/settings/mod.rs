@@ -54,7 +54,7 @@ pub struct Settings {
     pub http: HttpSettings,
     pub alert: AlertSettings,
     pub log: LogSettings,
-    pub views_folder: Option<PathBuf>,
+    pub views: ViewsSettings,
 }
 
 #[derive(Clone, Debug)]
@@ -134,6 +134,13 @@ pub struct AlertSettings {
 pub struct LogSettings {
     pub is_json: bool,
     pub level: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewsSettings {
+    /// Whether the built-in analysts' tables are kept.
+    pub built_in: bool,
+    pub folder: Option<PathBuf>,
 }
 
 impl Settings {
@@ -271,7 +278,7 @@ fn typed(
             stale_after: values::duration(&alert.stale_after).ok()?,
         },
         log: LogSettings { is_json: log.format == "json", level: log.level },
-        views_folder: some_file(&views.folder),
+        views: ViewsSettings { built_in: views.built_in, folder: some_file(&views.folder) },
         file,
     })
 }

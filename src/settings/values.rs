@@ -29,6 +29,7 @@ pub(super) enum Allowed {
         max: i64,
     },
     Fraction,
+    Truth,
     Types,
     OneOf(&'static [&'static str]),
     Schedule,
@@ -81,6 +82,10 @@ pub(super) fn check(allowed: Allowed, value: &Value) -> Result<(), String> {
         {
             Some(number) if (0.0..=1.0).contains(&number) => Ok(()),
             _ => Err(format!("{value} is not a number from 0.0 to 1.0")),
+        },
+        Allowed::Truth => match value.as_bool() {
+            Some(_) => Ok(()),
+            None => Err(format!("{value} is neither true nor false")),
         },
         Allowed::Types => texts()?.into_iter().try_for_each(resource_type),
         Allowed::OneOf(words) => match text()? {

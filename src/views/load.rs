@@ -33,7 +33,7 @@ const TAKEN: [&str; 10] = [
 
 const NAME_LENGTH_MAX: usize = 64;
 
-/// The views to keep, and what is wrong with those that are left out.
+/// The built-in views and the user's own, and what is wrong with those that are left out.
 pub fn analyst_tables(folder: Option<&Path>) -> (AnalystTables, Vec<String>) {
     let (mut tables, mut refused) = (Vec::new(), Vec::new());
     for view in catalogue() {
@@ -42,7 +42,21 @@ pub fn analyst_tables(folder: Option<&Path>) -> (AnalystTables, Vec<String>) {
             Err(why) => refused.push(format!("the built-in view {}: {why}", view.name)),
         }
     }
-    let mut names: BTreeSet<String> = tables.iter().map(|table| table.name.clone()).collect();
+    let (own, own_refused) = own_views(folder);
+    tables.extend(own);
+    refused.extend(own_refused);
+    (AnalystTables::new(tables), refused)
+}
+
+/// The same without the built-in views. Their names stay theirs: a name means one thing.
+pub fn own_tables(folder: Option<&Path>) -> (AnalystTables, Vec<String>) {
+    let (tables, refused) = own_views(folder);
+    (AnalystTables::new(tables), refused)
+}
+
+fn own_views(folder: Option<&Path>) -> (Vec<AnalystTable>, Vec<String>) {
+    let (mut tables, mut refused) = (Vec::new(), Vec::new());
+    let mut names: BTreeSet<String> = catalogue().iter().map(|view| view.name.to_owned()).collect();
     match folder.map_or_else(|| Ok(Vec::new()), definitions_in) {
         Err(why) => refused.push(why),
         Ok(files) => {
@@ -54,7 +68,7 @@ pub fn analyst_tables(folder: Option<&Path>) -> (AnalystTables, Vec<String>) {
             }
         }
     }
-    (AnalystTables::new(tables), refused)
+    (tables, refused)
 }
 
 /// A view's SQL by its name: a built-in one or one of the folder.

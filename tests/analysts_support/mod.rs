@@ -25,10 +25,7 @@ impl World {
         let sandbox =
             Sandbox::start("127.0.0.1:0".parse().unwrap(), Population::generated(patients, 1)).unwrap();
         let world = Self { sandbox, folder: tempfile::tempdir().unwrap() };
-        world.write(
-            "healthex-sync.toml",
-            &format!("[api]\nbase_url = \"{}\"\n[views]\nfolder = \"own\"\n", world.sandbox.base_url()),
-        );
+        world.configure("");
         let roster: Vec<String> = (1..)
             .zip(world.sandbox.person_ids())
             .map(|(number, id)| format!("[[patient]]\nid = \"{id}\"\nlabel = \"demo-{number:02}\"\n"))
@@ -42,6 +39,13 @@ impl World {
         }
         std::fs::create_dir(world.path("own")).unwrap();
         world
+    }
+
+    /// Writes the configuration, with these lines under `[views]`.
+    pub(crate) fn configure(&self, views: &str) {
+        let base_url = self.sandbox.base_url();
+        let text = format!("[api]\nbase_url = \"{base_url}\"\n[views]\nfolder = \"own\"\n{views}\n");
+        self.write("healthex-sync.toml", &text);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -1,0 +1,186 @@
+//! Rows that are ready: written raw, which is the limit, and by the program's own writer.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use healthex_sync::clock;
+use healthex_sync::plan::row::{Entry, EntryRules, Row, Sorted, key_hash, sort_entry};
+use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
+use healthex_sync::views;
+use healthex_sync::warehouse::analyst_tables::AnalystTables;
+use healthex_sync::warehouse::checkpoint::{self, Listed};
+use healthex_sync::warehouse::open::{OtherServer, Place};
+use healthex_sync::warehouse::page::{Batch, PlacedRow, Progress, PullEnd, PullFrame, WalkMark, store};
+use healthex_sync::warehouse::pulls::PullRow;
+use healthex_sync::warehouse::writer::Warehouse;
+use rusqlite::{Connection, params};
+
+use crate::data::{Data, RECORD};
+use crate::process::{self, Cost};
+use crate::program::scratch;
+use crate::server::patient;
+use crate::wire::runtime;
+
+const BASE_URL: &str = "https://x";
+/// Of the raw INSERT.
+const ROWS_IN_TRANSACTION: usize = 1_000;
+const PAGE: usize = 500;
+/// As many as the program pulls at once.
+const AT_ONCE: usize = 4;
+
+/// The rows of the first patients, as the program makes them of entries.
+pub(crate) fn ready(data: &Data, patients: usize) -> Vec<Vec<Row>> {
+    (0..patients)
+        .map(|number| data.record(number).map(|resource| row(&resource.tail, &resource.text)).collect())
+        .collect()
+}
+
+fn row(tail: &str, text: &str) -> Row {
+    let rules =
+        EntryRules { fhir_root: format!("{BASE_URL}/FHIR/R4/"), entry_bytes_max: 1 << 20, depth_max: 100 };
+    let bytes = format!("{{\"fullUrl\":\"{BASE_URL}/FHIR/R4/{tail}\",\"resource\":{text}}}").into_bytes();
+    let size = bytes.len() as u64;
+    match sort_entry(Entry { bytes, size, depth: 20 }, &rules) {
+        Ok(Sorted::Row(row)) => row,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A prepared INSERT into one table without an index: as fast as SQLite takes these rows.
+pub(crate) fn insert_raw(patients: &[Vec<Row>]) -> Cost {
+    let folder = scratch();
+    let connection = Connection::open(folder.path().join("limit.db")).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 4000;
+             CREATE TABLE resource (
+                 person_id TEXT, key TEXT, id TEXT, version_id TEXT, last_updated TEXT, source TEXT, patient TEXT,
+                 first_seen_at TEXT, changed_at TEXT, deleted_at TEXT, content_hash BLOB, resource TEXT)",
+        )
+        .unwrap();
+    let mut insert = connection
+        .prepare("INSERT INTO resource VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, NULL, ?9, ?10)")
+        .unwrap();
+    let persons: Vec<String> = (0..patients.len()).map(patient).collect();
+    let rows: Vec<(&String, &Row)> = persons
+        .iter()
+        .zip(patients)
+        .flat_map(|(person, rows)| rows.iter().map(move |row| (person, row)))
+        .collect();
+    let now = "2026-01-01T00:00:00Z";
+    let ((), cost) = process::measure(|| {
+        for rows in rows.chunks(ROWS_IN_TRANSACTION) {
+            connection.execute_batch("BEGIN").unwrap();
+            for (person, row) in rows {
+                let Row {
+                    key, id, version_id, last_updated, source, patient, content_hash, resource, ..
+                } = row;
+                insert
+                    .execute(params![
+                        person,
+                        key,
+                        id,
+                        version_id,
+                        last_updated,
+                        source,
+                        patient,
+                        now,
+                        content_hash,
+                        resource
+                    ])
+                    .unwrap();
+            }
+            connection.execute_batch("COMMIT").unwrap();
+        }
+    });
+    cost
+}
+
+/// The same rows through the warehouse's writer thread, page by page, some patients at once.
+pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
+    let folder = scratch();
+    let tables = if with_analyst_tables { views::analyst_tables(None).0 } else { AnalystTables::default() };
+    let place = Place {
+        path: folder.path().join("warehouse.db"),
+        base_url: BASE_URL.to_owned(),
+        group: None,
+        analyst_tables: Arc::new(tables),
+    };
+    let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse).unwrap());
+    let mut pulls: Vec<Vec<Pull>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
+    for (number, rows) in patients.iter().enumerate() {
+        pulls[number % AT_ONCE].push(Pull::of(&patient(number), rows));
+    }
+    let listed: Vec<Listed> = pulls
+        .iter()
+        .flatten()
+        .map(|pull| Listed { person: pull.frame.person.clone(), label: None })
+        .collect();
+    let ((), cost) = process::measure(|| {
+        runtime().block_on(async {
+            warehouse.write(move |connection| checkpoint::take_roster(connection, &listed)).await.unwrap();
+            let lanes = pulls.into_iter().map(|lane| {
+                let warehouse = warehouse.clone();
+                tokio::spawn(async move {
+                    for pull in lane {
+                        pull.store(&warehouse).await;
+                    }
+                })
+            });
+            for lane in lanes.collect::<Vec<_>>() {
+                lane.await.unwrap();
+            }
+        });
+    });
+    cost
+}
+
+/// One patient's pages, with what a pull tells about each.
+struct Pull {
+    frame: PullFrame,
+    batches: Vec<Batch>,
+}
+
+impl Pull {
+    fn of(person: &str, rows: &[Row]) -> Self {
+        let now = clock::now();
+        let frame = PullFrame {
+            person: PersonId::parse(person).unwrap(),
+            mode: PullMode::Full,
+            types: TypeFilter::default(),
+            started_at: now,
+            since: None,
+            is_resumed: false,
+        };
+        let pages: Vec<&[Row]> = rows.chunks(PAGE).collect();
+        let last = pages.len();
+        let batch = |(page, rows): (usize, &[Row])| {
+            let keys: HashSet<u128> = rows.iter().map(|row| key_hash(&row.key)).collect();
+            let keys = keys.into_iter().collect();
+            let (pages, received) = (page as u64, (page * PAGE) as u64);
+            let walk =
+                WalkMark { number: 1, pages, received, total: Some(RECORD as u64), total_changed: false };
+            let progress = if page == last {
+                Progress::End(PullEnd { watermark: now, note: None, sweep: None, keys, walk })
+            } else {
+                Progress::Next { url: format!("{BASE_URL}/{page}"), keys, walk }
+            };
+            let rows = rows.iter().map(|row| PlacedRow { row: row.clone(), is_repeat: false }).collect();
+            Batch { rows, quarantined: Vec::new(), progress }
+        };
+        Self { batches: (1..).zip(pages).map(batch).collect(), frame }
+    }
+
+    async fn store(self, warehouse: &Warehouse) {
+        let mut pull = PullRow { id: None, pages: 0, requests: 0, bytes: 0, entries: 0 };
+        for batch in self.batches {
+            let (tables, frame) = (warehouse.analyst_tables(), self.frame.clone());
+            let stored = warehouse
+                .write(move |connection| store(connection, &tables, &frame, pull, batch, clock::now()))
+                .await
+                .unwrap();
+            pull.id = Some(stored.pull_id);
+        }
+    }
+}

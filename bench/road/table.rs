@@ -1,0 +1,173 @@
+//! The table: what was measured, round by round, and the ratios that are wanted of it.
+//!
+//! A ratio is taken within each round, where both of its sides met the same machine, and its
+//! median over the rounds is what is judged.
+
+use std::fmt::Write as _;
+
+use crate::process::Cost;
+
+/// One thing, as often as it was measured.
+pub(crate) struct Measured {
+    what: String,
+    /// Of what is `rate` counted.
+    unit: &'static str,
+    rates: Vec<f64>,
+    rss_bytes: u64,
+    written_bytes: u64,
+    /// What is said behind the figures, such as how many rows arrived.
+    pub(crate) note: String,
+    ratios: Vec<Ratio>,
+}
+
+struct Ratio {
+    of: String,
+    each: Vec<f64>,
+    wanted: Option<Wanted>,
+}
+
+#[derive(Clone, Copy)]
+struct Wanted {
+    at_least: f64,
+    /// Whether missing it fails the run.
+    is_guard: bool,
+}
+
+impl Measured {
+    pub(crate) fn new(what: impl Into<String>, unit: &'static str) -> Self {
+        Self {
+            what: what.into(),
+            unit,
+            rates: Vec::new(),
+            rss_bytes: 0,
+            written_bytes: 0,
+            note: String::new(),
+            ratios: Vec::new(),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    pub(crate) fn add(&mut self, count: usize, cost: Cost) {
+        self.rates.push(count as f64 / cost.seconds);
+        self.rss_bytes = self.rss_bytes.max(cost.rss_bytes);
+        self.written_bytes = cost.written_bytes;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rates.is_empty()
+    }
+
+    /// The ratio to another thing of the same rounds.
+    pub(crate) fn against(&mut self, other: &Self, of: impl Into<String>) -> &mut Self {
+        let each: Vec<f64> = self.rates.iter().zip(&other.rates).map(|(one, other)| one / other).collect();
+        if !each.is_empty() {
+            self.ratios.push(Ratio { of: of.into(), each, wanted: None });
+        }
+        self
+    }
+
+    /// What the last ratio should come to.
+    pub(crate) fn wanted(&mut self, at_least: f64) -> &mut Self {
+        self.want(Wanted { at_least, is_guard: false })
+    }
+
+    /// What the last ratio must come to: far less than is wanted, so that only a mistake misses it.
+    pub(crate) fn guard(&mut self, at_least: f64) -> &mut Self {
+        self.want(Wanted { at_least, is_guard: true })
+    }
+
+    fn want(&mut self, wanted: Wanted) -> &mut Self {
+        if let Some(ratio) = self.ratios.last_mut() {
+            ratio.wanted = Some(wanted);
+        }
+        self
+    }
+
+    fn lines(&self) -> String {
+        let median = median(&self.rates);
+        let (least, most) = ends(&self.rates);
+        let mut lines = format!(
+            "{:52} {:>9} {:>19} {:11}",
+            self.what,
+            thousands(median),
+            format!("{}–{}", thousands(least), thousands(most)),
+            self.unit,
+        );
+        let mega = |bytes: u64, unit: u64| {
+            if bytes == 0 { "–".to_owned() } else { thousands(float(bytes / unit)) }
+        };
+        let _ = writeln!(
+            lines,
+            " {:>7} {:>9}  {}",
+            mega(self.rss_bytes, 1 << 20),
+            mega(self.written_bytes, 1_000_000),
+            self.note
+        );
+        for Ratio { of, each, wanted } in &self.ratios {
+            let (least, most) = ends(each);
+            let said = format!("{of} ({least:.2}–{most:.2})");
+            let _ = write!(lines, "    {:>6.2} × {said:60}", self::median(each));
+            if let Some(Wanted { at_least, .. }) = wanted {
+                let met = if self::median(each) < *at_least { "NOT MET" } else { "met" };
+                let _ = write!(lines, " wanted {at_least:>5.2}: {met}");
+            }
+            lines.truncate(lines.trim_end().len());
+            lines.push('\n');
+        }
+        lines
+    }
+}
+
+/// Everything that was measured, as text.
+pub(crate) fn print(title: &str, all: &[Measured]) -> String {
+    let mut text = format!("{title}\n\n");
+    let _ = writeln!(
+        text,
+        "{:52} {:>9} {:>19} {:11} {:>7} {:>9}",
+        "", "median", "least–most", "a second", "RSS MiB", "disk MB"
+    );
+    for one in all.iter().filter(|one| !one.is_empty()) {
+        text.push_str(&one.lines());
+    }
+    text
+}
+
+/// The guards that were not kept.
+pub(crate) fn broken_guards(all: &[Measured]) -> Vec<String> {
+    let ratios = all.iter().flat_map(|one| one.ratios.iter().map(move |ratio| (one, ratio)));
+    ratios
+        .filter_map(|(one, ratio)| {
+            let wanted = ratio.wanted.filter(|wanted| wanted.is_guard)?;
+            let median = median(&ratio.each);
+            let Wanted { at_least, .. } = wanted;
+            (median < at_least)
+                .then(|| format!("{} is {median:.2} × {}, and must be {at_least:.2}", one.what, ratio.of))
+        })
+        .collect()
+}
+
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
+}
+
+fn ends(values: &[f64]) -> (f64, f64) {
+    values.iter().fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(*value), most.max(*value)))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "megabytes")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// `12,345`; small numbers keep a digit behind the point.
+fn thousands(number: f64) -> String {
+    if number < 10.0 {
+        return format!("{number:.1}");
+    }
+    let digits = format!("{number:.0}");
+    let groups = digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap());
+    groups.collect::<Vec<_>>().join(",")
+}
