@@ -74,7 +74,7 @@ fn fill(folder: &Path, tables: AnalystTables, rows: &[Row]) -> (Connection, Dura
         let rows = page.iter().map(|row| PlacedRow { row: row.clone(), is_repeat: false }).collect();
         let batch = Batch { rows, quarantined: Vec::new(), progress: Progress::Partial };
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let stored = store(&connection, &place.analyst_tables, &frame, pull, batch, now).unwrap();
+        let stored = store(&connection, &place.analyst_tables, &frame, pull, &batch, now).unwrap();
         connection.execute_batch("COMMIT").unwrap();
         pull.id = Some(stored.pull_id);
     }

@@ -1,14 +1,14 @@
 -- update.sql: stores what changed under a known key, or brings back what had vanished.
 
 UPDATE "{table}"
-   SET id           = :id,
-       version_id   = :version_id,
-       last_updated = :last_updated,
-       source       = :source,
-       patient      = :patient,
-       changed_at   = :now,
+   SET id           = ?3,
+       version_id   = ?4,
+       last_updated = ?5,
+       source       = ?6,
+       patient      = ?7,
+       changed_at   = ?8,
        deleted_at   = NULL,
-       content_hash = :content_hash,
-       resource     = :resource
- WHERE person_id = :person_id
-   AND key       = :key;
+       content_hash = ?9,
+       resource     = ?10
+ WHERE person_id = ?1
+   AND key       = ?2;

@@ -537,7 +537,7 @@ impl<'m> Pull<'m> {
                 let (row, tables) = (self.row, warehouse.analyst_tables());
                 warehouse
                     .write(move |connection| {
-                        page::store(connection, &tables, &frame, row, batch, clock::now())
+                        page::store(connection, &tables, &frame, row, &batch, clock::now())
                     })
                     .await?
             }
@@ -546,7 +546,7 @@ impl<'m> Pull<'m> {
                 let walked = |key| self.walks.iter().any(|walk| walk.seen.contains(&key));
                 batch.rows.retain(|placed| !walked(key_hash(&placed.row.key)));
                 let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-                compare::store_nothing(reader.as_ref(), &frame, batch, clock::now())?
+                compare::store_nothing(reader.as_ref(), &frame, &batch, clock::now())?
             }
         };
         self.row.id = Some(stored.pull_id);

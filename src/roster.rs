@@ -128,14 +128,15 @@ impl Reading {
         let file: RosterFile = match toml::from_str(text) {
             Ok(file) => file,
             Err(error) => {
-                let line = error.span().map_or(1, |span| line_at(text, span.start));
+                let line = error.span().map_or(1, |span| Lines::of(text).at(span.start));
                 self.complaints
                     .push(format!("{name}:{line}: {}; a roster holds [[patient]] tables", error.message()));
                 return;
             }
         };
+        let mut lines = Lines::of(text);
         for patient in file.patient {
-            let place = format!("{name}:{}", line_at(text, patient.span().start));
+            let place = format!("{name}:{}", lines.at(patient.span().start));
             self.table(&place, patient.get_ref());
         }
     }
@@ -256,8 +257,26 @@ struct Fields {
     enabled: Option<bool>,
 }
 
-fn line_at(text: &str, byte: usize) -> usize {
-    1 + memchr::memchr_iter(b'\n', &text.as_bytes()[..byte.min(text.len())]).count()
+/// Numbers of lines, asked for from the beginning of a text to its end.
+struct Lines<'t> {
+    text: &'t [u8],
+    byte: usize,
+    line: usize,
+}
+
+impl<'t> Lines<'t> {
+    fn of(text: &'t str) -> Self {
+        Self { text: text.as_bytes(), byte: 0, line: 1 }
+    }
+
+    /// Counts on from the last place: from the beginning each time, a roster of a hundred
+    /// thousand patients would take minutes.
+    fn at(&mut self, byte: usize) -> usize {
+        let passed = self.text.get(self.byte..byte).unwrap_or_default();
+        self.line += memchr::memchr_iter(b'\n', passed).count();
+        self.byte = self.byte.max(byte);
+        self.line
+    }
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ impl Pull {
         for batch in self.batches {
             let (tables, frame) = (warehouse.analyst_tables(), self.frame.clone());
             let stored = warehouse
-                .write(move |connection| store(connection, &tables, &frame, pull, batch, clock::now()))
+                .write(move |connection| store(connection, &tables, &frame, pull, &batch, clock::now()))
                 .await
                 .unwrap();
             pull.id = Some(stored.pull_id);

@@ -267,7 +267,7 @@ pub(crate) fn name_of(patient: &Patient) -> String {
 async fn with_rows(
     means: &Means,
     roster: &Roster,
-    mut patients: Vec<Patient>,
+    patients: Vec<Patient>,
 ) -> Result<Vec<Patient>, StoreFailed> {
     let pulled: HashSet<PersonId> = roster
         .patients
@@ -278,6 +278,7 @@ async fn with_rows(
     means
         .warehouse
         .write(move |connection| {
+            let mut patients = patients.clone();
             for patient in patients.iter_mut().filter(|patient| !pulled.contains(&patient.person)) {
                 patient.standing.has_rows = tables::has_rows(connection, patient.person.as_str())?;
             }

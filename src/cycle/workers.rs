@@ -380,12 +380,12 @@ async fn record(
             let now = clock::now();
             let ended = (outcome, Some(error.as_str()), now);
             pulls::note(connection, &origin, &row, Tally::default(), Some(ended))?;
-            if let Some((lesson, begins_again)) = lesson {
-                if begins_again {
+            if let Some((lesson, begins_again)) = &lesson {
+                if *begins_again {
                     checkpoint::drop_pull(connection, &person)?;
                 }
                 checkpoint::count_link_failure(connection, &person)?;
-                checkpoint::learn(connection, &lesson, now)?;
+                checkpoint::learn(connection, lesson, now)?;
             }
             Ok(())
         })

@@ -44,6 +44,8 @@ impl Sql {
     fn insert(&self, name: &str, select: &str) -> String {
         let mut columns = vec!["person_id".to_owned(), "\"key\"".to_owned()];
         columns.extend(self.columns.iter().map(|column| format!("\"{}\"", column.name)));
-        format!("INSERT INTO \"{name}\" ({})\n{select}", columns.join(", "))
+        // OR FAIL: SQLite need not be ready to take back the rows of half a statement. A view that
+        // fails is built anew as a whole.
+        format!("INSERT OR FAIL INTO \"{name}\" ({})\n{select}", columns.join(", "))
     }
 }

@@ -208,12 +208,14 @@ pub fn walks(connection: &Connection, person: &PersonId) -> Result<Vec<Walk>, St
         .collect::<Result<Vec<_>, _>>()?;
     let mut walks = Vec::new();
     let mut seen =
-        connection.prepare_cached("SELECT key_hash FROM seen WHERE person_id = ?1 AND walk = ?2")?;
+        connection.prepare_cached("SELECT key_hashes FROM seen WHERE person_id = ?1 AND walk = ?2")?;
     for mark in marks {
-        let hashes = seen
-            .query_map(params![person.as_str(), mark.number], |row| row.get::<_, [u8; 16]>(0))?
-            .map(|hash| hash.map(u128::from_be_bytes))
-            .collect::<Result<HashSet<_>, _>>()?;
+        let mut hashes = HashSet::new();
+        let mut pages = seen.query(params![person.as_str(), mark.number])?;
+        while let Some(page) = pages.next()? {
+            let (page, _) = page.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?.as_chunks();
+            hashes.extend(page.iter().map(|hash| u128::from_be_bytes(*hash)));
+        }
         let WalkMark { pages, received, total, total_changed, .. } = mark;
         walks.push(Walk { seen: hashes, received, total, total_changed, pages });
     }
@@ -271,18 +273,19 @@ pub fn advance(
     expect_one(changed)
 }
 
-/// Adds a page's keys to what the walk has seen.
+/// Adds a page's keys to what the walk has seen. `walk.pages` is the page's number.
 pub fn keep_seen(
     connection: &Connection,
     person: &PersonId,
     walk: WalkMark,
     keys: &[u128],
 ) -> Result<(), StoreFailed> {
-    let mut statement = connection
-        .prepare_cached("INSERT OR IGNORE INTO seen (person_id, walk, key_hash) VALUES (?1, ?2, ?3)")?;
-    for key in keys {
-        statement.execute(params![person.as_str(), walk.number, key.to_be_bytes()])?;
-    }
+    let hashes: Vec<u8> = keys.iter().flat_map(|key| key.to_be_bytes()).collect();
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO seen (person_id, walk, page, key_hashes) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![person.as_str(), walk.number, walk.pages, hashes])?;
     Ok(())
 }
 

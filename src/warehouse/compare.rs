@@ -9,8 +9,8 @@ use super::page::Progress;
 use super::page::PullFrame;
 use super::page::Stored;
 use super::page::Tally;
-use super::page::keep_winners;
 use super::page::lookup;
+use super::page::winners;
 use super::sweep;
 use super::tables;
 use crate::plan::Timestamp;
@@ -20,16 +20,16 @@ use crate::plan::sweep::SweepVerdict;
 pub fn store_nothing(
     connection: Option<&Connection>,
     frame: &PullFrame,
-    batch: Batch,
+    batch: &Batch,
     now: Timestamp,
 ) -> Result<Stored, StoreFailed> {
-    let mut tally = compare(connection, frame.person.as_str(), batch.rows)?;
+    let mut tally = compare(connection, frame.person.as_str(), &batch.rows)?;
     tally.quarantined = batch.quarantined.len() as u64;
     let mut stored = Stored { pull_id: 0, tally, renamed: false, walk_again: false, guarded: None };
-    if let (Progress::End(end), Some(connection)) = (batch.progress, connection)
-        && let Some(request) = end.sweep
+    if let (Progress::End(end), Some(connection)) = (&batch.progress, connection)
+        && let Some(request) = &end.sweep
     {
-        let judged = sweep::judge(connection, frame, &request, now)?;
+        let judged = sweep::judge(connection, frame, request, now)?;
         match judged.verdict {
             SweepVerdict::Mark => stored.tally.deleted = judged.facts.unseen,
             SweepVerdict::WalkAgain => stored.walk_again = true,
@@ -39,13 +39,9 @@ pub fn store_nothing(
     Ok(stored)
 }
 
-fn compare(
-    connection: Option<&Connection>,
-    person: &str,
-    rows: Vec<PlacedRow>,
-) -> Result<Tally, StoreFailed> {
+fn compare(connection: Option<&Connection>, person: &str, rows: &[PlacedRow]) -> Result<Tally, StoreFailed> {
     let mut tally = Tally::default();
-    for PlacedRow { row, is_repeat } in keep_winners(rows) {
+    for (row, is_repeat) in winners(rows) {
         let known = match connection {
             Some(connection) if tables::exists(connection, row.table)? => {
                 lookup(connection, row.table, person, &row.key)?

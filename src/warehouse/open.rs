@@ -33,8 +33,11 @@ pub const APPLICATION_ID: i32 = 0x4845_5853;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../../schema/0001_bookkeeping.sql"), include_str!("../../schema/0002_analyst_tables.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../../schema/0001_bookkeeping.sql"),
+    include_str!("../../schema/0002_analyst_tables.sql"),
+    include_str!("../../schema/0003_seen_by_page.sql"),
+];
 
 /// The schema this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "a handful of migrations")]

@@ -12,7 +12,6 @@ use std::collections::hash_map::Entry;
 use rusqlite::CachedStatement;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
-use rusqlite::named_params;
 use rusqlite::params;
 
 use super::analyst_tables::AnalystTables;
@@ -148,7 +147,7 @@ pub fn store(
     analyst_tables: &AnalystTables,
     frame: &PullFrame,
     pull: PullRow,
-    batch: Batch,
+    batch: &Batch,
     now: Timestamp,
 ) -> Result<Stored, StoreFailed> {
     let mut under_way = UnderWay { connection, frame, is_marked: pull.id.is_some() || frame.is_resumed };
@@ -159,17 +158,17 @@ pub fn store(
         inserted: BTreeMap::new(),
         changed: ChangedKeys::default(),
     };
-    let mut tally = upserts.rows(batch.rows)?;
+    let mut tally = upserts.rows(&batch.rows)?;
     tally.quarantined = upserts.quarantine(&batch.quarantined)?;
     let renamed = frame.mode == PullMode::Incremental && upserts.met_a_renamed_entry()?;
     let mut changed = upserts.changed;
     let mut stored = Stored { pull_id: 0, tally, renamed, walk_again: false, guarded: None };
     let is_last = matches!(batch.progress, Progress::End(_));
     let mut note = None;
-    match batch.progress {
+    match &batch.progress {
         Progress::Partial => under_way.mark()?,
-        Progress::Next { url, keys, walk } => under_way.advance(Some(&url), &keys, walk)?,
-        Progress::WalkAgain { keys, walk } => under_way.advance(None, &keys, walk)?,
+        Progress::Next { url, keys, walk } => under_way.advance(Some(url), keys, *walk)?,
+        Progress::WalkAgain { keys, walk } => under_way.advance(None, keys, *walk)?,
         Progress::End(end) => note = finish(&mut under_way, end, now, &mut stored, &mut changed)?,
     }
     analyst_tables.follow(connection, &frame.person, &changed)?;
@@ -210,15 +209,15 @@ impl UnderWay<'_> {
 /// Ends the pull, unless the sweep asks for another walk. Gives what is to be said beside `ok`.
 fn finish(
     under_way: &mut UnderWay<'_>,
-    end: PullEnd,
+    end: &PullEnd,
     now: Timestamp,
     stored: &mut Stored,
     changed: &mut ChangedKeys,
 ) -> Result<Option<String>, StoreFailed> {
     let UnderWay { connection, frame, is_marked } = *under_way;
-    let mut note = end.note;
-    if let Some(request) = end.sweep {
-        match sweep::run(connection, frame, &request, now, changed)? {
+    let mut note = end.note.clone();
+    if let Some(request) = &end.sweep {
+        match sweep::run(connection, frame, request, now, changed)? {
             sweep::Swept::Marked { deleted } => stored.tally.deleted = deleted,
             sweep::Swept::WalkAgain => {
                 stored.walk_again = true;
@@ -243,7 +242,7 @@ struct Upserts<'c> {
     person: &'c str,
     now: String,
     /// New rows by table: their ids and keys.
-    inserted: BTreeMap<&'static str, Vec<(Option<String>, String)>>,
+    inserted: BTreeMap<&'static str, Vec<(Option<&'c str>, &'c str)>>,
     changed: ChangedKeys,
 }
 
@@ -252,6 +251,7 @@ struct TableStatements<'c> {
     known: CachedStatement<'c>,
     insert: CachedStatement<'c>,
     update: CachedStatement<'c>,
+    expects_new: bool,
 }
 
 impl<'c> TableStatements<'c> {
@@ -265,6 +265,7 @@ impl<'c> TableStatements<'c> {
             known: prepare(KNOWN)?,
             insert: prepare(include_str!("../../schema/insert.sql"))?,
             update: prepare(include_str!("../../schema/update.sql"))?,
+            expects_new: false,
         })
     }
 }
@@ -300,21 +301,20 @@ fn read_known(
 
 /// Of entries with one key in one batch, only the one that wins is written.
 ///
-/// The later `meta.lastUpdated` wins, else the later arrival.
-pub fn keep_winners(rows: Vec<PlacedRow>) -> Vec<PlacedRow> {
-    let mut at: HashMap<(&'static str, String), usize> = HashMap::with_capacity(rows.len());
-    let mut kept: Vec<PlacedRow> = Vec::with_capacity(rows.len());
-    for placed in rows {
-        match at.entry((placed.row.table, placed.row.key.clone())) {
+/// The later `meta.lastUpdated` wins, else the later arrival; a repeat is what the first was.
+pub fn winners(rows: &[PlacedRow]) -> Vec<(&Row, bool)> {
+    let mut at: HashMap<(&'static str, &str), usize> = HashMap::with_capacity(rows.len());
+    let mut kept: Vec<(&Row, bool)> = Vec::with_capacity(rows.len());
+    for PlacedRow { row, is_repeat } in rows {
+        match at.entry((row.table, &row.key)) {
             Entry::Vacant(free) => {
                 free.insert(kept.len());
-                kept.push(placed);
+                kept.push((row, *is_repeat));
             }
             Entry::Occupied(taken) => {
-                let earlier = &mut kept[*taken.get()];
-                if !is_older(placed.row.last_updated.as_deref(), earlier.row.last_updated.as_deref()) {
-                    let is_repeat = earlier.is_repeat;
-                    *earlier = PlacedRow { is_repeat, ..placed };
+                let (earlier, _) = &mut kept[*taken.get()];
+                if !is_older(row.last_updated.as_deref(), earlier.last_updated.as_deref()) {
+                    *earlier = row;
                 }
             }
         }
@@ -330,70 +330,87 @@ fn is_older(new: Option<&str>, stored: Option<&str>) -> bool {
     }
 }
 
-impl Upserts<'_> {
-    fn rows(&mut self, rows: Vec<PlacedRow>) -> Result<Tally, StoreFailed> {
+impl<'c> Upserts<'c> {
+    fn rows(&mut self, rows: &'c [PlacedRow]) -> Result<Tally, StoreFailed> {
         let mut tally = Tally::default();
         let clears_quarantine = !rows.is_empty() && self.has_quarantined()?;
         let mut tables: HashMap<&'static str, TableStatements<'_>> = HashMap::new();
-        for placed in keep_winners(rows) {
-            let statements = match tables.entry(placed.row.table) {
+        for (row, is_repeat) in winners(rows) {
+            let statements = match tables.entry(row.table) {
                 Entry::Occupied(prepared) => prepared.into_mut(),
                 Entry::Vacant(missing) => {
-                    missing.insert(TableStatements::prepare(self.connection, placed.row.table)?)
+                    missing.insert(TableStatements::prepare(self.connection, row.table)?)
                 }
             };
-            self.row(placed, statements, &mut tally, clears_quarantine)?;
+            if clears_quarantine {
+                self.connection
+                    .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND key = ?2")?
+                    .execute([self.person, &row.key])?;
+            }
+            self.row(row, is_repeat, statements, &mut tally)?;
         }
         Ok(tally)
     }
 
     fn row(
         &mut self,
-        placed: PlacedRow,
+        row: &'c Row,
+        is_repeat: bool,
         statements: &mut TableStatements<'_>,
         tally: &mut Tally,
-        clears_quarantine: bool,
     ) -> Result<(), StoreFailed> {
-        let PlacedRow { row, is_repeat } = placed;
-        if clears_quarantine {
-            self.connection
-                .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND key = ?2")?
-                .execute([self.person, &row.key])?;
+        // What comes after a new row mostly is new, what comes after a known one known.
+        if statements.expects_new && self.insert(&mut statements.insert, row, tally)? {
+            return Ok(());
         }
-        match read_known(&mut statements.known, self.person, &row.key)? {
+        let known = read_known(&mut statements.known, self.person, &row.key)?;
+        statements.expects_new = known.is_none();
+        match known {
             None => {
-                self.write(&mut statements.insert, &row)?;
-                tally.inserted += 1;
-                self.changed.inserted(row.table, row.key.clone());
-                self.inserted.entry(row.table).or_default().push((row.id, row.key));
+                self.insert(&mut statements.insert, row, tally)?;
             }
             Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
                 tally.unchanged += 1;
             }
-            Some(_) if is_repeat && self.is_superseded(&row)? => tally.unchanged += 1,
+            Some(_) if is_repeat && self.is_superseded(row)? => tally.unchanged += 1,
             Some(known) => {
-                self.write(&mut statements.update, &row)?;
+                self.write(&mut statements.update, row)?;
                 tally.updated += 1;
-                self.changed.updated(row.table, row.key, known.is_deleted);
+                self.changed.updated(row.table, row.key.clone(), known.is_deleted);
             }
         }
         Ok(())
     }
 
-    fn write(&self, statement: &mut CachedStatement<'_>, row: &Row) -> Result<(), StoreFailed> {
-        statement.execute(named_params! {
-            ":person_id": self.person,
-            ":key": row.key,
-            ":id": row.id,
-            ":version_id": row.version_id,
-            ":last_updated": row.last_updated,
-            ":source": row.source,
-            ":patient": row.patient,
-            ":now": self.now,
-            ":content_hash": row.content_hash,
-            ":resource": row.resource,
-        })?;
-        Ok(())
+    /// False if the key is known.
+    fn insert(
+        &mut self,
+        statement: &mut CachedStatement<'_>,
+        row: &'c Row,
+        tally: &mut Tally,
+    ) -> Result<bool, StoreFailed> {
+        if self.write(statement, row)? == 0 {
+            return Ok(false);
+        }
+        tally.inserted += 1;
+        self.changed.inserted(row.table, row.key.clone());
+        self.inserted.entry(row.table).or_default().push((row.id.as_deref(), &row.key));
+        Ok(true)
+    }
+
+    fn write(&self, statement: &mut CachedStatement<'_>, row: &Row) -> Result<usize, StoreFailed> {
+        Ok(statement.execute(params![
+            self.person,
+            row.key,
+            row.id,
+            row.version_id,
+            row.last_updated,
+            row.source,
+            row.patient,
+            self.now,
+            row.content_hash,
+            row.resource,
+        ])?)
     }
 
     /// Met again in one walk: what is stored may be the later version.
@@ -429,11 +446,11 @@ impl Upserts<'_> {
     /// before can be a renamed entry.
     fn met_a_renamed_entry(&self) -> Result<bool, StoreFailed> {
         for (table, new) in &self.inserted {
-            let ids: HashSet<&str> = new.iter().filter_map(|(id, _)| id.as_deref()).collect();
+            let ids: HashSet<&str> = new.iter().filter_map(|(id, _)| *id).collect();
             if ids.is_empty() {
                 continue;
             }
-            let keys: HashSet<&str> = new.iter().map(|(_, key)| key.as_str()).collect();
+            let keys: HashSet<&str> = new.iter().map(|(_, key)| *key).collect();
             let statement = format!(
                 "SELECT id, key FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL"
             );

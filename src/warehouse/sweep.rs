@@ -16,6 +16,7 @@ use crate::plan::Timestamp;
 use crate::plan::TypeFilter;
 use crate::plan::due::guard_expired;
 use crate::plan::parse_stamp;
+use crate::plan::resource_type::ResourceType;
 use crate::plan::row::key_hash;
 use crate::plan::stamp;
 use crate::plan::sweep::SweepFacts;
@@ -124,9 +125,11 @@ fn find_unseen(
     seen: &[HashSet<u128>],
 ) -> Result<Found, StoreFailed> {
     let mut found = Found { unseen: Vec::new(), live: 0 };
+    if !any_unseen(connection, person, types, seen)? {
+        return Ok(found);
+    }
     for known in tables::resource_tables(connection)? {
-        let asked = types.is_everything() || types.types().iter().any(|name| name == known.name);
-        if !asked {
+        if !is_asked(types, known) {
             found.live += tables::live_rows_of(connection, &known.table, person.as_str())?;
             continue;
         }
@@ -136,6 +139,32 @@ fn find_unseen(
         }
     }
     Ok(found)
+}
+
+fn is_asked(types: &TypeFilter, known: &ResourceType) -> bool {
+    types.is_everything() || types.types().iter().any(|name| name == known.name)
+}
+
+/// Is there any key that no walk saw, be its row live or not? Mostly there is none, and the
+/// index alone can tell.
+fn any_unseen(
+    connection: &Connection,
+    person: &PersonId,
+    types: &TypeFilter,
+    seen: &[HashSet<u128>],
+) -> Result<bool, StoreFailed> {
+    for known in tables::resource_tables(connection)?.into_iter().filter(|known| is_asked(types, known)) {
+        let statement = format!("SELECT key FROM \"{}\" WHERE person_id = ?1", known.table);
+        let mut statement = connection.prepare_cached(&statement)?;
+        let mut rows = statement.query([person.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let key = key_hash(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
+            if !seen.iter().any(|walk| walk.contains(&key)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// `id` and `content_hash`: what stays when an entry is renamed.

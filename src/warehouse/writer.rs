@@ -1,7 +1,7 @@
 //! The one thread that writes, and the handle through which everyone else does.
 //!
-//! Work that waits is committed together: each piece in a savepoint of its own, all of them
-//! in one transaction, and nobody is told that it is stored before the commit.
+//! Work that waits is committed together, in one transaction, and nobody is told that it is
+//! stored before the commit.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,18 +39,39 @@ pub struct Warehouse {
 
 enum Job {
     /// Shares a transaction with others that wait.
-    Grouped(GroupedWork),
+    Grouped(Box<dyn Piece>),
     /// Has the connection to itself.
     Alone(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
-/// Is given the connection, or why there is none to be had.
-type GroupedWork = Box<dyn FnOnce(Result<&Connection, StoreFailed>) -> GroupedDone + Send>;
+/// Work that shares a transaction, and who waits for it.
+trait Piece: Send {
+    /// True if it worked. Run again, it gives what the last run gave.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// Tells the sender how it ended, once that is known.
+    fn acknowledge(self: Box<Self>, committed: Result<(), StoreFailed>);
+}
 
-struct GroupedDone {
-    worked: bool,
-    /// Tells the sender how it ended, once the commit is known.
-    acknowledge: Box<dyn FnOnce(Result<(), StoreFailed>) + Send>,
+struct Work<T, F> {
+    work: F,
+    result: Result<T, StoreFailed>,
+    reply: oneshot::Sender<Result<T, StoreFailed>>,
+}
+
+impl<T, F> Piece for Work<T, F>
+where
+    T: Send,
+    F: FnMut(&Connection) -> Result<T, StoreFailed> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        self.result = (self.work)(connection);
+        self.result.is_ok()
+    }
+
+    fn acknowledge(self: Box<Self>, committed: Result<(), StoreFailed>) {
+        // A sender that no longer waits has been cancelled; the data is stored all the same.
+        let _ = self.reply.send(committed.and(self.result));
+    }
 }
 
 impl Warehouse {
@@ -85,23 +106,16 @@ impl Warehouse {
     }
 
     /// Runs `work` in the transaction of a group. `Ok` means committed and on the disk.
+    ///
+    /// Where a piece beside it fails, the transaction is taken back and `work` is run once more.
     pub async fn write<T, F>(&self, work: F) -> Result<T, StoreFailed>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreFailed> + Send + 'static,
+        F: FnMut(&Connection) -> Result<T, StoreFailed> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Grouped(Box::new(move |connection| {
-            let result = connection.and_then(work);
-            GroupedDone {
-                worked: result.is_ok(),
-                acknowledge: Box::new(move |committed| {
-                    // A sender that no longer waits has been cancelled; the data is stored all the same.
-                    let _ = reply.send(committed.and(result));
-                }),
-            }
-        }));
-        self.send(job).await?;
+        let piece = Work { work, result: Err(StoreFailed::WriterGone), reply };
+        self.send(Job::Grouped(Box::new(piece))).await?;
         answer.await.map_err(|_| StoreFailed::WriterGone)?
     }
 
@@ -182,45 +196,82 @@ impl Writer {
         }
     }
 
-    fn commit_together(&self, works: Vec<GroupedWork>) {
-        let mut done = Vec::with_capacity(works.len());
-        let committed = self.run_group(works, &mut done);
-        for one in done {
-            (one.acknowledge)(committed.clone());
+    /// A savepoint for each piece would copy every page that it changes. So there is none: if
+    /// one fails, all are taken back, and each has a transaction of its own.
+    fn commit_together(&self, mut pieces: Vec<Box<dyn Piece>>) {
+        let done = self.in_transaction(|connection| pieces.iter_mut().all(|piece| piece.run(connection)));
+        let apart = pieces.len() > 1 && matches!(done, Ok(Done::TakenBack));
+        for mut piece in pieces {
+            let done =
+                if apart { self.in_transaction(|connection| piece.run(connection)) } else { done.clone() };
+            piece.acknowledge(done.map(drop));
         }
     }
 
-    fn run_group(&self, works: Vec<GroupedWork>, done: &mut Vec<GroupedDone>) -> Result<(), StoreFailed> {
+    /// Commits what `work` did if it worked.
+    fn in_transaction(&self, work: impl FnOnce(&Connection) -> bool) -> Result<Done, StoreFailed> {
         let connection = &self.connection;
-        let mut usable = connection.execute_batch("BEGIN IMMEDIATE").map_err(StoreFailed::from);
-        for work in works {
-            let begun = usable.clone().and_then(|()| Ok(connection.execute_batch("SAVEPOINT piece")?));
-            let one = work(begun.clone().map(|()| connection));
-            let end = if one.worked { "RELEASE piece" } else { "ROLLBACK TO piece; RELEASE piece" };
-            done.push(one);
-            usable = match begun {
-                Err(error) => Err(error),
-                // SQLite has taken back the whole transaction, as it does when the disk is full.
-                Ok(()) if connection.is_autocommit() => Err(StoreFailed::DiskFull),
-                Ok(()) => connection.execute_batch(end).map_err(StoreFailed::from),
-            };
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let worked = work(connection);
+        if connection.is_autocommit() {
+            // SQLite has taken back the whole transaction by itself, as it does when the disk is full.
+            return Err(StoreFailed::DiskFull);
         }
-        usable = usable.and_then(|()| Ok(connection.execute_batch("COMMIT")?));
-        if let Err(error) = usable {
-            return self.abandon(error);
+        if let Err(error) = connection.execute_batch(if worked { "COMMIT" } else { "ROLLBACK" }) {
+            // What is left to do when a rollback fails is what SQLite does at the next open.
+            let _ = connection.execute_batch("ROLLBACK");
+            return Err(error.into());
         }
         // Writes into a file that was removed or replaced succeed, and are lost.
         if open::identity(&self.path) != self.identity {
             return Err(StoreFailed::Replaced);
         }
+        Ok(if worked { Done::Committed } else { Done::TakenBack })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Committed,
+    TakenBack,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(connection: &Connection, name: &str) -> Result<(), StoreFailed> {
+        connection.execute("INSERT INTO about (name, value) VALUES (?1, '')", [name])?;
         Ok(())
     }
 
-    fn abandon(&self, error: StoreFailed) -> Result<(), StoreFailed> {
-        if !self.connection.is_autocommit() {
-            // What is left to do when a rollback fails is what SQLite does at the next open.
-            let _ = self.connection.execute_batch("ROLLBACK");
-        }
-        Err(error)
+    #[tokio::test]
+    async fn a_piece_that_fails_takes_none_of_its_group_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place {
+            path: folder.path().join("warehouse.db"),
+            base_url: "https://x".to_owned(),
+            group: None,
+            analyst_tables: Arc::default(),
+        };
+        let warehouse = Warehouse::open(&place, OtherServer::Refuse).unwrap();
+        // The thread is busy until all three wait, so that they are one group.
+        let (all_wait, go_on) = std::sync::mpsc::channel::<()>();
+        let busy = warehouse.alone(move |_| Ok(go_on.recv().unwrap()));
+        let fails = warehouse.write(|connection| {
+            insert(connection, "half")?;
+            Err::<(), _>(StoreFailed::Superseded)
+        });
+        let first = warehouse.write(|connection| insert(connection, "first"));
+        let last = warehouse.write(|connection| insert(connection, "last"));
+        let told = async { all_wait.send(()).unwrap() };
+        let (_, first, fails, last, ()) = tokio::join!(biased; busy, first, fails, last, told);
+        assert!(first.is_ok() && last.is_ok());
+        assert!(matches!(fails, Err(StoreFailed::Superseded)), "{fails:?}");
+        let stored = "SELECT group_concat(name) FROM (SELECT name FROM about WHERE value = '' ORDER BY name)";
+        let stored = warehouse
+            .write(|connection| Ok(connection.query_row(stored, [], |row| row.get::<_, String>(0))?))
+            .await;
+        assert_eq!(stored.unwrap(), "first,last");
     }
 }

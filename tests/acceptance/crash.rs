@@ -47,6 +47,24 @@ fn killed_between_any_two_pages_it_asks_for_no_committed_page_again() {
 }
 
 #[test]
+fn a_pull_that_an_older_schema_left_under_way_begins_again() {
+    let world = world();
+    world.fault("kind = 'stall_before_headers', page = 3, times = 1");
+    let running = world.start(["sync"]);
+    wait_until("the page is asked for", || world.asked("anna").len() == 3);
+    running.kill();
+    world.exec(
+        "DROP TABLE seen;
+         CREATE TABLE seen (person_id TEXT NOT NULL, walk INTEGER NOT NULL, key_hash BLOB NOT NULL,
+                            PRIMARY KEY (person_id, walk, key_hash)) WITHOUT ROWID;
+         PRAGMA user_version = 2;",
+    );
+    world.sandbox.clear_requests();
+    assert_recovered(&world);
+    assert_eq!(world.queries("anna").len(), PAGES);
+}
+
+#[test]
 fn killed_again_and_again_it_still_gets_there() {
     let world = world();
     for page in 1..=PAGES {
