@@ -1,5 +1,6 @@
 //! A verb is a function of arguments, settings and a writer. Decides nothing itself.
 
+mod check;
 mod demo;
 mod export;
 mod progress;
@@ -93,7 +94,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         Command::Demo { dir } => demo::demo(&context, dir, out),
         Command::Sandbox(args) => demo::sandbox(args, out),
         Command::Init { dir } => setup::init(dir, out),
-        Command::Check { offline } => setup::check(&context, *offline, out),
+        Command::Check { offline } => check::check(&context, *offline, out),
         Command::Sync(args) => sync::sync(&context, args, out),
         Command::Run => sync::run(&context),
         Command::Status { watch: true, .. } => watch::status(&context, out),
