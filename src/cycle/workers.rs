@@ -389,18 +389,9 @@ async fn ask_consent(means: &Means, task: Task) -> Turn {
     let url = consent_query(&task).first_url(means.api.base_url());
     let budget = super::confirm::budget();
     let started_at = clock::now();
-    let mut attempts = means.api.attempts();
-    let answer = loop {
-        match means.api.open_page(&url, &budget, &means.stop).await {
-            Ok(_) => break Ok(()),
-            Err(failed) => {
-                if let Err(failed) = attempts.wait(failed, &means.api, &means.stop).await {
-                    break Err(failed);
-                }
-            }
-        }
-    };
-    match answer {
+    let Means { api, stop, .. } = means;
+    let answer = api.persist(api.attempts(), stop, || api.open_page(&url, &budget, stop)).await;
+    match answer.map(drop) {
         Ok(()) => super::confirm::still_permitted(means, &task).await.unwrap_or(Turn::Permitted),
         Err(RequestFailed::Forbidden) => {
             let row = PullRow::default();
