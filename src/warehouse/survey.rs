@@ -26,9 +26,8 @@ pub fn survey(place: &Place, listed: &HashSet<&PersonId>) -> Result<Survey, Open
     open::check_server(&connection, place)?;
     let look = || -> Result<Survey, StoreFailed> {
         let mut patients = checkpoint::all(&connection)?;
-        for patient in patients.iter_mut().filter(|patient| !listed.contains(&patient.person)) {
-            patient.standing.has_rows = tables::has_rows(&connection, patient.person.as_str())?;
-        }
+        let unlisted = patients.iter_mut().filter(|patient| !listed.contains(&patient.person));
+        tables::find_rows(&connection, unlisted)?;
         let (schema, room) = (open::user_version(&connection)?, purge::room(&connection, &place.path)?);
         Ok(Survey { schema, room, patients })
     };
