@@ -22,7 +22,7 @@ pub fn start(settings: Option<&LogSettings>, level: Option<&str>) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::stderr().is_terminal() && colours_are_welcome())
         // A closed stderr is no reason to end: without this it would be.
         .log_internal_errors(false)
         .with_writer(Stderr { is_journal });
@@ -34,6 +34,11 @@ pub fn start(settings: Option<&LogSettings>, level: Option<&str>) {
     };
     // Logging that has begun already, as in a test, goes on as it is.
     drop(result);
+}
+
+/// See <https://no-color.org>.
+pub fn colours_are_welcome() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// `$JOURNAL_STREAM` is inherited by children whose stderr is something else.

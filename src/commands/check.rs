@@ -1,6 +1,7 @@
 //! `check`: what would stand in the way of a cycle, a line each, and what to do about it. Only looks.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -87,8 +88,8 @@ impl Checks<'_> {
 
 fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let place = place(settings);
-    let listed = roster.patients.iter().map(|patient| &patient.person).collect();
-    match survey::survey(&place, &listed) {
+    let listed: HashSet<&PersonId> = roster.patients.iter().map(|patient| &patient.person).collect();
+    match survey::survey(&place, |person| listed.contains(person)) {
         Err(OpenFailed::Missing(path)) => {
             checks.ok("warehouse", &format!("{}: none yet; the first sync makes it", path.display()))?;
             return Ok(());

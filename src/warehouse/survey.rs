@@ -1,6 +1,5 @@
 //! What `check` wants to know of a warehouse before a cycle uses it. Reads only.
 
-use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 
 use super::checkpoint;
@@ -21,12 +20,12 @@ pub struct Survey {
     pub patients: Vec<Patient>,
 }
 
-pub fn survey(place: &Place, listed: &HashSet<&PersonId>) -> Result<Survey, OpenFailed> {
+pub fn survey(place: &Place, is_listed: impl Fn(&PersonId) -> bool) -> Result<Survey, OpenFailed> {
     let connection = open::open_reader(&place.path)?;
     open::check_server(&connection, place)?;
     let look = || -> Result<Survey, StoreFailed> {
         let mut patients = checkpoint::all(&connection)?;
-        let unlisted = patients.iter_mut().filter(|patient| !listed.contains(&patient.person));
+        let unlisted = patients.iter_mut().filter(|patient| !is_listed(&patient.person));
         tables::find_rows(&connection, unlisted)?;
         let (schema, room) = (open::user_version(&connection)?, purge::room(&connection, &place.path)?);
         Ok(Survey { schema, room, patients })
