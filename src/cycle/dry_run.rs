@@ -64,6 +64,7 @@ pub async fn run(means: Means, roster: &Roster, wishes: &Wishes) -> Result<Summa
         sink: Sink::DryRun(Arc::new(Mutex::new(reader))),
         rules: pull_rules(&settings),
         stop: stop.clone(),
+        pace: Arc::default(),
     };
     let mut refused = Vec::new();
     for task in tasks {

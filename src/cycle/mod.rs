@@ -7,6 +7,7 @@
 
 mod confirm;
 pub mod dry_run;
+pub mod progress;
 mod workers;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use self::progress::Progress;
 use crate::clock;
 use crate::healthex::client::Api;
 use crate::plan::PersonId;
@@ -58,14 +60,6 @@ pub struct Means {
     pub warehouse: Arc<Warehouse>,
     pub stop: Stop,
     pub progress: watch::Sender<Progress>,
-}
-
-/// How far a cycle under way has come.
-#[derive(Clone, Debug, Default)]
-pub struct Progress {
-    pub total: u64,
-    pub done: u64,
-    pub resources: u64,
 }
 
 /// How this cycle was asked for.

@@ -11,6 +11,7 @@ use super::Means;
 use super::SILENT_ROUNDS_MAX;
 use super::Summary;
 use super::Task;
+use super::progress::Seen;
 use super::pull_rules;
 use crate::clock;
 use crate::healthex::Reach;
@@ -230,11 +231,13 @@ async fn pull_once(means: &Means, task: &Task, mode: PullMode) -> (Turn, Tally, 
         Ok(order) => order,
         Err(failed) => return (Turn::Ends(EndedEarly::Warehouse(failed)), Tally::default(), 0, false),
     };
+    let seen = Seen::begin(&means.progress, &task.name);
     let pull_means = pull::Means {
         api: means.api.clone(),
         sink: Sink::Warehouse(Arc::clone(&means.warehouse)),
         rules: pull_rules(&means.settings),
         stop: means.stop.clone(),
+        pace: seen.pace.clone(),
     };
     let pulled = pull::pull(&pull_means, order).await;
     let (tally, pages) = (pulled.tally, pulled.row.pages);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread;
 
+use healthex_sync::sandbox::Population;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
@@ -23,6 +24,7 @@ use rustix::termios::Winsize;
 use rustix::termios::tcsetwinsize;
 
 use crate::world::World;
+use crate::world::record;
 use crate::world::wait_until;
 
 const ROWS: u16 = 50;
@@ -189,4 +191,62 @@ fn a_watch_ends_with_the_reader_of_its_output() {
     wait_until("it has ended", || child.try_wait().unwrap().is_some());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// A glyph of a bar that is half full, or empty.
+fn is_a_bar(line: &str) -> bool {
+    line.contains('█') || line.contains('░')
+}
+
+fn world_of_four() -> World {
+    let mut population = Population::empty();
+    for person in ["anna", "ben", "cleo", "dora"] {
+        population.add_person(person, record(person, 33));
+    }
+    let world = World::serving(population).set("sync.page_size", "10").set("sync.concurrency", "2");
+    let roster = ["anna", "ben", "cleo", "dora"]
+        .map(|id| format!("[[patient]]\nid = \"{id}\"\nlabel = \"study-{id:.1}\"\n"));
+    world.write_roster(&roster.join("\n"));
+    world
+}
+
+#[test]
+fn sync_shows_a_bar_for_each_pull_under_way_and_one_for_all() {
+    let world = world_of_four();
+    world.fault("kind = 'stall_before_headers', page = 2, times = 2");
+    let mut sync = Terminal::start(&mut world.command(["sync"]), 100);
+    wait_until("two pulls are under way", || {
+        let lines = sync.lines();
+        let pulls = lines.iter().filter(|line| line.contains("study-") && line.contains("10/35"));
+        pulls.count() == 2 && lines.iter().any(|line| line.contains("0/4 patients"))
+    });
+    let bars: Vec<String> = sync.lines().into_iter().filter(|line| is_a_bar(line)).collect();
+    assert_eq!(bars.len(), 3, "{bars:?}");
+    assert!(bars[2].contains("patients"), "{bars:?}");
+    assert!(!bars.iter().any(|bar| bar.contains("anna") || bar.contains("ben")), "an id: {bars:?}");
+    sync.ends(0);
+    wait_until("the summary is shown", || sync.shows("transfer"));
+    let lines = sync.lines();
+    assert!(!lines.iter().any(|line| is_a_bar(line)), "{lines:?}");
+    assert!(lines[0].starts_with("patients   4: 4 ok"), "{lines:?}");
+}
+
+#[test]
+fn log_lines_and_bars_do_not_tear_each_other() {
+    let world = world_of_four();
+    world.fault("kind = 'status', status = 503, times = 12");
+    // Time for bars to be drawn in between.
+    world.change_setting("api.retry_initial", r#""100ms""#);
+    world.change_setting("api.retry_max", r#""200ms""#);
+    world.change_setting("api.max_attempts", "20");
+    let mut sync = Terminal::start(world.command(["-v", "sync"]).env("NO_COLOR", "1"), 160);
+    sync.ends(0);
+    wait_until("the summary is shown", || sync.shows("transfer"));
+    let lines = sync.lines();
+    let (said, summary): (Vec<&String>, Vec<&String>) = lines
+        .iter()
+        .filter(|line| !line.trim().is_empty())
+        .partition(|line| line.starts_with("20") && line.contains("DEBUG"));
+    assert_eq!(said.iter().filter(|line| line.contains("trying again")).count(), 12, "{lines:#?}");
+    assert_eq!(summary.len(), 3, "{lines:#?}");
 }
