@@ -6,6 +6,7 @@
     reason = "this crate is tests, also where clippy does not see it"
 )]
 
+mod service_endurance;
 mod service_harness;
 
 use std::fs;
