@@ -311,11 +311,16 @@ pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let on_path: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let found = on_path.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
     if found.is_none() {
-        let demanded = std::env::var_os("HEALTHEX_SYNC_REQUIRE_ALL").is_some_and(|value| value == "1");
-        assert!(!demanded, "{name} is not installed, and HEALTHEX_SYNC_REQUIRE_ALL=1");
-        eprintln!("SKIPPED: {name} is not installed");
+        lacks(name);
     }
     found
+}
+
+/// This machine has no such tool.
+pub(crate) fn lacks(name: &str) {
+    let demanded = std::env::var_os("HEALTHEX_SYNC_REQUIRE_ALL").is_some_and(|value| value == "1");
+    assert!(!demanded, "{name} is not installed, and HEALTHEX_SYNC_REQUIRE_ALL=1");
+    eprintln!("SKIPPED: {name} is not installed");
 }
 
 /// Has a tool read `input`, and returns what it printed.
