@@ -157,6 +157,22 @@ fn credentials_are_waited_for_and_a_person_is_told_once() {
 }
 
 #[test]
+fn an_alert_command_that_hangs_holds_up_neither_cycles_nor_the_end() {
+    let world = World::with_patients(1);
+    world.sandbox.reject_credentials(true);
+    let script = format!("echo $$ > {}; exec sleep 1000", world.path("alert").display());
+    world.configure("every 1s", &format!("[alert]\ncommand = [\"sh\", \"-c\", '''{script}''', \"alert\"]\n"));
+    let mut daemon = world.run();
+    daemon.waits("the command to run", || fs::read_to_string(world.path("alert")).ok());
+    world.sandbox.reject_credentials(false);
+    daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |cycles| cycles >= 2);
+    let asked = Instant::now();
+    daemon.signal("TERM");
+    assert_eq!(daemon.ends().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+#[test]
 fn a_dead_server_is_left_alone_and_seen_when_it_is_back() {
     let world = World::with_patients(2);
     let (beats, heartbeat) = count_beats();
