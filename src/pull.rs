@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -111,6 +112,30 @@ pub struct Means {
     pub sink: Sink,
     pub rules: PullRules,
     pub stop: Stop,
+    pub pace: Arc<Pace>,
+}
+
+/// How far the walk under way has come, for onlookers.
+#[derive(Debug, Default)]
+pub struct Pace {
+    received: AtomicU64,
+    /// 0 where the server has not said.
+    total: AtomicU64,
+}
+
+impl Pace {
+    fn note(&self, received: u64, total: Option<u64>) {
+        self.received.store(received, Ordering::Relaxed);
+        self.total.store(total.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub fn total(&self) -> Option<u64> {
+        Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0)
+    }
 }
 
 /// How a pull ended, and what it has cost and changed in any case.
@@ -339,6 +364,7 @@ impl<'m> Pull<'m> {
         self.row.pages += 1;
         let keys: Vec<u128> = page.keys.iter().copied().collect();
         self.walk.add_page(page.keys, page.received, page.facts.total);
+        self.means.pace.note(self.walk.received, self.walk.total);
         let end =
             PageEnd { entries, next: page.facts.next.as_deref(), more_promised: self.walk.promises_more() };
         // Decided before it is stored: a page whose next link is refused is not kept.
@@ -460,6 +486,7 @@ impl<'m> Pull<'m> {
                     sort_entry(entry, &self.entry_rules).map_err(|_| broken_page("an entry is not JSON"))?;
                 received += u64::from(self.take_entry(sorted, &mut rest, &mut keys)?);
             }
+            self.means.pace.note(self.walk.received + received, self.walk.total);
         }
         let facts = stream.finish()?;
         Ok(Page { rest, keys, received, facts })

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
 use tokio_util::sync::CancellationToken;
 
 /// Pages in flight are given this long after the first signal.
@@ -30,23 +33,35 @@ impl Stop {
 
     /// Listens for SIGTERM and SIGINT; a second signal ends everything at once.
     pub fn on_signals() -> std::io::Result<Self> {
-        use tokio::signal::unix::SignalKind;
-        use tokio::signal::unix::signal;
         let stop = Self::default();
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut signals = Signals::listen()?;
         let told = stop.clone();
         tokio::spawn(async move {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            signals.next().await;
             tracing::info!("asked to stop: pages in flight are given {} s", GRACE.as_secs());
             told.gently.cancel();
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                () = signals.next() => {}
                 () = tokio::time::sleep(GRACE) => {}
             }
             told.at_once.cancel();
         });
         Ok(stop)
+    }
+}
+
+/// SIGTERM and SIGINT, which no longer end the process by themselves.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    pub async fn next(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
     }
 }

@@ -6,7 +6,9 @@
 use std::io::IsTerminal;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::sync::LazyLock;
 
+use indicatif::MultiProgress;
 use tracing::Level;
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
@@ -22,7 +24,7 @@ pub fn start(settings: Option<&LogSettings>, level: Option<&str>) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::stderr().is_terminal() && colours_are_welcome())
         // A closed stderr is no reason to end: without this it would be.
         .log_internal_errors(false)
         .with_writer(Stderr { is_journal });
@@ -34,6 +36,24 @@ pub fn start(settings: Option<&LogSettings>, level: Option<&str>) {
     };
     // Logging that has begun already, as in a test, goes on as it is.
     drop(result);
+}
+
+/// The bars on stderr. Log lines share it with them, so it is one for the process.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Where a bar is to be added.
+pub fn bars() -> &'static MultiProgress {
+    &BARS
+}
+
+/// Only a terminal shows any.
+pub fn bars_are_shown() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// See <https://no-color.org>.
+pub fn colours_are_welcome() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// `$JOURNAL_STREAM` is inherited by children whose stderr is something else.
@@ -77,6 +97,11 @@ fn priority(level: Level) -> &'static str {
 impl Write for Line {
     /// A whole event at a time; a line break inside it would begin a line without a priority.
     fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
+        if bars_are_shown() {
+            // A line written over a bar would tear both.
+            BARS.suspend(|| std::io::stderr().write_all(event))?;
+            return Ok(event.len());
+        }
         if self.priority.is_empty() {
             std::io::stderr().write_all(event)?;
             return Ok(event.len());

@@ -6,6 +6,7 @@
     reason = "this crate is tests, also where clippy does not see it"
 )]
 
+mod service_endurance;
 mod service_harness;
 
 use std::fs;
@@ -26,6 +27,7 @@ use service_harness::DEADLINE;
 use service_harness::World;
 use service_harness::file;
 use service_harness::get;
+use service_harness::lacks;
 use service_harness::pipe;
 use service_harness::tool;
 
@@ -155,6 +157,22 @@ fn credentials_are_waited_for_and_a_person_is_told_once() {
 }
 
 #[test]
+fn an_alert_command_that_hangs_holds_up_neither_cycles_nor_the_end() {
+    let world = World::with_patients(1);
+    world.sandbox.reject_credentials(true);
+    let script = format!("echo $$ > {}; exec sleep 1000", world.path("alert").display());
+    world.configure("every 1s", &format!("[alert]\ncommand = [\"sh\", \"-c\", '''{script}''', \"alert\"]\n"));
+    let mut daemon = world.run();
+    daemon.waits("the command to run", || fs::read_to_string(world.path("alert")).ok());
+    world.sandbox.reject_credentials(false);
+    daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |cycles| cycles >= 2);
+    let asked = Instant::now();
+    daemon.signal("TERM");
+    assert_eq!(daemon.ends().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+#[test]
 fn a_dead_server_is_left_alone_and_seen_when_it_is_back() {
     let world = World::with_patients(2);
     let (beats, heartbeat) = count_beats();
@@ -222,6 +240,40 @@ fn ticks_during_a_cycle_are_skipped_and_a_stalled_server_does_not_hold_up_the_en
     daemon.signal("TERM");
     assert_eq!(daemon.ends().code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(3), "a second signal ends at once: {:?}", asked.elapsed());
+}
+
+#[test]
+fn a_clock_that_is_set_brings_neither_a_flood_of_cycles_nor_silence() {
+    let libraries = glob::glob("/usr/lib/*/faketime/libfaketimeMT.so.1").unwrap();
+    let Some(faketime) = libraries.map_while(Result::ok).next() else { return lacks("libfaketime") };
+    let world = World::with_patients(1);
+    world.configure("every 2s", "");
+    let set_clock = |offset: &str| world.write("clock", offset, 0o644);
+    set_clock("+0");
+    let mut command = world.command();
+    command
+        .env("LD_PRELOAD", faketime)
+        .env("FAKETIME_TIMESTAMP_FILE", world.path("clock"))
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let daemon = world.start(&mut command);
+    daemon.is_healthy();
+    let good = "healthex_sync_cycles_total{outcome=\"good\"}";
+
+    set_clock("+1d");
+    daemon.says("was set ahead by");
+    let at_first = daemon.shows(good, |_| true);
+    let begun = Instant::now();
+    daemon.shows(good, |cycles| cycles >= at_first + 4);
+    // One had been rung already, and one makes up for what was jumped over.
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
+
+    set_clock("+23h");
+    daemon.says("was set back by");
+    let at_first = daemon.shows(good, |_| true);
+    daemon.shows(good, |cycles| cycles > at_first);
+    daemon.is_healthy();
+    daemon.stops();
 }
 
 #[test]

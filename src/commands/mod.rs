@@ -1,5 +1,6 @@
 //! A verb is a function of arguments, settings and a writer. Decides nothing itself.
 
+mod check;
 mod demo;
 mod export;
 mod progress;
@@ -7,8 +8,10 @@ mod purge;
 mod report;
 mod setup;
 mod shell;
+mod status;
 mod summary;
 mod sync;
+mod terminal;
 mod views_command;
 mod watch;
 
@@ -93,11 +96,11 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         Command::Demo { dir } => demo::demo(&context, dir, out),
         Command::Sandbox(args) => demo::sandbox(args, out),
         Command::Init { dir } => setup::init(dir, out),
-        Command::Check { offline } => setup::check(&context, *offline, out),
+        Command::Check { offline } => check::check(&context, *offline, out),
         Command::Sync(args) => sync::sync(&context, args, out),
         Command::Run => sync::run(&context),
-        Command::Status { watch: true, .. } => watch::status(&context, out),
-        Command::Status { json, .. } => report::status(&context, *json, out),
+        Command::Status { watch: true, .. } => watch::watch(&context, out),
+        Command::Status { json, .. } => status::status(&context, *json, out),
         Command::Completions { shell } => shell::completions(*shell, out),
         Command::Man => shell::man(out),
         Command::Verify => report::verify(&context, out),

@@ -1,44 +1,110 @@
-//! A bar on stderr while a cycle runs, where stderr is a terminal.
+//! Bars on stderr while work is done, where stderr is a terminal: one for all, and one for each
+//! pull under way. Log lines pass above them.
 
-use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use crate::cycle::Progress;
+use super::terminal::shorten;
+use crate::cycle::progress::Progress;
+use crate::pull::Pace;
+use crate::telemetry;
 
-/// Shows how far a cycle has come until the sender is dropped.
-pub(super) fn show(mut progress: watch::Receiver<Progress>) {
-    if !std::io::stderr().is_terminal() {
-        return;
-    }
+/// How often the bars are looked after.
+const EVERY: Duration = Duration::from_millis(100);
+const NAME_WIDTH: usize = 24;
+
+/// Shows how far a cycle has come until the sender is dropped. What is returned ends when the
+/// bars are gone.
+pub(super) fn show(mut progress: watch::Receiver<Progress>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let bar = ProgressBar::new(0);
-        let template = "{bar:30} {pos}/{len} patients  {msg}  {elapsed}";
-        bar.set_style(
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
-        bar.enable_steady_tick(Duration::from_millis(100));
-        while progress.changed().await.is_ok() {
-            let Progress { total, done, resources } = progress.borrow_and_update().clone();
-            bar.set_length(total);
-            bar.set_position(done);
-            bar.set_message(format!("{resources} resources"));
+        if !telemetry::bars_are_shown() {
+            return;
         }
-        bar.finish_and_clear();
-    });
+        let mut bars = CycleBars::new();
+        let mut tick = tokio::time::interval(EVERY);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => bars.draw(&progress.borrow().clone()),
+                changed = progress.changed() => if changed.is_err() { break },
+            }
+        }
+        bars.clear();
+    })
+}
+
+struct CycleBars {
+    all: ProgressBar,
+    /// In the order of the pulls they stand for.
+    pulls: Vec<(Arc<Pace>, ProgressBar)>,
+}
+
+impl CycleBars {
+    fn new() -> Self {
+        let all = telemetry::bars().add(ProgressBar::new(0));
+        all.set_style(style("{bar:30} {pos}/{len} patients  {msg}  {elapsed}"));
+        Self { all, pulls: Vec::new() }
+    }
+
+    fn draw(&mut self, progress: &Progress) {
+        self.pulls.retain(|(pace, bar)| {
+            let goes_on = progress.pulls.iter().any(|pull| Arc::ptr_eq(&pull.pace, pace));
+            if !goes_on {
+                bar.finish_and_clear();
+            }
+            goes_on
+        });
+        for pull in &progress.pulls {
+            if !self.pulls.iter().any(|(pace, _)| Arc::ptr_eq(pace, &pull.pace)) {
+                let bar = telemetry::bars().insert_before(&self.all, ProgressBar::no_length());
+                bar.set_prefix(shorten(&pull.name, NAME_WIDTH));
+                self.pulls.push((pull.pace.clone(), bar));
+            }
+        }
+        for (pace, bar) in &self.pulls {
+            draw_pull(pace, bar);
+        }
+        self.all.set_length(progress.total);
+        self.all.set_message(format!("{} resources", progress.resources));
+        self.all.set_position(progress.done);
+        self.all.tick();
+    }
+
+    fn clear(self) {
+        for (_, bar) in self.pulls {
+            bar.finish_and_clear();
+        }
+        self.all.finish_and_clear();
+    }
+}
+
+/// Before the first page, and with a server that does not count, nobody knows how much there is.
+fn draw_pull(pace: &Pace, bar: &ProgressBar) {
+    if let Some(total) = pace.total() {
+        bar.set_style(style("  {prefix:24} {bar:20} {pos}/{len}"));
+        bar.set_length(total);
+    } else {
+        bar.set_style(style("  {prefix:24} {spinner} {pos}"));
+    }
+    bar.set_position(pace.received());
+    bar.tick();
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// A bar over a number of steps; hidden where stderr is no terminal.
 pub(super) fn steps(count: usize, what: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !telemetry::bars_are_shown() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new(count as u64);
-    let template = format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}  {{elapsed}}");
-    bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(100));
+    let bar = telemetry::bars().add(ProgressBar::new(count as u64));
+    bar.set_style(style(&format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}  {{elapsed}}")));
+    bar.enable_steady_tick(EVERY);
     bar
 }

@@ -97,7 +97,8 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
     Ok(())
 }
 
-fn listed(counts: &[(u64, &str)]) -> String {
+/// The counts that are not zero.
+pub(super) fn listed(counts: &[(u64, &str)]) -> String {
     let counts: Vec<_> = counts
         .iter()
         .filter(|(count, _)| *count > 0)

@@ -13,10 +13,10 @@ use super::runtime;
 use super::summary;
 use crate::cli::SyncArgs;
 use crate::cycle;
-use crate::cycle::Progress;
 use crate::cycle::Summary;
 use crate::cycle::Wishes;
 use crate::cycle::dry_run;
+use crate::cycle::progress::Progress;
 use crate::healthex::client::Api;
 use crate::plan::PersonId;
 use crate::roster::Roster;
@@ -69,9 +69,13 @@ pub(super) async fn cycle_once(
     let _lock = Lock::take(&place.path, LockFor::Writing)?;
     let warehouse = Arc::new(Warehouse::open(&place, other_server)?);
     let (sender, receiver) = watch::channel(Progress::default());
-    progress::show(receiver);
+    let bars = progress::show(receiver);
     let means = cycle::Means { settings, api, warehouse, stop, progress: sender };
-    Ok(cycle::run(&means, roster, wishes).await?)
+    let result = cycle::run(&means, roster, wishes).await;
+    drop(means);
+    // What is printed next would be drawn over. Bars that failed are no reason to fail.
+    let _ = bars.await;
+    Ok(result?)
 }
 
 async fn rehearse(

@@ -1,40 +1,52 @@
 //! `status --watch`: the table again and again, until somebody has seen enough.
 
-use std::io::IsTerminal;
+use std::io::ErrorKind;
 use std::io::Write;
 use std::time::Duration;
 
 use super::Context;
 use super::Outcome;
-use super::report;
+use super::runtime;
+use super::status;
+use super::terminal::Screen;
 use crate::clock;
 use crate::plan::stamp;
+use crate::stop::Signals;
 
 const EVERY: Duration = Duration::from_secs(2);
+/// Back to the upper left, and nothing below.
+const CLEAR: &str = "\x1b[H\x1b[J";
 
-/// Ends with Ctrl-C, or with the reader of its output.
-pub(super) fn status(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let is_terminal = std::io::stdout().is_terminal();
-    loop {
-        // Written in one piece, so that the screen does not flicker.
-        let mut page = Vec::new();
-        let outcome = report::status(context, false, &mut page);
-        if is_terminal {
-            write!(out, "\x1b[H\x1b[J")?;
-        }
-        out.write_all(&page)?;
-        match outcome {
-            Ok(_) => {
-                writeln!(
-                    out,
-                    "{}, renewed every {} s; Ctrl-C ends it",
-                    stamp(clock::now()),
-                    EVERY.as_secs()
-                )?;
+/// Ends well with Ctrl-C, with SIGTERM, or with the reader of its output.
+pub(super) fn watch(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    runtime()?.block_on(async {
+        let mut signals = Signals::listen()?;
+        loop {
+            match out.write_all(&page(context)?).and_then(|()| out.flush()) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Outcome::Done),
+                written => written?,
             }
-            Err(failed) => writeln!(out, "{failed:#}")?,
+            tokio::select! {
+                () = signals.next() => return Ok(Outcome::Done),
+                () = tokio::time::sleep(EVERY) => {}
+            }
         }
-        out.flush()?;
-        std::thread::sleep(EVERY);
+    })
+}
+
+/// In one piece, so that the screen does not flicker.
+fn page(context: &Context<'_>) -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    if Screen::of_stdout().is_terminal {
+        page.extend_from_slice(CLEAR.as_bytes());
     }
+    match status::status(context, false, &mut page) {
+        Ok(_) => {
+            let (now, every) = (stamp(clock::now()), EVERY.as_secs());
+            writeln!(page, "{now}, renewed every {every} s; Ctrl-C ends it")?;
+        }
+        // A warehouse that is not there yet, say: it may be there at the next look.
+        Err(failed) => writeln!(page, "{failed:#}")?,
+    }
+    Ok(page)
 }

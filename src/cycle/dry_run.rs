@@ -8,12 +8,12 @@ use std::time::Instant;
 use rusqlite::Connection;
 
 use super::EndedEarly;
+use super::Plan;
 use super::Summary;
 use super::Task;
 use super::Wishes;
 use super::confirm::budget;
 use super::count_idle;
-use super::plan_tasks;
 use super::pull_rules;
 use super::workers::consent_query;
 use crate::clock;
@@ -48,16 +48,16 @@ pub async fn run(means: Means, roster: &Roster, wishes: &Wishes) -> Result<Summa
     let Means { settings, api, reader, stop } = means;
     let mut known = HashMap::new();
     if let Some(reader) = &reader {
-        for mut patient in checkpoint::all(reader)? {
-            patient.standing.has_rows = tables::has_rows(reader, patient.person.as_str())?;
-            known.insert(patient.person.clone(), patient);
-        }
+        let mut patients = checkpoint::all(reader)?;
+        tables::find_rows(reader, patients.iter_mut())?;
+        known.extend(patients.into_iter().map(|patient| (patient.person.clone(), patient)));
     }
     for patient in &roster.patients {
         let listed = Listed { person: patient.person.clone(), label: patient.label.clone() };
         known.entry(patient.person.clone()).or_insert_with(|| checkpoint::unknown(&listed));
     }
-    let tasks = plan_tasks(&settings, roster, wishes, known.into_values().collect(), clock::now());
+    let plan = Plan::new(&settings, roster, wishes, clock::now());
+    let tasks = plan.tasks(known.into_values().collect());
     let mut summary = Summary::default();
     count_idle(&tasks, &mut summary);
     let pull_means = pull::Means {
@@ -65,6 +65,7 @@ pub async fn run(means: Means, roster: &Roster, wishes: &Wishes) -> Result<Summa
         sink: Sink::DryRun(Arc::new(Mutex::new(reader))),
         rules: pull_rules(&settings),
         stop: stop.clone(),
+        pace: Arc::default(),
     };
     let mut refused = Vec::new();
     for task in tasks {

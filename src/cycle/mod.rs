@@ -7,6 +7,7 @@
 
 mod confirm;
 pub mod dry_run;
+pub mod progress;
 mod workers;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use self::progress::Progress;
 use crate::clock;
 use crate::healthex::client::Api;
 use crate::plan::PersonId;
@@ -27,6 +29,7 @@ use crate::plan::due::Due;
 use crate::plan::due::NotDue;
 use crate::plan::due::Wish;
 use crate::plan::due::decide;
+use crate::plan::due::rows_decide;
 use crate::plan::shrink::has_shrunk_suspiciously;
 use crate::pull::PullRules;
 use crate::roster::Roster;
@@ -57,14 +60,6 @@ pub struct Means {
     pub warehouse: Arc<Warehouse>,
     pub stop: Stop,
     pub progress: watch::Sender<Progress>,
-}
-
-/// How far a cycle under way has come.
-#[derive(Clone, Debug, Default)]
-pub struct Progress {
-    pub total: u64,
-    pub done: u64,
-    pub resources: u64,
 }
 
 /// How this cycle was asked for.
@@ -155,8 +150,9 @@ pub async fn run(means: &Means, roster: &Roster, wishes: &Wishes) -> Result<Summ
     let mut summary = Summary::default();
     // A purge that a crash or a reader kept from its end comes before anything else.
     scrub(means, &mut summary).await;
-    let patients = with_rows(means, roster, patients).await?;
-    let tasks = plan_tasks(&means.settings, roster, wishes, patients, clock::now());
+    let plan = Plan::new(&means.settings, roster, wishes, clock::now());
+    let patients = with_rows(means, &plan, patients).await?;
+    let tasks = plan.tasks(patients);
     count_idle(&tasks, &mut summary);
     let due: Vec<Task> = tasks.into_iter().filter(|task| !matches!(task.due, Due::Nothing(_))).collect();
     means.progress.send_replace(Progress { total: due.len() as u64, ..Progress::default() });
@@ -263,65 +259,74 @@ pub(crate) fn name_of(patient: &Patient) -> String {
     patient.label.clone().unwrap_or_else(|| patient.person.to_string())
 }
 
-/// Fills in who has rows, where that decides anything: of those that are not pulled.
+/// Fills in who has rows, of those for whom that decides anything.
 async fn with_rows(
     means: &Means,
-    roster: &Roster,
+    plan: &Plan<'_>,
     patients: Vec<Patient>,
 ) -> Result<Vec<Patient>, StoreFailed> {
-    let pulled: HashSet<PersonId> = roster
-        .patients
-        .iter()
-        .filter(|patient| patient.enabled)
-        .map(|patient| patient.person.clone())
-        .collect();
-    means
-        .warehouse
-        .write(move |connection| {
-            let mut patients = patients.clone();
-            for patient in patients.iter_mut().filter(|patient| !pulled.contains(&patient.person)) {
-                patient.standing.has_rows = tables::has_rows(connection, patient.person.as_str())?;
-            }
-            Ok(patients)
-        })
-        .await
+    let (asked, mut all): (Vec<Patient>, Vec<Patient>) =
+        patients.into_iter().partition(|patient| plan.rows_decide(patient));
+    if asked.is_empty() {
+        return Ok(all);
+    }
+    let found = means.warehouse.write(move |connection| {
+        let mut asked = asked.clone();
+        tables::find_rows(connection, asked.iter_mut())?;
+        Ok(asked)
+    });
+    all.extend(found.await?);
+    Ok(all)
 }
 
-/// Joins the roster with what the warehouse remembers. Longest-waiting first, never-pulled before.
-fn plan_tasks(
-    settings: &Settings,
-    roster: &Roster,
-    wishes: &Wishes,
-    patients: Vec<Patient>,
+/// Joins the roster and what was asked for with what the warehouse remembers.
+struct Plan<'a> {
+    settings: &'a Settings,
+    wishes: &'a Wishes,
+    listed: HashMap<&'a PersonId, &'a RosterPatient>,
     now: Timestamp,
-) -> Vec<Task> {
-    let listed: HashMap<&PersonId, &RosterPatient> =
-        roster.patients.iter().map(|patient| (&patient.person, patient)).collect();
-    let named: HashSet<&PersonId> = wishes.named.iter().collect();
-    let mut tasks = Vec::with_capacity(patients.len());
-    for patient in patients {
-        let entry = listed.get(&patient.person);
-        let is_named = named.contains(&patient.person);
-        if !named.is_empty() && !is_named {
-            continue;
-        }
-        let types =
-            entry.and_then(|entry| entry.types.clone()).unwrap_or_else(|| settings.sync.types.clone());
-        let wish = Wish {
+}
+
+impl<'a> Plan<'a> {
+    fn new(settings: &'a Settings, roster: &'a Roster, wishes: &'a Wishes, now: Timestamp) -> Self {
+        let listed = roster.patients.iter().map(|patient| (&patient.person, patient)).collect();
+        Self { settings, wishes, listed, now }
+    }
+
+    fn wish(&self, person: &PersonId) -> Wish {
+        let entry = self.listed.get(person);
+        Wish {
             listed: entry.is_some(),
             enabled: entry.is_some_and(|entry| entry.enabled),
-            types: types.clone(),
-            named: is_named,
-            full: wishes.full,
-            impatient: !wishes.patient,
-        };
-        let due = decide(Some(&patient.standing), &wish, settings.due_rules(), now);
-        if due != Due::Nothing(NotDue::Unlisted) {
-            tasks.push(Task { name: name_of(&patient), types, due, patient });
+            types: entry
+                .and_then(|entry| entry.types.clone())
+                .unwrap_or_else(|| self.settings.sync.types.clone()),
+            named: self.wishes.named.contains(person),
+            full: self.wishes.full,
+            impatient: !self.wishes.patient,
         }
     }
-    tasks.sort_by_key(|task| task.patient.standing.last_success_at);
-    tasks
+
+    fn rows_decide(&self, patient: &Patient) -> bool {
+        rows_decide(&patient.standing, &self.wish(&patient.person), self.settings.due_rules(), self.now)
+    }
+
+    /// Longest-waiting first, never-pulled before.
+    fn tasks(&self, patients: Vec<Patient>) -> Vec<Task> {
+        let mut tasks = Vec::with_capacity(patients.len());
+        for patient in patients {
+            let wish = self.wish(&patient.person);
+            if !self.wishes.named.is_empty() && !wish.named {
+                continue;
+            }
+            let due = decide(Some(&patient.standing), &wish, self.settings.due_rules(), self.now);
+            if due != Due::Nothing(NotDue::Unlisted) {
+                tasks.push(Task { name: name_of(&patient), types: wish.types, due, patient });
+            }
+        }
+        tasks.sort_by_key(|task| task.patient.standing.last_success_at);
+        tasks
+    }
 }
 
 fn count_idle(tasks: &[Task], summary: &mut Summary) {

@@ -12,6 +12,7 @@ use super::Means;
 use super::SILENT_ROUNDS_MAX;
 use super::Summary;
 use super::Task;
+use super::progress::Seen;
 use super::pull_rules;
 use crate::clock;
 use crate::healthex::Reach;
@@ -254,11 +255,13 @@ async fn pull_once(means: &Means, task: &Task, mode: PullMode, slot: &mut Slot) 
         Ok(order) => order,
         Err(failed) => return (Turn::Ends(EndedEarly::Warehouse(failed)), Tally::default(), 0, false),
     };
+    let seen = Seen::begin(&means.progress, &task.name);
     let pull_means = pull::Means {
         api: means.api.clone(),
         sink: Sink::Warehouse(Arc::clone(&means.warehouse)),
         rules: pull_rules(&means.settings),
         stop: means.stop.clone(),
+        pace: seen.pace.clone(),
     };
     let pulled = pull::pull(&pull_means, order, slot).await;
     let (tally, pages) = (pulled.tally, pulled.row.pages);
@@ -410,18 +413,9 @@ async fn ask_consent(means: &Means, task: Task) -> Turn {
     let url = consent_query(&task).first_url(means.api.base_url());
     let budget = super::confirm::budget();
     let started_at = clock::now();
-    let mut attempts = means.api.attempts();
-    let answer = loop {
-        match means.api.open_page(&url, &budget, &means.stop).await {
-            Ok(_) => break Ok(()),
-            Err(failed) => {
-                if let Err(failed) = attempts.wait(failed, &means.api, &means.stop).await {
-                    break Err(failed);
-                }
-            }
-        }
-    };
-    match answer {
+    let Means { api, stop, .. } = means;
+    let answer = api.persist(api.attempts(), stop, || api.open_page(&url, &budget, stop)).await;
+    match answer.map(drop) {
         Ok(()) => super::confirm::still_permitted(means, &task).await.unwrap_or(Turn::Permitted),
         Err(RequestFailed::Forbidden) => {
             let row = PullRow::default();

@@ -164,10 +164,22 @@ impl Api {
         budget: &Budget,
         stop: &Stop,
     ) -> Result<(), RequestFailed> {
-        let mut attempts = self.attempts();
+        self.persist(self.attempts(), stop, || self.try_page(url, token, budget, stop)).await.map(drop)
+    }
+
+    /// Sends a request until it is answered, or until `attempts` has no more of them.
+    pub async fn persist<T, F>(
+        &self,
+        mut attempts: Attempts,
+        stop: &Stop,
+        send: impl Fn() -> F,
+    ) -> Result<T, RequestFailed>
+    where
+        F: Future<Output = Result<T, RequestFailed>>,
+    {
         loop {
-            match self.try_page(url, token, budget, stop).await {
-                Ok(_) => return Ok(()),
+            match send().await {
+                Ok(answer) => return Ok(answer),
                 Err(failed) => attempts.wait(failed, self, stop).await?,
             }
         }
@@ -317,17 +329,12 @@ impl Api {
             0 => {}
             status => return Err(RequestFailed::CredentialsRefused { status }),
         }
-        let mut attempts = Attempts::new(self.limits, self.limits.max_attempts.min(TOKEN_ATTEMPTS_MAX));
-        loop {
-            match self.try_mint(key, secret, stop).await {
-                Ok(minted) => return Ok(minted),
-                Err(RequestFailed::CredentialsRefused { status }) => {
-                    self.credentials_refused.store(status, Ordering::Relaxed);
-                    return Err(RequestFailed::CredentialsRefused { status });
-                }
-                Err(failed) => attempts.wait(failed, self, stop).await?,
-            }
+        let attempts = Attempts::new(self.limits, self.limits.max_attempts.min(TOKEN_ATTEMPTS_MAX));
+        let minted = self.persist(attempts, stop, || self.try_mint(key, secret, stop)).await;
+        if let Err(RequestFailed::CredentialsRefused { status }) = &minted {
+            self.credentials_refused.store(*status, Ordering::Relaxed);
         }
+        minted
     }
 
     async fn try_mint(

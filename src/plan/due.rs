@@ -94,14 +94,14 @@ pub fn decide(standing: Option<&Standing>, wish: &Wish, rules: DueRules, now: Ti
         };
     };
     let explicit = wish.named || wish.full;
-    let recheck_due = standing.last_asked_at.is_none_or(|asked| elapsed(asked, now, rules.recheck));
+    let recheck_due = is_recheck_due(standing, rules, now);
     let consent_only = |reason| {
         if standing.has_rows && recheck_due { Due::AskConsent } else { Due::Nothing(reason) }
     };
     if !wish.listed {
         return consent_only(NotDue::Unlisted);
     }
-    if !wish.enabled && !wish.named {
+    if is_switched_off(wish) {
         return consent_only(NotDue::Disabled);
     }
     match standing.state {
@@ -116,6 +116,19 @@ pub fn decide(standing: Option<&Standing>, wish: &Wish, rules: DueRules, now: Ti
         return Due::Nothing(NotDue::WaitsAfterFailure);
     }
     Due::Pull(mode(standing, wish, rules, now))
+}
+
+/// Does it decide anything whether this patient has rows? To find out costs a query for each table.
+pub fn rows_decide(standing: &Standing, wish: &Wish, rules: DueRules, now: Timestamp) -> bool {
+    (!wish.listed || is_switched_off(wish)) && is_recheck_due(standing, rules, now)
+}
+
+fn is_switched_off(wish: &Wish) -> bool {
+    !wish.enabled && !wish.named
+}
+
+fn is_recheck_due(standing: &Standing, rules: DueRules, now: Timestamp) -> bool {
+    standing.last_asked_at.is_none_or(|asked| elapsed(asked, now, rules.recheck))
 }
 
 /// A longer wait than this was written by a clock that was wrong.
@@ -257,6 +270,25 @@ mod tests {
         check(&standing(PatientState::Active), &disabled, &Due::Nothing(NotDue::Disabled));
         check(&Standing { has_rows: false, ..stale.clone() }, &unlisted, &Due::Nothing(NotDue::Unlisted));
         check(&stale, &Wish { named: true, ..disabled }, &Due::Pull(PullMode::Incremental));
+    }
+
+    #[test]
+    fn rows_are_asked_for_exactly_where_they_decide() {
+        for (listed, enabled, named, asked) in [
+            (true, true, false, -24 * HOUR),
+            (true, false, false, -24 * HOUR),
+            (true, false, false, -HOUR),
+            (true, false, true, -24 * HOUR),
+            (false, false, false, -24 * HOUR),
+            (false, false, false, -HOUR),
+        ] {
+            let wish = Wish { listed, enabled, named, ..wish() };
+            let with = Standing { last_asked_at: Some(at(asked)), ..standing(PatientState::Active) };
+            let without = Standing { has_rows: false, ..with.clone() };
+            let due = |standing| decide(Some(standing), &wish, RULES, at(0));
+            let differs = due(&with) != due(&without);
+            assert_eq!(rows_decide(&with, &wish, RULES, at(0)), differs, "{wish:?}");
+        }
     }
 
     #[test]

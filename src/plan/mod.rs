@@ -4,6 +4,7 @@
 
 pub mod completeness;
 pub mod consent;
+pub mod drift;
 pub mod due;
 pub mod paging;
 pub mod resource_type;

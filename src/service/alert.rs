@@ -6,6 +6,10 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process_group;
+use tokio::process::Child;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -90,7 +94,7 @@ async fn run(http: &reqwest::Client, errand: &Errand) {
     for attempt in 1..=ATTEMPTS_MAX {
         let result = match errand {
             Errand::Heartbeat(url) => beat(http, url.clone()).await,
-            Errand::Alert { command, news } => call(command, news).await,
+            Errand::Alert { command, news } => call(command, news, tokio::time::sleep(TIME_MAX)).await,
         };
         match result {
             Ok(()) => return,
@@ -108,7 +112,8 @@ async fn beat(http: &reqwest::Client, url: Url) -> Result<(), String> {
     if status.is_success() { Ok(()) } else { Err(format!("the answer was {}", status.as_u16())) }
 }
 
-async fn call(command: &[String], news: &News) -> Result<(), String> {
+/// Runs the command once, until `too_long`.
+async fn call(command: &[String], news: &News, too_long: impl Future<Output = ()>) -> Result<(), String> {
     let Some((program, arguments)) = command.split_first() else { return Ok(()) };
     let begun = if news.is_over { "over" } else { "problem" };
     let mut call = Command::new(program);
@@ -119,15 +124,74 @@ async fn call(command: &[String], news: &News) -> Result<(), String> {
         .env("HEALTHEX_SYNC_TEXT", &news.text)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .kill_on_drop(true);
+        .process_group(0);
     for name in WITHHELD {
         call.env_remove(name);
     }
-    let mut child = call.spawn().map_err(|failed| format!("{program} cannot be run: {failed}"))?;
-    match tokio::time::timeout(TIME_MAX, child.wait()).await {
-        Err(_) => Err(format!("{program} took longer than {} s and was ended", TIME_MAX.as_secs())),
-        Ok(Err(failed)) => Err(format!("{program} was lost: {failed}")),
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(format!("{program} ended with {status}")),
+    let child = call.spawn().map_err(|failed| format!("{program} cannot be run: {failed}"))?;
+    let mut family = Family { leader: child };
+    let ended = tokio::select! {
+        ended = family.leader.wait() => ended,
+        () = too_long => return Err(format!("{program} took longer than {} s and was ended", TIME_MAX.as_secs())),
+    };
+    match ended {
+        Err(failed) => Err(format!("{program} was lost: {failed}")),
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{program} ended with {status}")),
+    }
+}
+
+/// A command and all that it has started. Dropped while the command runs, the whole of it is
+/// killed: of a script, it is mostly not the shell that hangs.
+struct Family {
+    leader: Child,
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        // A child that was waited for has no id any more.
+        if let Some(leader) = self.leader.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // What has ended meanwhile needs no signal.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::problems::Problem;
+
+    /// Looks every now and then until there is something. Panics when the time is up.
+    async fn found<T>(look: impl Fn() -> Option<T>) -> T {
+        let looking = async {
+            loop {
+                if let Some(found) = look() {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), looking).await.unwrap()
+    }
+
+    fn is_alive(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // A zombie is what nobody has buried yet.
+        stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_killed_with_all_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let child = folder.path().join("child");
+        let script = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", child.display());
+        let command = ["sh", "-c", &script].map(str::to_owned);
+        let news = News { problem: Problem::Held, is_over: false, text: "anna is held".to_owned() };
+        let started = || std::fs::read_to_string(&child).ok();
+        let result = call(&command, &news, async { drop(found(started).await) }).await;
+        assert!(result.unwrap_err().contains("took longer than 30 s"));
+        let pid = started().unwrap();
+        found(|| (!is_alive(pid.trim())).then_some(())).await;
     }
 }

@@ -93,7 +93,14 @@ pub async fn run(daemon: Daemon) -> anyhow::Result<()> {
             () = stop.gently.cancelled() => break Ok(()),
             _ = hangup.recv() => if let Err(failed) = worker.reload(&mut alarm).await { break Err(failed) },
             () = bell.rung() => if let Err(failed) = worker.tick().await { break Err(failed) },
-            _ = pulse.tick() => worker.rest(),
+            _ = pulse.tick() => {
+                match alarm.heed_clock().await {
+                    Ok(true) => worker.forget_next_tick(),
+                    Ok(false) => {}
+                    Err(failed) => break Err(failed),
+                }
+                worker.rest();
+            }
         }
     };
     worker.end();

@@ -14,7 +14,7 @@ use super::chart;
 use super::health;
 use super::problems::Problem;
 use super::problems::hours;
-use crate::cycle::Progress;
+use crate::cycle::progress::Progress;
 use crate::plan::Timestamp;
 use crate::plan::stamp;
 use crate::warehouse::glance::Glance;
@@ -140,7 +140,7 @@ fn cycle_under_way(sight: &Sight<'_>) -> Markup {
         let next = sight.state.next_tick.map_or_else(|| "unknown".to_owned(), moment);
         return html! { p.soft { "No cycle is under way; the next is due at " (next) "." } };
     };
-    let Progress { total, done, resources } = sight.progress;
+    let Progress { total, done, resources, .. } = sight.progress;
     html! {
         section {
             h2 { "Cycle under way" }

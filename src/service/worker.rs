@@ -137,6 +137,11 @@ impl Worker {
         self.status.say(format!("waiting; {last}{needs}"));
     }
 
+    /// What was known of it was said by another clock or another schedule.
+    pub(super) fn forget_next_tick(&self) {
+        self.board.state().next_tick = None;
+    }
+
     pub(super) async fn tick(&mut self) -> anyhow::Result<()> {
         let now = clock::now();
         self.board.state().next_tick = self.bell.next_tick(now);

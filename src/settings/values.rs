@@ -198,8 +198,9 @@ impl Schedule {
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(every) = text.strip_prefix("every ") {
             let every = duration(every.trim())?;
-            return if every < EVERY_MIN {
-                Err("must be at least every 1s".to_owned())
+            // What rings knows no fraction of a second.
+            return if every < EVERY_MIN || every.subsec_nanos() > 0 {
+                Err("must be whole seconds, at least every 1s".to_owned())
             } else {
                 Ok(Self::Every(every))
             };
@@ -267,7 +268,16 @@ mod tests {
         assert_eq!(next("0 */15 * * * *"), "2026-11-24T10:15:00Z");
         assert_eq!(next("*/15 * * * *"), "2026-11-24T10:15:00Z");
         assert_eq!(Schedule::parse("0 */15 * * * *").unwrap().period(now), Duration::from_mins(15));
-        for wrong in ["", "every", "every 0s", "every fortnight", "0 0 0 31 2 *", "* * *", "60 * * * * *"] {
+        for wrong in [
+            "",
+            "every",
+            "every 0s",
+            "every 1500ms",
+            "every fortnight",
+            "0 0 0 31 2 *",
+            "* * *",
+            "60 * * * * *",
+        ] {
             assert!(Schedule::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -99,11 +99,3 @@ fn sizes(path: &Path) -> Vec<(&'static str, u64)> {
     };
     vec![("database", size("")), ("wal", size("-wal"))]
 }
-
-/// Bytes free on the warehouse's disk, and what VACUUM may need of them.
-pub fn room(path: &Path) -> Option<(u64, u64)> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    let size = std::fs::metadata(path).map_or(0, |found| found.len());
-    Some((disk.f_bavail.saturating_mul(disk.f_frsize), size * 22 / 10))
-}

@@ -20,6 +20,7 @@ pub mod pulls;
 pub mod purge;
 pub mod report;
 pub mod rows;
+pub mod survey;
 pub mod sweep;
 pub mod tables;
 pub mod verify;

@@ -30,6 +30,10 @@ use crate::plan::resource_type::US_CORE;
 /// `HEXS`
 pub const APPLICATION_ID: i32 = 0x4845_5853;
 
+/// Of the warehouse's files, and what it is where `warehouse.group` may read.
+pub(super) const MODE: u32 = 0o600;
+pub(super) const MODE_FOR_GROUP: u32 = 0o640;
+
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
@@ -182,8 +186,8 @@ fn create(place: &Place) -> Result<(), OpenFailed> {
             _ => {}
         }
     }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
-    fs::set_permissions(&new, Permissions::from_mode(0o600)).map_err(failed)?;
+    OpenOptions::new().write(true).create_new(true).mode(MODE).open(&new).map_err(failed)?;
+    fs::set_permissions(&new, Permissions::from_mode(MODE)).map_err(failed)?;
     let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.clone(), source };
     build(&new, &place.base_url).map_err(unusable)?;
     fs::rename(&new, path).map_err(failed)?;
@@ -267,7 +271,7 @@ fn filled_from(connection: &Connection) -> Result<String, StoreFailed> {
 }
 
 fn restrict(place: &Place) -> std::io::Result<()> {
-    let mode = if place.group.is_some() { 0o640 } else { 0o600 };
+    let mode = if place.group.is_some() { MODE_FOR_GROUP } else { MODE };
     for suffix in ["", "-wal", "-shm"] {
         let mut path = place.path.as_os_str().to_owned();
         path.push(suffix);

@@ -125,7 +125,7 @@ pub enum Scrub {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScrubWaits {
     Reader,
-    Room { needed: u64, free: u64 },
+    Room(Room),
     Failed(String),
 }
 
@@ -135,7 +135,7 @@ impl std::fmt::Display for ScrubWaits {
             Self::Reader => {
                 f.write_str("a reader has the warehouse open; the last bytes go when it has closed it")
             }
-            Self::Room { needed, free } => write!(
+            Self::Room(Room { needed, free }) => write!(
                 f,
                 "VACUUM needs {} MB free beside the warehouse and finds {} MB; make room",
                 needed / 1_000_000,
@@ -209,7 +209,22 @@ fn wal_is_empty(connection: &Connection) -> Result<bool, StoreFailed> {
 /// How long a scrub waits for a reader before it leaves the rest to the next cycle.
 const SCRUB_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
-fn room_missing(connection: &Connection, path: &Path) -> Result<Option<ScrubWaits>, StoreFailed> {
+/// Bytes on the disk of a warehouse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What VACUUM may need.
+    pub needed: u64,
+    pub free: u64,
+}
+
+impl Room {
+    pub fn is_enough(self) -> bool {
+        self.needed <= self.free
+    }
+}
+
+/// Is there room for a VACUUM? `None` where the disk does not tell.
+pub fn room(connection: &Connection, path: &Path) -> Result<Option<Room>, StoreFailed> {
     let pages: u64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
     let page_size: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
     let free_pages: u64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
@@ -218,5 +233,9 @@ fn room_missing(connection: &Connection, path: &Path) -> Result<Option<ScrubWait
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(None) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    Ok((free < needed).then_some(ScrubWaits::Room { needed, free }))
+    Ok(Some(Room { needed, free }))
+}
+
+fn room_missing(connection: &Connection, path: &Path) -> Result<Option<ScrubWaits>, StoreFailed> {
+    Ok(room(connection, path)?.filter(|room| !room.is_enough()).map(ScrubWaits::Room))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
+use super::checkpoint::Patient;
 use super::failure::StoreFailed;
 use crate::plan::resource_type::ResourceType;
 
@@ -87,7 +88,28 @@ pub struct LiveRows {
 
 /// Has this person any row that a purge would remove?
 pub fn has_rows(connection: &Connection, person: &str) -> Result<bool, StoreFailed> {
-    for table in purged_tables(connection)? {
+    has_rows_in(connection, &purged_tables(connection)?, person)
+}
+
+/// Fills in `has_rows` of some patients.
+pub fn find_rows<'p>(
+    connection: &Connection,
+    patients: impl Iterator<Item = &'p mut Patient>,
+) -> Result<(), StoreFailed> {
+    let mut tables = None;
+    for patient in patients {
+        // Reading the schema costs more than a look for one patient.
+        let tables = match &mut tables {
+            Some(tables) => tables,
+            unread => unread.insert(purged_tables(connection)?),
+        };
+        patient.standing.has_rows = has_rows_in(connection, tables, patient.person.as_str())?;
+    }
+    Ok(())
+}
+
+fn has_rows_in(connection: &Connection, tables: &[String], person: &str) -> Result<bool, StoreFailed> {
+    for table in tables {
         let statement = format!("SELECT 1 FROM \"{table}\" WHERE person_id = ?1 LIMIT 1");
         if connection.prepare_cached(&statement)?.exists([person])? {
             return Ok(true);

@@ -53,7 +53,7 @@ trait Piece: Send {
 }
 
 struct Work<T, F> {
-    work: F,
+    run: F,
     result: Result<T, StoreFailed>,
     reply: oneshot::Sender<Result<T, StoreFailed>>,
 }
@@ -64,7 +64,7 @@ where
     F: FnMut(&Connection) -> Result<T, StoreFailed> + Send,
 {
     fn run(&mut self, connection: &Connection) -> bool {
-        self.result = (self.work)(connection);
+        self.result = (self.run)(connection);
         self.result.is_ok()
     }
 
@@ -114,7 +114,7 @@ impl Warehouse {
         F: FnMut(&Connection) -> Result<T, StoreFailed> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let piece = Work { work, result: Err(StoreFailed::WriterGone), reply };
+        let piece = Work { run: work, result: Err(StoreFailed::WriterGone), reply };
         self.send(Job::Grouped(Box::new(piece))).await?;
         answer.await.map_err(|_| StoreFailed::WriterGone)?
     }
@@ -257,7 +257,10 @@ mod tests {
         let warehouse = Warehouse::open(&place, OtherServer::Refuse).unwrap();
         // The thread is busy until all three wait, so that they are one group.
         let (all_wait, go_on) = std::sync::mpsc::channel::<()>();
-        let busy = warehouse.alone(move |_| Ok(go_on.recv().unwrap()));
+        let busy = warehouse.alone(move |_| {
+            go_on.recv().unwrap();
+            Ok(())
+        });
         let fails = warehouse.write(|connection| {
             insert(connection, "half")?;
             Err::<(), _>(StoreFailed::Superseded)

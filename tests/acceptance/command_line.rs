@@ -185,6 +185,63 @@ fn check_says_what_is_well_and_what_is_not() {
 }
 
 #[test]
+fn check_says_where_roster_and_warehouse_differ() {
+    let world = World::with_patients(["anna", "ben", "cleo", "dora", "emil"]);
+    world.list(&["anna", "ben", "cleo", "dora"]);
+    world.run(["sync"]).exits(0);
+    world.run(["purge", "cleo", "--yes"]).exits(0);
+    world.sandbox.remove_person("dora");
+    world.run(["sync"]).exits(3);
+    world.list(&["anna", "cleo", "dora", "emil"]);
+
+    let ran = world.run(["check"]).exits(0);
+    let patients = ran.stdout.lines().find(|line| line.starts_with("ok      patients")).unwrap();
+    for words in ["1 in step", "1 never pulled", "1 not found", "1 purged by hand", "1 on no roster"] {
+        assert!(patients.contains(words), "{words:?} is missing: {patients}");
+    }
+    world.change_setting("roster.on_removed", r#""purge""#);
+    world.run(["check"]).exits(0).says("the next cycle purges them");
+}
+
+#[test]
+fn check_says_that_the_next_cycle_brings_an_older_schema_up_to_date() {
+    let world = World::with_patients(["anna"]);
+    world.run(["sync"]).exits(0);
+    world.run(["check"]).exits(0).says_nothing_of("up to date");
+    world.exec("PRAGMA user_version = 1");
+    world.run(["check"]).exits(0).says("schema 1 of").says("the next cycle brings it up to date");
+}
+
+#[test]
+fn check_wants_no_group_to_read_that_was_not_named() {
+    let world = World::with_patients(["anna"]);
+    world.run(["sync"]).exits(0);
+    world.run(["check"]).exits(0).says("0600");
+    fs::set_permissions(world.warehouse(), fs::Permissions::from_mode(0o640)).unwrap();
+    world.run(["check"]).exits(1).says("FAILED  file mode").says("chmod 600");
+    fs::set_permissions(world.warehouse(), fs::Permissions::from_mode(0o644)).unwrap();
+    world.run(["check"]).exits(1).says("FAILED  file mode").says("others");
+    // What is said is what helps; and a cycle does it too.
+    world.run(["sync"]).exits(0);
+    world.run(["check"]).exits(0);
+}
+
+#[test]
+fn free_pages_need_no_room_for_a_vacuum() {
+    let world = World::with_record(4000).set("sync.page_size", "500");
+    let needed = || {
+        let ran = world.run(["check"]).exits(0);
+        let after = ran.stdout.split("VACUUM may need ").nth(1).unwrap().to_owned();
+        after.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    world.run(["sync"]).exits(0);
+    let before = needed();
+    world.exec("DELETE FROM observation");
+    let after = needed();
+    assert!(after < before / 2, "{before} MB, then {after} MB");
+}
+
+#[test]
 fn status_without_a_warehouse_says_so_and_makes_none() {
     let world = World::with_patients(["anna"]);
     for args in [["status"], ["verify"], ["audit"]] {

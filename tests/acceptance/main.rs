@@ -12,5 +12,6 @@ mod faults;
 mod first_sync;
 mod house;
 mod process;
+mod terminal;
 mod walk;
 mod world;

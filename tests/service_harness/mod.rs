@@ -25,6 +25,8 @@ use std::time::Instant;
 
 use healthex_sync::sandbox::Population;
 use healthex_sync::sandbox::Sandbox;
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
 use tempfile::TempDir;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -74,15 +76,48 @@ impl World {
 
     /// `more` may hold sections of its own; `[sync]` and `[api]` are written here.
     pub(crate) fn configure(&self, schedule: &str, more: &str) {
+        self.configure_more(schedule, "", more);
+    }
+
+    /// `sync` may hold more lines for `[sync]`.
+    pub(crate) fn configure_more(&self, schedule: &str, sync: &str, more: &str) {
         let base_url = self.sandbox.base_url();
         let api = format!(
             "[api]\nbase_url = \"{base_url}\"\nretry_initial = \"10ms\"\nretry_max = \"100ms\"\nmax_attempts = 2\n"
         );
         self.write(
             "c.toml",
-            &format!("{api}[sync]\nschedule = \"{schedule}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{more}"),
+            &format!(
+                "{api}[sync]\nschedule = \"{schedule}\"\n{sync}[http]\nlisten = \"127.0.0.1:0\"\n{more}"
+            ),
             0o644,
         );
+    }
+
+    /// Every patient's live rows are what the server has of it.
+    #[track_caller]
+    pub(crate) fn equals_sandbox(&self, patients: usize) {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = Connection::open_with_flags(self.path("warehouse.db"), flags).unwrap();
+        let tables = "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND c.name = 'content_hash'";
+        let texts = |sql: &str| -> Vec<String> {
+            let mut statement = connection.prepare(sql).unwrap();
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        let tables = texts(tables);
+        for person in (1..=patients).map(|number| format!("sandbox-{number:04}")) {
+            let select = |table| {
+                format!(
+                    "SELECT resource FROM \"{table}\" WHERE person_id = '{person}' AND deleted_at IS NULL"
+                )
+            };
+            let mut have: Vec<String> = tables.iter().flat_map(|table| texts(&select(table))).collect();
+            let mut want: Vec<String> =
+                self.sandbox.entries(&person).into_iter().map(|entry| entry.resource).collect();
+            have.sort_unstable();
+            want.sort_unstable();
+            assert!(have == want, "{person}: {} rows, {} on the server", have.len(), want.len());
+        }
     }
 
     pub(crate) fn command(&self) -> Command {
@@ -215,6 +250,11 @@ impl Daemon {
         assert!(status.success());
     }
 
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -271,11 +311,16 @@ pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let on_path: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let found = on_path.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
     if found.is_none() {
-        let demanded = std::env::var_os("HEALTHEX_SYNC_REQUIRE_ALL").is_some_and(|value| value == "1");
-        assert!(!demanded, "{name} is not installed, and HEALTHEX_SYNC_REQUIRE_ALL=1");
-        eprintln!("SKIPPED: {name} is not installed");
+        lacks(name);
     }
     found
+}
+
+/// This machine has no such tool.
+pub(crate) fn lacks(name: &str) {
+    let demanded = std::env::var_os("HEALTHEX_SYNC_REQUIRE_ALL").is_some_and(|value| value == "1");
+    assert!(!demanded, "{name} is not installed, and HEALTHEX_SYNC_REQUIRE_ALL=1");
+    eprintln!("SKIPPED: {name} is not installed");
 }
 
 /// Has a tool read `input`, and returns what it printed.

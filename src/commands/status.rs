@@ -1,0 +1,153 @@
+//! `status`: who stands where, and why. Only reads.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::Context;
+use super::Outcome;
+use super::terminal::Colour;
+use super::terminal::Screen;
+use super::terminal::shorten;
+use crate::plan::PatientState;
+use crate::warehouse::open;
+use crate::warehouse::purge::scrub_waits_for;
+use crate::warehouse::report;
+use crate::warehouse::report::PatientLine;
+use crate::warehouse::report::Report;
+
+/// The columns beside the name, with the gaps between them.
+const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;
+const NAME_MIN: usize = 7;
+/// Of what is said about the patient above.
+const INDENT: usize = 4;
+
+#[derive(Serialize)]
+struct Json<'a> {
+    warehouse: String,
+    patients: &'a [PatientLine],
+    resources: &'a BTreeMap<String, u64>,
+    quarantined: u64,
+    unscrubbed_purges: u64,
+    scrub_waits_for: Option<String>,
+}
+
+pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let settings = context.settings()?;
+    let path = &settings.warehouse.path;
+    let connection = open::open_reader(path)?;
+    let report = report::report(&connection)?;
+    let waits = scrub_waits_for(&connection, path)?;
+    if json {
+        let status = Json {
+            warehouse: path.display().to_string(),
+            patients: &report.patients,
+            resources: &report.resources,
+            quarantined: report.quarantined,
+            unscrubbed_purges: report.unscrubbed,
+            scrub_waits_for: waits,
+        };
+        writeln!(out, "{}", serde_json::to_string(&status)?)?;
+    } else {
+        let screen = Screen::of_stdout();
+        print_table(&screen, &report, out)?;
+        print_totals(&screen, &report, waits.as_deref(), out)?;
+    }
+    let worrying = [PatientState::Held.as_str(), PatientState::Failing.as_str()];
+    let worried = report.patients.iter().any(|patient| worrying.contains(&patient.state.as_str()));
+    Ok(if worried { Outcome::SomePatientsFailed } else { Outcome::Done })
+}
+
+fn print_table(screen: &Screen, report: &Report, out: &mut dyn Write) -> anyhow::Result<()> {
+    let name = |patient: &PatientLine| patient.label.clone().unwrap_or_else(|| patient.id.clone());
+    let longest = report.patients.iter().map(|patient| name(patient).chars().count()).max().unwrap_or(0);
+    let width = longest.clamp(NAME_MIN, screen.width - OTHER_COLUMNS);
+    writeln!(out, "{:width$}  {:9}  {:>9}  last success", "patient", "state", "resources")?;
+    for patient in &report.patients {
+        let state = screen.paint(colour_of(&patient.state), &format!("{:9}", patient.state));
+        let last = patient.last_success_at.as_deref().unwrap_or("never");
+        let name = shorten(&name(patient), width);
+        writeln!(out, "{name:width$}  {state}  {:>9}  {last}", patient.resources)?;
+        for remark in remarks(patient) {
+            print_wrapped(screen, INDENT, &remark, None, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn colour_of(state: &str) -> Option<Colour> {
+    Some(match PatientState::parse(state)? {
+        PatientState::New => return None,
+        PatientState::Active => Colour::Green,
+        PatientState::Failing | PatientState::NotFound => Colour::Yellow,
+        PatientState::Held => Colour::Red,
+        PatientState::Revoked | PatientState::Paused => Colour::Faint,
+    })
+}
+
+/// What a patient's line has no column for.
+fn remarks(patient: &PatientLine) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if !patient.listed {
+        remarks.push("not on the roster".to_owned());
+    }
+    if let Some(error) = &patient.last_error {
+        remarks.push(error.clone());
+        if let Some(next) = &patient.next_attempt_at {
+            let failures = patient.failures;
+            remarks.push(format!("{failures} in a row; `run` asks again at {next}, `sync` at once"));
+        }
+    }
+    if let Some(since) = &patient.sweep_guarded_at {
+        remarks.push(format!(
+            "more than half of its resources were gone at {since}; marked as deleted only if still gone 24 hours later"
+        ));
+    }
+    remarks
+}
+
+fn print_totals(
+    screen: &Screen,
+    report: &Report,
+    waits: Option<&str>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let mut states: BTreeMap<&str, u64> = BTreeMap::new();
+    for patient in &report.patients {
+        *states.entry(&patient.state).or_default() += 1;
+    }
+    let is_any_held = states.contains_key(PatientState::Held.as_str());
+    let states: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let resources: u64 = report.resources.values().sum();
+    let totals = format!("{} patients ({}), {resources} resources", report.patients.len(), states.join(", "));
+    print_wrapped(screen, 0, &totals, None, out)?;
+    if report.quarantined > 0 {
+        let quarantined =
+            format!("{} entries are in quarantine: see the table `quarantine`", report.quarantined);
+        print_wrapped(screen, 0, &quarantined, None, out)?;
+    }
+    if is_any_held {
+        let held = "HELD: patients were refused too many at once to be purged unasked. `healthex-sync purge --held --yes` if these are withdrawals; else mend the credentials and `healthex-sync sync`";
+        print_wrapped(screen, 0, held, Some(Colour::Red), out)?;
+    }
+    if let Some(waits) = waits {
+        let waits =
+            format!("{} purges still have bytes in the file, waiting for: {waits}", report.unscrubbed);
+        print_wrapped(screen, 0, &waits, None, out)?;
+    }
+    Ok(())
+}
+
+fn print_wrapped(
+    screen: &Screen,
+    indent: usize,
+    text: &str,
+    colour: Option<Colour>,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    for line in screen.wrap(indent, text) {
+        writeln!(out, "{}", screen.paint(colour, &line))?;
+    }
+    Ok(())
+}

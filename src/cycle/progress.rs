@@ -1,0 +1,44 @@
+//! How far a cycle under way has come, for onlookers. Nothing is decided by it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::pull::Pace;
+
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    pub total: u64,
+    pub done: u64,
+    pub resources: u64,
+    /// The pulls under way, the oldest first.
+    pub pulls: Vec<PullUnderWay>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PullUnderWay {
+    pub name: String,
+    pub pace: Arc<Pace>,
+}
+
+/// A pull that onlookers see until this is dropped, by a panic too.
+pub(super) struct Seen<'p> {
+    progress: &'p watch::Sender<Progress>,
+    pub(super) pace: Arc<Pace>,
+}
+
+impl<'p> Seen<'p> {
+    pub(super) fn begin(progress: &'p watch::Sender<Progress>, name: &str) -> Self {
+        let pace = Arc::new(Pace::default());
+        let pull = PullUnderWay { name: name.to_owned(), pace: pace.clone() };
+        progress.send_modify(|progress| progress.pulls.push(pull));
+        Self { progress, pace }
+    }
+}
+
+impl Drop for Seen<'_> {
+    fn drop(&mut self) {
+        self.progress
+            .send_modify(|progress| progress.pulls.retain(|pull| !Arc::ptr_eq(&pull.pace, &self.pace)));
+    }
+}
