@@ -46,7 +46,7 @@ pub(crate) fn measure(server: &Server, sizes: &[usize]) -> Vec<Measured> {
     }
     for at in (1..loads.len()).rev() {
         let (before, rest) = loads.split_at_mut(at);
-        let ratio = rest[0].against(&before[at - 1], format!("of {}", name(&sizes[at - 1])));
+        let ratio = rest[0].against(&before[at - 1], format!("the rate at {}", name(&sizes[at - 1])));
         if sizes[at] * RECORD > MANY {
             ratio.wanted(0.80);
         }
@@ -60,7 +60,11 @@ const MANY: usize = 2_000_000;
 
 fn millions(resources: usize) -> String {
     let tenths = resources / 100_000;
-    if tenths % 10 == 0 { (tenths / 10).to_string() } else { format!("{}.{}", tenths / 10, tenths % 10) }
+    if tenths.is_multiple_of(10) {
+        (tenths / 10).to_string()
+    } else {
+        format!("{}.{}", tenths / 10, tenths % 10)
+    }
 }
 
 /// One patient's rows, and then the command with its VACUUM, which rewrites the file.

@@ -61,6 +61,7 @@ impl Wishes {
                 "peers" => Some(Part::Peers),
                 "idle" => Some(Part::Idle),
                 "growth" => Some(Part::Growth),
+                // `--help` too.
                 _ => return Err(USAGE),
             };
             names_parts = true;
