@@ -56,12 +56,14 @@ fn main() -> ExitCode {
         all.extend(growth::measure(&server, &sizes));
     }
     let (size, types) = data.shape();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let title = format!(
-        "{} resources of {size} bytes in {types} types, {} patients; {}; {} rounds",
-        wishes.patients * RECORD,
+        "{} resources of {size} bytes in {types} types, {} patients; {}\n{} rounds, {cores} cores, SQLite {}",
+        wishes.count(),
         wishes.patients,
         data.origin,
-        wishes.rounds
+        wishes.rounds,
+        rusqlite::version(),
     );
     println!("{}", table::print(&title, &all));
     let broken = table::broken_guards(&all);
@@ -104,6 +106,7 @@ fn road(wishes: &Wishes, server: &Server, data: &Data) -> Vec<Measured> {
     let ready = rows::ready(data, wishes.patients);
     let count = wishes.count();
     let mut limit = Measured::new("the limit: raw INSERT into one table", "rows");
+    limit.note = "1,000 a transaction, no index, synchronous = NORMAL".to_owned();
     let mut wire = Measured::new("the wire: bare reqwest, read and dropped", "resources");
     let mut writer = Measured::new("the writer alone, rows ready", "rows");
     let mut kept_writer = Measured::new("the writer alone, analysts' tables kept up", "rows");
