@@ -43,8 +43,8 @@ impl Program {
             page_size.unwrap_or(0),
         );
         fs::write(folder.path().join("healthex-sync.toml"), settings).unwrap();
-        let roster: String = patients.map(|id| format!("[[patient]]\nid = \"{id}\"\n")).collect();
-        fs::write(folder.path().join("roster.toml"), roster).unwrap();
+        let roster: Vec<String> = patients.map(|id| format!("[[patient]]\nid = \"{id}\"\n")).collect();
+        fs::write(folder.path().join("roster.toml"), roster.concat()).unwrap();
         Self { folder }
     }
 

@@ -26,7 +26,7 @@ use crate::data::{Data, RECORD, RECORDS};
 
 pub(crate) const API_KEY: &str = "bench-key";
 pub(crate) const API_SECRET: &str = "bench-secret";
-const TOKEN: &str = "bench-token";
+pub(crate) const TOKEN: &str = "bench-token";
 
 /// `_count` as it is asked for; `None` is one answer.
 pub(crate) const PAGE_SIZES: [Option<usize>; 3] = [Some(100), Some(500), None];
@@ -42,6 +42,11 @@ pub(crate) fn patient(number: usize) -> String {
 /// A patient of two resources, of whom there is never anything new.
 pub(crate) fn idle_patient(number: usize) -> String {
     format!("idle-{number:05}")
+}
+
+/// A patient whose record is all records in one answer, whatever is asked for.
+pub(crate) fn long_patient(number: usize) -> String {
+    format!("long-{number:05}")
 }
 
 /// The server's process, ended when dropped.
@@ -150,12 +155,12 @@ impl Pages {
             return respond(StatusCode::CREATED, [Bytes::from(text)]);
         }
         if request.headers().get(AUTHORIZATION).is_none_or(|value| *value != *Server::authorization()) {
-            return respond(StatusCode::UNAUTHORIZED, []);
+            return respond(StatusCode::UNAUTHORIZED, VecDeque::new());
         }
         let path = request.uri().path();
         let person = path.strip_prefix("/FHIR/R4/Person/").and_then(|path| path.strip_suffix("/$everything"));
         let Some(person) = person else {
-            return respond(StatusCode::NOT_FOUND, []);
+            return respond(StatusCode::NOT_FOUND, VecDeque::new());
         };
         let query = request.uri().query().unwrap_or_default();
         let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
@@ -166,14 +171,30 @@ impl Pages {
         if person.starts_with("idle-") {
             return respond(StatusCode::OK, [Bytes::from_static(SMALL)]);
         }
+        if person.starts_with("long-") {
+            return respond(StatusCode::OK, self.long_answer());
+        }
         let (count, offset) = (number("_count"), number("_offset").unwrap_or(0));
         match self.heads.get(&(person.to_owned(), count, offset)) {
             Some(head) => {
                 let entries = self.record(person).page(offset, count.unwrap_or(RECORD));
                 respond(StatusCode::OK, [head.clone(), entries, Bytes::from_static(b"]}")])
             }
-            None => respond(StatusCode::NOT_FOUND, []),
+            None => respond(StatusCode::NOT_FOUND, VecDeque::new()),
         }
+    }
+
+    fn long_answer(&self) -> Vec<Bytes> {
+        let total = self.records.len() * RECORD;
+        let head =
+            format!("{{\"resourceType\":\"Bundle\",\"type\":\"searchset\",\"total\":{total},\"entry\":[");
+        let mut pieces = vec![Bytes::from(head)];
+        for record in &self.records {
+            pieces.extend([record.page(0, RECORD), Bytes::from_static(b",")]);
+        }
+        pieces.pop();
+        pieces.push(Bytes::from_static(b"]}"));
+        pieces
     }
 
     fn record(&self, person: &str) -> &Record {
@@ -225,7 +246,7 @@ impl Record {
     }
 }
 
-fn respond<const N: usize>(status: StatusCode, pieces: [Bytes; N]) -> Response<Pieces> {
+fn respond(status: StatusCode, pieces: impl Into<VecDeque<Bytes>>) -> Response<Pieces> {
     let mut response = Response::new(Pieces(pieces.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, "application/json".parse().unwrap());

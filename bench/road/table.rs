@@ -17,20 +17,19 @@ pub(crate) struct Measured {
     written_bytes: u64,
     /// What is said behind the figures, such as how many rows arrived.
     pub(crate) note: String,
+    /// Whether ratios to it mean anything.
+    pub(crate) counts: bool,
+    rss_at_most: Option<u64>,
     ratios: Vec<Ratio>,
 }
 
 struct Ratio {
     of: String,
     each: Vec<f64>,
-    wanted: Option<Wanted>,
-}
-
-#[derive(Clone, Copy)]
-struct Wanted {
-    at_least: f64,
-    /// Whether missing it fails the run.
-    is_guard: bool,
+    /// What performance.md asks for.
+    wanted: Option<f64>,
+    /// Far less: what only a mistake misses. It fails the run.
+    guard: Option<f64>,
 }
 
 impl Measured {
@@ -42,6 +41,8 @@ impl Measured {
             rss_bytes: 0,
             written_bytes: 0,
             note: String::new(),
+            counts: true,
+            rss_at_most: None,
             ratios: Vec::new(),
         }
     }
@@ -60,31 +61,43 @@ impl Measured {
     /// The ratio to another thing of the same rounds.
     pub(crate) fn against(&mut self, other: &Self, of: impl Into<String>) -> &mut Self {
         let each: Vec<f64> = self.rates.iter().zip(&other.rates).map(|(one, other)| one / other).collect();
-        if !each.is_empty() {
-            self.ratios.push(Ratio { of: of.into(), each, wanted: None });
+        if !each.is_empty() && other.counts {
+            self.ratios.push(Ratio { of: of.into(), each, wanted: None, guard: None });
         }
         self
+    }
+
+    /// The memory it may take.
+    pub(crate) fn rss_at_most(&mut self, bytes: u64) {
+        self.rss_at_most = Some(bytes);
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        median(&self.rates)
     }
 
     /// What the last ratio should come to.
     pub(crate) fn wanted(&mut self, at_least: f64) -> &mut Self {
-        self.want(Wanted { at_least, is_guard: false })
-    }
-
-    /// What the last ratio must come to: far less than is wanted, so that only a mistake misses it.
-    pub(crate) fn guard(&mut self, at_least: f64) -> &mut Self {
-        self.want(Wanted { at_least, is_guard: true })
-    }
-
-    fn want(&mut self, wanted: Wanted) -> &mut Self {
         if let Some(ratio) = self.ratios.last_mut() {
-            ratio.wanted = Some(wanted);
+            ratio.wanted = Some(at_least);
         }
         self
     }
 
+    /// What the last ratio must come to.
+    pub(crate) fn guard(&mut self, at_least: f64) -> &mut Self {
+        if let Some(ratio) = self.ratios.last_mut() {
+            ratio.guard = Some(at_least);
+        }
+        self
+    }
+
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     fn lines(&self) -> String {
-        let median = median(&self.rates);
+        let median = self.median();
         let (least, most) = ends(&self.rates);
         let mut lines = format!(
             "{:52} {:>9} {:>19} {:11}",
@@ -103,16 +116,21 @@ impl Measured {
             mega(self.written_bytes, 1_000_000),
             self.note
         );
-        for Ratio { of, each, wanted } in &self.ratios {
+        for Ratio { of, each, wanted, .. } in &self.ratios {
             let (least, most) = ends(each);
             let said = format!("{of} ({least:.2}–{most:.2})");
             let _ = write!(lines, "    {:>6.2} × {said:60}", self::median(each));
-            if let Some(Wanted { at_least, .. }) = wanted {
+            if let Some(at_least) = wanted {
                 let met = if self::median(each) < *at_least { "NOT MET" } else { "met" };
                 let _ = write!(lines, " wanted {at_least:>5.2}: {met}");
             }
             lines.truncate(lines.trim_end().len());
             lines.push('\n');
+        }
+        if let Some(most) = self.rss_at_most {
+            let met = if most < self.rss_bytes { "NOT MET" } else { "met" };
+            let said = format!("{} MB of memory", self.rss_bytes / 1_000_000);
+            let _ = writeln!(lines, "           {said:60} wanted at most {}: {met}", most / 1_000_000);
         }
         lines
     }
@@ -137,9 +155,8 @@ pub(crate) fn broken_guards(all: &[Measured]) -> Vec<String> {
     let ratios = all.iter().flat_map(|one| one.ratios.iter().map(move |ratio| (one, ratio)));
     ratios
         .filter_map(|(one, ratio)| {
-            let wanted = ratio.wanted.filter(|wanted| wanted.is_guard)?;
+            let at_least = ratio.guard?;
             let median = median(&ratio.each);
-            let Wanted { at_least, .. } = wanted;
             (median < at_least)
                 .then(|| format!("{} is {median:.2} × {}, and must be {at_least:.2}", one.what, ratio.of))
         })
@@ -162,10 +179,10 @@ fn float(number: u64) -> f64 {
     number as f64
 }
 
-/// `12,345`; small numbers keep a digit behind the point.
+/// `12,345`; small numbers keep two digits behind the point.
 fn thousands(number: f64) -> String {
     if number < 10.0 {
-        return format!("{number:.1}");
+        return format!("{number:.2}");
     }
     let digits = format!("{number:.0}");
     let groups = digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap());
