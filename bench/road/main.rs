@@ -106,7 +106,7 @@ fn road(wishes: &Wishes, server: &Server, data: &Data) -> Vec<Measured> {
     let ready = rows::ready(data, wishes.patients);
     let count = wishes.count();
     let mut limit = Measured::new("the limit: raw INSERT into one table", "rows");
-    limit.note = "1,000 a transaction, no index, synchronous = NORMAL".to_owned();
+    "1,000 a transaction, no index, synchronous = NORMAL".clone_into(&mut limit.note);
     let mut wire = Measured::new("the wire: bare reqwest, read and dropped", "resources");
     let mut writer = Measured::new("the writer alone, rows ready", "rows");
     let mut kept_writer = Measured::new("the writer alone, analysts' tables kept up", "rows");

@@ -3,37 +3,37 @@
 //! Promise: what is stored is what was received, and the watermark moves only in the
 //! transaction that ends a complete pull. Absent on purpose: opinions; they are in `plan`.
 
+mod order;
+
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use std::time::Instant;
 
 use chrono::TimeDelta;
-use rusqlite::Connection;
 use url::Url;
 
+pub use self::order::Means;
+pub use self::order::Order;
+pub use self::order::Pace;
+pub use self::order::PullRules;
+pub use self::order::Resume;
+pub use self::order::Sink;
 use crate::clock;
 use crate::healthex::Reach;
 use crate::healthex::RequestFailed;
 use crate::healthex::bundle::PageFacts;
-use crate::healthex::client::Api;
 use crate::healthex::client::Budget;
 use crate::healthex::client::ENTRY_BYTES_MAX;
 use crate::healthex::client::Meter;
 use crate::healthex::page_stream::PageStream;
-use crate::plan::PersonId;
 use crate::plan::PullMode;
 use crate::plan::Timestamp;
-use crate::plan::TypeFilter;
 use crate::plan::completeness::Coverage;
 use crate::plan::completeness::Walk;
 use crate::plan::completeness::WalkVerdict;
 use crate::plan::completeness::judge_walk;
-use crate::plan::due::UnderWay;
 use crate::plan::paging::LinkRefused;
 use crate::plan::paging::PageEnd;
 use crate::plan::paging::Paging;
@@ -45,7 +45,6 @@ use crate::plan::row::Sorted;
 use crate::plan::row::key_hash;
 use crate::plan::row::sort_entry;
 use crate::slot::Slot;
-use crate::stop::Stop;
 use crate::warehouse::checkpoint;
 use crate::warehouse::compare;
 use crate::warehouse::failure::StoreFailed;
@@ -60,7 +59,6 @@ use crate::warehouse::page::Tally;
 use crate::warehouse::page::WalkMark;
 use crate::warehouse::pulls::PullRow;
 use crate::warehouse::sweep::SweepRequest;
-use crate::warehouse::writer::Warehouse;
 
 /// Deeper nesting is quarantined: nothing in FHIR comes near, and SQLite's JSON functions end at 1000.
 const DEPTH_MAX: u32 = 120;
@@ -68,75 +66,6 @@ const DEPTH_MAX: u32 = 120;
 const LINK_ATTEMPTS_MAX: u32 = 2;
 /// Different notes of one pull that are kept.
 const NOTES_MAX: usize = 8;
-
-/// What one pull is to do.
-#[derive(Clone, Debug)]
-pub struct Order {
-    pub person: PersonId,
-    pub mode: PullMode,
-    pub types: TypeFilter,
-    pub since: Option<Timestamp>,
-    pub resume: Option<Resume>,
-}
-
-/// An interrupted pull, and what its walks have seen.
-#[derive(Clone, Debug)]
-pub struct Resume {
-    pub under_way: UnderWay,
-    pub next_url: String,
-    pub walks: Vec<Walk>,
-}
-
-/// The limits of `[sync]`.
-#[derive(Clone, Copy, Debug)]
-pub struct PullRules {
-    pub page_size: Option<u32>,
-    pub overlap: Duration,
-    pub pages_max: u64,
-    pub bytes_max: u64,
-    pub time_max: Duration,
-}
-
-/// Where the rows go: into the warehouse, or into a comparison with it.
-#[derive(Clone)]
-pub enum Sink {
-    Warehouse(Arc<Warehouse>),
-    /// `None` where there is no warehouse yet.
-    DryRun(Arc<Mutex<Option<Connection>>>),
-}
-
-/// Everything a pull needs beside its order.
-#[derive(Clone)]
-pub struct Means {
-    pub api: Arc<Api>,
-    pub sink: Sink,
-    pub rules: PullRules,
-    pub stop: Stop,
-    pub pace: Arc<Pace>,
-}
-
-/// How far the walk under way has come, for onlookers.
-#[derive(Debug, Default)]
-pub struct Pace {
-    received: AtomicU64,
-    /// 0 where the server has not said.
-    total: AtomicU64,
-}
-
-impl Pace {
-    fn note(&self, received: u64, total: Option<u64>) {
-        self.received.store(received, Ordering::Relaxed);
-        self.total.store(total.unwrap_or(0), Ordering::Relaxed);
-    }
-
-    pub fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    pub fn total(&self) -> Option<u64> {
-        Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0)
-    }
-}
 
 /// How a pull ended, and what it has cost and changed in any case.
 #[derive(Debug)]
