@@ -272,7 +272,13 @@ fn a_clock_that_is_set_brings_neither_a_flood_of_cycles_nor_silence() {
     daemon.says("was set back by");
     let at_first = daemon.shows(good, |_| true);
     daemon.shows(good, |cycles| cycles > at_first);
+
+    // Nor does the future that was hide that nothing ends well.
     daemon.is_healthy();
+    world.sandbox.script(ScriptedFault::always(FaultKind::AcceptAndClose));
+    daemon.says("HealthEx answers nobody");
+    set_clock("+0");
+    daemon.is_unwell();
     daemon.stops();
 }
 

@@ -110,8 +110,8 @@ pub async fn run(daemon: Daemon, told: Told) -> anyhow::Result<()> {
             () = bell.rung() => if let Err(failed) = worker.tick().await { break Err(failed) },
             _ = pulse.tick() => {
                 match alarm.heed_clock().await {
-                    Ok(true) => worker.forget_next_tick(),
-                    Ok(false) => {}
+                    Ok(Some(step)) => worker.after_clock_step(step),
+                    Ok(None) => {}
                     Err(failed) => break Err(failed),
                 }
                 worker.rest();
@@ -169,7 +169,10 @@ impl Begun {
             })
             .await?;
         spawn_blocking(move || drop(warehouse)).await?;
-        let missed = last.is_none_or(|last| missed_since(schedule, last, clock::now()));
+        let now = clock::now();
+        let missed = last.is_none_or(|last| missed_since(schedule, last, now));
+        // One that lies ahead was noted by a clock that was wrong, and speaks for no longer than now.
+        let last_good_end = last_good_end.map(|end| end.min(now));
         Ok(Self { missed, last_good_end, identity: open::identity(&place.path) })
     }
 }

@@ -138,9 +138,14 @@ impl Worker {
         self.status.say(format!("waiting; {last}{needs}"));
     }
 
-    /// What was known of it was said by another clock or another schedule.
-    pub(super) fn forget_next_tick(&self) {
-        self.board.state().next_tick = None;
+    /// What is remembered was long ago as long as it was: else, with the clock set back, nobody
+    /// would notice for that long that no cycle ends well.
+    pub(super) fn after_clock_step(&self, step: TimeDelta) {
+        let mut state = self.board.state();
+        state.started_at += step;
+        state.last_good_end = state.last_good_end.map(|end| end + step);
+        state.paused_until = state.paused_until.map(|until| until + step);
+        state.next_tick = None;
     }
 
     pub(super) async fn tick(&mut self) -> anyhow::Result<()> {
