@@ -272,7 +272,43 @@ fn a_clock_that_is_set_brings_neither_a_flood_of_cycles_nor_silence() {
     daemon.says("was set back by");
     let at_first = daemon.shows(good, |_| true);
     daemon.shows(good, |cycles| cycles > at_first);
+
+    // Nor does the future that was hide that nothing ends well.
     daemon.is_healthy();
+    world.sandbox.script(ScriptedFault::always(FaultKind::AcceptAndClose));
+    daemon.says("HealthEx answers nobody");
+    set_clock("+0");
+    daemon.is_unwell();
+    daemon.stops();
+}
+
+/// A FIFO for a configuration holds the daemon up before it has read anything.
+#[test]
+fn a_signal_that_comes_before_the_configuration_is_read_is_heeded() {
+    let world = World::with_patients(1);
+    world.configure("every 7d", "");
+    let text = fs::read_to_string(world.path("c.toml")).unwrap();
+    let start = || {
+        fs::remove_file(world.path("c.toml")).unwrap();
+        let (is_made, said) = pipe(Command::new("mkfifo").arg(world.path("c.toml")), "");
+        assert!(is_made, "{said}");
+        let daemon = world.run();
+        // Opened only when the daemon has opened it as well.
+        let fifo = fs::File::options().write(true).open(world.path("c.toml")).unwrap();
+        world.configure("every 7d", "");
+        (daemon, fifo)
+    };
+    let (mut daemon, mut fifo) = start();
+    daemon.signal("TERM");
+    fifo.write_all(text.as_bytes()).unwrap();
+    drop(fifo);
+    assert_eq!(daemon.ends().code(), Some(0), "{:?}", daemon.log());
+
+    let (daemon, mut fifo) = start();
+    daemon.signal("HUP");
+    fifo.write_all(text.as_bytes()).unwrap();
+    drop(fifo);
+    daemon.says("the configuration was read again");
     daemon.stops();
 }
 

@@ -119,8 +119,9 @@ fn print_totals(
     }
     let is_any_held = states.contains_key(PatientState::Held.as_str());
     let states: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let states = if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) };
     let resources: u64 = report.resources.values().sum();
-    let totals = format!("{} patients ({}), {resources} resources", report.patients.len(), states.join(", "));
+    let totals = format!("{} patients{states}, {resources} resources", report.patients.len());
     print_wrapped(screen, 0, &totals, None, out)?;
     if report.quarantined > 0 {
         let quarantined =

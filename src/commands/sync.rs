@@ -121,17 +121,19 @@ pub(super) fn api(context: &Context<'_>, settings: &Arc<Settings>) -> anyhow::Re
 }
 
 pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let (settings, roster) = context.settings_and_roster()?;
-    let place = place(&settings);
-    let daemon = service::Daemon {
-        place,
-        settings,
-        roster,
-        config: context.cli.config.clone(),
-        environment: context.environment.clone(),
-    };
     let runtime = runtime()?;
-    let result = runtime.block_on(service::run(daemon));
+    let result = runtime.block_on(async {
+        let told = service::Told::listen()?;
+        let (settings, roster) = context.settings_and_roster()?;
+        let daemon = service::Daemon {
+            place: place(&settings),
+            settings,
+            roster,
+            config: context.cli.config.clone(),
+            environment: context.environment.clone(),
+        };
+        service::run(daemon, told).await
+    });
     // A look-up of a name cannot be cancelled, and a stop does not wait for it.
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
     result.map(|()| Outcome::Done)

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use anyhow::Context;
 use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::header;
@@ -43,6 +44,9 @@ const SMALL_BODY_MAX: usize = 64 * 1024;
 const SAME_SECOND: Duration = Duration::from_millis(1100);
 /// Wrong credentials lock an account; a token is asked for this often at most.
 const TOKEN_ATTEMPTS_MAX: usize = 3;
+
+/// What a system without any root certificate is told.
+pub const NO_CLIENT: &str = "no TLS connection can be made; install root certificates (ca-certificates)";
 
 /// What requests have cost.
 #[derive(Debug, Default)]
@@ -109,7 +113,8 @@ impl Api {
             // The token would follow a redirect to wherever it leads.
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .build()?;
+            .build()
+            .context(NO_CLIENT)?;
         Ok(Self {
             http,
             base_url,

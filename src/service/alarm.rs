@@ -159,11 +159,11 @@ impl Alarm {
         Ok(())
     }
 
-    /// Looks whether the wall clock was set, and says so if the schedule begins anew for it.
-    pub(super) async fn heed_clock(&mut self) -> anyhow::Result<bool> {
+    /// By how much the wall clock was set since this was last asked. The schedule begins anew for it.
+    pub(super) async fn heed_clock(&mut self) -> anyhow::Result<Option<TimeDelta>> {
         let now = Reading::take();
         let earlier = std::mem::replace(&mut self.last_seen, now);
-        let Some(step) = now.step_since(earlier) else { return Ok(false) };
+        let Some(step) = now.step_since(earlier) else { return Ok(None) };
         let (seconds, how) =
             (step.num_seconds().abs(), if step < TimeDelta::zero() { "back" } else { "ahead" });
         tracing::warn!("the clock of this machine was set {how} by {seconds} s; the schedule goes by it");
@@ -173,7 +173,7 @@ impl Alarm {
         if now.has_passed_a_tick_since(earlier, &schedule) {
             self.bell.ring();
         }
-        Ok(true)
+        Ok(Some(step))
     }
 
     async fn begin_anew(&mut self, schedule: &Schedule) -> anyhow::Result<()> {

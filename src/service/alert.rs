@@ -6,6 +6,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use anyhow::Context;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process_group;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use url::Url;
 
 use super::problems::News;
+use crate::healthex::client::NO_CLIENT;
 use crate::settings::AlertSettings;
 
 /// How long a heartbeat or one run of the command may take.
@@ -53,7 +55,8 @@ impl Messenger {
             .user_agent(concat!("healthex-sync/", env!("CARGO_PKG_VERSION")))
             .timeout(TIME_MAX)
             .no_proxy()
-            .build()?;
+            .build()
+            .context(NO_CLIENT)?;
         // A heartbeat that hangs must not hold up an alert.
         Ok(Self { alerts: serve(http.clone(), QUEUE_MAX), heartbeats: serve(http, 1) })
     }

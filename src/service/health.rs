@@ -66,8 +66,6 @@ pub(super) fn well_until(schedule: &Schedule, last_good: Timestamp) -> Timestamp
 pub(super) fn unwell(schedule: &Schedule, last_good: Option<Timestamp>, now: Timestamp) -> Option<String> {
     match last_good {
         None => Some("no cycle has ended well yet".to_owned()),
-        // A clock that was set back has seen nothing yet.
-        Some(last_good) if last_good > now + SLACK => None,
         Some(last_good) if now <= well_until(schedule, last_good) => None,
         Some(last_good) => Some(format!("no cycle has ended well since {}", stamp(last_good))),
     }

@@ -27,7 +27,9 @@ mod worker;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
+use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::task::spawn_blocking;
@@ -50,6 +52,7 @@ use crate::warehouse::open::Place;
 use crate::warehouse::writer::Warehouse;
 
 use alarm::Alarm;
+use attend::DISK_PATIENCE;
 use board::Board;
 use worker::Worker;
 
@@ -64,9 +67,21 @@ pub struct Daemon {
 /// How often the worker shows that it lives, and looks around.
 const PULSE: Duration = Duration::from_secs(1);
 
-pub async fn run(daemon: Daemon) -> anyhow::Result<()> {
-    let stop = Stop::on_signals()?;
-    let mut hangup = signal(SignalKind::hangup())?;
+/// What the daemon is told from outside.
+pub struct Told {
+    stop: Stop,
+    hangup: Signal,
+}
+
+impl Told {
+    /// To be the first thing that is done: until then a signal ends the process unsaid.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { stop: Stop::on_signals()?, hangup: signal(SignalKind::hangup())? })
+    }
+}
+
+pub async fn run(daemon: Daemon, told: Told) -> anyhow::Result<()> {
+    let Told { stop, mut hangup } = told;
     open::prepare(&daemon.place.path)?;
     let _only_daemon = Lock::take(&daemon.place.path, LockFor::Daemon)?;
     let looking = Begun::look(&daemon.place, &daemon.settings.sync.schedule);
@@ -95,8 +110,8 @@ pub async fn run(daemon: Daemon) -> anyhow::Result<()> {
             () = bell.rung() => if let Err(failed) = worker.tick().await { break Err(failed) },
             _ = pulse.tick() => {
                 match alarm.heed_clock().await {
-                    Ok(true) => worker.forget_next_tick(),
-                    Ok(false) => {}
+                    Ok(Some(step)) => worker.after_clock_step(step),
+                    Ok(None) => {}
                     Err(failed) => break Err(failed),
                 }
                 worker.rest();
@@ -112,6 +127,7 @@ pub async fn run(daemon: Daemon) -> anyhow::Result<()> {
 /// A large warehouse takes long to bring to a new schema: systemd is told to wait for it, and a
 /// stop does not.
 async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Option<T> {
+    let begun = Instant::now();
     let mut pulse = tokio::time::interval(PULSE);
     tokio::pin!(work);
     loop {
@@ -122,7 +138,7 @@ async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Option
                 tracing::warn!("stopped while the warehouse was being opened; the next start begins again");
                 return None;
             }
-            _ = pulse.tick() => systemd::still_starting(),
+            _ = pulse.tick() => if begun.elapsed() < DISK_PATIENCE { systemd::still_starting() },
         }
     }
 }
@@ -153,7 +169,10 @@ impl Begun {
             })
             .await?;
         spawn_blocking(move || drop(warehouse)).await?;
-        let missed = last.is_none_or(|last| missed_since(schedule, last, clock::now()));
+        let now = clock::now();
+        let missed = last.is_none_or(|last| missed_since(schedule, last, now));
+        // One that lies ahead was noted by a clock that was wrong, and speaks for no longer than now.
+        let last_good_end = last_good_end.map(|end| end.min(now));
         Ok(Self { missed, last_good_end, identity: open::identity(&place.path) })
     }
 }

@@ -56,7 +56,7 @@ impl Worker {
         let found = settings.credentials(&self.daemon.environment);
         let made = match found {
             Ok(credentials) => Api::new(settings.api.base_url.clone(), credentials, settings.api.limits)
-                .map_err(|failed| failed.to_string()),
+                .map_err(|failed| format!("{failed:#}")),
             Err(complaints) => Err(complaints.join("; ")),
         };
         match made {

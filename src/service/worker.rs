@@ -14,6 +14,7 @@ use super::Daemon;
 use super::PULSE;
 use super::alarm::Bell;
 use super::alert::Messenger;
+use super::attend::Doing;
 use super::attend::Life;
 use super::board::Board;
 use super::facts;
@@ -137,9 +138,14 @@ impl Worker {
         self.status.say(format!("waiting; {last}{needs}"));
     }
 
-    /// What was known of it was said by another clock or another schedule.
-    pub(super) fn forget_next_tick(&self) {
-        self.board.state().next_tick = None;
+    /// What is remembered was long ago as long as it was: else, with the clock set back, nobody
+    /// would notice for that long that no cycle ends well.
+    pub(super) fn after_clock_step(&self, step: TimeDelta) {
+        let mut state = self.board.state();
+        state.started_at += step;
+        state.last_good_end = state.last_good_end.map(|end| end + step);
+        state.paused_until = state.paused_until.map(|until| until + step);
+        state.next_tick = None;
     }
 
     pub(super) async fn tick(&mut self) -> anyhow::Result<()> {
@@ -184,8 +190,9 @@ impl Worker {
         let wishes = Wishes { patient: self.silence.rounds == 0, ..Wishes::default() };
         let roster = self.daemon.roster.clone();
         self.silence.answers = 0;
-        let cycle = self.attend(Box::pin(cycle::run(&means, &roster, &wishes))).await;
-        self.pulse();
+        let doing = Doing::Cycle(warehouse.clone());
+        let cycle = self.attend(doing, Box::pin(cycle::run(&means, &roster, &wishes))).await;
+        self.count_answers();
         drop(means);
         let result = match cycle {
             Some(Ok(summary)) => self.after_cycle(&summary, &warehouse).await,
@@ -204,7 +211,7 @@ impl Worker {
         }
         let closing = tokio::task::spawn_blocking(move || drop(warehouse));
         // What a stop leaves undone, the next open does.
-        self.attend(Box::pin(closing)).await;
+        self.attend(Doing::Disk, Box::pin(closing)).await;
     }
 
     fn after_no_cycle(&mut self, not_begun: &NotBegun) -> anyhow::Result<()> {
@@ -256,7 +263,7 @@ impl Worker {
         let path = place.path.clone();
         // A WAL that a crash left behind is read through first.
         let opening = tokio::task::spawn_blocking(move || Warehouse::open(&place, OtherServer::Refuse));
-        let Some(opened) = self.attend(Box::pin(opening)).await else { return Ok(None) };
+        let Some(opened) = self.attend(Doing::Disk, Box::pin(opening)).await else { return Ok(None) };
         match opened.context("opening the warehouse")? {
             Ok(warehouse) => {
                 self.identity = open::identity(&path);

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
@@ -34,6 +35,7 @@ pub struct Warehouse {
     interrupt: InterruptHandle,
     path: PathBuf,
     is_abandoned: AtomicBool,
+    turns: Arc<AtomicU64>,
     analyst_tables: Arc<AnalystTables>,
 }
 
@@ -81,7 +83,8 @@ impl Warehouse {
         let interrupt = connection.get_interrupt_handle();
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let path = place.path.clone();
-        let writer = Writer { connection, path: path.clone(), identity };
+        let turns = Arc::new(AtomicU64::new(0));
+        let writer = Writer { connection, path: path.clone(), identity, turns: turns.clone() };
         let thread = std::thread::Builder::new()
             .name("warehouse".to_owned())
             .spawn(move || writer.work(queue))
@@ -92,6 +95,7 @@ impl Warehouse {
             interrupt,
             path,
             is_abandoned: AtomicBool::new(false),
+            turns,
             analyst_tables: place.analyst_tables.clone(),
         })
     }
@@ -133,6 +137,11 @@ impl Warehouse {
         answer.await.map_err(|_| StoreFailed::WriterGone)?
     }
 
+    /// Counts on whenever the thread begins some work and when it has done it: odd while it works.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
     /// Stops a statement that is running, such as a VACUUM that a shutdown cannot wait for.
     pub fn interrupt(&self) {
         self.interrupt.interrupt();
@@ -168,12 +177,14 @@ struct Writer {
     connection: Connection,
     path: PathBuf,
     identity: Option<(u64, u64)>,
+    turns: Arc<AtomicU64>,
 }
 
 impl Writer {
     fn work(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut group = Vec::new();
         while queue.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+            self.turns.fetch_add(1, Ordering::Relaxed);
             let mut jobs = std::mem::take(&mut group).into_iter().peekable();
             while let Some(job) = jobs.next() {
                 match job {
@@ -189,6 +200,7 @@ impl Writer {
                     }
                 }
             }
+            self.turns.fetch_add(1, Ordering::Relaxed);
         }
         // The last connection to close a WAL file moves it into the database.
         if let Err((_, error)) = self.connection.close() {

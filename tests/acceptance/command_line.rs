@@ -185,6 +185,17 @@ fn check_says_what_is_well_and_what_is_not() {
 }
 
 #[test]
+fn a_system_without_root_certificates_is_told_what_to_install() {
+    let world = World::with_patients(["anna"]);
+    for verb in ["check", "sync"] {
+        let mut command = world.command([verb]);
+        command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", world.path("nowhere"));
+        let ran = Running::start(&mut command).ended().says("ca-certificates");
+        assert_ne!(ran.code, 0, "{ran}");
+    }
+}
+
+#[test]
 fn check_says_where_roster_and_warehouse_differ() {
     let world = World::with_patients(["anna", "ben", "cleo", "dora", "emil"]);
     world.list(&["anna", "ben", "cleo", "dora"]);
