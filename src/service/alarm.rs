@@ -34,6 +34,8 @@ const STEP_MIN: TimeDelta = TimeDelta::seconds(10);
 /// Wakes the one task that owns the cycles.
 pub(super) struct Bell {
     due: Notify,
+    /// Rung, and nobody has come yet.
+    is_due: AtomicBool,
     in_cycle: AtomicBool,
     skipped: AtomicU64,
     schedule: Mutex<Schedule>,
@@ -47,6 +49,7 @@ impl Bell {
     fn new(schedule: Schedule) -> Self {
         let bell = Self {
             due: Notify::new(),
+            is_due: AtomicBool::new(false),
             in_cycle: AtomicBool::new(false),
             skipped: AtomicU64::new(0),
             schedule: Mutex::new(schedule),
@@ -59,12 +62,13 @@ impl Bell {
 
     pub(super) async fn rung(&self) {
         self.due.notified().await;
+        self.is_due.store(false, Ordering::Relaxed);
     }
 
-    /// A cycle is due, or, while there is one, a tick is skipped.
+    /// A cycle is due, or, while there is one or one is due already, a tick is skipped.
     pub(super) fn ring(&self) {
         self.expect_next();
-        if self.in_cycle.load(Ordering::Relaxed) {
+        if self.in_cycle.load(Ordering::Relaxed) || self.is_due.swap(true, Ordering::Relaxed) {
             self.skipped.fetch_add(1, Ordering::Relaxed);
         } else {
             self.due.notify_one();
@@ -253,6 +257,21 @@ mod tests {
         check("0 30 8 * * *", 3_600, true);
         check("0 30 8 * * *", 600, false);
         check("0 30 8 * * *", -3_600, false);
+    }
+
+    #[tokio::test]
+    async fn of_two_ticks_before_anybody_comes_one_counts_as_skipped() {
+        let bell = Bell::new(Schedule::Every(Duration::from_secs(1)));
+        bell.ring();
+        bell.ring();
+        bell.rung().await;
+        bell.cycle_begins();
+        bell.ring();
+        assert_eq!(bell.cycle_ends(), 2);
+        bell.ring();
+        bell.rung().await;
+        bell.cycle_begins();
+        assert_eq!(bell.cycle_ends(), 0);
     }
 
     #[tokio::test]
