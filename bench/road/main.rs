@@ -36,6 +36,10 @@ fn main() -> ExitCode {
         server::serve(patients.parse().unwrap());
         return ExitCode::SUCCESS;
     }
+    if arguments.iter().any(|argument| argument == "--help") {
+        println!("{}", wishes::USAGE);
+        return ExitCode::SUCCESS;
+    }
     let wishes = match Wishes::read(&arguments) {
         Ok(wishes) => wishes,
         Err(why) => {
@@ -106,7 +110,7 @@ fn road(wishes: &Wishes, server: &Server, data: &Data) -> Vec<Measured> {
     let ready = rows::ready(data, wishes.patients);
     let count = wishes.count();
     let mut limit = Measured::new("the limit: raw INSERT into one table", "rows");
-    limit.note = "1,000 a transaction, no index, synchronous = NORMAL".to_owned();
+    limit.note.push_str("1,000 a transaction, no index, synchronous = NORMAL");
     let mut wire = Measured::new("the wire: bare reqwest, read and dropped", "resources");
     let mut writer = Measured::new("the writer alone, rows ready", "rows");
     let mut kept_writer = Measured::new("the writer alone, analysts' tables kept up", "rows");
