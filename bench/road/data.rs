@@ -90,10 +90,11 @@ impl Data {
 }
 
 fn synthea() -> Option<PathBuf> {
-    let shared = std::env::var_os("HEALTHEX_SHARED").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let places = [shared, Some(beside), Some(PathBuf::from("/work/shared"))];
-    places.into_iter().flatten().map(|place| place.join("data/patients")).find(|folder| folder.is_dir())
+    let places = match std::env::var_os("HEALTHEX_SHARED") {
+        Some(shared) => vec![PathBuf::from(shared)],
+        None => vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from("/work/shared")],
+    };
+    places.into_iter().map(|place| place.join("data/patients")).find(|folder| folder.is_dir())
 }
 
 /// As a server sends it; the files are indented for people.

@@ -22,7 +22,7 @@ pub(crate) struct Wishes {
     parts: Vec<Part>,
 }
 
-const USAGE: &str =
+pub(crate) const USAGE: &str =
     "cargo bench --bench road -- [--quick] [--rows 100k|1m|10m] [core] [variants] [peers] [idle] [growth]
 
 --quick   the regression guard: a part of the data, no peers, exit status 1 where a ratio is far too small
@@ -61,7 +61,6 @@ impl Wishes {
                 "peers" => Some(Part::Peers),
                 "idle" => Some(Part::Idle),
                 "growth" => Some(Part::Growth),
-                // `--help` too.
                 _ => return Err(USAGE),
             };
             names_parts = true;
