@@ -94,7 +94,20 @@ pub(super) enum Turn {
     Interrupted,
 }
 
+/// Deals with all tasks, on a worker thread: the main thread would have to be woken up for each
+/// patient, which costs as much as asking. Dropped, it takes all pulls along.
 pub(super) async fn work(means: &Means, tasks: Vec<Task>) -> Work {
+    let means = means.clone();
+    let mut alone = JoinSet::new();
+    alone.spawn(async move { pull_side_by_side(&means, tasks).await });
+    match alone.join_next().await {
+        Some(Ok(work)) => work,
+        Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+        None => Work::default(),
+    }
+}
+
+async fn pull_side_by_side(means: &Means, tasks: Vec<Task>) -> Work {
     let mut work = Work::default();
     let mut waiting: VecDeque<Task> = tasks.into();
     let mut running = JoinSet::new();
