@@ -18,7 +18,6 @@ use crate::healthex::RequestFailed;
 use crate::healthex::client::Budget;
 use crate::healthex::client::Meter;
 use crate::plan::PersonId;
-use crate::plan::TypeFilter;
 use crate::plan::drift::Drift;
 use crate::plan::drift::Known;
 use crate::plan::due::Standing;
@@ -219,12 +218,7 @@ async fn check_network(
     else {
         return Ok(());
     };
-    let query = Query {
-        person: patient.person.clone(),
-        types: TypeFilter::default(),
-        since: None,
-        page_size: Some(1),
-    };
+    let query = Query::of_consent(&patient.person);
     let ends = Instant::now() + settings.api.limits.page_timeout;
     let budget = Budget { meter: Meter::default(), bytes_max: u64::MAX, ends };
     let name = patient.name();

@@ -87,7 +87,7 @@ impl Staging {
         };
         let stem = format!(".{}.partial-", name.to_string_lossy());
         let folder = dir.with_file_name(format!("{stem}{}", std::process::id()));
-        clear_leftovers(folder.parent().filter(|parent| !parent.as_os_str().is_empty()), &stem);
+        clear_leftovers(open::folder_of(dir), &stem);
         DirBuilder::new()
             .mode(0o700)
             .recursive(true)
@@ -100,14 +100,13 @@ impl Staging {
         fs::File::open(&self.folder)?.sync_all()?;
         // Replaces an empty folder, and nothing else.
         fs::rename(&self.folder, dir)?;
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        fs::File::open(open::folder_of(dir))?.sync_all()
     }
 }
 
 /// Removes what killed exports into the same place have left behind: it is patients' data.
-fn clear_leftovers(parent: Option<&Path>, stem: &str) {
-    let Ok(entries) = fs::read_dir(parent.unwrap_or(Path::new("."))) else { return };
+fn clear_leftovers(folder: &Path, stem: &str) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(stem));

@@ -13,7 +13,6 @@ use super::purge_one;
 use super::workers::Refused;
 use super::workers::Turn;
 use super::workers::Work;
-use super::workers::consent_query;
 use super::workers::pull_patient;
 use crate::clock;
 use crate::healthex::RequestFailed;
@@ -27,6 +26,7 @@ use crate::plan::consent::PurgeVerdict;
 use crate::plan::consent::judge_withdrawals;
 use crate::plan::due::Due;
 use crate::plan::due::failure_delay;
+use crate::plan::paging::Query;
 use crate::slot::Slot;
 use crate::warehouse::checkpoint;
 use crate::warehouse::checkpoint::Lesson;
@@ -82,7 +82,7 @@ async fn ask_again(
 ) -> Result<(), StoreFailed> {
     let answers: Vec<(Refused, Result<(), RequestFailed>)> = stream::iter(refused)
         .map(|refused| async move {
-            let url = consent_query(&refused.task).first_url(means.api.base_url());
+            let url = Query::of_consent(&refused.task.patient.person).first_url(means.api.base_url());
             let answer = means.api.ask_consent(&url, token, &budget(), &means.stop).await;
             (refused, answer)
         })

@@ -15,12 +15,12 @@ use super::Wishes;
 use super::confirm::budget;
 use super::count_idle;
 use super::pull_rules;
-use super::workers::consent_query;
 use crate::clock;
 use crate::healthex::RequestFailed;
 use crate::healthex::client::Api;
 use crate::plan::PullMode;
 use crate::plan::due::Due;
+use crate::plan::paging::Query;
 use crate::pull;
 use crate::pull::Ending;
 use crate::pull::Order;
@@ -128,7 +128,7 @@ async fn ask_again(api: &Api, refused: Vec<Task>, stop: &Stop, summary: &mut Sum
         let name = &task.name;
         match &token {
             Ok(Some(token)) => {
-                let url = consent_query(&task).first_url(api.base_url());
+                let url = Query::of_consent(&task.patient.person).first_url(api.base_url());
                 match api.ask_consent(&url, token, &budget(), stop).await {
                     Err(RequestFailed::Forbidden) => {
                         tracing::warn!(person = %name, "{name}: consent withdrawn (403 twice); a cycle would purge or hold it");

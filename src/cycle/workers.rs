@@ -20,7 +20,6 @@ use crate::healthex::RequestFailed;
 use crate::plan::Learned;
 use crate::plan::PullMode;
 use crate::plan::Timestamp;
-use crate::plan::TypeFilter;
 use crate::plan::due::Due;
 use crate::plan::due::failure_delay;
 use crate::plan::due::may_resume;
@@ -412,18 +411,8 @@ async fn record(
     }
 }
 
-/// `_count=1`, unfiltered: is the consent still there?
-pub(super) fn consent_query(task: &Task) -> Query {
-    Query {
-        person: task.patient.person.clone(),
-        types: TypeFilter::default(),
-        since: None,
-        page_size: Some(1),
-    }
-}
-
 async fn ask_consent(means: &Means, task: Task) -> Turn {
-    let url = consent_query(&task).first_url(means.api.base_url());
+    let url = Query::of_consent(&task.patient.person).first_url(means.api.base_url());
     let budget = super::confirm::budget();
     let started_at = clock::now();
     let Means { api, stop, .. } = means;

@@ -28,6 +28,11 @@ pub struct Query {
 }
 
 impl Query {
+    /// `_count=1`, unfiltered: is the consent there?
+    pub fn of_consent(person: &PersonId) -> Self {
+        Self { person: person.clone(), types: TypeFilter::default(), since: None, page_size: Some(1) }
+    }
+
     /// The first page's URL. The filters are plain ASCII from checked types, so they are
     /// written as they are read.
     pub fn first_url(&self, base_url: &Url) -> Url {

@@ -79,7 +79,8 @@ pub fn prepare(path: &Path) -> Result<(), OpenFailed> {
     made.map_err(|source| OpenFailed::Io { path: path.to_owned(), source })
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// Where a file or folder stands: `.` for a bare name.
+pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -12,6 +12,7 @@ use rusqlite::params;
 
 use super::checkpoint;
 use super::failure::StoreFailed;
+use super::open;
 use super::tables;
 use crate::plan::PatientState;
 use crate::plan::PersonId;
@@ -230,7 +231,7 @@ pub fn room(connection: &Connection, path: &Path) -> Result<Option<Room>, StoreF
     let free_pages: u64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
     // A copy in a temporary file and the same again in the WAL, of the pages that are in use.
     let needed = pages.saturating_sub(free_pages) * page_size * 22 / 10;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = open::folder_of(path);
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(None) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     Ok(Some(Room { needed, free }))
