@@ -20,12 +20,12 @@ impl Slot {
         slot
     }
 
-    /// Of someone who is alone.
-    pub async fn alone() -> Self {
-        Self::take(&Arc::new(Semaphore::new(1))).await
+    /// Of someone who is alone; not taken yet.
+    pub fn alone() -> Self {
+        Self { among: Arc::new(Semaphore::new(1)), permit: None }
     }
 
-    /// Waits for a slot if this one was given back.
+    /// Waits for a slot if this one is not held.
     pub async fn take_again(&mut self) {
         if self.permit.is_none() {
             // No semaphore of ours is ever closed.

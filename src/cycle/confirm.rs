@@ -145,7 +145,7 @@ async fn after_stray(means: &Means, work: &mut Work, refused: Refused) -> Result
     if let Some(now) = means.warehouse.write(move |connection| checkpoint::one(connection, &person)).await? {
         task.patient = now;
     }
-    let (turn, tally, pages) = pull_patient(means, task, mode, &mut Slot::alone().await).await;
+    let (turn, tally, pages) = pull_patient(means, task, mode, &mut Slot::alone()).await;
     work.tally += tally;
     work.pages += pages;
     match turn {

@@ -95,7 +95,7 @@ async fn compare(
     let since = task.patient.standing.watermark.filter(|_| mode == PullMode::Incremental);
     let order =
         Order { person: task.patient.person.clone(), mode, types: task.types.clone(), since, resume: None };
-    let pulled = pull::pull(means, order, &mut Slot::alone().await).await;
+    let pulled = pull::pull(means, order, &mut Slot::alone()).await;
     summary.resources += pulled.tally;
     summary.pages += pulled.row.pages;
     match pulled.ending {

@@ -385,9 +385,8 @@ async fn record(
     (outcome, error): (PullOutcome, &str),
     lesson: Option<(Lesson, bool)>,
 ) -> Option<Turn> {
-    let person = task.patient.person.clone();
     let since = task.patient.standing.watermark.filter(|_| mode == PullMode::Incremental);
-    let origin = PullOrigin { person: person.clone(), mode, since, started_at };
+    let origin = PullOrigin { person: task.patient.person.clone(), mode, since, started_at };
     let error = error.to_owned();
     let written = means
         .warehouse
@@ -397,9 +396,9 @@ async fn record(
             pulls::note(connection, &origin, &row, Tally::default(), Some(ended))?;
             if let Some((lesson, begins_again)) = &lesson {
                 if *begins_again {
-                    checkpoint::drop_pull(connection, &person)?;
+                    checkpoint::drop_pull(connection, &origin.person)?;
                 }
-                checkpoint::count_link_failure(connection, &person)?;
+                checkpoint::count_link_failure(connection, &origin.person)?;
                 checkpoint::learn(connection, lesson, now)?;
             }
             Ok(())
