@@ -10,6 +10,7 @@ pub mod paging;
 pub mod resource_type;
 pub mod retry;
 pub mod row;
+pub mod scan;
 pub mod shrink;
 pub mod sweep;
 

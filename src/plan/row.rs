@@ -3,14 +3,17 @@
 //! The resource is never rebuilt: its bytes are stored as they came, and only a few
 //! elements are read from them.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use xxhash_rust::xxh3::Xxh3;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::resource_type::ResourceType;
+use super::scan::Repeated;
+use super::scan::Scanned;
+use super::scan::scan;
 
 /// Identities longer than this are refused: nothing real comes near.
 pub const KEY_LENGTH_MAX: usize = 4096;
@@ -27,7 +30,6 @@ pub struct Entry {
 /// One resource, ready to be stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Row {
-    pub resource_type: &'static str,
     pub table: &'static str,
     pub key: String,
     pub id: Option<String>,
@@ -73,7 +75,7 @@ impl fmt::Debug for Entry {
 
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Row({} {}, {} bytes)", self.resource_type, self.key, self.resource.len())
+        write!(f, "Row({} {}, {} bytes)", self.table, self.key, self.resource.len())
     }
 }
 
@@ -120,22 +122,6 @@ struct SearchShape {
 }
 
 #[derive(Deserialize)]
-struct Header<'a> {
-    #[serde(borrow, rename = "resourceType")]
-    resource_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    meta: Option<&'a RawValue>,
-    #[serde(borrow)]
-    patient: Option<&'a RawValue>,
-    #[serde(borrow)]
-    subject: Option<&'a RawValue>,
-    #[serde(borrow)]
-    beneficiary: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
 struct Meta<'a> {
     #[serde(borrow, rename = "versionId")]
     version_id: Option<&'a RawValue>,
@@ -176,7 +162,7 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> Result<Sorted, NotJson> {
     if search_mode(shape.search).as_deref() == Some("outcome") {
         return Ok(Sorted::Outcome(read_outcome(resource)));
     }
-    let full_url = shape.full_url.and_then(string);
+    let full_url = shape.full_url.and_then(|url| string(url.get()));
     Ok(sort_resource(resource, full_url.as_deref(), rules).unwrap_or_else(|refused| {
         let key = refused.key;
         quarantined(key, refused.reason, text.clone())
@@ -190,7 +176,6 @@ struct Refused {
 
 fn sort_resource(resource: &RawValue, full_url: Option<&str>, rules: &EntryRules) -> Result<Sorted, Refused> {
     let text = resource.get();
-    let hash = content_hash(text);
     let named = full_url.filter(|url| !url.is_empty()).map(|url| cut_root(url, rules));
     let refuse = |type_name: &str, reason| {
         let key = named.clone().filter(|key| key.len() <= KEY_LENGTH_MAX);
@@ -199,31 +184,31 @@ fn sort_resource(resource: &RawValue, full_url: Option<&str>, rules: &EntryRules
     if !text.starts_with('{') {
         return Err(refuse("", "resource is not an object"));
     }
-    let Ok(header) = serde_json::from_str::<Header<'_>>(text) else {
-        return Err(refuse("", "resource repeats an element"));
-    };
-    let Some(type_name) = header.resource_type.and_then(string) else {
+    let scanned = scan(resource);
+    let repeats = |Repeated| refuse("", "resource repeats an element");
+    let Some(type_name) = scanned.element("resourceType").map_err(repeats)?.and_then(string) else {
         return Err(refuse("", "no resourceType"));
     };
     let Some(known) = ResourceType::by_name(&type_name) else {
         return Err(refuse("", "resourceType is not an R4 type"));
     };
-    let id = header.id.and_then(string).filter(|id| !id.is_empty());
+    let id = scanned.element("id").map_err(repeats)?.and_then(string).filter(|id| !id.is_empty());
     let key = match (named.clone(), &id) {
         (Some(key), _) => key,
         (None, Some(id)) => format!("{type_name}/{id}"),
-        (None, None) => format!("{type_name}/#{}", hex(&hash)),
+        (None, None) => format!("{type_name}/#{}", hex(&scanned.content_hash)),
     };
     if key.len() > KEY_LENGTH_MAX {
         return Err(refuse(&type_name, "fullUrl or id too long"));
     }
-    let meta = header.meta.and_then(|meta| serde_json::from_str::<Meta<'_>>(meta.get()).ok());
+    let meta = scanned.element("meta").map_err(repeats)?;
+    let meta = meta.and_then(|meta| serde_json::from_str::<Meta<'_>>(meta).ok());
     let (version_id, last_updated, source) = meta.map_or((None, None, None), |meta| {
-        (meta.version_id.and_then(string), meta.last_updated.and_then(string), meta.source.and_then(string))
+        let text = |raw: Option<&RawValue>| raw.and_then(|raw| string(raw.get()));
+        (text(meta.version_id), text(meta.last_updated), text(meta.source))
     });
-    let patient = find_patient(known, &header, id.as_deref(), text);
+    let patient = find_patient(known, &scanned, id.as_deref()).map_err(repeats)?;
     Ok(Sorted::Row(Row {
-        resource_type: known.name,
         table: &known.table,
         key,
         id,
@@ -232,19 +217,16 @@ fn sort_resource(resource: &RawValue, full_url: Option<&str>, rules: &EntryRules
         source,
         patient,
         resource: text.to_owned(),
-        content_hash: hash,
+        content_hash: scanned.content_hash,
     }))
 }
 
-/// The type of a stored resource and what its columns `id`, `version_id`, `last_updated`,
-/// `source` and `patient` are to hold; `None` if it is no resource of R4.
-pub fn stored_columns(resource: &str) -> Option<(&'static str, [Option<String>; 5])> {
+/// The row that a stored resource makes under its key; `None` if it makes none.
+pub fn row_again(key: &str, resource: &str) -> Option<Row> {
     let resource: &RawValue = serde_json::from_str(resource).ok()?;
     let rules = EntryRules { fhir_root: String::new(), entry_bytes_max: u64::MAX, depth_max: u32::MAX };
-    match sort_resource(resource, Some("stored"), &rules) {
-        Ok(Sorted::Row(row)) => {
-            Some((row.resource_type, [row.id, row.version_id, row.last_updated, row.source, row.patient]))
-        }
+    match sort_resource(resource, Some(key), &rules) {
+        Ok(Sorted::Row(row)) => Some(row),
         _ => None,
     }
 }
@@ -260,7 +242,10 @@ fn is_json(text: &str) -> Result<(), NotJson> {
 /// The `fullUrl` of an entry that is not otherwise readable.
 fn read_identity(text: &str, rules: &EntryRules) -> Option<String> {
     let shape: EntryShape<'_> = serde_json::from_str(text).ok()?;
-    let url = shape.full_url.and_then(string).filter(|url| !url.is_empty() && url.len() <= KEY_LENGTH_MAX)?;
+    let url = shape
+        .full_url
+        .and_then(|url| string(url.get()))
+        .filter(|url| !url.is_empty() && url.len() <= KEY_LENGTH_MAX)?;
     Some(cut_root(&url, rules))
 }
 
@@ -272,8 +257,8 @@ fn hash_key(type_name: &str, bytes: &[u8]) -> String {
     format!("{type_name}/#{:032x}", xxh3_128(bytes))
 }
 
-fn string(raw: &RawValue) -> Option<String> {
-    serde_json::from_str(raw.get()).ok()
+fn string(json: &str) -> Option<String> {
+    serde_json::from_str(json).ok()
 }
 
 fn search_mode(search: Option<&RawValue>) -> Option<String> {
@@ -284,69 +269,43 @@ fn search_mode(search: Option<&RawValue>) -> Option<String> {
 ///
 /// The reference is given as received. One that does not say what it points to (`urn:uuid:…`)
 /// counts where its own `type` says Patient.
-fn find_patient(known: &ResourceType, header: &Header<'_>, id: Option<&str>, text: &str) -> Option<String> {
+fn find_patient(
+    known: &ResourceType,
+    resource: &Scanned<'_>,
+    id: Option<&str>,
+) -> Result<Option<String>, Repeated> {
     if known.name == "Patient" {
-        return id.map(|id| format!("Patient/{id}"));
+        return Ok(id.map(|id| format!("Patient/{id}")));
     }
     for path in &known.patient_paths {
-        let found = match path.as_slice() {
-            ["patient"] => header.patient.and_then(|raw| patient_under(raw, &[])),
-            ["subject"] => header.subject.and_then(|raw| patient_under(raw, &[])),
-            ["beneficiary"] => header.beneficiary.and_then(|raw| patient_under(raw, &[])),
-            [first, rest @ ..] => element(text, first).and_then(|raw| patient_under(raw, rest)),
-            [] => None,
-        };
-        if found.is_some() {
-            return found;
+        if let [first, rest @ ..] = path.as_slice()
+            && let Some(found) = resource.element(first)?.and_then(|value| patient_under(value, rest))
+        {
+            return Ok(Some(found));
         }
     }
-    None
+    Ok(None)
 }
 
-/// Follows `path` below `raw`, through arrays, to the first reference to a Patient.
-fn patient_under(raw: &RawValue, path: &[&str]) -> Option<String> {
+/// Follows `path` below a value, through arrays, to the first reference to a Patient.
+fn patient_under(value: &str, path: &[&str]) -> Option<String> {
     #[derive(Deserialize)]
     struct Reference {
         reference: Option<String>,
         r#type: Option<String>,
     }
-    let text = raw.get();
-    if text.starts_with('[') {
-        let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-        return items.into_iter().find_map(|item| patient_under(item, path));
+    if value.starts_with('[') {
+        let items: Vec<&RawValue> = serde_json::from_str(value).ok()?;
+        return items.into_iter().find_map(|item| patient_under(item.get(), path));
     }
     if let [first, rest @ ..] = path {
-        return element(text, first).and_then(|raw| patient_under(raw, rest));
+        let elements: HashMap<String, &RawValue> = serde_json::from_str(value).ok()?;
+        return elements.get(*first).and_then(|element| patient_under(element.get(), rest));
     }
-    let found: Reference = serde_json::from_str(text).ok()?;
+    let found: Reference = serde_json::from_str(value).ok()?;
     let reference = found.reference?;
     let names_patient = reference.starts_with("Patient/") || reference.contains("/Patient/");
     (names_patient || found.r#type.as_deref() == Some("Patient")).then_some(reference)
-}
-
-/// The value of one element of an object.
-fn element<'a>(object: &'a str, name: &str) -> Option<&'a RawValue> {
-    struct Find<'n>(&'n str);
-    impl<'de> serde::de::Visitor<'de> for Find<'_> {
-        type Value = Option<&'de RawValue>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut found = None;
-            while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-                let value: &'de RawValue = map.next_value()?;
-                if key == self.0 {
-                    found = Some(value);
-                }
-            }
-            Ok(found)
-        }
-    }
-    let mut reader = serde_json::Deserializer::from_str(object);
-    serde::Deserializer::deserialize_map(&mut reader, Find(name)).ok().flatten()
 }
 
 fn read_outcome(resource: &RawValue) -> Outcome {
@@ -373,42 +332,6 @@ fn read_outcome(resource: &RawValue) -> Outcome {
         .map(|issue| format!("{}/{}", word(issue.severity), word(issue.code)))
         .collect();
     Outcome { issues, is_error }
-}
-
-/// xxh3-128 of JSON without insignificant whitespace, big-endian.
-pub fn content_hash(json: &str) -> [u8; 16] {
-    let bytes = json.as_bytes();
-    let mut hasher = Xxh3::new();
-    let mut run_start = 0;
-    let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => at = string_end(bytes, at),
-            b' ' | b'\n' | b'\r' | b'\t' => {
-                hasher.update(&bytes[run_start..at]);
-                while at < bytes.len() && matches!(bytes[at], b' ' | b'\n' | b'\r' | b'\t') {
-                    at += 1;
-                }
-                run_start = at;
-            }
-            _ => at += 1,
-        }
-    }
-    hasher.update(&bytes[run_start..]);
-    hasher.digest128().to_be_bytes()
-}
-
-/// The index after the closing quote of the string that opens at `at`.
-fn string_end(bytes: &[u8], at: usize) -> usize {
-    let mut at = at + 1;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
-        at += found;
-        if bytes[at] == b'"' {
-            return at + 1;
-        }
-        at += 2;
-    }
-    bytes.len()
 }
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -452,7 +375,7 @@ mod tests {
         );
         check(&format!("{{{resource}}}"), "Observation/o.1");
         let bare = r#"{"resourceType":"Observation"}"#;
-        check(&format!(r#"{{"resource":{bare}}}"#), &format!("Observation/#{}", hex(&content_hash(bare))));
+        check(&format!(r#"{{"resource":{bare}}}"#), &hash_key("Observation", bare.as_bytes()));
     }
 
     #[test]
@@ -460,19 +383,6 @@ mod tests {
         let resource =
             r#"{"resourceType":"Observation", "valueQuantity" : {"value":1.50},"x":"\u0000 \"  "}"#;
         assert_eq!(row(&format!(r#"{{"resource": {resource} }}"#)).resource, resource);
-    }
-
-    #[test]
-    fn white_space_does_not_change_a_hash_and_everything_else_does() {
-        let hash = content_hash(r#"{"a":[1,"x y"],"b":1.50}"#);
-        assert_eq!(hash, content_hash("{ \"a\" :\n[1 ,\t\"x y\"],\r\n\"b\": 1.50 }"));
-        assert_eq!(hash, xxh3_128(br#"{"a":[1,"x y"],"b":1.50}"#).to_be_bytes());
-        for other in
-            [r#"{"a":[1,"xy"],"b":1.50}"#, r#"{"a":[1,"x y"],"b":1.5}"#, r#"{"b":1.50,"a":[1,"x y"]}"#]
-        {
-            assert_ne!(hash, content_hash(other), "{other}");
-        }
-        assert_ne!(content_hash(r#"{"a":"\" b"}"#), content_hash(r#"{"a":"\"b"}"#));
     }
 
     #[test]
