@@ -41,6 +41,7 @@ use crate::plan::paging::Query;
 use crate::plan::paging::Step;
 use crate::plan::paging::fhir_root;
 use crate::plan::row::EntryRules;
+use crate::plan::row::Row;
 use crate::plan::row::Sorted;
 use crate::plan::row::key_hash;
 use crate::plan::row::sort_entry;
@@ -146,6 +147,17 @@ struct Rest {
 }
 
 impl Rest {
+    /// Of entries with one key only the one that wins is kept: the later `meta.lastUpdated`,
+    /// else the later arrival.
+    fn place(&mut self, row: Row, is_repeat: bool) {
+        let is_same = |placed: &&mut PlacedRow| placed.row.table == row.table && placed.row.key == row.key;
+        match self.rows.iter_mut().filter(|_| is_repeat).find(is_same) {
+            Some(earlier) if row.is_older_than(earlier.row.last_updated.as_deref()) => {}
+            Some(earlier) => earlier.row = row,
+            None => self.rows.push(PlacedRow { row, is_repeat }),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.quarantined.is_empty()
     }
@@ -448,7 +460,7 @@ impl<'m> Pull<'m> {
                 self.row.entries += 1;
                 let key = key_hash(&row.key);
                 let is_repeat = !keys.insert(key) || self.walk.seen.contains(&key);
-                rest.rows.push(PlacedRow { row, is_repeat });
+                rest.place(row, is_repeat);
             }
             Sorted::Quarantined(entry) => {
                 self.row.entries += 1;

@@ -10,7 +10,6 @@ use super::page::PullFrame;
 use super::page::Stored;
 use super::page::Tally;
 use super::page::lookup;
-use super::page::winners;
 use super::sweep;
 use super::tables;
 use crate::plan::Timestamp;
@@ -41,7 +40,7 @@ pub fn store_nothing(
 
 fn compare(connection: Option<&Connection>, person: &str, rows: &[PlacedRow]) -> Result<Tally, StoreFailed> {
     let mut tally = Tally::default();
-    for (row, is_repeat) in winners(rows) {
+    for PlacedRow { row, is_repeat } in rows {
         let known = match connection {
             Some(connection) if tables::exists(connection, row.table)? => {
                 lookup(connection, row.table, person, &row.key)?
@@ -50,7 +49,7 @@ fn compare(connection: Option<&Connection>, person: &str, rows: &[PlacedRow]) ->
         };
         match known {
             // Nothing was written, so a repeat would look new or changed once more.
-            _ if is_repeat => tally.unchanged += 1,
+            _ if *is_repeat => tally.unchanged += 1,
             None => tally.inserted += 1,
             Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
                 tally.unchanged += 1;

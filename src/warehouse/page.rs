@@ -30,7 +30,6 @@ use crate::plan::PullMode;
 use crate::plan::Timestamp;
 use crate::plan::TypeFilter;
 use crate::plan::completeness::Walk;
-use crate::plan::parse_stamp;
 use crate::plan::row::Quarantined;
 use crate::plan::row::Row;
 use crate::plan::stamp;
@@ -64,6 +63,7 @@ pub struct PlacedRow {
 /// Some or all entries of a page, and what storing them means for the pull.
 #[derive(Debug)]
 pub struct Batch {
+    /// No two of one table and key.
     pub rows: Vec<PlacedRow>,
     pub quarantined: Vec<Quarantined>,
     pub progress: Progress,
@@ -299,43 +299,12 @@ fn read_known(
     Ok(known)
 }
 
-/// Of entries with one key in one batch, only the one that wins is written.
-///
-/// The later `meta.lastUpdated` wins, else the later arrival; a repeat is what the first was.
-pub fn winners(rows: &[PlacedRow]) -> Vec<(&Row, bool)> {
-    let mut at: HashMap<(&'static str, &str), usize> = HashMap::with_capacity(rows.len());
-    let mut kept: Vec<(&Row, bool)> = Vec::with_capacity(rows.len());
-    for PlacedRow { row, is_repeat } in rows {
-        match at.entry((row.table, &row.key)) {
-            Entry::Vacant(free) => {
-                free.insert(kept.len());
-                kept.push((row, *is_repeat));
-            }
-            Entry::Occupied(taken) => {
-                let (earlier, _) = &mut kept[*taken.get()];
-                if !is_older(row.last_updated.as_deref(), earlier.last_updated.as_deref()) {
-                    *earlier = row;
-                }
-            }
-        }
-    }
-    kept
-}
-
-/// Was `new` last updated before `stored`, as far as both say?
-fn is_older(new: Option<&str>, stored: Option<&str>) -> bool {
-    match (new.and_then(parse_stamp), stored.and_then(parse_stamp)) {
-        (Some(new), Some(stored)) => new < stored,
-        _ => false,
-    }
-}
-
 impl<'c> Upserts<'c> {
     fn rows(&mut self, rows: &'c [PlacedRow]) -> Result<Tally, StoreFailed> {
         let mut tally = Tally::default();
         let clears_quarantine = !rows.is_empty() && self.has_quarantined()?;
         let mut tables: HashMap<&'static str, TableStatements<'_>> = HashMap::new();
-        for (row, is_repeat) in winners(rows) {
+        for PlacedRow { row, is_repeat } in rows {
             let statements = match tables.entry(row.table) {
                 Entry::Occupied(prepared) => prepared.into_mut(),
                 Entry::Vacant(missing) => {
@@ -347,7 +316,7 @@ impl<'c> Upserts<'c> {
                     .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND key = ?2")?
                     .execute([self.person, &row.key])?;
             }
-            self.row(row, is_repeat, statements, &mut tally)?;
+            self.row(row, *is_repeat, statements, &mut tally)?;
         }
         Ok(tally)
     }
@@ -421,7 +390,7 @@ impl<'c> Upserts<'c> {
             .connection
             .prepare_cached(&statement)?
             .query_row([self.person, &row.key], |found| found.get(0))?;
-        Ok(is_older(row.last_updated.as_deref(), stored.as_deref()))
+        Ok(row.is_older_than(stored.as_deref()))
     }
 
     fn has_quarantined(&self) -> Result<bool, StoreFailed> {

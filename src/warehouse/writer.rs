@@ -57,7 +57,7 @@ trait Piece: Send {
 struct Work<T, F> {
     run: F,
     result: Result<T, StoreFailed>,
-    reply: oneshot::Sender<Result<T, StoreFailed>>,
+    reply: oneshot::Sender<(F, Result<T, StoreFailed>)>,
 }
 
 impl<T, F> Piece for Work<T, F>
@@ -71,8 +71,9 @@ where
     }
 
     fn acknowledge(self: Box<Self>, committed: Result<(), StoreFailed>) {
+        let Self { run, result, reply } = *self;
         // A sender that no longer waits has been cancelled; the data is stored all the same.
-        let _ = self.reply.send(committed.and(self.result));
+        let _ = reply.send((run, committed.and(result)));
     }
 }
 
@@ -120,7 +121,9 @@ impl Warehouse {
         let (reply, answer) = oneshot::channel();
         let piece = Work { run: work, result: Err(StoreFailed::WriterGone), reply };
         self.send(Job::Grouped(Box::new(piece))).await?;
-        answer.await.map_err(|_| StoreFailed::WriterGone)?
+        // What the work holds is freed here, and not by the one thread that writes.
+        let (_, result) = answer.await.map_err(|_| StoreFailed::WriterGone)?;
+        result
     }
 
     /// Runs `work` with the connection to itself and outside any transaction.
@@ -182,23 +185,12 @@ struct Writer {
 
 impl Writer {
     fn work(mut self, mut queue: mpsc::Receiver<Job>) {
-        let mut group = Vec::new();
-        while queue.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+        let mut left = None;
+        while let Some(job) = left.take().or_else(|| queue.blocking_recv()) {
             self.turns.fetch_add(1, Ordering::Relaxed);
-            let mut jobs = std::mem::take(&mut group).into_iter().peekable();
-            while let Some(job) = jobs.next() {
-                match job {
-                    Job::Alone(work) => work(&mut self.connection),
-                    Job::Grouped(first) => {
-                        let mut works = vec![first];
-                        while let Some(Job::Grouped(work)) =
-                            jobs.next_if(|job| matches!(job, Job::Grouped(_)))
-                        {
-                            works.push(work);
-                        }
-                        self.commit_together(works);
-                    }
-                }
+            match job {
+                Job::Alone(work) => work(&mut self.connection),
+                Job::Grouped(first) => left = self.commit_together(first, &mut queue),
             }
             self.turns.fetch_add(1, Ordering::Relaxed);
         }
@@ -208,16 +200,39 @@ impl Writer {
         }
     }
 
+    /// Commits once nothing more waits: each commit waits for the disk. Gives back a job that
+    /// was met and cannot share.
+    ///
     /// A savepoint for each piece would copy every page that it changes. So there is none: if
     /// one fails, all are taken back, and each has a transaction of its own.
-    fn commit_together(&self, mut pieces: Vec<Box<dyn Piece>>) {
-        let done = self.in_transaction(|connection| pieces.iter_mut().all(|piece| piece.run(connection)));
+    fn commit_together(&self, first: Box<dyn Piece>, queue: &mut mpsc::Receiver<Job>) -> Option<Job> {
+        let mut pieces = Vec::new();
+        let mut left = None;
+        let done = self.in_transaction(|connection| {
+            let mut piece = first;
+            loop {
+                let worked = piece.run(connection);
+                pieces.push(piece);
+                if !worked || pieces.len() == GROUP_MAX {
+                    return worked;
+                }
+                match queue.try_recv() {
+                    Ok(Job::Grouped(more)) => piece = more,
+                    Ok(alone @ Job::Alone(_)) => {
+                        left = Some(alone);
+                        return true;
+                    }
+                    Err(_) => return true,
+                }
+            }
+        });
         let apart = pieces.len() > 1 && matches!(done, Ok(Done::TakenBack));
         for mut piece in pieces {
             let done =
                 if apart { self.in_transaction(|connection| piece.run(connection)) } else { done.clone() };
             piece.acknowledge(done.map(drop));
         }
+        left
     }
 
     /// Commits what `work` did if it worked.
