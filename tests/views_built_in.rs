@@ -6,7 +6,17 @@
 
 mod views_support;
 
-use healthex_sync::views::{BuiltIn, Declared, Index, built_in, catalogue};
+use std::sync::Arc;
+
+use healthex_sync::clock;
+use healthex_sync::plan::row::{Entry, EntryRules, Sorted, sort_entry};
+use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
+use healthex_sync::views::{BuiltIn, Declared, Index, analyst_tables, built_in, catalogue};
+use healthex_sync::warehouse::analyst_tables::list;
+use healthex_sync::warehouse::checkpoint::{Listed, take_roster};
+use healthex_sync::warehouse::open::{OtherServer, Place, open_writer};
+use healthex_sync::warehouse::page::{Batch, PlacedRow, Progress, PullFrame, store};
+use healthex_sync::warehouse::pulls::PullRow;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rusqlite::types::Value as SqlValue;
@@ -57,7 +67,7 @@ fn each_compiles_without_a_warning_and_says_what_it_is() {
 fn nothing_newer_than_sqlite_3_34_is_written() {
     for view in catalogue() {
         let sql = view.sql().unwrap();
-        let text = format!("{}{}", sql.select_for_keys, sql.create(view.name).join(";"));
+        let text = format!("{}{}", sql.select, sql.create(view.name).join(";"));
         for newer in [
             "->",
             "jsonb",
@@ -89,42 +99,60 @@ fn each_typed_date_stands_beside_the_text_it_came_from() {
     }
 }
 
+/// As many rows a page as make several threads work at it, new, then mangled, then as they were.
 #[test]
-fn the_stored_table_can_be_made_and_kept_up_page_by_page() {
+fn after_every_page_a_stored_table_holds_what_its_select_gives() {
+    let seed = 20_261_125;
+    let mut random = StdRng::seed_from_u64(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place {
+        path: folder.path().join("warehouse.db"),
+        base_url: "https://x".to_owned(),
+        group: None,
+        analyst_tables: Arc::new(analyst_tables(None).0),
+    };
+    let connection = open_writer(&place, OtherServer::Refuse).unwrap();
+    let person = PersonId::parse("anna").unwrap();
+    take_roster(&connection, &[Listed { person: person.clone(), label: None }]).unwrap();
+    let now = clock::now();
+    let (mode, types) = (PullMode::Full, TypeFilter::default());
+    let frame = PullFrame { person, mode, types, started_at: now, since: None, is_resumed: false };
     let resources = [synthea(), examples("us-core-7.0.0-examples")].concat();
-    let store = Store::new();
-    for (number, resource) in resources.iter().enumerate() {
-        store.add(number, resource);
+    for (number, page) in resources.chunks(500).enumerate() {
+        let mangled: Vec<Value> = page
+            .iter()
+            .map(|resource| {
+                let mut mangled = resource.clone();
+                mangle(&mut mangled, &mut random);
+                mangled
+            })
+            .collect();
+        for version in [page, &mangled, page] {
+            let rows = version.iter().enumerate().filter_map(|(at, resource)| row_of(number, at, resource));
+            let batch = Batch { rows: rows.collect(), quarantined: Vec::new(), progress: Progress::Partial };
+            let views = &place.analyst_tables;
+            store(&connection, views, &frame, PullRow::default(), &batch, now).unwrap();
+            let differing = views.out_of_line(&connection).unwrap();
+            assert_eq!(differing, Vec::<String>::new(), "page {number}, seed {seed}");
+        }
     }
-    for view in catalogue() {
-        let sql = view.sql().unwrap();
-        store.table(&sql.table);
-        for name in ["whole", "by_person", "page_by_page"] {
-            store.0.execute_batch(&sql.create(name).join(";")).unwrap();
+    let kept = list(&connection).unwrap();
+    assert_eq!(kept.len(), catalogue().len() + 1, "`freshness` beside the views");
+    if resources.len() > 1_000 {
+        for table in &kept {
+            assert!(table.rows > 0, "{} is empty", table.name);
         }
-        store.0.execute(&sql.insert_all("whole"), []).unwrap();
-        let anna = (":person_id", "anna");
-        store.0.execute(&sql.insert_for_person("by_person"), &[anna]).unwrap();
-        for page in keys(&store, sql).chunks(7) {
-            let keys = serde_json::to_string(page).unwrap();
-            let mut insert = store.0.prepare_cached(&sql.insert_for_keys("page_by_page")).unwrap();
-            insert.execute(&[anna, (":keys", &keys)]).unwrap();
-        }
-        for other in ["by_person", "page_by_page"] {
-            let equal = format!(
-                "SELECT (SELECT count(*) FROM whole) = (SELECT count(*) FROM {other}) \
-                 AND NOT EXISTS (SELECT * FROM whole EXCEPT SELECT * FROM {other})"
-            );
-            let equal = store.0.query_row(&equal, [], |row| row.get::<_, bool>(0)).unwrap();
-            assert!(equal, "{} {other}", view.name);
-        }
-        store.0.execute_batch("DROP TABLE whole; DROP TABLE by_person; DROP TABLE page_by_page").unwrap();
     }
 }
 
-fn keys(store: &Store, sql: &healthex_sync::views::Sql) -> Vec<String> {
-    let mut keys = store.0.prepare(&format!("SELECT \"key\" FROM \"{}\"", sql.table)).unwrap();
-    keys.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+fn row_of(page: usize, at: usize, resource: &Value) -> Option<PlacedRow> {
+    let entry = format!("{{\"fullUrl\":\"urn:{page}.{at}\",\"resource\":{resource}}}").into_bytes();
+    let size = entry.len() as u64;
+    let rules = EntryRules { fhir_root: String::new(), entry_bytes_max: 1 << 24, depth_max: 120 };
+    match sort_entry(Entry { bytes: entry, size, depth: 20 }, &rules) {
+        Ok(Sorted::Row(row)) => Some(PlacedRow { row, is_repeat: false }),
+        _ => None,
+    }
 }
 
 /// For each view: at least one row of the examples, and hardly a column that is always NULL.

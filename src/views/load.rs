@@ -130,7 +130,7 @@ fn table(name: &str, sql: &Sql) -> AnalystTable {
         source_table: sql.table.clone(),
         create: sql.create(name),
         insert_all: sql.insert_all(name),
-        insert_for_keys: sql.insert_for_keys(name),
+        insert_row: sql.insert_row(name),
         select: sql.select.clone(),
     }
 }

@@ -4,7 +4,7 @@
 //! table of its resource type. The SELECT yields `person_id`, `key` and the view's columns for
 //! resources that are not marked as deleted. Compiled for [`Target::Warehouse`] it never fails
 //! whatever a resource holds: what does not fit is NULL, of several values it takes the first.
-//! It can be narrowed to some resources, which is how stored rows are kept up.
+//! It reads nothing else, which is how stored rows are kept up: asked over the resources that changed.
 //!
 //! Absent on purpose: connections. [`analyst_tables`] hands texts to `warehouse`, which
 //! owns the stored tables and when they change.
@@ -89,12 +89,6 @@ pub struct Sql {
     pub columns: Vec<Column>,
     /// All rows: `person_id`, `key`, then `columns`.
     pub select: String,
-    /// The rows of one person, `:person_id`.
-    pub select_for_person: String,
-    /// The rows of some resources of one person: `:person_id`, and `:keys` as a JSON array.
-    ///
-    /// All keys of a page in one go: starting the statement costs about as much as a resource.
-    pub select_for_keys: String,
     /// What takes the first of several values, in words.
     pub warnings: Vec<String>,
 }

@@ -27,25 +27,20 @@ impl Sql {
 
     /// Fills the table `name` from all resources.
     pub fn insert_all(&self, name: &str) -> String {
-        self.insert(name, &self.select)
-    }
-
-    /// Adds the rows of one person, `:person_id`, to the table `name`.
-    pub fn insert_for_person(&self, name: &str) -> String {
-        self.insert(name, &self.select_for_person)
-    }
-
-    /// Adds the rows of some resources of one person, `:person_id` and `:keys` (a JSON array),
-    /// to the table `name`.
-    pub fn insert_for_keys(&self, name: &str) -> String {
-        self.insert(name, &self.select_for_keys)
-    }
-
-    fn insert(&self, name: &str, select: &str) -> String {
-        let mut columns = vec!["person_id".to_owned(), "\"key\"".to_owned()];
-        columns.extend(self.columns.iter().map(|column| format!("\"{}\"", column.name)));
         // OR FAIL: SQLite need not be ready to take back the rows of half a statement. A view that
         // fails is built anew as a whole.
-        format!("INSERT OR FAIL INTO \"{name}\" ({})\n{select}", columns.join(", "))
+        format!("INSERT OR FAIL INTO {}\n{}", self.target(name), self.select)
+    }
+
+    /// Adds one row of the SELECT, whose cells it takes, to the table `name`.
+    pub fn insert_row(&self, name: &str) -> String {
+        let cells: Vec<_> = (1..=self.columns.len() + 2).map(|at| format!("?{at}")).collect();
+        format!("INSERT INTO {} VALUES ({})", self.target(name), cells.join(", "))
+    }
+
+    fn target(&self, name: &str) -> String {
+        let mut columns = vec!["person_id".to_owned(), "\"key\"".to_owned()];
+        columns.extend(self.columns.iter().map(|column| format!("\"{}\"", column.name)));
+        format!("\"{name}\" ({})", columns.join(", "))
     }
 }

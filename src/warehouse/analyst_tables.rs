@@ -10,13 +10,20 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 use rusqlite::named_params;
 use rusqlite::params;
+use rusqlite::params_from_iter;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::extract::Extractor;
+use super::extract::Gained;
+use super::extract::PART_ROWS;
+use super::extract::Part;
+use super::extract::Rows;
 use super::failure::StoreFailed;
 use super::freshness;
 use super::tables;
 use crate::plan::PersonId;
 use crate::plan::Timestamp;
+use crate::plan::row::Row;
 use crate::plan::stamp;
 
 /// One view, as the texts that make and keep its table.
@@ -29,73 +36,80 @@ pub struct AnalystTable {
     /// The table and its indexes.
     pub create: Vec<String>,
     pub insert_all: String,
-    /// Takes `:person_id` and `:keys`, a JSON array.
-    pub insert_for_keys: String,
-    /// What `verify` holds the stored rows against.
+    /// Takes the cells of one row of `select`.
+    pub insert_row: String,
     pub select: String,
 }
 
 /// All of them, by name.
-#[derive(Clone, Debug, Default)]
-pub struct AnalystTables(Vec<Known>);
+#[derive(Debug, Default)]
+pub struct AnalystTables {
+    known: Vec<Known>,
+    extractor: Extractor,
+}
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Known {
     table: AnalystTable,
     definition: String,
 }
 
-/// Keys of one person whose rows changed, by resource table.
-#[derive(Debug, Default)]
-pub struct ChangedKeys {
-    by_table: BTreeMap<&'static str, Changed>,
+/// The rows of one person that a page changed, by resource table.
+#[derive(Default)]
+pub struct Changes<'b> {
+    by_table: BTreeMap<&'static str, Changed<'b>>,
     /// Rows that came to life, less those that were marked or removed.
     live: i64,
 }
 
-#[derive(Debug, Default)]
-struct Changed {
-    new: Vec<String>,
-    /// Updated, brought back, marked as deleted or removed.
-    other: Vec<String>,
+#[derive(Default)]
+pub struct Changed<'b> {
+    pub new: Vec<&'b Row>,
+    /// Or brought back.
+    updated: Vec<&'b Row>,
+    /// Marked as deleted, or removed: their keys.
+    gone: Vec<String>,
 }
 
-impl ChangedKeys {
-    pub fn inserted(&mut self, table: &'static str, key: String) {
-        self.by_table.entry(table).or_default().new.push(key);
+impl<'b> Changes<'b> {
+    pub fn inserted(&mut self, row: &'b Row) {
+        self.by_table.entry(row.table).or_default().new.push(row);
         self.live += 1;
     }
 
-    pub fn updated(&mut self, table: &'static str, key: String, was_deleted: bool) {
-        self.by_table.entry(table).or_default().other.push(key);
+    pub fn updated(&mut self, row: &'b Row, was_deleted: bool) {
+        self.by_table.entry(row.table).or_default().updated.push(row);
         self.live += i64::from(was_deleted);
     }
 
-    /// Marked as deleted, or removed.
     pub fn gone(&mut self, table: &'static str, key: String) {
-        self.by_table.entry(table).or_default().other.push(key);
+        self.by_table.entry(table).or_default().gone.push(key);
         self.live -= 1;
+    }
+
+    pub fn by_table(&self) -> impl Iterator<Item = (&'static str, &Changed<'b>)> {
+        self.by_table.iter().map(|(table, changed)| (*table, changed))
     }
 }
 
 impl AnalystTables {
     pub fn new(tables: Vec<AnalystTable>) -> Self {
         let known = |table: AnalystTable| {
-            let text = format!("{};{};{}", table.create.join(";"), table.insert_all, table.insert_for_keys);
+            let text = format!("{};{}", table.create.join(";"), table.insert_all);
             Known { definition: format!("{:032x}", xxh3_128(text.as_bytes())), table }
         };
-        Self(tables.into_iter().map(known).collect())
+        Self { known: tables.into_iter().map(known).collect(), extractor: Extractor::default() }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &AnalystTable> {
-        self.0.iter().map(|known| &known.table)
+        self.known.iter().map(|known| &known.table)
     }
 
     /// Drops tables whose view is gone, and builds those that are new or have changed.
     pub fn bring_in_line(&self, connection: &mut Connection, now: Timestamp) -> Result<(), StoreFailed> {
         let built = built(connection)?;
         for name in built.keys().filter(|name| *name != freshness::NAME) {
-            if !self.0.iter().any(|known| known.table.name == **name) {
+            if !self.known.iter().any(|known| known.table.name == **name) {
                 in_transaction(connection, |connection| drop_table(connection, name))?;
                 tracing::info!("the analysts' table {name} has no view any more and was dropped");
             }
@@ -103,7 +117,7 @@ impl AnalystTables {
         if !built.contains_key(freshness::NAME) {
             in_transaction(connection, |connection| note_freshness(connection, now))?;
         }
-        for known in &self.0 {
+        for known in &self.known {
             if built.get(&known.table.name) != Some(&known.definition) {
                 tolerate(&known.table.name, build(connection, known, now))?;
             }
@@ -121,7 +135,7 @@ impl AnalystTables {
     ) -> Result<Vec<(String, String)>, StoreFailed> {
         in_transaction(connection, |connection| note_freshness(connection, now))?;
         let mut failed = Vec::new();
-        for (done, known) in (1..).zip(&self.0) {
+        for (done, known) in (1..).zip(&self.known) {
             match build(connection, known, now) {
                 Err(StoreFailed::Sqlite(why)) => failed.push((known.table.name.clone(), why)),
                 done => done?,
@@ -136,25 +150,23 @@ impl AnalystTables {
         &self,
         connection: &Connection,
         person: &PersonId,
-        changed: &ChangedKeys,
+        changes: &Changes<'_>,
     ) -> Result<(), StoreFailed> {
-        freshness::count(connection, person.as_str(), changed.live)?;
-        for (table, Changed { new, other }) in &changed.by_table {
-            let mut all = None;
-            for known in self.0.iter().filter(|known| known.table.source_table == *table) {
-                let all = match &all {
-                    Some(all) => all,
-                    None => all.insert(as_json(new.iter().chain(other))?),
-                };
-                let followed = replace(connection, &known.table, person, other, all);
-                if followed.is_err() {
-                    // Its table may be missing rows from here on.
-                    connection
-                        .prepare_cached("UPDATE analyst_table SET definition = '' WHERE name = ?1")?
-                        .execute([&known.table.name])?;
-                }
-                tolerate(&known.table.name, followed)?;
+        freshness::count(connection, person.as_str(), changes.live)?;
+        let tables = self.known.iter().map(|known| &known.table);
+        let views_of = |source| tables.clone().filter(|view| view.source_table == source).collect::<Vec<_>>();
+        let changed: Vec<_> =
+            changes.by_table().map(|(source, changed)| (views_of(source), changed)).collect();
+        let mut parts = Vec::new();
+        for (views, changed) in changed.iter().filter(|(views, _)| !views.is_empty()) {
+            for view in views {
+                keep(connection, view, forget(connection, view, person, changed))?;
             }
+            let resources = changed.new.chunks(PART_ROWS).chain(changed.updated.chunks(PART_ROWS));
+            parts.extend(resources.map(|resources| Part { views, resources }));
+        }
+        for Gained { view, rows } in self.extractor.extract(person, &parts) {
+            keep(connection, view, rows.and_then(|rows| insert(connection, view, &rows)))?;
         }
         Ok(())
     }
@@ -164,7 +176,7 @@ impl AnalystTables {
     pub fn out_of_line(&self, connection: &Connection) -> Result<Vec<String>, StoreFailed> {
         let built = built(connection)?;
         let mut differing = Vec::new();
-        for Known { table, definition } in &self.0 {
+        for Known { table, definition } in &self.known {
             let compare = include_str!("../../schema/rows_that_differ.sql")
                 .replace("{table}", &table.name)
                 .replace("{select}", &table.select);
@@ -180,12 +192,12 @@ impl AnalystTables {
     pub fn rehearse(&self) -> Result<Vec<(String, String)>, StoreFailed> {
         let connection = Connection::open_in_memory()?;
         let mut wrong = Vec::new();
-        for AnalystTable { name, source_table, create, insert_all, insert_for_keys, .. } in self.iter() {
+        for AnalystTable { name, source_table, create, insert_all, insert_row, .. } in self.iter() {
             tables::ensure(&connection, source_table)?;
             let tried = connection
                 .execute_batch(&create.join(";"))
                 .and_then(|()| connection.execute(insert_all, []))
-                .and_then(|_| connection.prepare(insert_for_keys).map(drop));
+                .and_then(|_| connection.prepare(insert_row).map(drop));
             if let Err(error) = tried {
                 wrong.push((name.clone(), error.to_string()));
             }
@@ -207,26 +219,44 @@ fn tolerate(name: &str, done: Result<(), StoreFailed>) -> Result<(), StoreFailed
     }
 }
 
-fn as_json<'k>(keys: impl Iterator<Item = &'k String>) -> Result<String, StoreFailed> {
-    serde_json::to_string(&keys.collect::<Vec<_>>())
-        .map_err(|error| StoreFailed::Sqlite(format!("listing changed keys: {error}")))
+/// The table of a view that failed may be missing rows from here on.
+fn keep(
+    connection: &Connection,
+    view: &AnalystTable,
+    followed: Result<(), StoreFailed>,
+) -> Result<(), StoreFailed> {
+    if followed.is_err() {
+        connection
+            .prepare_cached("UPDATE analyst_table SET definition = '' WHERE name = ?1")?
+            .execute([&view.name])?;
+    }
+    tolerate(&view.name, followed)
 }
 
-fn replace(
+/// Takes out the rows of resources that had some.
+fn forget(
     connection: &Connection,
-    table: &AnalystTable,
+    view: &AnalystTable,
     person: &PersonId,
-    other: &[String],
-    all: &str,
+    Changed { updated, gone, .. }: &Changed<'_>,
 ) -> Result<(), StoreFailed> {
-    if !other.is_empty() {
-        let statement = tables::fill_in(include_str!("../../schema/forget_rows.sql"), &table.name);
-        let keys = as_json(other.iter())?;
-        let parameters = named_params! { ":person_id": person.as_str(), ":keys": keys };
-        connection.prepare_cached(&statement)?.execute(parameters)?;
+    if updated.is_empty() && gone.is_empty() {
+        return Ok(());
     }
-    let parameters = named_params! { ":person_id": person.as_str(), ":keys": all };
-    connection.prepare_cached(&table.insert_for_keys)?.execute(parameters)?;
+    let keys: Vec<&String> = updated.iter().map(|row| &row.key).chain(gone).collect();
+    let keys = serde_json::to_string(&keys)
+        .map_err(|error| StoreFailed::Sqlite(format!("listing changed keys: {error}")))?;
+    let statement = tables::fill_in(include_str!("../../schema/forget_rows.sql"), &view.name);
+    let parameters = named_params! { ":person_id": person.as_str(), ":keys": keys };
+    connection.prepare_cached(&statement)?.execute(parameters)?;
+    Ok(())
+}
+
+fn insert(connection: &Connection, view: &AnalystTable, rows: &Rows) -> Result<(), StoreFailed> {
+    let mut statement = connection.prepare_cached(&view.insert_row)?;
+    for row in rows.iter() {
+        statement.execute(params_from_iter(row))?;
+    }
     Ok(())
 }
 

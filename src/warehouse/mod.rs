@@ -9,6 +9,7 @@ pub mod analyst_tables;
 pub mod checkpoint;
 pub mod compare;
 pub mod export;
+pub mod extract;
 pub mod failure;
 pub mod freshness;
 pub mod glance;

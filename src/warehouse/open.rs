@@ -202,11 +202,13 @@ fn build(new: &Path, base_url: &str) -> Result<(), StoreFailed> {
     set_pragmas(&connection, new)?;
     migrate(&mut connection, 0)?;
     connection.execute("INSERT INTO about (name, value) VALUES ('base_url', ?1)", [base_url])?;
+    let transaction = connection.transaction()?;
     for name in US_CORE {
         if let Some(known) = ResourceType::by_name(name) {
-            tables::ensure(&connection, &known.table)?;
+            tables::ensure(&transaction, &known.table)?;
         }
     }
+    transaction.commit()?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     connection.close().map_err(|(_, error)| error.into())
 }

@@ -4,7 +4,6 @@
 //! transaction, so the checkpoint never points past data we have, and a page that is sent
 //! again changes nothing. Absent on purpose: any DELETE of a purge.
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::hash_map::Entry;
@@ -15,7 +14,8 @@ use rusqlite::OptionalExtension;
 use rusqlite::params;
 
 use super::analyst_tables::AnalystTables;
-use super::analyst_tables::ChangedKeys;
+use super::analyst_tables::Changed;
+use super::analyst_tables::Changes;
 use super::checkpoint;
 use super::failure::StoreFailed;
 use super::pulls;
@@ -151,17 +151,12 @@ pub fn store(
     now: Timestamp,
 ) -> Result<Stored, StoreFailed> {
     let mut under_way = UnderWay { connection, frame, is_marked: pull.id.is_some() || frame.is_resumed };
-    let mut upserts = Upserts {
-        connection,
-        person: frame.person.as_str(),
-        now: stamp(now),
-        inserted: BTreeMap::new(),
-        changed: ChangedKeys::default(),
-    };
+    let mut upserts =
+        Upserts { connection, person: frame.person.as_str(), now: stamp(now), changes: Changes::default() };
     let mut tally = upserts.rows(&batch.rows)?;
     tally.quarantined = upserts.quarantine(&batch.quarantined)?;
     let renamed = frame.mode == PullMode::Incremental && upserts.met_a_renamed_entry()?;
-    let mut changed = upserts.changed;
+    let mut changes = upserts.changes;
     let mut stored = Stored { pull_id: 0, tally, renamed, walk_again: false, guarded: None };
     let is_last = matches!(batch.progress, Progress::End(_));
     let mut note = None;
@@ -169,9 +164,9 @@ pub fn store(
         Progress::Partial => under_way.mark()?,
         Progress::Next { url, keys, walk } => under_way.advance(Some(url), keys, *walk)?,
         Progress::WalkAgain { keys, walk } => under_way.advance(None, keys, *walk)?,
-        Progress::End(end) => note = finish(&mut under_way, end, now, &mut stored, &mut changed)?,
+        Progress::End(end) => note = finish(&mut under_way, end, now, &mut stored, &mut changes)?,
     }
-    analyst_tables.follow(connection, &frame.person, &changed)?;
+    analyst_tables.follow(connection, &frame.person, &changes)?;
     if renamed {
         checkpoint::note_renamed(connection, &frame.person)?;
     }
@@ -212,12 +207,12 @@ fn finish(
     end: &PullEnd,
     now: Timestamp,
     stored: &mut Stored,
-    changed: &mut ChangedKeys,
+    changes: &mut Changes<'_>,
 ) -> Result<Option<String>, StoreFailed> {
     let UnderWay { connection, frame, is_marked } = *under_way;
     let mut note = end.note.clone();
     if let Some(request) = &end.sweep {
-        match sweep::run(connection, frame, request, now, changed)? {
+        match sweep::run(connection, frame, request, now, changes)? {
             sweep::Swept::Marked { deleted } => stored.tally.deleted = deleted,
             sweep::Swept::WalkAgain => {
                 stored.walk_again = true;
@@ -241,9 +236,7 @@ struct Upserts<'c> {
     connection: &'c Connection,
     person: &'c str,
     now: String,
-    /// New rows by table: their ids and keys.
-    inserted: BTreeMap<&'static str, Vec<(Option<&'c str>, &'c str)>>,
-    changed: ChangedKeys,
+    changes: Changes<'c>,
 }
 
 /// What the rows of one table need, prepared once a batch.
@@ -257,7 +250,7 @@ struct TableStatements<'c> {
 impl<'c> TableStatements<'c> {
     /// Makes the table too, where this is the first row of its type.
     fn prepare(connection: &'c Connection, table: &str) -> Result<Self, StoreFailed> {
-        if !tables::exists(connection, table)? {
+        if !connection.table_exists(None::<&str>, table)? {
             tables::ensure(connection, table)?;
         }
         let prepare = |statement| connection.prepare_cached(&tables::fill_in(statement, table));
@@ -345,7 +338,7 @@ impl<'c> Upserts<'c> {
             Some(known) => {
                 self.write(&mut statements.update, row)?;
                 tally.updated += 1;
-                self.changed.updated(row.table, row.key.clone(), known.is_deleted);
+                self.changes.updated(row, known.is_deleted);
             }
         }
         Ok(())
@@ -362,8 +355,7 @@ impl<'c> Upserts<'c> {
             return Ok(false);
         }
         tally.inserted += 1;
-        self.changed.inserted(row.table, row.key.clone());
-        self.inserted.entry(row.table).or_default().push((row.id.as_deref(), &row.key));
+        self.changes.inserted(row);
         Ok(true)
     }
 
@@ -414,12 +406,12 @@ impl<'c> Upserts<'c> {
     /// Twins that arrive together are two things; only a new key beside one that was stored
     /// before can be a renamed entry.
     fn met_a_renamed_entry(&self) -> Result<bool, StoreFailed> {
-        for (table, new) in &self.inserted {
-            let ids: HashSet<&str> = new.iter().filter_map(|(id, _)| *id).collect();
+        for (table, Changed { new, .. }) in self.changes.by_table() {
+            let ids: HashSet<&str> = new.iter().filter_map(|row| row.id.as_deref()).collect();
             if ids.is_empty() {
                 continue;
             }
-            let keys: HashSet<&str> = new.iter().map(|(_, key)| *key).collect();
+            let keys: HashSet<&str> = new.iter().map(|row| row.key.as_str()).collect();
             let statement = format!(
                 "SELECT id, key FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL"
             );

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::params;
 
-use super::analyst_tables::ChangedKeys;
+use super::analyst_tables::Changes;
 use super::failure::StoreFailed;
 use super::page::PullFrame;
 use super::tables;
@@ -50,7 +50,7 @@ pub fn run(
     frame: &PullFrame,
     request: &SweepRequest,
     now: Timestamp,
-    changed: &mut ChangedKeys,
+    changes: &mut Changes<'_>,
 ) -> Result<Swept, StoreFailed> {
     let judged = judge(connection, frame, request, now)?;
     let set_guard = |since: Option<Timestamp>| -> Result<(), StoreFailed> {
@@ -72,7 +72,7 @@ pub fn run(
                 set_guard(None)?;
             }
             forget_quarantined(connection, frame, &request.seen)?;
-            mark(connection, &judged.unseen, now, changed)
+            mark(connection, &judged.unseen, now, changes)
         }
     }
 }
@@ -210,7 +210,7 @@ fn mark(
     connection: &Connection,
     unseen: &[Unseen],
     now: Timestamp,
-    changed: &mut ChangedKeys,
+    changes: &mut Changes<'_>,
 ) -> Result<Swept, StoreFailed> {
     let mut deleted = 0;
     for Unseen { table, renamed, vanished } in unseen {
@@ -218,13 +218,13 @@ fn mark(
             "UPDATE \"{table}\" SET deleted_at = ?2 WHERE rowid = ?1 RETURNING key"
         ))?;
         for rowid in vanished {
-            changed.gone(table, marking.query_row(params![rowid, stamp(now)], |row| row.get(0))?);
+            changes.gone(table, marking.query_row(params![rowid, stamp(now)], |row| row.get(0))?);
             deleted += 1;
         }
         let mut removing =
             connection.prepare_cached(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1 RETURNING key"))?;
         for rowid in renamed {
-            changed.gone(table, removing.query_row([rowid], |row| row.get(0))?);
+            changes.gone(table, removing.query_row([rowid], |row| row.get(0))?);
         }
     }
     Ok(Swept::Marked { deleted })

@@ -50,18 +50,14 @@ pub fn compile(view: &ViewDefinition, target: Target) -> Result<Sql, Refused> {
     check_columns(&branches)?;
 
     let table = table_of(resource_type);
-    let whole = |restriction: &str| assemble(&table, &branches, &filters, restriction);
+    let selects: Vec<_> = branches.iter().map(|branch| one_select(&table, branch, &filters)).collect();
     let columns = branches.first().map(|branch| branch.columns.as_slice()).unwrap_or_default();
     // Reading a step twice, as head and whole, notes it twice.
     compiler.notes.dedup();
     Ok(Sql {
         description: view.description.clone(),
         resource_type: resource_type.to_owned(),
-        select: whole(""),
-        select_for_person: whole(" AND r.person_id = :person_id"),
-        select_for_keys: whole(
-            " AND r.person_id = :person_id AND r.\"key\" IN (SELECT value FROM json_each(:keys))",
-        ),
+        select: selects.join("\nUNION ALL\n"),
         columns: columns.iter().map(reported).collect(),
         warnings: compiler.notes,
         table,
@@ -98,20 +94,13 @@ fn check_columns(branches: &[Branch]) -> Result<(), Refused> {
     }
 }
 
-/// `restriction` narrows the resources before any JSON is read.
-fn assemble(table: &str, branches: &[Branch], filters: &[String], restriction: &str) -> String {
-    let selects: Vec<_> =
-        branches.iter().map(|branch| one_select(table, branch, filters, restriction)).collect();
-    selects.join("\nUNION ALL\n")
-}
-
-fn one_select(table: &str, branch: &Branch, filters: &[String], restriction: &str) -> String {
+fn one_select(table: &str, branch: &Branch, filters: &[String]) -> String {
     let mut yields = vec!["r.person_id AS person_id".to_owned(), "r.\"key\" AS \"key\"".to_owned()];
     let columns = branch.columns.iter();
     yields.extend(columns.map(|column| format!("{} AS \"{}\"", column.sql, column.name)));
     let mut tables = vec![format!("\"{table}\" AS r")];
     tables.extend_from_slice(&branch.joins);
-    let mut conditions = vec![format!("r.deleted_at IS NULL{restriction}"), guarded(filters)];
+    let mut conditions = vec!["r.deleted_at IS NULL".to_owned(), guarded(filters)];
     // The view's own filters are apart from the branch's, to be asked before anything is joined.
     if !branch.conditions.is_empty() {
         conditions.push(guarded(&branch.conditions));
