@@ -4,6 +4,7 @@
 //! from a table in memory, because the JSON functions take several times as long as all of the
 //! storing: this way every core takes a part, and the one thread that writes only inserts.
 
+use std::sync::LazyLock;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -24,6 +25,9 @@ use crate::plan::row::Row;
 pub const PART_ROWS: usize = 64;
 /// Threads at once, each with some megabytes of prepared statements.
 const THREADS_MAX: usize = 8;
+/// Found once: the system reads files to tell.
+static THREADS: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX));
 
 /// Some resources of one table, and the views that read it.
 pub struct Part<'p> {
@@ -93,8 +97,7 @@ pub struct Extractor {
 impl Extractor {
     /// What each part gives each of its views, in the order of the parts.
     pub fn extract<'p>(&self, person: &PersonId, parts: &[Part<'p>]) -> Vec<Gained<'p>> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let threads = parts.len().min(cores).min(THREADS_MAX);
+        let threads = parts.len().min(*THREADS);
         let waiting = Mutex::new(parts.iter().enumerate());
         let work = || {
             let mut done = Vec::new();
