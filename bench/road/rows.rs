@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use healthex_sync::clock;
-use healthex_sync::plan::row::{Entry, EntryRules, Row, Sorted, key_hash, sort_entry};
+use healthex_sync::plan::row::{Entry, EntryRules, KeyHash, Row, Sorted, key_hash, sort_entry};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::views;
 use healthex_sync::warehouse::analyst_tables::AnalystTables;
@@ -156,7 +156,7 @@ impl Pull {
         let pages: Vec<&[Row]> = rows.chunks(PAGE).collect();
         let last = pages.len();
         let batch = |(page, rows): (usize, &[Row])| {
-            let keys: HashSet<u128> = rows.iter().map(|row| key_hash(&row.key)).collect();
+            let keys: HashSet<KeyHash> = rows.iter().map(|row| key_hash(&row.key)).collect();
             let keys = keys.into_iter().collect();
             let (pages, received) = (page as u64, (page * PAGE) as u64);
             let walk =

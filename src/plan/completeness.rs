@@ -6,6 +6,8 @@
 
 use std::collections::HashSet;
 
+use super::row::KeyHash;
+
 /// A walk whose count does not add up is repeated this often.
 pub const REPEATS_MAX: u32 = 2;
 
@@ -13,7 +15,7 @@ pub const REPEATS_MAX: u32 = 2;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Walk {
     /// Hashes of the keys of all entries but outcomes; quarantined ones count.
-    pub seen: HashSet<u128>,
+    pub seen: HashSet<KeyHash>,
     /// Entries as received, repeats counted.
     pub received: u64,
     /// The first `total` of the walk, if any page had one.
@@ -25,7 +27,7 @@ pub struct Walk {
 
 impl Walk {
     /// `received` are the entries of the page, repeats counted.
-    pub fn add_page(&mut self, keys: HashSet<u128>, received: u64, total: Option<u64>) {
+    pub fn add_page(&mut self, keys: HashSet<KeyHash>, received: u64, total: Option<u64>) {
         // The only page of a long answer is taken over as it is.
         if self.seen.is_empty() {
             self.seen = keys;
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     /// A walk of pages, each its keys and its total.
-    fn walk(pages: &[(&[u128], Option<u64>)]) -> Walk {
+    fn walk(pages: &[(&[KeyHash], Option<u64>)]) -> Walk {
         let mut walk = Walk::default();
         for (keys, total) in pages {
             walk.add_page(keys.iter().copied().collect(), keys.len() as u64, *total);

@@ -41,6 +41,7 @@ use crate::plan::paging::Query;
 use crate::plan::paging::Step;
 use crate::plan::paging::fhir_root;
 use crate::plan::row::EntryRules;
+use crate::plan::row::KeyHash;
 use crate::plan::row::Row;
 use crate::plan::row::Sorted;
 use crate::plan::row::key_hash;
@@ -166,7 +167,7 @@ impl Rest {
 /// A page that was read to its end.
 struct Page {
     rest: Rest,
-    keys: HashSet<u128>,
+    keys: HashSet<KeyHash>,
     received: u64,
     facts: PageFacts,
 }
@@ -303,7 +304,8 @@ impl<'m> Pull<'m> {
         let page = self.page(url).await?;
         let entries = page.received;
         self.row.pages += 1;
-        let keys: Vec<u128> = page.keys.iter().copied().collect();
+        // All that the walk has seen are the keys of its first page, which may be a long answer.
+        let of_page = (self.walk.pages > 0).then(|| page.keys.iter().copied().collect());
         self.walk.add_page(page.keys, page.received, page.facts.total);
         self.means.pace.note(self.walk.received, self.walk.total);
         let end =
@@ -313,24 +315,30 @@ impl<'m> Pull<'m> {
         let walk = self.mark();
         match step {
             Step::Fetch(next) => {
+                let keys = self.keys_of_page(of_page);
                 let progress = Progress::Next { url: next.to_string(), keys, walk };
                 self.store(page.rest, progress).await?;
                 self.link_failures = 0;
                 Ok(Some(next))
             }
-            Step::End => self.end_walk(page.rest, keys).await,
+            Step::End => self.end_walk(page.rest, of_page).await,
         }
+    }
+
+    fn keys_of_page(&self, of_page: Option<Vec<KeyHash>>) -> Vec<KeyHash> {
+        of_page.unwrap_or_else(|| self.walk.seen.iter().copied().collect())
     }
 
     fn mark(&self) -> WalkMark {
         WalkMark::of(&self.walk, u32::try_from(self.walks.len()).unwrap_or(u32::MAX).saturating_add(1))
     }
 
-    async fn end_walk(&mut self, rest: Rest, keys: Vec<u128>) -> Result<Option<Url>, Stopped> {
+    async fn end_walk(&mut self, rest: Rest, of_page: Option<Vec<KeyHash>>) -> Result<Option<Url>, Stopped> {
         let walk = self.mark();
         let coverage = match judge_walk(&self.walk, &self.walks) {
             WalkVerdict::Complete(coverage) => coverage,
             WalkVerdict::WalkAgain => {
+                let keys = self.keys_of_page(of_page);
                 self.store(rest, Progress::WalkAgain { keys, walk }).await?;
                 return Ok(Some(self.walk_again()));
             }
@@ -358,6 +366,8 @@ impl<'m> Pull<'m> {
         let note = (!self.notes.is_empty()).then(|| self.notes.join("; "));
         let started_at = self.frame.as_ref().map_or_else(clock::now, |frame| frame.started_at);
         let overlap = TimeDelta::from_std(self.means.rules.overlap).unwrap_or_default();
+        // A single page is not walked again for the sweep.
+        let keys = of_page.unwrap_or_default();
         let end = PullEnd { watermark: started_at - overlap, note, sweep, keys, walk };
         if rest.is_empty() {
             // Waiting for the disk, it holds nothing; the next patient can be asked meanwhile.
@@ -382,11 +392,11 @@ impl<'m> Pull<'m> {
     }
 
     /// What each walk has seen, for the sweep, without a copy: an answer may be long.
-    fn take_seen(&mut self) -> Vec<HashSet<u128>> {
+    fn take_seen(&mut self) -> Vec<HashSet<KeyHash>> {
         self.walks.iter_mut().chain([&mut self.walk]).map(|walk| std::mem::take(&mut walk.seen)).collect()
     }
 
-    fn put_seen_back(&mut self, seen: Vec<HashSet<u128>>) {
+    fn put_seen_back(&mut self, seen: Vec<HashSet<KeyHash>>) {
         for (walk, seen) in self.walks.iter_mut().chain([&mut self.walk]).zip(seen) {
             walk.seen = seen;
         }
@@ -453,7 +463,7 @@ impl<'m> Pull<'m> {
         &mut self,
         sorted: Sorted,
         rest: &mut Rest,
-        keys: &mut HashSet<u128>,
+        keys: &mut HashSet<KeyHash>,
     ) -> Result<bool, PullFailed> {
         match sorted {
             Sorted::Row(row) => {

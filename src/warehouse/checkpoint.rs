@@ -24,6 +24,7 @@ use crate::plan::due::Standing;
 use crate::plan::due::UnderWay;
 use crate::plan::next_state;
 use crate::plan::parse_stamp;
+use crate::plan::row::KeyHash;
 use crate::plan::stamp;
 
 /// A patient of the roster, as the checkpoint needs to know it.
@@ -214,7 +215,7 @@ pub fn walks(connection: &Connection, person: &PersonId) -> Result<Vec<Walk>, St
         let mut pages = seen.query(params![person.as_str(), mark.number])?;
         while let Some(page) = pages.next()? {
             let (page, _) = page.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?.as_chunks();
-            hashes.extend(page.iter().map(|hash| u128::from_be_bytes(*hash)));
+            hashes.extend(page.iter().map(|hash| KeyHash::from_be_bytes(*hash)));
         }
         let WalkMark { pages, received, total, total_changed, .. } = mark;
         walks.push(Walk { seen: hashes, received, total, total_changed, pages });
@@ -278,7 +279,7 @@ pub fn keep_seen(
     connection: &Connection,
     person: &PersonId,
     walk: WalkMark,
-    keys: &[u128],
+    keys: &[KeyHash],
 ) -> Result<(), StoreFailed> {
     let hashes: Vec<u8> = keys.iter().flat_map(|key| key.to_be_bytes()).collect();
     connection

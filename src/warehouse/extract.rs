@@ -97,7 +97,8 @@ pub struct Extractor {
 impl Extractor {
     /// What each part gives each of its views, in the order of the parts.
     pub fn extract<'p>(&self, person: &PersonId, parts: &[Part<'p>]) -> Vec<Gained<'p>> {
-        let threads = parts.len().min(*THREADS);
+        let resources: usize = parts.iter().map(|part| part.resources.len()).sum();
+        let threads = resources.div_ceil(PART_ROWS).min(parts.len()).min(*THREADS);
         let waiting = Mutex::new(parts.iter().enumerate());
         let work = || {
             let mut done = Vec::new();

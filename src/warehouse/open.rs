@@ -37,10 +37,11 @@ pub(super) const MODE_FOR_GROUP: u32 = 0o640;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../schema/0001_bookkeeping.sql"),
     include_str!("../../schema/0002_analyst_tables.sql"),
     include_str!("../../schema/0003_seen_by_page.sql"),
+    include_str!("../../schema/0004_shorter_hashes.sql"),
 ];
 
 /// The schema this program writes.
@@ -235,7 +236,7 @@ fn set_pragmas(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     Ok(())
 }
 
-const CACHE_KIB: i64 = 32 * 1024;
+const CACHE_KIB: i64 = 16 * 1024;
 const WAL_PAGES: i64 = 4000;
 const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 /// Three for each resource type, and what else there is.

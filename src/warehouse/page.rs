@@ -30,6 +30,7 @@ use crate::plan::PullMode;
 use crate::plan::Timestamp;
 use crate::plan::TypeFilter;
 use crate::plan::completeness::Walk;
+use crate::plan::row::KeyHash;
 use crate::plan::row::Quarantined;
 use crate::plan::row::Row;
 use crate::plan::stamp;
@@ -74,9 +75,9 @@ pub enum Progress {
     /// More of the same page follows.
     Partial,
     /// The page is whole and this link is next. `keys` are the page's, `walk` includes it.
-    Next { url: String, keys: Vec<u128>, walk: WalkMark },
+    Next { url: String, keys: Vec<KeyHash>, walk: WalkMark },
     /// The walk is over and is to be run again.
-    WalkAgain { keys: Vec<u128>, walk: WalkMark },
+    WalkAgain { keys: Vec<KeyHash>, walk: WalkMark },
     /// The pull is over, unless the sweep asks for another walk.
     End(PullEnd),
 }
@@ -88,7 +89,7 @@ pub struct PullEnd {
     pub note: Option<String>,
     /// Present for a full pull that may mark what it did not see.
     pub sweep: Option<SweepRequest>,
-    pub keys: Vec<u128>,
+    pub keys: Vec<KeyHash>,
     pub walk: WalkMark,
 }
 
@@ -194,7 +195,12 @@ impl UnderWay<'_> {
     }
 
     /// A page is whole: its link is next, or (`None`) the walk begins again.
-    fn advance(&mut self, next_url: Option<&str>, keys: &[u128], walk: WalkMark) -> Result<(), StoreFailed> {
+    fn advance(
+        &mut self,
+        next_url: Option<&str>,
+        keys: &[KeyHash],
+        walk: WalkMark,
+    ) -> Result<(), StoreFailed> {
         self.mark()?;
         checkpoint::keep_seen(self.connection, &self.frame.person, walk, keys)?;
         checkpoint::advance(self.connection, self.frame, next_url, walk)

@@ -17,6 +17,7 @@ use crate::plan::TypeFilter;
 use crate::plan::due::guard_expired;
 use crate::plan::parse_stamp;
 use crate::plan::resource_type::ResourceType;
+use crate::plan::row::KeyHash;
 use crate::plan::row::key_hash;
 use crate::plan::stamp;
 use crate::plan::sweep::SweepFacts;
@@ -26,7 +27,7 @@ use crate::plan::sweep::judge_sweep;
 /// What the pull has seen, by key hash, one set a walk.
 #[derive(Clone, Debug)]
 pub struct SweepRequest {
-    pub seen: Arc<Vec<HashSet<u128>>>,
+    pub seen: Arc<Vec<HashSet<KeyHash>>>,
     pub pages: u64,
     pub walk: u32,
 }
@@ -122,7 +123,7 @@ fn find_unseen(
     connection: &Connection,
     person: &PersonId,
     types: &TypeFilter,
-    seen: &[HashSet<u128>],
+    seen: &[HashSet<KeyHash>],
 ) -> Result<Found, StoreFailed> {
     let mut found = Found { unseen: Vec::new(), live: 0 };
     if !any_unseen(connection, person, types, seen)? {
@@ -151,7 +152,7 @@ fn any_unseen(
     connection: &Connection,
     person: &PersonId,
     types: &TypeFilter,
-    seen: &[HashSet<u128>],
+    seen: &[HashSet<KeyHash>],
 ) -> Result<bool, StoreFailed> {
     for known in tables::resource_tables(connection)?.into_iter().filter(|known| is_asked(types, known)) {
         let statement = format!("SELECT key FROM \"{}\" WHERE person_id = ?1", known.table);
@@ -174,7 +175,7 @@ fn unseen_in(
     connection: &Connection,
     table: &'static str,
     person: &PersonId,
-    seen: &[HashSet<u128>],
+    seen: &[HashSet<KeyHash>],
     live: &mut u64,
 ) -> Result<Unseen, StoreFailed> {
     let statement = format!(
@@ -234,7 +235,7 @@ fn mark(
 fn forget_quarantined(
     connection: &Connection,
     frame: &PullFrame,
-    seen: &[HashSet<u128>],
+    seen: &[HashSet<KeyHash>],
 ) -> Result<(), StoreFailed> {
     if !frame.types.is_everything() {
         return Ok(());
