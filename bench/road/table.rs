@@ -58,9 +58,14 @@ impl Measured {
         self.rates.is_empty()
     }
 
-    /// The ratio to another thing of the same rounds.
+    /// The ratio to another thing of the same rounds. What is measured in one of its rounds only
+    /// is held against all of them.
     pub(crate) fn against(&mut self, other: &Self, of: impl Into<String>) -> &mut Self {
-        let each: Vec<f64> = self.rates.iter().zip(&other.rates).map(|(one, other)| one / other).collect();
+        let each: Vec<f64> = if self.rates.len() < other.rates.len() {
+            self.rates.iter().map(|one| one / other.median()).collect()
+        } else {
+            self.rates.iter().zip(&other.rates).map(|(one, other)| one / other).collect()
+        };
         if !each.is_empty() && other.counts {
             self.ratios.push(Ratio { of: of.into(), each, wanted: None, guard: None });
         }
