@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use healthex_sync::clock;
-use healthex_sync::plan::row::{Entry, EntryRules, Row, Sorted, sort_entry};
+use healthex_sync::plan::row::{Row, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::sandbox::Population;
 use healthex_sync::views;
@@ -34,18 +34,7 @@ fn observations(count: usize) -> Vec<Row> {
         .filter(|entry| entry.resource.contains("\"resourceType\":\"Observation\""))
         .map(|entry| entry.resource.clone())
         .collect();
-    let rules =
-        EntryRules { fhir_root: "https://x/FHIR/R4/".to_owned(), entry_bytes_max: 1 << 20, depth_max: 100 };
-    let row = |number: usize| {
-        let resource = &all[number % all.len()];
-        let entry =
-            format!("{{\"fullUrl\":\"https://x/FHIR/R4/Observation/{number}\",\"resource\":{resource}}}");
-        let size = entry.len() as u64;
-        match sort_entry(Entry { bytes: entry.into_bytes(), size, depth: 20 }, &rules) {
-            Ok(Sorted::Row(row)) => row,
-            other => panic!("{other:?}"),
-        }
-    };
+    let row = |number: usize| row_of(&format!("Observation/{number}"), &all[number % all.len()]).unwrap();
     (0..count).map(row).collect()
 }
 

@@ -9,7 +9,7 @@ mod views_support;
 use std::sync::Arc;
 
 use healthex_sync::clock;
-use healthex_sync::plan::row::{Entry, EntryRules, Sorted, sort_entry};
+use healthex_sync::plan::row::row_of;
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::views::{BuiltIn, Declared, Index, analyst_tables, built_in, catalogue};
 use healthex_sync::warehouse::analyst_tables::list;
@@ -128,7 +128,10 @@ fn after_every_page_a_stored_table_holds_what_its_select_gives() {
             })
             .collect();
         for version in [page, &mangled, page] {
-            let rows = version.iter().enumerate().filter_map(|(at, resource)| row_of(number, at, resource));
+            let rows = version.iter().enumerate().filter_map(|(at, resource)| {
+                let row = row_of(&format!("urn:{number}.{at}"), &resource.to_string())?;
+                Some(PlacedRow { row, is_repeat: false })
+            });
             let batch = Batch { rows: rows.collect(), quarantined: Vec::new(), progress: Progress::Partial };
             let views = &place.analyst_tables;
             store(&connection, views, &frame, PullRow::default(), &batch, now).unwrap();
@@ -142,16 +145,6 @@ fn after_every_page_a_stored_table_holds_what_its_select_gives() {
         for table in &kept {
             assert!(table.rows > 0, "{} is empty", table.name);
         }
-    }
-}
-
-fn row_of(page: usize, at: usize, resource: &Value) -> Option<PlacedRow> {
-    let entry = format!("{{\"fullUrl\":\"urn:{page}.{at}\",\"resource\":{resource}}}").into_bytes();
-    let size = entry.len() as u64;
-    let rules = EntryRules { fhir_root: String::new(), entry_bytes_max: 1 << 24, depth_max: 120 };
-    match sort_entry(Entry { bytes: entry, size, depth: 20 }, &rules) {
-        Ok(Sorted::Row(row)) => Some(PlacedRow { row, is_repeat: false }),
-        _ => None,
     }
 }
 

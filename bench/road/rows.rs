@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use healthex_sync::clock;
-use healthex_sync::plan::row::{Entry, EntryRules, KeyHash, Row, Sorted, key_hash, sort_entry};
+use healthex_sync::plan::row::{KeyHash, Row, key_hash, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::views;
 use healthex_sync::warehouse::analyst_tables::AnalystTables;
@@ -31,19 +31,10 @@ const AT_ONCE: usize = 4;
 /// The rows of the first patients, as the program makes them of entries.
 pub(crate) fn ready(data: &Data, patients: usize) -> Vec<Vec<Row>> {
     (0..patients)
-        .map(|number| data.record(number).map(|resource| row(&resource.tail, &resource.text)).collect())
+        .map(|number| {
+            data.record(number).map(|resource| row_of(&resource.tail, &resource.text).unwrap()).collect()
+        })
         .collect()
-}
-
-fn row(tail: &str, text: &str) -> Row {
-    let rules =
-        EntryRules { fhir_root: format!("{BASE_URL}/FHIR/R4/"), entry_bytes_max: 1 << 20, depth_max: 100 };
-    let bytes = format!("{{\"fullUrl\":\"{BASE_URL}/FHIR/R4/{tail}\",\"resource\":{text}}}").into_bytes();
-    let size = bytes.len() as u64;
-    match sort_entry(Entry { bytes, size, depth: 20 }, &rules) {
-        Ok(Sorted::Row(row)) => row,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// A prepared INSERT into one table without an index: as fast as SQLite takes these rows.

@@ -238,8 +238,8 @@ fn sort_resource(resource: &RawValue, full_url: Option<&str>, rules: &EntryRules
     }))
 }
 
-/// The row that a stored resource makes under its key; `None` if it makes none.
-pub fn row_again(key: &str, resource: &str) -> Option<Row> {
+/// The row that a resource makes under its key, received or stored; `None` if it makes none.
+pub fn row_of(key: &str, resource: &str) -> Option<Row> {
     let resource: &RawValue = serde_json::from_str(resource).ok()?;
     let rules = EntryRules { fhir_root: String::new(), entry_bytes_max: u64::MAX, depth_max: u32::MAX };
     match sort_resource(resource, Some(key), &rules) {

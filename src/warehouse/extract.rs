@@ -199,7 +199,7 @@ fn all_rows(mut statement: CachedStatement<'_>) -> rusqlite::Result<Rows> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::resource_type::ResourceType;
+    use crate::plan::row::row_of;
 
     fn view(name: &str, column: &str) -> AnalystTable {
         AnalystTable {
@@ -213,18 +213,9 @@ mod tests {
         }
     }
 
-    fn row(number: usize, resource: String) -> Row {
-        Row {
-            table: &ResourceType::by_name("Observation").unwrap().table,
-            key: format!("Observation/{number}"),
-            id: None,
-            version_id: None,
-            last_updated: None,
-            source: None,
-            patient: None,
-            resource,
-            content_hash: [0; 16],
-        }
+    fn row(number: usize, elements: &str) -> Row {
+        let resource = format!("{{\"resourceType\":\"Observation\",{elements}}}");
+        row_of(&format!("Observation/{number}"), &resource).unwrap()
     }
 
     fn extract(
@@ -242,7 +233,7 @@ mod tests {
     #[test]
     fn every_resource_is_read_once_and_in_order_and_a_view_fails_alone() {
         let (good, bad) = (view("good", "json_extract(r.resource, '$.n')"), view("bad", "json(r.key)"));
-        let rows: Vec<Row> = (0..1_000).map(|number| row(number, format!("{{\"n\":{number}}}"))).collect();
+        let rows: Vec<Row> = (0..1_000).map(|number| row(number, &format!("\"n\":{number}"))).collect();
         let extractor = Extractor::default();
         for _ in 0..2 {
             let gained = extract(&extractor, &[&good, &bad], &rows);
@@ -260,7 +251,7 @@ mod tests {
         let gained = extract(
             &Extractor::default(),
             &[&view("view", "json_extract(r.resource, '$.t')")],
-            &[row(1, "{\"t\":\"a\\ud800\"}".to_owned())],
+            &[row(1, "\"t\":\"a\\ud800\"")],
         );
         let Ok(rows) = &gained[0] else { panic!("{gained:?}") };
         assert_eq!(rows[0][1], Cell::Text(b"a\xed\xa0\x80".to_vec()));
@@ -269,7 +260,7 @@ mod tests {
     #[test]
     fn a_large_resource_leaves_no_memory_behind() {
         let extractor = Extractor::default();
-        let large = row(1, format!("{{\"t\":\"{}\"}}", "x".repeat(20 << 20)));
+        let large = row(1, &format!("\"t\":\"{}\"", "x".repeat(20 << 20)));
         let gained = extract(&extractor, &[&view("view", "length(r.resource)")], &[large]);
         assert!(gained[0].is_ok());
         for memory in lock(&extractor.idle).iter() {

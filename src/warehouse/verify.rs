@@ -10,7 +10,7 @@ use super::failure::StoreFailed;
 use super::freshness;
 use super::tables;
 use crate::plan::resource_type::ResourceType;
-use crate::plan::row::row_again;
+use crate::plan::row::row_of;
 
 /// Findings of one kind beyond this many are only counted.
 const FINDINGS_SHOWN: usize = 20;
@@ -74,7 +74,7 @@ fn check_rows(
             findings.add(format!("{table} {person} {key}: resource is not text"));
             continue;
         };
-        let Some(again) = row_again(&key, &resource).filter(|again| again.table == table) else {
+        let Some(again) = row_of(&key, &resource).filter(|again| again.table == table) else {
             findings.add(format!("{table} {person} {key}: resource is none of this table"));
             continue;
         };
