@@ -71,6 +71,19 @@ pub struct Changed<'b> {
     gone: Vec<String>,
 }
 
+impl Changed<'_> {
+    /// Of the resources whose rows may be there, as a JSON array; `None` if there are none.
+    fn keys_to_forget(&self) -> Result<Option<String>, StoreFailed> {
+        let keys: Vec<&String> = self.updated.iter().map(|row| &row.key).chain(&self.gone).collect();
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let keys = serde_json::to_string(&keys)
+            .map_err(|error| StoreFailed::Sqlite(format!("listing changed keys: {error}")))?;
+        Ok(Some(keys))
+    }
+}
+
 impl<'b> Changes<'b> {
     pub fn inserted(&mut self, row: &'b Row) {
         self.by_table.entry(row.table).or_default().new.push(row);
@@ -159,8 +172,10 @@ impl AnalystTables {
             changes.by_table().map(|(source, changed)| (views_of(source), changed)).collect();
         let mut parts = Vec::new();
         for (views, changed) in changed.iter().filter(|(views, _)| !views.is_empty()) {
-            for view in views {
-                keep(connection, view, forget(connection, view, person, changed))?;
+            if let Some(keys) = changed.keys_to_forget()? {
+                for view in views {
+                    keep(connection, view, forget(connection, view, person, &keys))?;
+                }
             }
             let resources = changed.new.chunks(PART_ROWS).chain(changed.updated.chunks(PART_ROWS));
             parts.extend(resources.map(|resources| Part { views, resources }));
@@ -233,19 +248,13 @@ fn keep(
     tolerate(&view.name, followed)
 }
 
-/// Takes out the rows of resources that had some.
+/// Takes out the rows of resources, whose keys are a JSON array.
 fn forget(
     connection: &Connection,
     view: &AnalystTable,
     person: &PersonId,
-    Changed { updated, gone, .. }: &Changed<'_>,
+    keys: &str,
 ) -> Result<(), StoreFailed> {
-    if updated.is_empty() && gone.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<&String> = updated.iter().map(|row| &row.key).chain(gone).collect();
-    let keys = serde_json::to_string(&keys)
-        .map_err(|error| StoreFailed::Sqlite(format!("listing changed keys: {error}")))?;
     let statement = tables::fill_in(include_str!("../../schema/forget_rows.sql"), &view.name);
     let parameters = named_params! { ":person_id": person.as_str(), ":keys": keys };
     connection.prepare_cached(&statement)?.execute(parameters)?;
