@@ -179,7 +179,7 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> Result<Sorted, NotJson> {
     if search_mode(shape.search).as_deref() == Some("outcome") {
         return Ok(Sorted::Outcome(read_outcome(resource)));
     }
-    let full_url = shape.full_url.and_then(|url| string(url.get()));
+    let full_url = shape.full_url.and_then(raw_string);
     Ok(sort_resource(resource, full_url.as_deref(), rules).unwrap_or_else(|refused| {
         let key = refused.key;
         quarantined(key, refused.reason, text.clone())
@@ -221,8 +221,8 @@ fn sort_resource(resource: &RawValue, full_url: Option<&str>, rules: &EntryRules
     let meta = scanned.element("meta").map_err(repeats)?;
     let meta = meta.and_then(|meta| serde_json::from_str::<Meta<'_>>(meta).ok());
     let (version_id, last_updated, source) = meta.map_or((None, None, None), |meta| {
-        let text = |raw: Option<&RawValue>| raw.and_then(|raw| string(raw.get()));
-        (text(meta.version_id), text(meta.last_updated), text(meta.source))
+        let Meta { version_id, last_updated, source } = meta;
+        (version_id.and_then(raw_string), last_updated.and_then(raw_string), source.and_then(raw_string))
     });
     let patient = find_patient(known, &scanned, id.as_deref()).map_err(repeats)?;
     Ok(Sorted::Row(Row {
@@ -259,10 +259,8 @@ fn is_json(text: &str) -> Result<(), NotJson> {
 /// The `fullUrl` of an entry that is not otherwise readable.
 fn read_identity(text: &str, rules: &EntryRules) -> Option<String> {
     let shape: EntryShape<'_> = serde_json::from_str(text).ok()?;
-    let url = shape
-        .full_url
-        .and_then(|url| string(url.get()))
-        .filter(|url| !url.is_empty() && url.len() <= KEY_LENGTH_MAX)?;
+    let url = shape.full_url.and_then(raw_string);
+    let url = url.filter(|url| !url.is_empty() && url.len() <= KEY_LENGTH_MAX)?;
     Some(cut_root(&url, rules))
 }
 
@@ -272,6 +270,10 @@ fn cut_root(full_url: &str, rules: &EntryRules) -> String {
 
 fn hash_key(type_name: &str, bytes: &[u8]) -> String {
     format!("{type_name}/#{:032x}", xxh3_128(bytes))
+}
+
+fn raw_string(raw: &RawValue) -> Option<String> {
+    string(raw.get())
 }
 
 fn string(json: &str) -> Option<String> {

@@ -121,10 +121,11 @@ impl Extractor {
         done.into_iter().flat_map(|(_, gained)| gained).collect()
     }
 
+    /// What one part gives, by a connection that is idle or a new one.
     fn read<'p>(&self, person: &PersonId, part: &Part<'p>) -> Vec<Gained<'p>> {
         let memory = lock(&self.idle).pop().map_or_else(connect, Ok);
-        let read = memory.and_then(|memory| Ok((read(&memory, person, part)?, memory)));
-        match read {
+        let asked = memory.and_then(|memory| Ok((ask(&memory, person, part)?, memory)));
+        match asked {
             Ok((gained, memory)) => {
                 lock(&self.idle).push(memory);
                 gained
@@ -156,7 +157,8 @@ fn connect() -> rusqlite::Result<Connection> {
     Ok(memory)
 }
 
-fn read<'p>(
+/// Asks each view over the part's resources alone.
+fn ask<'p>(
     memory: &Connection,
     person: &PersonId,
     Part { views, resources }: &Part<'p>,

@@ -256,6 +256,7 @@ struct TableStatements<'c> {
 impl<'c> TableStatements<'c> {
     /// Makes the table too, where this is the first row of its type.
     fn prepare(connection: &'c Connection, table: &str) -> Result<Self, StoreFailed> {
+        // By the schema in memory, which is this connection's own: nobody else makes tables.
         if !connection.table_exists(None::<&str>, table)? {
             tables::ensure(connection, table)?;
         }
