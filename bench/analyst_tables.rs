@@ -8,16 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use healthex_sync::clock;
 use healthex_sync::plan::row::{Row, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::sandbox::Population;
-use healthex_sync::views;
 use healthex_sync::warehouse::analyst_tables::AnalystTables;
-use healthex_sync::warehouse::checkpoint::{self, Listed};
+use healthex_sync::warehouse::checkpoint;
+use healthex_sync::warehouse::checkpoint::Listed;
 use healthex_sync::warehouse::open::{OtherServer, Place, open_writer};
 use healthex_sync::warehouse::page::{Batch, PlacedRow, Progress, PullFrame, store};
 use healthex_sync::warehouse::pulls::PullRow;
+use healthex_sync::{clock, views};
 use rusqlite::Connection;
 
 const OBSERVATIONS: usize = 100_000;

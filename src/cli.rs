@@ -4,11 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
-use clap::CommandFactory;
-use clap::Parser;
-use clap::Subcommand;
-use clap::ValueEnum;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 /// Keeps a SQLite warehouse in step with the FHIR R4 records of consented HealthEx patients.
 ///

@@ -3,16 +3,13 @@
 //! Absent on purpose: the checkpoint. Who is new or gone is for the cycle to find out.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use toml::Spanned;
-use toml::Value;
+use toml::{Spanned, Value};
 
-use crate::plan::PersonId;
-use crate::plan::TypeFilter;
 use crate::plan::resource_type::ResourceType;
+use crate::plan::{PersonId, TypeFilter};
 use crate::settings::RosterSettings;
 
 /// Labels stand in logs and tables.

@@ -3,14 +3,12 @@
 //! Under systemd each line begins with its priority, which the journal takes off again; the
 //! time is left to the journal too.
 
-use std::io::IsTerminal;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::sync::LazyLock;
 
 use indicatif::MultiProgress;
-use tracing::Level;
-use tracing::Metadata;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 

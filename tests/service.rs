@@ -10,26 +10,15 @@ mod service_endurance;
 mod service_harness;
 
 use std::fs;
-use std::io::Read;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
-use std::process::Stdio;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use healthex_sync::sandbox::FaultKind;
-use healthex_sync::sandbox::ScriptedFault;
-use service_harness::DEADLINE;
-use service_harness::World;
-use service_harness::file;
-use service_harness::get;
-use service_harness::lacks;
-use service_harness::pipe;
-use service_harness::tool;
+use healthex_sync::sandbox::{FaultKind, ScriptedFault};
+use service_harness::{DEADLINE, World, file, get, lacks, pipe, tool};
 
 #[test]
 fn systemd_is_told_and_onlookers_see_that_all_is_well() {

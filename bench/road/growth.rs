@@ -6,7 +6,8 @@ use healthex_sync::clock;
 use healthex_sync::plan::PersonId;
 use healthex_sync::warehouse::analyst_tables::AnalystTables;
 use healthex_sync::warehouse::open::{OtherServer, Place};
-use healthex_sync::warehouse::purge::{self, PurgeReason};
+use healthex_sync::warehouse::purge;
+use healthex_sync::warehouse::purge::PurgeReason;
 use healthex_sync::warehouse::writer::Warehouse;
 
 use crate::data::RECORD;

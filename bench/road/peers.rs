@@ -7,7 +7,8 @@ use std::process::Command;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::process::{self, Cost};
+use crate::process;
+use crate::process::Cost;
 use crate::program::scratch;
 use crate::server::{Server, TOKEN};
 use crate::table::Measured;

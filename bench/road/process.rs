@@ -1,11 +1,11 @@
 //! A process, and what it has cost: time, memory and bytes written.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 

@@ -7,7 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{self, Cost};
+use crate::process;
+use crate::process::Cost;
 use crate::server::{API_KEY, API_SECRET, Server};
 
 /// What is varied.

@@ -3,20 +3,21 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use healthex_sync::clock;
 use healthex_sync::plan::row::{KeyHash, Row, key_hash, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
-use healthex_sync::views;
 use healthex_sync::warehouse::analyst_tables::AnalystTables;
-use healthex_sync::warehouse::checkpoint::{self, Listed};
+use healthex_sync::warehouse::checkpoint;
+use healthex_sync::warehouse::checkpoint::Listed;
 use healthex_sync::warehouse::open::{OtherServer, Place};
 use healthex_sync::warehouse::page::{Batch, PlacedRow, Progress, PullEnd, PullFrame, WalkMark, store};
 use healthex_sync::warehouse::pulls::PullRow;
 use healthex_sync::warehouse::writer::Warehouse;
+use healthex_sync::{clock, views};
 use rusqlite::{Connection, params};
 
 use crate::data::{Data, RECORD};
-use crate::process::{self, Cost};
+use crate::process;
+use crate::process::Cost;
 use crate::program::scratch;
 use crate::server::patient;
 use crate::wire::runtime;

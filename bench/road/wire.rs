@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use reqwest::Client;
 use reqwest::header::{ACCEPT, AUTHORIZATION};
 
-use crate::process::{self, Cost};
+use crate::process;
+use crate::process::Cost;
 use crate::server::Server;
 
 /// As many threads as the program has.

@@ -3,10 +3,8 @@
 
 #![no_main]
 
-use healthex_sync::healthex::bundle::BundleReader;
-use healthex_sync::healthex::bundle::Limits;
-use healthex_sync::plan::row::EntryRules;
-use healthex_sync::plan::row::sort_entry;
+use healthex_sync::healthex::bundle::{BundleReader, Limits};
+use healthex_sync::plan::row::{EntryRules, sort_entry};
 use libfuzzer_sys::fuzz_target;
 
 const ENTRY_BYTES_MAX: usize = 512;

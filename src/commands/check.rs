@@ -1,41 +1,29 @@
 //! `check`: what would stand in the way of a cycle, a line each, and what to do about it. Only looks.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Context;
-use super::Outcome;
-use super::place;
-use super::runtime;
 use super::summary::listed;
-use super::sync;
-use super::wanted_tables;
+use super::{Context, Outcome, place, runtime, sync, wanted_tables};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::client::Budget;
-use crate::healthex::client::Meter;
+use crate::healthex::client::{Budget, Meter};
 use crate::plan::PersonId;
-use crate::plan::drift::Drift;
-use crate::plan::drift::Known;
+use crate::plan::drift::{Drift, Known};
 use crate::plan::due::Standing;
 use crate::plan::paging::Query;
 use crate::roster::Roster;
-use crate::settings::OnRemoved;
-use crate::settings::Settings;
+use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
 use crate::warehouse::checkpoint::Patient;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::lock::Lock;
-use crate::warehouse::lock::LockFor;
-use crate::warehouse::open;
+use crate::warehouse::lock::{Lock, LockFor};
 use crate::warehouse::open::Place;
 use crate::warehouse::purge::Room;
-use crate::warehouse::survey;
-use crate::warehouse::survey::Access;
-use crate::warehouse::survey::Survey;
+use crate::warehouse::survey::{Access, Survey};
+use crate::warehouse::{open, survey};
 
 /// A clock further off than this deserves a word; the pull is right all the same.
 const CLOCK_OFF_MAX_SECONDS: i64 = 60;

@@ -3,33 +3,24 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::Context;
-use super::Outcome;
-use super::runtime;
 use super::setup::write_new;
-use super::summary;
-use super::sync::api;
-use super::sync::cycle_once;
+use super::sync::{api, cycle_once};
+use super::{Context, Outcome, runtime, summary};
 use crate::cli::SandboxArgs;
 use crate::cycle::Wishes;
-use crate::roster;
-use crate::sandbox::Population;
-use crate::sandbox::Sandbox;
-use crate::sandbox::ScriptedFault;
-use crate::settings;
+use crate::sandbox::{Population, Sandbox, ScriptedFault};
 use crate::settings::Complaints;
 use crate::stop::Stop;
-use crate::telemetry;
 use crate::warehouse::open;
 use crate::warehouse::open::OtherServer;
 use crate::warehouse::report::query;
+use crate::{roster, settings, telemetry};
 
 /// Only a folder that carries this is replaced by a second demo.
 const MARKER: &str = ".healthex-sync-demo";

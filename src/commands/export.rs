@@ -2,24 +2,18 @@
 
 use std::fs;
 use std::fs::DirBuilder;
-use std::io::ErrorKind;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::Context;
-use super::Outcome;
-use super::progress;
-use crate::cli::ExportArgs;
-use crate::cli::ExportFormat;
+use super::{Context, Outcome, progress};
+use crate::cli::{ExportArgs, ExportFormat};
 use crate::plan::PersonId;
 use crate::settings::Complaints;
-use crate::warehouse::export;
 use crate::warehouse::export::Format;
-use crate::warehouse::open;
+use crate::warehouse::{export, open};
 
 pub(super) fn export(
     context: &Context<'_>,

@@ -19,24 +19,15 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::cli::Cli;
-use crate::cli::Command;
-use crate::cycle::EndedEarly;
-use crate::cycle::NotBegun;
-use crate::cycle::Summary;
+use crate::cli::{Cli, Command};
+use crate::cycle::{EndedEarly, NotBegun, Summary};
 use crate::healthex::RequestFailed;
-use crate::roster;
 use crate::roster::Roster;
-use crate::settings;
-use crate::settings::Complaints;
-use crate::settings::Environment;
-use crate::settings::Settings;
-use crate::telemetry;
-use crate::views;
+use crate::settings::{Complaints, Environment, Settings};
 use crate::warehouse::analyst_tables::AnalystTables;
-use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::open::Place;
+use crate::{roster, settings, telemetry, views};
 
 /// The six exit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,31 +2,19 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::Context;
-use super::Outcome;
-use super::place;
-use super::runtime;
+use super::{Context, Outcome, place, runtime};
 use crate::cli::PurgeArgs;
 use crate::clock;
-use crate::plan::PatientState;
-use crate::plan::PersonId;
-use crate::plan::Timestamp;
+use crate::plan::{PatientState, PersonId, Timestamp};
 use crate::settings::Complaints;
-use crate::warehouse::checkpoint;
-use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::lock::Lock;
-use crate::warehouse::lock::LockFor;
-use crate::warehouse::open;
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::lock::{Lock, LockFor};
 use crate::warehouse::open::OtherServer;
-use crate::warehouse::purge;
-use crate::warehouse::purge::Erased;
-use crate::warehouse::purge::PurgeReason;
-use crate::warehouse::purge::Scrub;
+use crate::warehouse::purge::{Erased, PurgeReason, Scrub};
 use crate::warehouse::writer::Warehouse;
+use crate::warehouse::{checkpoint, open, purge};
 
 /// A cycle that holds the warehouse is waited for this long.
 const WAIT_FOR_CYCLE: Duration = Duration::from_mins(10);

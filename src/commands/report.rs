@@ -2,13 +2,9 @@
 
 use std::io::Write;
 
-use super::Context;
-use super::Outcome;
-use super::place;
-use crate::warehouse::open;
-use crate::warehouse::report;
+use super::{Context, Outcome, place};
 use crate::warehouse::report::PurgeLine;
-use crate::warehouse::verify as checks;
+use crate::warehouse::{open, report, verify as checks};
 
 pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let settings = context.settings()?;

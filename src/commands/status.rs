@@ -5,17 +5,12 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::Context;
-use super::Outcome;
-use super::terminal::Colour;
-use super::terminal::Screen;
-use super::terminal::shorten;
+use super::terminal::{Colour, Screen, shorten};
+use super::{Context, Outcome};
 use crate::plan::PatientState;
-use crate::warehouse::open;
 use crate::warehouse::purge::scrub_waits_for;
-use crate::warehouse::report;
-use crate::warehouse::report::PatientLine;
-use crate::warehouse::report::Report;
+use crate::warehouse::report::{PatientLine, Report};
+use crate::warehouse::{open, report};
 
 /// The columns beside the name, with the gaps between them.
 const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;

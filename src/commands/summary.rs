@@ -4,9 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::cycle::EndedEarly;
-use crate::cycle::PatientCounts;
-use crate::cycle::Summary;
+use crate::cycle::{EndedEarly, PatientCounts, Summary};
 
 #[derive(Serialize)]
 struct Json {

@@ -5,31 +5,21 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Context;
-use super::Outcome;
-use super::place;
-use super::progress;
-use super::runtime;
-use super::summary;
+use super::{Context, Outcome, place, progress, runtime, summary};
 use crate::cli::SyncArgs;
-use crate::cycle;
-use crate::cycle::Summary;
-use crate::cycle::Wishes;
-use crate::cycle::dry_run;
 use crate::cycle::progress::Progress;
+use crate::cycle::{Summary, Wishes, dry_run};
 use crate::healthex::client::Api;
 use crate::plan::PersonId;
 use crate::roster::Roster;
-use crate::service;
-use crate::settings::Complaints;
-use crate::settings::Settings;
+use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::lock::Lock;
-use crate::warehouse::lock::LockFor;
+use crate::warehouse::lock::{Lock, LockFor};
 use crate::warehouse::open;
 use crate::warehouse::open::OtherServer;
 use crate::warehouse::writer::Warehouse;
+use crate::{cycle, service};
 
 pub(super) fn sync(context: &Context<'_>, args: &SyncArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let (settings, roster) = context.settings_and_roster()?;

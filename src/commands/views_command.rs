@@ -3,25 +3,15 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::Context;
-use super::Outcome;
-use super::place;
-use super::progress;
-use crate::cli::ViewsAction;
-use crate::cli::ViewsArgs;
-use crate::clock;
-use crate::settings::Complaints;
-use crate::settings::Settings;
-use crate::views;
+use super::{Context, Outcome, place, progress};
+use crate::cli::{ViewsAction, ViewsArgs};
+use crate::settings::{Complaints, Settings};
 use crate::views::Target;
-use crate::warehouse::analyst_tables;
-use crate::warehouse::lock::Lock;
-use crate::warehouse::lock::LockFor;
-use crate::warehouse::open;
+use crate::warehouse::lock::{Lock, LockFor};
 use crate::warehouse::open::OtherServer;
-use crate::warehouse::rows;
 use crate::warehouse::rows::Query;
-use crate::warehouse::tables;
+use crate::warehouse::{analyst_tables, open, rows, tables};
+use crate::{clock, views};
 
 pub(super) fn views(context: &Context<'_>, args: &ViewsArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let settings = context.settings()?;

@@ -1,14 +1,10 @@
 //! `status --watch`: the table again and again, until somebody has seen enough.
 
-use std::io::ErrorKind;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use super::Context;
-use super::Outcome;
-use super::runtime;
-use super::status;
 use super::terminal::Screen;
+use super::{Context, Outcome, runtime, status};
 use crate::clock;
 use crate::plan::stamp;
 use crate::stop::Signals;

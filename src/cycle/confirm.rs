@@ -4,40 +4,25 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
-use super::EndedEarly;
-use super::Means;
-use super::purge_one;
-use super::workers::Refused;
-use super::workers::Turn;
-use super::workers::Work;
-use super::workers::pull_patient;
+use super::workers::{Refused, Turn, Work, pull_patient};
+use super::{EndedEarly, Means, purge_one};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::client::Budget;
-use crate::healthex::client::Meter;
+use crate::healthex::client::{Budget, Meter};
 use crate::healthex::token::Token;
-use crate::plan::Learned;
-use crate::plan::PatientState;
-use crate::plan::Timestamp;
-use crate::plan::consent::PurgeVerdict;
-use crate::plan::consent::judge_withdrawals;
-use crate::plan::due::Due;
-use crate::plan::due::failure_delay;
+use crate::plan::consent::{PurgeVerdict, judge_withdrawals};
+use crate::plan::due::{Due, failure_delay};
 use crate::plan::paging::Query;
+use crate::plan::{Learned, PatientState, Timestamp};
 use crate::slot::Slot;
-use crate::warehouse::checkpoint;
 use crate::warehouse::checkpoint::Lesson;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::Tally;
-use crate::warehouse::pulls;
-use crate::warehouse::pulls::PullOrigin;
-use crate::warehouse::pulls::PullOutcome;
-use crate::warehouse::purge;
+use crate::warehouse::pulls::{PullOrigin, PullOutcome};
 use crate::warehouse::purge::PurgeReason;
-use crate::warehouse::tables;
+use crate::warehouse::{checkpoint, pulls, purge, tables};
 
 /// What one question about a consent may cost.
 pub(super) fn budget() -> Budget {

@@ -1,39 +1,27 @@
 //! What a cycle would do: the same questions to the server, and nothing written anywhere.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rusqlite::Connection;
 
-use super::EndedEarly;
-use super::Plan;
-use super::Summary;
-use super::Task;
-use super::Wishes;
 use super::confirm::budget;
-use super::count_idle;
-use super::pull_rules;
-use crate::clock;
+use super::{EndedEarly, Plan, Summary, Task, Wishes, count_idle, pull_rules};
 use crate::healthex::RequestFailed;
 use crate::healthex::client::Api;
 use crate::plan::PullMode;
 use crate::plan::due::Due;
 use crate::plan::paging::Query;
-use crate::pull;
-use crate::pull::Ending;
-use crate::pull::Order;
-use crate::pull::PullFailed;
-use crate::pull::Sink;
+use crate::pull::{Ending, Order, PullFailed, Sink};
 use crate::roster::Roster;
 use crate::settings::Settings;
 use crate::slot::Slot;
 use crate::stop::Stop;
-use crate::warehouse::checkpoint;
 use crate::warehouse::checkpoint::Listed;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::tables;
+use crate::warehouse::{checkpoint, tables};
+use crate::{clock, pull};
 
 /// What a dry run works with. `reader` is `None` where there is no warehouse yet.
 pub struct Means {

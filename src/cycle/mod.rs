@@ -10,44 +10,29 @@ pub mod dry_run;
 pub mod progress;
 mod workers;
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use self::progress::Progress;
 use crate::clock;
 use crate::healthex::client::Api;
-use crate::plan::PersonId;
-use crate::plan::Timestamp;
-use crate::plan::TypeFilter;
-use crate::plan::due::Due;
-use crate::plan::due::NotDue;
-use crate::plan::due::Wish;
-use crate::plan::due::decide;
-use crate::plan::due::rows_decide;
+use crate::plan::due::{Due, NotDue, Wish, decide, rows_decide};
 use crate::plan::shrink::has_shrunk_suspiciously;
+use crate::plan::{PersonId, Timestamp, TypeFilter};
 use crate::pull::PullRules;
-use crate::roster::Roster;
-use crate::roster::RosterPatient;
-use crate::settings::OnRemoved;
-use crate::settings::Settings;
+use crate::roster::{Roster, RosterPatient};
+use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
-use crate::warehouse::checkpoint;
-use crate::warehouse::checkpoint::Listed;
-use crate::warehouse::checkpoint::Patient;
+use crate::warehouse::checkpoint::{Listed, Patient};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::Tally;
-use crate::warehouse::pulls;
-use crate::warehouse::purge;
-use crate::warehouse::purge::PurgeReason;
-use crate::warehouse::purge::Scrub;
-use crate::warehouse::tables;
+use crate::warehouse::purge::{PurgeReason, Scrub};
 use crate::warehouse::writer::Warehouse;
+use crate::warehouse::{checkpoint, pulls, purge, tables};
 
 /// Patients in a row without any answer, times `concurrency`, that mean the server is down.
 const SILENT_ROUNDS_MAX: usize = 3;

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use backon::BackoffBuilder;
-use backon::ExponentialBackoff;
-use backon::ExponentialBuilder;
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use super::Reach;
-use super::RequestFailed;
 use super::client::Api;
-use crate::plan::retry::AfterFailure;
-use crate::plan::retry::after_failure;
+use super::{Reach, RequestFailed};
+use crate::plan::retry::{AfterFailure, after_failure};
 use crate::settings::ApiLimits;
 use crate::stop::Stop;
 

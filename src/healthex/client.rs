@@ -2,38 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU16;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use reqwest::Response;
-use reqwest::StatusCode;
-use reqwest::header;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
+use reqwest::{Response, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::Reach;
-use super::RequestFailed;
 use super::attempts::Attempts;
-use super::bundle::BundleReader;
-use super::bundle::Limits;
+use super::bundle::{BundleReader, Limits};
 use super::page_stream::PageStream;
-use super::token::Token;
-use super::token::TokenShelf;
-use super::token::jwt_expiration;
-use super::token::seconds;
+use super::token::{Token, TokenShelf, jwt_expiration, seconds};
+use super::{Reach, RequestFailed};
 use crate::plan::Timestamp;
 use crate::plan::consent::body_is_a_refusal;
 use crate::plan::retry::parse_retry_after;
-use crate::settings::ApiLimits;
-use crate::settings::Credentials;
+use crate::settings::{ApiLimits, Credentials};
 use crate::stop::Stop;
 
 /// Larger entries are quarantined without their bytes.

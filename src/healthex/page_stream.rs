@@ -1,19 +1,13 @@
 //! The body of a 200, given out in batches of entries as it arrives.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reqwest::Response;
 
-use super::Reach;
-use super::RequestFailed;
-use super::bundle::BundleReader;
-use super::bundle::PageFacts;
-use super::client::Api;
-use super::client::Budget;
-use super::client::transient;
-use super::client::until;
+use super::bundle::{BundleReader, PageFacts};
+use super::client::{Api, Budget, transient, until};
+use super::{Reach, RequestFailed};
 use crate::plan::Timestamp;
 use crate::plan::row::Entry;
 use crate::stop::Stop;

@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::PatientState;
-use super::PullMode;
-use super::Timestamp;
-use super::TypeFilter;
 use super::sweep::GUARD_HOURS;
+use super::{PatientState, PullMode, Timestamp, TypeFilter};
 
 /// What the warehouse remembers of one patient.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,7 @@ use std::collections::HashSet;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::PersonId;
-use super::Timestamp;
-use super::TypeFilter;
-use super::stamp;
+use super::{PersonId, Timestamp, TypeFilter, stamp};
 
 /// An empty page with a `next` link is followed this often in a row while `total` promises more.
 pub const EMPTY_PAGES_MAX: u32 = 2;

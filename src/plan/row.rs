@@ -8,14 +8,11 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use xxhash_rust::xxh3::xxh3_64;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::parse_stamp;
 use super::resource_type::ResourceType;
-use super::scan::Repeated;
-use super::scan::Scanned;
-use super::scan::scan;
+use super::scan::{Repeated, Scanned, scan};
 
 /// Identities longer than this are refused: nothing real comes near.
 pub const KEY_LENGTH_MAX: usize = 4096;

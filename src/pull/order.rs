@@ -1,20 +1,15 @@
 //! What a pull is told to do, and what it is given to do it with.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::Connection;
 
 use crate::healthex::client::Api;
-use crate::plan::PersonId;
-use crate::plan::PullMode;
-use crate::plan::Timestamp;
-use crate::plan::TypeFilter;
 use crate::plan::completeness::Walk;
 use crate::plan::due::UnderWay;
+use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::stop::Stop;
 use crate::warehouse::writer::Warehouse;
 

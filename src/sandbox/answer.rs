@@ -5,36 +5,22 @@
 //!
 //! Deliberately absent: the consent endpoint, which a pull does not need, and sockets.
 
-use axum::body::Body;
-use axum::body::Bytes;
-use axum::body::to_bytes;
-use axum::http::HeaderMap;
-use axum::http::Method;
-use axum::http::header;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::request::Parts;
-use chrono::DateTime;
-use chrono::Utc;
+use axum::http::{HeaderMap, Method, header};
+use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::bend::PageRequest;
-use super::bend::page_number;
+use super::bend::{PageRequest, page_number};
 use super::broken::take_over;
-use super::faults::ErrorBody;
-use super::faults::FaultKind;
+use super::faults::{ErrorBody, FaultKind};
 use super::query::Asked;
-use super::script::DueFault;
-use super::script::Occasion;
-use super::text::object;
-use super::text::operation_outcome;
-use super::text::quoted;
-use super::tokens::API_KEY;
-use super::tokens::API_SECRET;
-use super::wire::Answer;
-use super::wire::Takeover;
-use super::world::SeenRequest;
-use super::world::Shared;
-use super::world::World;
+use super::script::{DueFault, Occasion};
+use super::text::{object, operation_outcome, quoted};
+use super::tokens::{API_KEY, API_SECRET};
+use super::wire::{Answer, Takeover};
+use super::world::{SeenRequest, Shared, World};
 
 const JSON: &str = "application/json";
 const FHIR_JSON: &str = "application/fhir+json";

@@ -7,15 +7,8 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 
-use super::faults::DuplicateOrder;
-use super::faults::FaultKind;
-use super::page::LinkOrder;
-use super::page::Linker;
-use super::page::Page;
-use super::page::PageEntry;
-use super::page::Window;
-use super::page::step;
-use super::page::write_entry;
+use super::faults::{DuplicateOrder, FaultKind};
+use super::page::{LinkOrder, Linker, Page, PageEntry, Window, step, write_entry};
 use super::population::Stored;
 use super::query::Asked;
 use super::script::DueFault;

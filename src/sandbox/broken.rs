@@ -10,16 +10,10 @@ use std::iter;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use flate2::Compress;
-use flate2::Compression;
-use flate2::Crc;
-use flate2::FlushCompress;
+use flate2::{Compress, Compression, Crc, FlushCompress};
 
-use super::faults::FaultKind;
-use super::faults::Keep;
-use super::wire::Act;
-use super::wire::Answer;
-use super::wire::Takeover;
+use super::faults::{FaultKind, Keep};
+use super::wire::{Act, Answer, Takeover};
 
 const CHUNK_BYTES: usize = 8 * 1024;
 

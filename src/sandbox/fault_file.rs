@@ -17,16 +17,12 @@
 //!
 //! Deliberately absent: a check that two faults make sense together.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::Deserialize;
 
-use super::faults::FaultAt;
-use super::faults::FaultKind;
-use super::faults::ScriptedFault;
+use super::faults::{FaultAt, FaultKind, ScriptedFault};
 
 impl ScriptedFault {
     /// Reads a file of `[[fault]]` tables.
@@ -127,9 +123,7 @@ fn check_statuses(kind: &FaultKind) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::faults::ErrorBody;
-    use super::super::faults::Keep;
-    use super::super::faults::RawBytes;
+    use super::super::faults::{ErrorBody, Keep, RawBytes};
     use super::*;
 
     fn check_refused(text: &str, said: &str) {

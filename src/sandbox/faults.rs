@@ -4,8 +4,7 @@
 //! bytes arrive, `answer.rs` for answers of another kind), when (`script.rs`), and the file
 //! they are written in (`fault_file.rs`).
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A fault, and which requests get it.
 #[derive(Clone, Debug, PartialEq)]

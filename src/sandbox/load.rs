@@ -6,18 +6,15 @@
 //! Deliberately absent: subfolders, files of other names, Bundles inside NDJSON being taken
 //! apart (a line is always one resource), and the `fullUrl`s of the files.
 
-use std::fs;
-use std::io;
 use std::io::Read;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::population::Population;
-use super::population::ResourceFacts;
+use super::population::{Population, ResourceFacts};
 
 /// Why a folder could not be served.
 #[derive(Debug, thiserror::Error)]

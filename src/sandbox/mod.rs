@@ -31,29 +31,20 @@ mod tokens;
 mod wire;
 mod world;
 
-use std::io;
-use std::net::SocketAddr;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
-use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{io, thread};
 
 use chrono::TimeDelta;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
 pub use fault_file::FaultFileRefused;
-pub use faults::DuplicateOrder;
-pub use faults::ErrorBody;
-pub use faults::FaultAt;
-pub use faults::FaultKind;
-pub use faults::Keep;
-pub use faults::RawBytes;
-pub use faults::ScriptedFault;
+pub use faults::{DuplicateOrder, ErrorBody, FaultAt, FaultKind, Keep, RawBytes, ScriptedFault};
 pub use load::LoadFailed;
-pub use population::Entry;
-pub use population::Population;
+pub use population::{Entry, Population};
 pub use world::SeenRequest;
 
 use world::Shared;

@@ -9,15 +9,11 @@ use std::sync::Arc;
 use std::vec;
 
 use axum::body::Bytes;
-use percent_encoding::AsciiSet;
-use percent_encoding::NON_ALPHANUMERIC;
-use percent_encoding::utf8_percent_encode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::population::Stored;
 use super::query::Asked;
-use super::text::array;
-use super::text::object;
-use super::text::quoted;
+use super::text::{array, object, quoted};
 
 /// What stays as it is in a link: what a date, a list of types and an id are made of.
 const IN_LINKS: &AsciiSet =

@@ -8,16 +8,11 @@
 use std::collections::HashMap;
 
 use axum::body::Bytes;
-use chrono::DateTime;
-use chrono::TimeDelta;
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::text::array;
-use super::text::object;
-use super::text::quoted;
-use super::text::uuid_of;
+use super::text::{array, object, quoted, uuid_of};
 
 /// What a [`super::Sandbox`] serves when it starts.
 #[derive(Clone, Debug, Default)]

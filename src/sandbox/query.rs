@@ -3,8 +3,7 @@
 //! Promise: what this server does not know is refused, never ignored, so that a client's
 //! slip shows. Deliberately absent: what is then found.
 
-use chrono::DateTime;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 
 use super::population::Stored;

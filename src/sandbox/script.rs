@@ -8,9 +8,7 @@
 
 use std::collections::HashSet;
 
-use super::faults::FaultAt;
-use super::faults::FaultKind;
-use super::faults::ScriptedFault;
+use super::faults::{FaultAt, FaultKind, ScriptedFault};
 
 #[derive(Debug, Default)]
 pub(super) struct FaultScript {

@@ -4,31 +4,24 @@
 //! Promise: connections are kept alive and served side by side. Deliberately absent: TLS,
 //! HTTP/2, limits on clients (it is for one machine).
 
-use std::future::Future;
-use std::future::pending;
-use std::future::poll_fn;
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::Request;
-use axum::http::Response;
-use axum::http::header;
+use axum::http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::answer::Reply;
-use super::answer::answer;
-use super::wire::Takeover;
-use super::wire::play;
+use super::answer::{Reply, answer};
+use super::wire::{Takeover, play};
 use super::world::Shared;
 
 /// Takes connections for ever.

@@ -7,9 +7,7 @@ use axum::body::Bytes;
 use super::faults::FaultKind;
 use super::page::write_entry;
 use super::population::Stored;
-use super::text::object;
-use super::text::operation_outcome;
-use super::text::quoted;
+use super::text::{object, operation_outcome, quoted};
 
 /// The entry that a kind adds to a page; `None` for kinds that add none.
 pub(super) fn entry(kind: &FaultKind, base: &str) -> Option<Bytes> {

@@ -8,9 +8,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::DateTime;
-use chrono::TimeDelta;
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::RngCore;
 
 use super::text::base64_url;

@@ -4,22 +4,17 @@
 //! the answer says, and which acts break it (`broken.rs`).
 
 use std::convert::Infallible;
-use std::io;
 use std::io::Write;
-use std::iter;
 use std::time::Duration;
+use std::{io, iter};
 
-use axum::body::Body;
-use axum::body::Bytes;
-use axum::http::HeaderValue;
-use axum::http::Response;
-use axum::http::StatusCode;
+use axum::body::{Body, Bytes};
 use axum::http::header::HeaderName;
+use axum::http::{HeaderValue, Response, StatusCode};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::stream;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time;
 

@@ -3,22 +3,12 @@
 //! One lock around all of it, taken for the time it takes to look something up and never
 //! across an `.await`. Deliberately absent: HTTP, and how an answer is written.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::DateTime;
-use chrono::SubsecRound;
-use chrono::TimeDelta;
-use chrono::Utc;
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
-use super::population::Entry;
-use super::population::Population;
-use super::population::ResourceFacts;
-use super::population::Stored;
+use super::population::{Entry, Population, ResourceFacts, Stored};
 use super::query::Asked;
 use super::script::FaultScript;
 use super::text::uuid_of;

@@ -6,20 +6,14 @@
 //! the clock was set, and a tick that does not come in time by the monotonic clock is rung by
 //! whoever looks.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::TimeDelta;
 use tokio::sync::Notify;
-use tokio_cron_scheduler::Job;
-use tokio_cron_scheduler::JobScheduler;
+use tokio_cron_scheduler::{Job, JobScheduler};
 
 use crate::clock;
 use crate::plan::Timestamp;

@@ -3,14 +3,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
-use super::PULSE;
-use super::systemd;
 use super::worker::Worker;
+use super::{PULSE, systemd};
 use crate::settings::ApiLimits;
 use crate::warehouse::writer::Warehouse;
 

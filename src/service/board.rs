@@ -2,12 +2,8 @@
 //!
 //! Absent on purpose: what the warehouse says, which is read from the warehouse.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,9 +12,8 @@ use super::health;
 use super::health::CycleVerdict;
 use super::metrics::Metrics;
 use super::problems::Problem;
-use crate::cycle::PatientCounts;
-use crate::cycle::Summary;
 use crate::cycle::progress::Progress;
+use crate::cycle::{PatientCounts, Summary};
 use crate::plan::Timestamp;
 use crate::settings::Settings;
 use crate::warehouse::page::Tally;

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use maud::Markup;
-use maud::html;
+use maud::{Markup, html};
 
 use super::board::CycleMark;
 use super::health::CycleVerdict;

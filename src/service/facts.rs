@@ -2,18 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::problems::Facts;
-use super::problems::Standing;
+use super::problems::{Facts, Standing};
 use crate::cycle::name_of;
-use crate::plan::PatientState;
-use crate::plan::PersonId;
-use crate::plan::Timestamp;
+use crate::plan::{PatientState, PersonId, Timestamp};
 use crate::roster::Roster;
 use crate::settings::Settings;
-use crate::warehouse::checkpoint;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::purge;
 use crate::warehouse::writer::Warehouse;
+use crate::warehouse::{checkpoint, purge};
 
 /// Reads the facts, and notes a cycle that ended well.
 pub(super) async fn gather(

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::cycle::EndedEarly;
-use crate::cycle::Summary;
-use crate::plan::Timestamp;
-use crate::plan::stamp;
+use crate::cycle::{EndedEarly, Summary};
+use crate::plan::{Timestamp, stamp};
 use crate::settings::Schedule;
 
 /// How a cycle ended, as far as an onlooker cares.

@@ -7,40 +7,29 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use axum::Router;
-use axum::extract::Request;
-use axum::extract::State as Extract;
-use axum::http::HeaderMap;
-use axum::http::StatusCode;
-use axum::http::header;
-use axum::middleware;
+use axum::extract::{Request, State as Extract};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::IntoResponse;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Router, middleware};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::TimeDelta;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::health;
-use super::page;
+use super::{health, page};
 use crate::clock;
 use crate::plan::stamp;
-use crate::settings::Complaints;
-use crate::settings::HttpSettings;
-use crate::settings::read_secret;
-use crate::warehouse::glance;
+use crate::settings::{Complaints, HttpSettings, read_secret};
 use crate::warehouse::glance::Glance;
-use crate::warehouse::open;
+use crate::warehouse::{glance, open};
 
 /// Patients that the page lists; the rest are counted.
 const LISTED_MAX: usize = 200;

@@ -2,24 +2,17 @@
 //!
 //! Counters are of this process; gauges are set when somebody asks. No label names a patient.
 
-use prometheus::Encoder;
-use prometheus::Histogram;
-use prometheus::HistogramOpts;
-use prometheus::IntCounter;
-use prometheus::IntCounterVec;
-use prometheus::IntGauge;
-use prometheus::IntGaugeVec;
-use prometheus::Opts;
-use prometheus::Registry;
-use prometheus::TextEncoder;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
 
 use super::board::State;
 use super::health::CycleVerdict;
 use super::problems::Problem;
 use crate::cycle::Summary;
 use crate::cycle::progress::Progress;
-use crate::healthex::client::Asked;
-use crate::healthex::client::Meter;
+use crate::healthex::client::{Asked, Meter};
 use crate::plan::Timestamp;
 use crate::warehouse::glance::Glance;
 

@@ -26,30 +26,22 @@ mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::signal::unix::Signal;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::plan::Timestamp;
 use crate::roster::Roster;
-use crate::settings::Environment;
-use crate::settings::Schedule;
-use crate::settings::Settings;
+use crate::settings::{Environment, Schedule, Settings};
 use crate::stop::Stop;
-use crate::warehouse::checkpoint;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::lock::Lock;
-use crate::warehouse::lock::LockFor;
-use crate::warehouse::open;
-use crate::warehouse::open::OtherServer;
-use crate::warehouse::open::Place;
+use crate::warehouse::lock::{Lock, LockFor};
+use crate::warehouse::open::{OtherServer, Place};
 use crate::warehouse::writer::Warehouse;
+use crate::warehouse::{checkpoint, open};
 
 use alarm::Alarm;
 use attend::DISK_PATIENCE;

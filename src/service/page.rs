@@ -3,22 +3,14 @@
 //! Rendered here, readable without scripts, no asset from elsewhere. Labels rather than ids, and
 //! nothing clinical: all it shows is what `Glance` and the board hold.
 
-use maud::DOCTYPE;
-use maud::Markup;
-use maud::PreEscaped;
-use maud::html;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::board::CycleMark;
-use super::board::State;
-use super::chart;
-use super::health;
-use super::problems::Problem;
-use super::problems::hours;
+use super::board::{CycleMark, State};
+use super::problems::{Problem, hours};
+use super::{chart, health};
 use crate::cycle::progress::Progress;
-use crate::plan::Timestamp;
-use crate::plan::stamp;
-use crate::warehouse::glance::Glance;
-use crate::warehouse::glance::Worrying;
+use crate::plan::{Timestamp, stamp};
+use crate::warehouse::glance::{Glance, Worrying};
 
 const STYLE: &str = include_str!("page.css");
 const REFRESH_SECONDS: u32 = 15;

@@ -3,14 +3,12 @@
 //! Decides from facts; `alert` does the telling. Held in memory only: after a restart, what is
 //! still a problem is told again.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::plan::Timestamp;
-use crate::plan::stamp;
+use crate::plan::{Timestamp, stamp};
 
 /// The kinds, each told by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

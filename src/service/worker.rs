@@ -4,45 +4,29 @@
 //! the next tick, and after a signal it is done within ten seconds, even if a VACUUM is not.
 
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::TimeDelta;
 
-use super::Daemon;
-use super::PULSE;
 use super::alarm::Bell;
 use super::alert::Messenger;
-use super::attend::Doing;
-use super::attend::Life;
+use super::attend::{Doing, Life};
 use super::board::Board;
-use super::facts;
-use super::health;
 use super::health::CycleVerdict;
-use super::problems::Ledger;
-use super::problems::News;
-use super::problems::Problem;
-use super::systemd;
+use super::problems::{Ledger, News, Problem};
 use super::systemd::Status;
-use crate::clock;
-use crate::cycle;
-use crate::cycle::EndedEarly;
-use crate::cycle::NotBegun;
-use crate::cycle::Summary;
-use crate::cycle::Wishes;
+use super::{Daemon, PULSE, facts, health, systemd};
+use crate::cycle::{EndedEarly, NotBegun, Summary, Wishes};
 use crate::healthex::client::Api;
-use crate::plan::Timestamp;
-use crate::plan::stamp;
-use crate::roster;
+use crate::plan::{Timestamp, stamp};
 use crate::stop::Stop;
-use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::lock::Lock;
-use crate::warehouse::lock::LockFor;
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::lock::{Lock, LockFor};
 use crate::warehouse::open;
 use crate::warehouse::open::OtherServer;
 use crate::warehouse::writer::Warehouse;
+use crate::{clock, cycle, roster};
 
 pub(super) struct Worker {
     pub(super) daemon: Daemon,

@@ -3,9 +3,8 @@
 use serde::Deserialize;
 use toml::Value;
 
-use super::Environment;
-use super::values;
 use super::values::Allowed;
+use super::{Environment, values};
 
 /// `(section, key, default as TOML, what is allowed)`
 const KEYS: &[(&str, &str, &str, Allowed)] = &[

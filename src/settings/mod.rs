@@ -9,14 +9,12 @@ mod values;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
 
-pub use secrets::Credentials;
-pub use secrets::read_secret;
+pub use secrets::{Credentials, read_secret};
 pub use values::Schedule;
 
 use crate::plan::TypeFilter;

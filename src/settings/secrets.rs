@@ -2,13 +2,11 @@
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::Environment;
-use super::Settings;
+use super::{Environment, Settings};
 
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 

@@ -5,17 +5,11 @@
 //! last word when a table is made.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::Sql;
-use super::Target;
-use super::ViewDefinition;
-use super::catalogue;
-use super::compile;
+use super::{Sql, Target, ViewDefinition, catalogue, compile};
 use crate::plan::resource_type::ResourceType;
-use crate::warehouse::analyst_tables::AnalystTable;
-use crate::warehouse::analyst_tables::AnalystTables;
+use crate::warehouse::analyst_tables::{AnalystTable, AnalystTables};
 
 /// The warehouse's own tables; those of the resource types are taken too.
 const TAKEN: [&str; 10] = [

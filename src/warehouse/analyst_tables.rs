@@ -7,24 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
-use rusqlite::named_params;
-use rusqlite::params;
-use rusqlite::params_from_iter;
+use rusqlite::{Connection, named_params, params, params_from_iter};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::extract::Extractor;
-use super::extract::Gained;
-use super::extract::PART_ROWS;
-use super::extract::Part;
-use super::extract::Rows;
+use super::extract::{Extractor, Gained, PART_ROWS, Part, Rows};
 use super::failure::StoreFailed;
-use super::freshness;
-use super::tables;
-use crate::plan::PersonId;
-use crate::plan::Timestamp;
+use super::{freshness, tables};
 use crate::plan::row::Row;
-use crate::plan::stamp;
+use crate::plan::{PersonId, Timestamp, stamp};
 
 /// One view, as the texts that make and keep its table.
 #[derive(Clone, Debug)]

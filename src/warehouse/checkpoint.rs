@@ -5,27 +5,16 @@
 
 use std::collections::HashSet;
 
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::Row;
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::failure::StoreFailed;
-use super::page::PullFrame;
-use super::page::WalkMark;
-use crate::plan::Learned;
-use crate::plan::PatientState;
-use crate::plan::PersonId;
-use crate::plan::PullMode;
-use crate::plan::Timestamp;
-use crate::plan::TypeFilter;
+use super::page::{PullFrame, WalkMark};
 use crate::plan::completeness::Walk;
-use crate::plan::due::Standing;
-use crate::plan::due::UnderWay;
-use crate::plan::next_state;
-use crate::plan::parse_stamp;
+use crate::plan::due::{Standing, UnderWay};
 use crate::plan::row::KeyHash;
-use crate::plan::stamp;
+use crate::plan::{
+    Learned, PatientState, PersonId, PullMode, Timestamp, TypeFilter, next_state, parse_stamp, stamp,
+};
 
 /// A patient of the roster, as the checkpoint needs to know it.
 #[derive(Clone, Debug)]

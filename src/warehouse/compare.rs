@@ -3,15 +3,8 @@
 use rusqlite::Connection;
 
 use super::failure::StoreFailed;
-use super::page::Batch;
-use super::page::PlacedRow;
-use super::page::Progress;
-use super::page::PullFrame;
-use super::page::Stored;
-use super::page::Tally;
-use super::page::lookup;
-use super::sweep;
-use super::tables;
+use super::page::{Batch, PlacedRow, Progress, PullFrame, Stored, Tally, lookup};
+use super::{sweep, tables};
 use crate::plan::Timestamp;
 use crate::plan::sweep::SweepVerdict;
 

@@ -4,23 +4,17 @@
 //! `export` returns. Absent on purpose: where they end up (`commands` moves the whole folder
 //! into place), and anything that was marked as deleted.
 
-use std::fs::File;
-use std::fs::OpenOptions;
-use std::io::BufWriter;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::analyst_tables;
 use super::failure::StoreFailed;
-use super::freshness;
 use super::parquet_file::ParquetFile;
-use super::rows;
-use super::rows::Query;
-use super::rows::RowsFailed;
-use super::tables;
+use super::rows::{Query, RowsFailed};
+use super::{analyst_tables, freshness, rows, tables};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

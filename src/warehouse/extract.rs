@@ -4,17 +4,11 @@
 //! from a table in memory, because the JSON functions take several times as long as all of the
 //! storing: this way every core takes a part, and the one thread that writes only inserts.
 
-use std::sync::LazyLock;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use rusqlite::CachedStatement;
-use rusqlite::Connection;
-use rusqlite::ToSql;
-use rusqlite::types::ToSqlOutput;
-use rusqlite::types::ValueRef;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, ToSql};
 
 use super::analyst_tables::AnalystTable;
 use super::failure::StoreFailed;

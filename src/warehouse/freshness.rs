@@ -3,11 +3,9 @@
 //! Promise: counted in the transaction that changes the rows. Absent on purpose: purges, which
 //! find the table by `person_id`.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::Connection;
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::failure::StoreFailed;
 use super::tables;

@@ -9,8 +9,7 @@ use rusqlite::Connection;
 
 use super::failure::StoreFailed;
 use super::purge;
-use crate::plan::Timestamp;
-use crate::plan::parse_stamp;
+use crate::plan::{Timestamp, parse_stamp};
 
 #[derive(Clone, Debug, Default)]
 pub struct Glance {

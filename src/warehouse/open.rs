@@ -1,31 +1,20 @@
 //! Opening: a file is ours or it is left alone; a new one appears whole or not at all.
 
 use std::fs;
-use std::fs::DirBuilder;
-use std::fs::File;
-use std::fs::OpenOptions;
-use std::fs::Permissions;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Read;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::Connection;
-use rusqlite::OpenFlags;
-use rusqlite::OptionalExtension;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::analyst_tables::AnalystTables;
-use super::failure::OpenFailed;
-use super::failure::StoreFailed;
+use super::failure::{OpenFailed, StoreFailed};
 use super::tables;
 use crate::clock;
-use crate::plan::resource_type::ResourceType;
-use crate::plan::resource_type::US_CORE;
+use crate::plan::resource_type::{ResourceType, US_CORE};
 
 /// `HEXS`
 pub const APPLICATION_ID: i32 = 0x4845_5853;

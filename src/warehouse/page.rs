@@ -4,36 +4,19 @@
 //! transaction, so the checkpoint never points past data we have, and a page that is sent
 //! again changes nothing. Absent on purpose: any DELETE of a purge.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
-use rusqlite::CachedStatement;
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::params;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::analyst_tables::AnalystTables;
-use super::analyst_tables::Changed;
-use super::analyst_tables::Changes;
-use super::checkpoint;
+use super::analyst_tables::{AnalystTables, Changed, Changes};
 use super::failure::StoreFailed;
-use super::pulls;
-use super::pulls::PullOrigin;
-use super::pulls::PullOutcome;
-use super::pulls::PullRow;
-use super::sweep;
+use super::pulls::{PullOrigin, PullOutcome, PullRow};
 use super::sweep::SweepRequest;
-use super::tables;
-use crate::plan::PersonId;
-use crate::plan::PullMode;
-use crate::plan::Timestamp;
-use crate::plan::TypeFilter;
+use super::{checkpoint, pulls, sweep, tables};
 use crate::plan::completeness::Walk;
-use crate::plan::row::KeyHash;
-use crate::plan::row::Quarantined;
-use crate::plan::row::Row;
-use crate::plan::stamp;
+use crate::plan::row::{KeyHash, Quarantined, Row};
+use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, stamp};
 
 /// What stays the same for all pages of one pull.
 #[derive(Clone, Debug)]

@@ -1,14 +1,10 @@
 //! One row for each pull of a patient: what an operator looks at afterwards.
 
-use rusqlite::Connection;
-use rusqlite::named_params;
+use rusqlite::{Connection, named_params};
 
 use super::failure::StoreFailed;
 use super::page::Tally;
-use crate::plan::PersonId;
-use crate::plan::PullMode;
-use crate::plan::Timestamp;
-use crate::plan::stamp;
+use crate::plan::{PersonId, PullMode, Timestamp, stamp};
 
 /// The oldest rows beyond this many go: a year of one patient, a day of a hundred thousand.
 pub const PULLS_KEPT: i64 = 1_000_000;

@@ -7,18 +7,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::Connection;
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
-use super::checkpoint;
 use super::failure::StoreFailed;
-use super::open;
-use super::tables;
-use crate::plan::PatientState;
-use crate::plan::PersonId;
-use crate::plan::Timestamp;
-use crate::plan::parse_stamp;
-use crate::plan::stamp;
+use super::{checkpoint, open, tables};
+use crate::plan::{PatientState, PersonId, Timestamp, parse_stamp, stamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PurgeReason {

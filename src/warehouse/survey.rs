@@ -2,15 +2,11 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::checkpoint;
 use super::checkpoint::Patient;
-use super::failure::OpenFailed;
-use super::failure::StoreFailed;
-use super::open;
+use super::failure::{OpenFailed, StoreFailed};
 use super::open::Place;
-use super::purge;
 use super::purge::Room;
-use super::tables;
+use super::{checkpoint, open, purge, tables};
 use crate::plan::PersonId;
 
 pub struct Survey {

@@ -3,26 +3,17 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::analyst_tables::Changes;
 use super::failure::StoreFailed;
 use super::page::PullFrame;
 use super::tables;
-use crate::plan::PersonId;
-use crate::plan::Timestamp;
-use crate::plan::TypeFilter;
 use crate::plan::due::guard_expired;
-use crate::plan::parse_stamp;
 use crate::plan::resource_type::ResourceType;
-use crate::plan::row::KeyHash;
-use crate::plan::row::key_hash;
-use crate::plan::stamp;
-use crate::plan::sweep::SweepFacts;
-use crate::plan::sweep::SweepVerdict;
-use crate::plan::sweep::judge_sweep;
+use crate::plan::row::{KeyHash, key_hash};
+use crate::plan::sweep::{SweepFacts, SweepVerdict, judge_sweep};
+use crate::plan::{PersonId, Timestamp, TypeFilter, parse_stamp, stamp};
 
 /// What the pull has seen, by key hash, one set a walk.
 #[derive(Clone, Debug)]

@@ -7,8 +7,7 @@ use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
 use super::failure::StoreFailed;
-use super::freshness;
-use super::tables;
+use super::{freshness, tables};
 use crate::plan::resource_type::ResourceType;
 use crate::plan::row::row_of;
 

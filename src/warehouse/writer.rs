@@ -5,22 +5,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
-use rusqlite::InterruptHandle;
-use tokio::sync::mpsc;
-use tokio::sync::oneshot;
+use rusqlite::{Connection, InterruptHandle};
+use tokio::sync::{mpsc, oneshot};
 
 use super::analyst_tables::AnalystTables;
-use super::failure::OpenFailed;
-use super::failure::StoreFailed;
+use super::failure::{OpenFailed, StoreFailed};
 use super::open;
-use super::open::OtherServer;
-use super::open::Place;
+use super::open::{OtherServer, Place};
 
 /// Pieces of work that may wait; further senders wait for room.
 const QUEUE_MAX: usize = 64;

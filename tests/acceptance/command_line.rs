@@ -3,10 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::world::Running;
-use crate::world::World;
-use crate::world::binary;
-use crate::world::wait_until;
+use crate::world::{Running, World, binary, wait_until};
 
 #[test]
 fn help_and_version_are_exit_0_and_wrong_usage_is_exit_2() {

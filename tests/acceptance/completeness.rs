@@ -1,8 +1,6 @@
 //! Was it everything? Counts that do not add up, sweeps, and entries that are renamed.
 
-use crate::world::World;
-use crate::world::observation;
-use crate::world::observation_tail;
+use crate::world::{World, observation, observation_tail};
 
 fn mode(world: &World) -> String {
     world.pull("anna", "mode").unwrap_or_default()

@@ -3,13 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use crate::world::NAME_CANARY;
-use crate::world::TEXT_CANARY;
-use crate::world::World;
-use crate::world::observation;
-use crate::world::observation_tail;
-use crate::world::wait_until;
-use crate::world::write_private;
+use crate::world::{
+    NAME_CANARY, TEXT_CANARY, World, observation, observation_tail, wait_until, write_private,
+};
 
 /// Synced once, with a log of requests that begins after it.
 fn synced<const N: usize>(persons: [&str; N]) -> World {
@@ -286,8 +282,7 @@ fn a_ready_token_that_cannot_be_renewed_holds() {
 
 /// A token as an operator would fetch it by hand.
 fn minted_token(world: &World) -> String {
-    use std::io::Read;
-    use std::io::Write;
+    use std::io::{Read, Write};
     let address = world.sandbox.base_url().trim_start_matches("http://").to_owned();
     let body = r#"{"apiKey":"sandbox-key","apiSecret":"sandbox-secret"}"#;
     let mut stream = std::net::TcpStream::connect(&address).unwrap();

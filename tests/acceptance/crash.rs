@@ -1,10 +1,6 @@
 //! Killed at each commit point in turn, the program goes on as if nothing had been.
 
-use crate::world::Running;
-use crate::world::World;
-use crate::world::observation;
-use crate::world::observation_tail;
-use crate::world::wait_until;
+use crate::world::{Running, World, observation, observation_tail, wait_until};
 
 const PAGES: usize = 6;
 

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 
 use healthex_sync::sandbox::Population;
 
-use crate::world::World;
-use crate::world::resource_tables;
-use crate::world::skip;
+use crate::world::{World, resource_tables, skip};
 
 /// `$HEALTHEX_SHARED/data`, else beside the project; said aloud where it is missing.
 fn shared(name: &str) -> Option<PathBuf> {

@@ -2,13 +2,9 @@
 //!
 //! Where nothing else is said, anna has 35 observations on four pages, and the fault is hers.
 
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::world::Ran;
-use crate::world::World;
-use crate::world::observation;
-use crate::world::wait_until;
+use crate::world::{Ran, World, observation, wait_until};
 
 /// The fault hits one request, and the same sync recovers from it.
 #[track_caller]

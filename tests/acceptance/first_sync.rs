@@ -2,14 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use chrono::DateTime;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use serde_json::Value;
 
-use crate::world::World;
-use crate::world::observation;
-use crate::world::observation_tail;
-use crate::world::wait_until;
+use crate::world::{World, observation, observation_tail, wait_until};
 
 #[test]
 fn a_first_sync_brings_everything_as_it_was_sent() {

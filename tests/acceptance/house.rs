@@ -1,8 +1,7 @@
 //! The walls between the rooms: what may not be written where.
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// (where, what may not be written there, why)
 const ABSENT: &[(&str, &[&str], &str)] = &[

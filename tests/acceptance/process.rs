@@ -1,17 +1,12 @@
 //! The process among others: signals, locks, and files that are not what they should be.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::world::Running;
-use crate::world::World;
-use crate::world::skip;
-use crate::world::wait_until;
+use crate::world::{Running, World, skip, wait_until};
 
 /// One run is under way and gets no answer.
 fn stalled(world: &World) -> Running {

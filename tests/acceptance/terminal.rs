@@ -4,28 +4,16 @@ use std::fs::File;
 use std::io::Read;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use healthex_sync::sandbox::Population;
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process;
-use rustix::pty::OpenptFlags;
-use rustix::pty::grantpt;
-use rustix::pty::openpt;
-use rustix::pty::ptsname;
-use rustix::pty::unlockpt;
-use rustix::termios::Winsize;
-use rustix::termios::tcsetwinsize;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::world::World;
-use crate::world::record;
-use crate::world::wait_until;
+use crate::world::{World, record, wait_until};
 
 const ROWS: u16 = 50;
 

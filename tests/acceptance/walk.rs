@@ -5,21 +5,15 @@
 //!
 //! `HEALTHEX_SYNC_WALK_SECONDS` makes it longer, `HEALTHEX_SYNC_WALK_SEED` repeats one.
 
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use chrono::DateTime;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use healthex_sync::sandbox::Population;
-use rand::Rng;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 
-use crate::world::World;
-use crate::world::observation;
-use crate::world::record;
-use crate::world::wait_until;
+use crate::world::{World, observation, record, wait_until};
 
 const PERSONS: [&str; 3] = ["anna", "ben", "cora"];
 const SECONDS: u64 = 6;

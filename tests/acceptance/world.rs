@@ -5,30 +5,18 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
-use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
-use healthex_sync::sandbox::Entry;
-use healthex_sync::sandbox::Population;
-use healthex_sync::sandbox::Sandbox;
-use healthex_sync::sandbox::ScriptedFault;
-use healthex_sync::sandbox::SeenRequest;
-use rusqlite::Connection;
-use rusqlite::OpenFlags;
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process;
+use healthex_sync::sandbox::{Entry, Population, Sandbox, ScriptedFault, SeenRequest};
+use rusqlite::{Connection, OpenFlags};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 

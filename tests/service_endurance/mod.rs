@@ -4,17 +4,13 @@
 
 use std::fs;
 use std::io::Write;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use healthex_sync::sandbox::FaultKind;
-use healthex_sync::sandbox::ScriptedFault;
-use rand::Rng;
-use rand::SeedableRng;
+use healthex_sync::sandbox::{FaultKind, ScriptedFault};
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
-use crate::service_harness::Daemon;
-use crate::service_harness::World;
+use crate::service_harness::{Daemon, World};
 
 const PATIENTS: usize = 8;
 /// How long it is watched at least; after this many cycles all that is kept has been filled.

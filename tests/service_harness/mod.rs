@@ -3,30 +3,18 @@
 //! Facts are waited for with a deadline; nothing is believed to have happened because time passed.
 
 use std::fs;
-use std::fs::File;
-use std::fs::Permissions;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Write;
+use std::fs::{File, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::ExitStatus;
-use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::time::Duration;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use healthex_sync::sandbox::Population;
-use healthex_sync::sandbox::Sandbox;
-use rusqlite::Connection;
-use rusqlite::OpenFlags;
+use healthex_sync::sandbox::{Population, Sandbox};
+use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);

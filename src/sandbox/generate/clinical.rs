@@ -1,31 +1,12 @@
 //! What happened to a patient: conditions, treatment, and encounters with all they bring.
 
-use super::super::text::array;
-use super::super::text::base64;
-use super::super::text::object;
-use super::super::text::quoted;
-use super::codes::ALLERGIES;
-use super::codes::CONDITIONS;
-use super::codes::CVX;
-use super::codes::DIABETES;
-use super::codes::DOCUMENTS;
-use super::codes::ENCOUNTERS;
-use super::codes::ICD10;
-use super::codes::LOINC;
-use super::codes::MEDICATIONS;
-use super::codes::PROCEDURES;
-use super::codes::REACTIONS;
-use super::codes::RXNORM;
-use super::codes::SNOMED;
-use super::codes::VACCINES;
+use super::super::text::{array, base64, object, quoted};
+use super::codes::{
+    ALLERGIES, CONDITIONS, CVX, DIABETES, DOCUMENTS, ENCOUNTERS, ICD10, LOINC, MEDICATIONS, PROCEDURES,
+    REACTIONS, RXNORM, SNOMED, VACCINES,
+};
 use super::measured;
-use super::record::Record;
-use super::record::Source;
-use super::record::coding;
-use super::record::concept;
-use super::record::day;
-use super::record::reference;
-use super::record::status_concept;
+use super::record::{Record, Source, coding, concept, day, reference, status_concept};
 
 /// A visit: where its resources belong, and when it was.
 pub(super) struct Visit {

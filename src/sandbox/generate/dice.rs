@@ -1,9 +1,8 @@
 //! Chance from a seed. Deliberately absent: floats in what is generated, and any other source
 //! of randomness.
 
-use rand::Rng;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 #[derive(Debug)]
 pub(super) struct Dice(StdRng);

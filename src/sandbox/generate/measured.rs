@@ -1,21 +1,9 @@
 //! What was measured: vital signs, laboratory results and their reports.
 
-use super::super::text::array;
-use super::super::text::object;
-use super::super::text::quoted;
+use super::super::text::{array, object, quoted};
 use super::clinical::Visit;
-use super::codes::HBA1C;
-use super::codes::LOINC;
-use super::codes::Lab;
-use super::codes::PANELS;
-use super::codes::VITALS;
-use super::record::Record;
-use super::record::coding;
-use super::record::concept;
-use super::record::decimal;
-use super::record::quantity;
-use super::record::reference;
-use super::record::status_concept;
+use super::codes::{HBA1C, LOINC, Lab, PANELS, VITALS};
+use super::record::{Record, coding, concept, decimal, quantity, reference, status_concept};
 
 type Field = (&'static str, String);
 

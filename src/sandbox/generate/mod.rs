@@ -55,8 +55,7 @@ fn person(person_id: &str, number: usize, seed: u64) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     use super::super::population::ResourceFacts;
     use super::*;

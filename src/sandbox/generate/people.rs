@@ -1,18 +1,9 @@
 //! Who is in a record: the Person, their Patients, those who treat them, those who pay.
 
-use super::super::text::array;
-use super::super::text::object;
-use super::super::text::quoted;
-use super::codes::FAMILY_NAMES;
-use super::codes::FEMALE_NAMES;
-use super::codes::MALE_NAMES;
-use super::codes::TOWNS;
+use super::super::text::{array, object, quoted};
+use super::codes::{FAMILY_NAMES, FEMALE_NAMES, MALE_NAMES, TOWNS};
 use super::dice::Dice;
-use super::record::Record;
-use super::record::coding;
-use super::record::day;
-use super::record::reference;
-use super::record::status_concept;
+use super::record::{Record, coding, day, reference, status_concept};
 
 /// Practitioners and organizations are shared between the records of a seed, as in life: the
 /// same text, so the same address.

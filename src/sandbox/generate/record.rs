@@ -1,13 +1,9 @@
 //! The record being made: its resources so far, who and what they may refer to, and the
 //! FHIR fragments that all of them are made of.
 
-use chrono::Datelike;
-use chrono::NaiveDate;
-use chrono::TimeDelta;
+use chrono::{Datelike, NaiveDate, TimeDelta};
 
-use super::super::text::array;
-use super::super::text::object;
-use super::super::text::quoted;
+use super::super::text::{array, object, quoted};
 use super::dice::Dice;
 
 /// Everything generated happened on or before this day.

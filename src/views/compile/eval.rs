@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 
 use super::node::{Collection, Doc, Item, Place, Source, quoted};
-use crate::views::Target;
 use crate::views::definition::Constant;
-use crate::views::elements::{self, Kind};
+use crate::views::elements::Kind;
 use crate::views::fhirpath::Expr;
+use crate::views::{Target, elements};
 
 /// Longest SQL one expression may become.
 const SQL_BYTES_MAX: usize = 100_000;

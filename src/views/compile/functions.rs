@@ -6,7 +6,8 @@
 use super::eval::{Compiler, Focus};
 use super::node::{Collection, Item, Place, quoted};
 use super::{reference, temporal};
-use crate::views::elements::{self, Kind};
+use crate::views::elements;
+use crate::views::elements::Kind;
 use crate::views::fhirpath::{Expr, TypeOperator};
 
 const SUPPORTED: &str = "where, select, exists, empty, all, not, first, single, count, join, iif, extension, ofType, as, is, \

@@ -9,11 +9,13 @@
 
 use super::eval::{Compiler, Focus};
 use super::node::{Collection, Doc, Item, Place};
-use super::output::{self, OutputColumn};
+use super::output;
+use super::output::OutputColumn;
 use crate::views::definition::{ColumnDefinition, Select};
-use crate::views::elements::{self, Kind};
-use crate::views::fhirpath::{self, Expr, TypeOperator};
+use crate::views::elements::Kind;
+use crate::views::fhirpath::{Expr, TypeOperator};
 use crate::views::refused::Refused;
+use crate::views::{elements, fhirpath};
 
 const BRANCHES_MAX: usize = 64;
 const COLUMNS_MAX: usize = 500;
