@@ -18,7 +18,6 @@ pub mod roster;
 pub mod sandbox;
 pub mod service;
 pub mod settings;
-pub mod slot;
 pub mod stop;
 pub mod telemetry;
 pub mod views;

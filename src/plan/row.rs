@@ -40,16 +40,6 @@ pub struct Row {
     pub content_hash: [u8; 16],
 }
 
-impl Row {
-    /// Was it last updated before a time that `meta.lastUpdated` gave, as far as both say?
-    pub fn is_older_than(&self, last_updated: Option<&str>) -> bool {
-        match (self.last_updated.as_deref().and_then(parse_stamp), last_updated.and_then(parse_stamp)) {
-            (Some(this), Some(other)) => this < other,
-            _ => false,
-        }
-    }
-}
-
 /// An entry that cannot be stored as what it claims to be.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Quarantined {

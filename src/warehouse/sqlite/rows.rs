@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::Value;
 
-use super::failure::StoreFailed;
+use crate::warehouse::failure::StoreFailed;
 
 /// Why rows did not get where they should.
 #[derive(Debug, thiserror::Error)]
@@ -31,16 +31,16 @@ impl From<rusqlite::Error> for RowsFailed {
 
 /// What to write.
 #[derive(Clone, Copy, Debug)]
-pub struct Query<'q> {
-    pub select: &'q str,
+pub(super) struct Query<'q> {
+    pub(super) select: &'q str,
     /// For `?1`, if there is one.
-    pub person: Option<&'q str>,
+    pub(super) person: Option<&'q str>,
     /// Columns that are not shown.
-    pub hidden: &'q [&'q str],
+    pub(super) hidden: &'q [&'q str],
 }
 
 /// With a header line; NULL is an empty field. Returns the number of rows.
-pub fn write_csv(connection: &Connection, query: Query<'_>, out: &mut dyn Write) -> Result<u64, RowsFailed> {
+pub(super) fn write_csv(connection: &Connection, query: Query<'_>, out: &mut dyn Write) -> Result<u64, RowsFailed> {
     let mut csv = csv::Writer::from_writer(out);
     let rows = each(connection, query, |names, cells| {
         match cells {
@@ -54,7 +54,7 @@ pub fn write_csv(connection: &Connection, query: Query<'_>, out: &mut dyn Write)
 }
 
 /// An array of objects. Returns the number of rows.
-pub fn write_json(connection: &Connection, query: Query<'_>, out: &mut dyn Write) -> Result<u64, RowsFailed> {
+pub(super) fn write_json(connection: &Connection, query: Query<'_>, out: &mut dyn Write) -> Result<u64, RowsFailed> {
     let mut separator = "[\n";
     let rows = each(connection, query, |names, cells| {
         let Some(cells) = cells else { return Ok(()) };

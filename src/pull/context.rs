@@ -1,32 +1,30 @@
 //! What a pull is told to do, and what it is given to do it with.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rusqlite::Connection;
-
 use crate::healthex::client::Api;
+use crate::plan::checkpoint::UnfinishedPull;
 use crate::plan::completeness::Walk;
-use crate::plan::due::UnderWay;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::stop::Stop;
-use crate::warehouse::writer::Warehouse;
+use crate::warehouse::Warehouse;
 
 /// What one pull is to do.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct PullPlan {
     pub person: PersonId,
     pub mode: PullMode,
     pub types: TypeFilter,
     pub since: Option<Timestamp>,
-    pub resume: Option<Resume>,
+    pub resume: Option<ResumePoint>,
 }
 
 /// An interrupted pull, and what its walks have seen.
 #[derive(Clone, Debug)]
-pub struct Resume {
-    pub under_way: UnderWay,
+pub struct ResumePoint {
+    pub unfinished: UnfinishedPull,
     pub next_url: String,
     pub walks: Vec<Walk>,
 }
@@ -34,6 +32,7 @@ pub struct Resume {
 /// The limits of `[sync]`.
 #[derive(Clone, Copy, Debug)]
 pub struct PullRules {
+    /// `_count`; `None` asks for one streamed answer.
     pub page_size: Option<u32>,
     pub overlap: Duration,
     pub pages_max: u64,
@@ -41,19 +40,11 @@ pub struct PullRules {
     pub time_max: Duration,
 }
 
-/// Where the rows go: into the warehouse, or into a comparison with it.
+/// Everything a pull needs beside its plan.
 #[derive(Clone)]
-pub enum Sink {
-    Warehouse(Arc<Warehouse>),
-    /// `None` where there is no warehouse yet.
-    DryRun(Arc<Mutex<Option<Connection>>>),
-}
-
-/// Everything a pull needs beside its order.
-#[derive(Clone)]
-pub struct Means {
+pub struct PullContext {
     pub api: Arc<Api>,
-    pub sink: Sink,
+    pub warehouse: Arc<Warehouse>,
     pub rules: PullRules,
     pub stop: Stop,
     pub pace: Arc<Pace>,

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 
-use super::failure::StoreFailed;
+use crate::warehouse::failure::StoreFailed;
 use super::tables;
 
 /// The view's name, and its line in `analyst_table`.
-pub const NAME: &str = "freshness";
+pub(super) const NAME: &str = "freshness";
 
 /// The types of the columns that the view computes, which SQLite does not declare.
-pub const COMPUTED: [(&str, &str); 4] = [
+pub(super) const COMPUTED: [(&str, &str); 4] = [
     ("age_hours", "REAL"),
     ("live_resources", "INTEGER"),
     ("quarantined", "INTEGER"),
@@ -22,7 +22,7 @@ pub const COMPUTED: [(&str, &str); 4] = [
 ];
 
 /// Rows that came to life, less those that were marked or removed.
-pub fn count(connection: &Connection, person: &str, change: i64) -> Result<(), StoreFailed> {
+pub(super) fn count(connection: &Connection, person: &str, change: i64) -> Result<(), StoreFailed> {
     if change != 0 {
         let statement = "INSERT INTO live_resources (person_id, resources) VALUES (?1, ?2)
              ON CONFLICT (person_id) DO UPDATE SET resources = resources + excluded.resources";
@@ -32,7 +32,7 @@ pub fn count(connection: &Connection, person: &str, change: i64) -> Result<(), S
 }
 
 /// Counts everyone's rows anew.
-pub fn recount(connection: &Connection) -> Result<(), StoreFailed> {
+pub(super) fn recount(connection: &Connection) -> Result<(), StoreFailed> {
     connection.execute("DELETE FROM live_resources", [])?;
     for (person, rows) in tables::live_rows(connection)?.by_person {
         let statement = "INSERT INTO live_resources (person_id, resources) VALUES (?1, ?2)";
@@ -42,7 +42,7 @@ pub fn recount(connection: &Connection) -> Result<(), StoreFailed> {
 }
 
 /// Whose count is not the number of rows.
-pub fn miscounted(connection: &Connection) -> Result<Vec<String>, StoreFailed> {
+pub(super) fn miscounted(connection: &Connection) -> Result<Vec<String>, StoreFailed> {
     let counted = tables::live_rows(connection)?.by_person;
     let mut statement = connection.prepare("SELECT person_id, resources FROM live_resources")?;
     let told = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -1,13 +1,13 @@
 //! Marks what a complete full pull no longer held, in the transaction that ends it.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::analyst_tables::Changes;
-use super::failure::StoreFailed;
-use super::page::PullFrame;
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::page::SweepRequest;
+use crate::warehouse::pull::PullHead;
 use super::tables;
 use crate::plan::due::guard_expired;
 use crate::plan::resource_type::ResourceType;
@@ -15,15 +15,7 @@ use crate::plan::row::{KeyHash, key_hash};
 use crate::plan::sweep::{SweepFacts, SweepVerdict, judge_sweep};
 use crate::plan::{PersonId, Timestamp, TypeFilter, parse_stamp, stamp};
 
-/// What the pull has seen, by key hash, one set a walk.
-#[derive(Clone, Debug)]
-pub struct SweepRequest {
-    pub seen: Arc<Vec<HashSet<KeyHash>>>,
-    pub pages: u64,
-    pub walk: u32,
-}
-
-pub enum Swept {
+pub(super) enum Swept {
     Marked { deleted: u64 },
     WalkAgain,
     Guarded { unseen: u64 },
@@ -37,19 +29,19 @@ struct Unseen {
     vanished: Vec<i64>,
 }
 
-pub fn run(
+pub(super) fn run(
     connection: &Connection,
-    frame: &PullFrame,
+    head: &PullHead,
     request: &SweepRequest,
     now: Timestamp,
     changes: &mut Changes<'_>,
 ) -> Result<Swept, StoreFailed> {
-    let judged = judge(connection, frame, request, now)?;
+    let judged = judge(connection, head, request, now)?;
     let set_guard = |since: Option<Timestamp>| -> Result<(), StoreFailed> {
         let since = since.map(stamp);
         connection.execute(
             "UPDATE checkpoint SET sweep_guarded_at = ?2 WHERE person_id = ?1",
-            params![frame.person.as_str(), since],
+            params![head.person.as_str(), since],
         )?;
         Ok(())
     };
@@ -63,32 +55,32 @@ pub fn run(
             if judged.guarded_since.is_some() {
                 set_guard(None)?;
             }
-            forget_quarantined(connection, frame, &request.seen)?;
+            forget_quarantined(connection, head, &request.seen)?;
             mark(connection, &judged.unseen, now, changes)
         }
     }
 }
 
 /// What a sweep would do, and on which rows.
-pub struct Judged {
-    pub verdict: SweepVerdict,
-    pub facts: SweepFacts,
+pub(super) struct Judged {
+    pub(super) verdict: SweepVerdict,
+    pub(super) facts: SweepFacts,
     unseen: Vec<Unseen>,
     guarded_since: Option<Timestamp>,
 }
 
 /// Only reads: a dry run asks too.
-pub fn judge(
+pub(super) fn judge(
     connection: &Connection,
-    frame: &PullFrame,
+    head: &PullHead,
     request: &SweepRequest,
     now: Timestamp,
 ) -> Result<Judged, StoreFailed> {
-    let found = find_unseen(connection, &frame.person, &frame.types, &request.seen)?;
+    let found = find_unseen(connection, &head.person, &head.types, &request.seen)?;
     let guarded_since: Option<String> = connection
         .query_row(
             "SELECT sweep_guarded_at FROM checkpoint WHERE person_id = ?1",
-            [frame.person.as_str()],
+            [head.person.as_str()],
             |row| row.get(0),
         )
         .optional()?
@@ -225,13 +217,13 @@ fn mark(
 /// A quarantined entry that the whole record no longer holds has been mended or removed.
 fn forget_quarantined(
     connection: &Connection,
-    frame: &PullFrame,
+    head: &PullHead,
     seen: &[HashSet<KeyHash>],
 ) -> Result<(), StoreFailed> {
-    if !frame.types.is_everything() {
+    if !head.types.is_everything() {
         return Ok(());
     }
-    let person = frame.person.as_str();
+    let person = head.person.as_str();
     let mut statement = connection.prepare_cached("SELECT key FROM quarantine WHERE person_id = ?1")?;
     let keys =
         statement.query_map([person], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;

@@ -3,7 +3,7 @@
 //! Work that waits is committed together, in one transaction, and nobody is told that it is
 //! stored before the commit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{mpsc, oneshot};
 
-use super::analyst_tables::AnalystTables;
-use super::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use super::open;
-use super::open::{OtherServer, Place};
+use crate::warehouse::place::{Activity, FileIdentity};
+use crate::warehouse::pull::Fenced;
 
 /// Pieces of work that may wait; further senders wait for room.
 const QUEUE_MAX: usize = 64;
@@ -22,15 +22,14 @@ const QUEUE_MAX: usize = 64;
 /// Pieces of work in one commit.
 const GROUP_MAX: usize = 64;
 
-/// The warehouse, open for writing. Dropping the last handle ends the thread.
-pub struct Warehouse {
+/// The thread that writes, as everyone else holds it. Dropped, the thread ends.
+pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     interrupt: InterruptHandle,
     path: PathBuf,
     is_abandoned: AtomicBool,
     turns: Arc<AtomicU64>,
-    analyst_tables: Arc<AnalystTables>,
 }
 
 enum Job {
@@ -50,14 +49,28 @@ trait Piece: Send {
 
 struct Work<T, F> {
     run: F,
-    result: Result<T, StoreFailed>,
-    reply: oneshot::Sender<(F, Result<T, StoreFailed>)>,
+    result: Result<T, Undone>,
+    reply: oneshot::Sender<(F, Result<T, Undone>)>,
+}
+
+/// Why a piece of work is not in the file.
+#[derive(Clone, Debug)]
+pub(super) enum Undone {
+    Failed(StoreFailed),
+    /// A move of a pull hit no row: another pull has taken over.
+    Superseded,
+}
+
+impl<E: Into<StoreFailed>> From<E> for Undone {
+    fn from(failed: E) -> Self {
+        Self::Failed(failed.into())
+    }
 }
 
 impl<T, F> Piece for Work<T, F>
 where
     T: Send,
-    F: FnMut(&Connection) -> Result<T, StoreFailed> + Send,
+    F: FnMut(&Connection) -> Result<T, Undone> + Send,
 {
     fn run(&mut self, connection: &Connection) -> bool {
         self.result = (self.run)(connection);
@@ -67,53 +80,71 @@ where
     fn acknowledge(self: Box<Self>, committed: Result<(), StoreFailed>) {
         let Self { run, result, reply } = *self;
         // A sender that no longer waits has been cancelled; the data is stored all the same.
-        let _ = reply.send((run, committed.and(result)));
+        let _ = reply.send((run, committed.map_err(Undone::Failed).and(result)));
     }
 }
 
-impl Warehouse {
-    pub fn open(place: &Place, other_server: OtherServer) -> Result<Self, OpenFailed> {
-        let connection = open::open_writer(place, other_server)?;
-        let identity = open::identity(&place.path);
+impl Writer {
+    /// Hands the connection to a thread of its own.
+    pub(super) fn start(connection: Connection, path: &Path) -> Result<Self, OpenFailed> {
+        let identity = open::identity(path);
         let interrupt = connection.get_interrupt_handle();
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let path = place.path.clone();
         let turns = Arc::new(AtomicU64::new(0));
-        let writer = Writer { connection, path: path.clone(), identity, turns: turns.clone() };
+        let thread = WriterThread { connection, path: path.to_owned(), identity, turns: turns.clone() };
         let thread = std::thread::Builder::new()
             .name("warehouse".to_owned())
-            .spawn(move || writer.work(queue))
-            .map_err(|source| OpenFailed::Io { path: path.clone(), source })?;
+            .spawn(move || thread.work(queue))
+            .map_err(|source| OpenFailed::Io { path: path.to_owned(), source })?;
         Ok(Self {
             jobs: Some(jobs),
             thread: Some(thread),
             interrupt,
-            path,
+            path: path.to_owned(),
             is_abandoned: AtomicBool::new(false),
             turns,
-            analyst_tables: place.analyst_tables.clone(),
         })
     }
 
-    pub fn path(&self) -> &std::path::Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// What each page's transaction has to keep up.
-    pub fn analyst_tables(&self) -> Arc<AnalystTables> {
-        self.analyst_tables.clone()
     }
 
     /// Runs `work` in the transaction of a group. `Ok` means committed and on the disk.
     ///
     /// Where a piece beside it fails, the transaction is taken back and `work` is run once more.
-    pub async fn write<T, F>(&self, work: F) -> Result<T, StoreFailed>
+    pub(super) async fn write<T, F>(&self, mut work: F) -> Result<T, StoreFailed>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<T, StoreFailed> + Send + 'static,
     {
+        match self.run(move |connection| Ok(work(connection)?)).await {
+            Ok(done) => Ok(done),
+            Err(Undone::Failed(failed)) => Err(failed),
+            Err(Undone::Superseded) => Err(StoreFailed::Engine("a pull was superseded".to_owned())),
+        }
+    }
+
+    /// Runs `work`, a move of a pull, as [`write`](Self::write) does.
+    pub(super) async fn write_fenced<T, F>(&self, work: F) -> Result<Fenced<T>, StoreFailed>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, Undone> + Send + 'static,
+    {
+        match self.run(work).await {
+            Ok(done) => Ok(Fenced::Kept(done)),
+            Err(Undone::Superseded) => Ok(Fenced::Superseded),
+            Err(Undone::Failed(failed)) => Err(failed),
+        }
+    }
+
+    async fn run<T, F>(&self, work: F) -> Result<T, Undone>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T, Undone> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let piece = Work { run: work, result: Err(StoreFailed::WriterGone), reply };
+        let piece = Work { run: work, result: Err(StoreFailed::WriterGone.into()), reply };
         self.send(Job::Grouped(Box::new(piece))).await?;
         // What the work holds is freed here, and not by the one thread that writes.
         let (_, result) = answer.await.map_err(|_| StoreFailed::WriterGone)?;
@@ -121,7 +152,7 @@ impl Warehouse {
     }
 
     /// Runs `work` with the connection to itself and outside any transaction.
-    pub async fn alone<T, F>(&self, work: F) -> Result<T, StoreFailed>
+    pub(super) async fn alone<T, F>(&self, work: F) -> Result<T, StoreFailed>
     where
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, StoreFailed> + Send + 'static,
@@ -134,19 +165,20 @@ impl Warehouse {
         answer.await.map_err(|_| StoreFailed::WriterGone)?
     }
 
-    /// Counts on whenever the thread begins some work and when it has done it: odd while it works.
-    pub fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Relaxed)
+    pub(super) fn activity(&self) -> Activity {
+        // Counts on whenever the thread begins some work and when it has done it.
+        let done = self.turns.load(Ordering::Relaxed);
+        if done % 2 == 1 { Activity::Working { done } } else { Activity::Idle { done } }
     }
 
     /// Stops a statement that is running, such as a VACUUM that a shutdown cannot wait for.
-    pub fn interrupt(&self) {
+    pub(super) fn interrupt(&self) {
         self.interrupt.interrupt();
     }
 
     /// The process is about to end and cannot wait for the thread. What is committed stays;
     /// what is not, SQLite takes back at the next open.
-    pub fn abandon(&self) {
+    pub(super) fn abandon(&self) {
         self.is_abandoned.store(true, Ordering::Relaxed);
         self.interrupt.interrupt();
     }
@@ -157,7 +189,7 @@ impl Warehouse {
     }
 }
 
-impl Drop for Warehouse {
+impl Drop for Writer {
     fn drop(&mut self) {
         self.jobs.take();
         if self.is_abandoned.load(Ordering::Relaxed) {
@@ -170,14 +202,14 @@ impl Drop for Warehouse {
     }
 }
 
-struct Writer {
+struct WriterThread {
     connection: Connection,
     path: PathBuf,
-    identity: Option<(u64, u64)>,
+    identity: Option<FileIdentity>,
     turns: Arc<AtomicU64>,
 }
 
-impl Writer {
+impl WriterThread {
     fn work(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut left = None;
         while let Some(job) = left.take().or_else(|| queue.blocking_recv()) {
@@ -269,31 +301,28 @@ mod tests {
     #[tokio::test]
     async fn a_piece_that_fails_takes_none_of_its_group_with_it() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place {
-            path: folder.path().join("warehouse.db"),
-            base_url: "https://x".to_owned(),
-            group: None,
-            analyst_tables: Arc::default(),
-        };
-        let warehouse = Warehouse::open(&place, OtherServer::Refuse).unwrap();
+        let path = folder.path().join("warehouse.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL)").unwrap();
+        let writer = Writer::start(connection, &path).unwrap();
         // The thread is busy until all three wait, so that they are one group.
         let (all_wait, go_on) = std::sync::mpsc::channel::<()>();
-        let busy = warehouse.alone(move |_| {
+        let busy = writer.alone(move |_| {
             go_on.recv().unwrap();
             Ok(())
         });
-        let fails = warehouse.write(|connection| {
+        let fails = writer.write_fenced(|connection| {
             insert(connection, "half")?;
-            Err::<(), _>(StoreFailed::Superseded)
+            Err::<(), _>(Undone::Superseded)
         });
-        let first = warehouse.write(|connection| insert(connection, "first"));
-        let last = warehouse.write(|connection| insert(connection, "last"));
+        let first = writer.write(|connection| insert(connection, "first"));
+        let last = writer.write(|connection| insert(connection, "last"));
         let told = async { all_wait.send(()).unwrap() };
         let (_, first, fails, last, ()) = tokio::join!(biased; busy, first, fails, last, told);
         assert!(first.is_ok() && last.is_ok());
-        assert!(matches!(fails, Err(StoreFailed::Superseded)), "{fails:?}");
+        assert!(matches!(fails, Ok(Fenced::Superseded)), "{fails:?}");
         let stored = "SELECT group_concat(name) FROM (SELECT name FROM about WHERE value = '' ORDER BY name)";
-        let stored = warehouse
+        let stored = writer
             .write(|connection| Ok(connection.query_row(stored, [], |row| row.get::<_, String>(0))?))
             .await;
         assert_eq!(stored.unwrap(), "first,last");

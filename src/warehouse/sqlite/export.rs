@@ -11,17 +11,11 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::failure::StoreFailed;
+use crate::warehouse::failure::StoreFailed;
 use super::parquet_file::ParquetFile;
+use crate::warehouse::report::{ExportFormat, Exported, Steps};
 use super::rows::{Query, RowsFailed};
 use super::{analyst_tables, freshness, rows, tables};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Ndjson,
-    Csv,
-    Parquet,
-}
 
 /// One file to write.
 struct Piece {
@@ -35,21 +29,14 @@ enum What {
     Table,
 }
 
-/// What was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exported {
-    pub files: u64,
-    pub rows: u64,
-}
-
-/// Writes into `folder`, which is there and empty. `told` hears how many files are done, of
-/// how many.
-pub fn export(
+/// Writes into `folder`, which is there and empty. `told` hears how many files
+/// are done.
+pub(super) fn export(
     connection: &Connection,
-    format: Format,
+    format: ExportFormat,
     folder: &Path,
     person: Option<&str>,
-    mut told: impl FnMut(usize, usize),
+    mut told: impl FnMut(Steps),
 ) -> Result<Exported, RowsFailed> {
     let snapshot = connection.unchecked_transaction()?;
     let pieces = pieces(&snapshot, format)?;
@@ -59,7 +46,7 @@ pub fn export(
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let (file, rows) = match (&piece.what, format) {
             (What::Resources, _) => ndjson(&snapshot, &piece.table, person, file)?,
-            (What::Table, Format::Parquet) => parquet(&snapshot, &piece.table, person, file)?,
+            (What::Table, ExportFormat::Parquet) => parquet(&snapshot, &piece.table, person, file)?,
             (What::Table, _) => csv(&snapshot, &piece.table, person, file)?,
         };
         file.sync_all()?;
@@ -70,19 +57,14 @@ pub fn export(
             exported.files += 1;
             exported.rows += rows;
         }
-        told(done, pieces.len());
+        told(Steps { done, of: pieces.len() });
     }
     Ok(exported)
 }
 
-/// Is anything known of this patient?
-pub fn knows(connection: &Connection, person: &str) -> Result<bool, StoreFailed> {
-    Ok(connection.prepare("SELECT 1 FROM checkpoint WHERE person_id = ?1")?.exists([person])?)
-}
-
-fn pieces(connection: &Connection, format: Format) -> Result<Vec<Piece>, StoreFailed> {
+fn pieces(connection: &Connection, format: ExportFormat) -> Result<Vec<Piece>, StoreFailed> {
     let suffix = match format {
-        Format::Ndjson => {
+        ExportFormat::Ndjson => {
             let resources = tables::resource_tables(connection)?.into_iter().map(|known| Piece {
                 file: format!("{}.ndjson", known.name),
                 table: known.table.clone(),
@@ -90,8 +72,8 @@ fn pieces(connection: &Connection, format: Format) -> Result<Vec<Piece>, StoreFa
             });
             return Ok(resources.collect());
         }
-        Format::Csv => "csv",
-        Format::Parquet => "parquet",
+        ExportFormat::Csv => "csv",
+        ExportFormat::Parquet => "parquet",
     };
     let stored = analyst_tables::list(connection)?.into_iter().map(|table| Piece {
         file: format!("{}.{suffix}", table.name),

@@ -10,30 +10,17 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, named_params, params, params_from_iter};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::views::AnalystTable;
+use crate::warehouse::report::{Steps, StoredTable, ViewRefused};
 use super::extract::{Extractor, Gained, PART_ROWS, Part, Rows};
-use super::failure::StoreFailed;
+use crate::warehouse::failure::StoreFailed;
 use super::{freshness, tables};
 use crate::plan::row::Row;
 use crate::plan::{PersonId, Timestamp, stamp};
 
-/// One view, as the texts that make and keep its table.
-#[derive(Clone, Debug)]
-pub struct AnalystTable {
-    pub name: String,
-    /// The R4 type, and the table of it that the view reads.
-    pub resource_type: String,
-    pub source_table: String,
-    /// The table and its indexes.
-    pub create: Vec<String>,
-    pub insert_all: String,
-    /// Takes the cells of one row of `select`.
-    pub insert_row: String,
-    pub select: String,
-}
-
 /// All of them, by name.
 #[derive(Debug, Default)]
-pub struct AnalystTables {
+pub(super) struct AnalystTables {
     known: Vec<Known>,
     extractor: Extractor,
 }
@@ -46,15 +33,15 @@ struct Known {
 
 /// The rows of one person that a page changed, by resource table.
 #[derive(Default)]
-pub struct Changes<'b> {
+pub(super) struct Changes<'b> {
     by_table: BTreeMap<&'static str, Changed<'b>>,
     /// Rows that came to life, less those that were marked or removed.
     live: i64,
 }
 
 #[derive(Default)]
-pub struct Changed<'b> {
-    pub new: Vec<&'b Row>,
+pub(super) struct Changed<'b> {
+    pub(super) new: Vec<&'b Row>,
     /// Or brought back.
     updated: Vec<&'b Row>,
     /// Marked as deleted, or removed: their keys.
@@ -69,34 +56,34 @@ impl Changed<'_> {
             return Ok(None);
         }
         let keys = serde_json::to_string(&keys)
-            .map_err(|error| StoreFailed::Sqlite(format!("listing changed keys: {error}")))?;
+            .map_err(|error| StoreFailed::Data(format!("listing changed keys: {error}")))?;
         Ok(Some(keys))
     }
 }
 
 impl<'b> Changes<'b> {
-    pub fn inserted(&mut self, row: &'b Row) {
+    pub(super) fn inserted(&mut self, row: &'b Row) {
         self.by_table.entry(row.table).or_default().new.push(row);
         self.live += 1;
     }
 
-    pub fn updated(&mut self, row: &'b Row, was_deleted: bool) {
+    pub(super) fn updated(&mut self, row: &'b Row, was_deleted: bool) {
         self.by_table.entry(row.table).or_default().updated.push(row);
         self.live += i64::from(was_deleted);
     }
 
-    pub fn gone(&mut self, table: &'static str, key: String) {
+    pub(super) fn gone(&mut self, table: &'static str, key: String) {
         self.by_table.entry(table).or_default().gone.push(key);
         self.live -= 1;
     }
 
-    pub fn by_table(&self) -> impl Iterator<Item = (&'static str, &Changed<'b>)> {
+    pub(super) fn by_table(&self) -> impl Iterator<Item = (&'static str, &Changed<'b>)> {
         self.by_table.iter().map(|(table, changed)| (*table, changed))
     }
 }
 
 impl AnalystTables {
-    pub fn new(tables: Vec<AnalystTable>) -> Self {
+    pub(super) fn new(tables: Vec<AnalystTable>) -> Self {
         let known = |table: AnalystTable| {
             let text = format!("{};{}", table.create.join(";"), table.insert_all);
             Known { definition: format!("{:032x}", xxh3_128(text.as_bytes())), table }
@@ -104,12 +91,8 @@ impl AnalystTables {
         Self { known: tables.into_iter().map(known).collect(), extractor: Extractor::default() }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &AnalystTable> {
-        self.known.iter().map(|known| &known.table)
-    }
-
     /// Drops tables whose view is gone, and builds those that are new or have changed.
-    pub fn bring_in_line(&self, connection: &mut Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    pub(super) fn migrate(&self, connection: &mut Connection, now: Timestamp) -> Result<(), StoreFailed> {
         let built = built(connection)?;
         for name in built.keys().filter(|name| *name != freshness::NAME) {
             if !self.known.iter().any(|known| known.table.name == **name) {
@@ -130,26 +113,28 @@ impl AnalystTables {
 
     /// Builds every table anew; those that cannot be are returned, and why. `told` hears how
     /// many are done.
-    pub fn rebuild(
+    pub(super) fn rebuild(
         &self,
         connection: &mut Connection,
         now: Timestamp,
-        mut told: impl FnMut(usize),
-    ) -> Result<Vec<(String, String)>, StoreFailed> {
+        mut told: impl FnMut(Steps),
+    ) -> Result<Vec<ViewRefused>, StoreFailed> {
         in_transaction(connection, |connection| note_freshness(connection, now))?;
         let mut failed = Vec::new();
         for (done, known) in (1..).zip(&self.known) {
             match build(connection, known, now) {
-                Err(StoreFailed::Sqlite(why)) => failed.push((known.table.name.clone(), why)),
+                Err(StoreFailed::Engine(why) | StoreFailed::Data(why)) => {
+                    failed.push(ViewRefused { name: known.table.name.clone(), why });
+                }
                 done => done?,
             }
-            told(done);
+            told(Steps { done, of: self.known.len() });
         }
         Ok(failed)
     }
 
     /// Replaces the rows of the resources that changed. Runs inside the page's transaction.
-    pub fn follow(
+    pub(super) fn apply_changes(
         &self,
         connection: &Connection,
         person: &PersonId,
@@ -178,11 +163,11 @@ impl AnalystTables {
 
     /// Tables that hold other rows than their view gives now. What the next start builds anew
     /// anyway is not asked.
-    pub fn out_of_line(&self, connection: &Connection) -> Result<Vec<String>, StoreFailed> {
+    pub(super) fn stale_tables(&self, connection: &Connection) -> Result<Vec<String>, StoreFailed> {
         let built = built(connection)?;
         let mut differing = Vec::new();
         for Known { table, definition } in &self.known {
-            let compare = include_str!("../../schema/rows_that_differ.sql")
+            let compare = include_str!("../../../schema/rows_that_differ.sql")
                 .replace("{table}", &table.name)
                 .replace("{select}", &table.select);
             let is_built = built.get(&table.name) == Some(definition);
@@ -192,29 +177,29 @@ impl AnalystTables {
         }
         Ok(differing)
     }
+}
 
-    /// Tries all views on an empty database: what is wrong with them by name.
-    pub fn rehearse(&self) -> Result<Vec<(String, String)>, StoreFailed> {
-        let connection = Connection::open_in_memory()?;
-        let mut wrong = Vec::new();
-        for AnalystTable { name, source_table, create, insert_all, insert_row, .. } in self.iter() {
-            tables::ensure(&connection, source_table)?;
-            let tried = connection
-                .execute_batch(&create.join(";"))
-                .and_then(|()| connection.execute(insert_all, []))
-                .and_then(|_| connection.prepare(insert_row).map(drop));
-            if let Err(error) = tried {
-                wrong.push((name.clone(), error.to_string()));
-            }
+/// Tries all views on an empty database, and returns what is wrong with them.
+pub(in crate::warehouse) fn rehearse_views(views: &[AnalystTable]) -> Result<Vec<ViewRefused>, StoreFailed> {
+    let connection = Connection::open_in_memory()?;
+    let mut wrong = Vec::new();
+    for AnalystTable { name, source_table, create, insert_all, insert_row, .. } in views {
+        tables::ensure(&connection, source_table)?;
+        let tried = connection
+            .execute_batch(&create.join(";"))
+            .and_then(|()| connection.execute(insert_all, []))
+            .and_then(|_| connection.prepare(insert_row).map(drop));
+        if let Err(error) = tried {
+            wrong.push(ViewRefused { name: name.clone(), why: error.to_string() });
         }
-        Ok(wrong)
     }
+    Ok(wrong)
 }
 
 /// A view that fails is worth a warning; a file that fails ends the work.
 fn tolerate(name: &str, done: Result<(), StoreFailed>) -> Result<(), StoreFailed> {
     match done {
-        Err(StoreFailed::Sqlite(why)) => {
+        Err(StoreFailed::Engine(why) | StoreFailed::Data(why)) => {
             tracing::warn!(
                 "the analysts' table {name} could not be kept up ({why}); `views apply` builds it anew"
             );
@@ -245,7 +230,7 @@ fn forget(
     person: &PersonId,
     keys: &str,
 ) -> Result<(), StoreFailed> {
-    let statement = tables::fill_in(include_str!("../../schema/forget_rows.sql"), &view.name);
+    let statement = tables::fill_in(include_str!("../../../schema/forget_rows.sql"), &view.name);
     let parameters = named_params! { ":person_id": person.as_str(), ":keys": keys };
     connection.prepare_cached(&statement)?.execute(parameters)?;
     Ok(())
@@ -275,7 +260,7 @@ fn build(connection: &mut Connection, known: &Known, now: Timestamp) -> Result<(
         drop_table(connection, &table.name)?;
         if tables::exists(connection, &table.name)? {
             let why = format!("there is a table {} that this program did not make; rename it", table.name);
-            return Err(StoreFailed::Sqlite(why));
+            return Err(StoreFailed::Data(why));
         }
         connection.execute_batch(&table.create.join(";"))?;
         connection.execute(&table.insert_all, [])?;
@@ -319,17 +304,8 @@ fn in_transaction(
     Ok(transaction.commit()?)
 }
 
-/// What `views` lists.
-#[derive(Debug)]
-pub struct StoredTable {
-    pub name: String,
-    pub resource: String,
-    pub built_at: String,
-    pub rows: u64,
-    pub columns: u64,
-}
-
-pub fn list(connection: &Connection) -> Result<Vec<StoredTable>, StoreFailed> {
+/// Returns the tables as they are stored.
+pub(super) fn list(connection: &Connection) -> Result<Vec<StoredTable>, StoreFailed> {
     if !tables::exists(connection, "analyst_table")? {
         return Ok(Vec::new());
     }

@@ -10,13 +10,13 @@ use std::thread;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql};
 
-use super::analyst_tables::AnalystTable;
-use super::failure::StoreFailed;
+use crate::views::AnalystTable;
+use crate::warehouse::failure::StoreFailed;
 use crate::plan::PersonId;
 use crate::plan::row::Row;
 
 /// Resources that one thread works on at a time. Fewer than this are not worth a second thread.
-pub const PART_ROWS: usize = 64;
+pub(super) const PART_ROWS: usize = 64;
 /// Threads at once, each with some megabytes of prepared statements.
 const THREADS_MAX: usize = 8;
 /// Found once: the system reads files to tell.
@@ -24,33 +24,33 @@ static THREADS: LazyLock<usize> =
     LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX));
 
 /// Some resources of one table, and the views that read it.
-pub struct Part<'p> {
-    pub views: &'p [&'p AnalystTable],
-    pub resources: &'p [&'p Row],
+pub(super) struct Part<'p> {
+    pub(super) views: &'p [&'p AnalystTable],
+    pub(super) resources: &'p [&'p Row],
 }
 
 /// What a part gives one view, or why the view fails.
-pub struct Gained<'p> {
-    pub view: &'p AnalystTable,
-    pub rows: Result<Rows, StoreFailed>,
+pub(super) struct Gained<'p> {
+    pub(super) view: &'p AnalystTable,
+    pub(super) rows: Result<Rows, StoreFailed>,
 }
 
 /// Rows as the view's SELECT gave them, cell by cell.
 #[derive(Debug)]
-pub struct Rows {
+pub(super) struct Rows {
     columns: usize,
     cells: Vec<Cell>,
 }
 
 impl Rows {
-    pub fn iter(&self) -> impl Iterator<Item = &[Cell]> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[Cell]> {
         self.cells.chunks(self.columns.max(1))
     }
 }
 
 /// A value between two connections. Its text need not be UTF-8: JSON can escape half a surrogate pair.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
+pub(super) enum Cell {
     Null,
     Integer(i64),
     Real(f64),
@@ -84,13 +84,13 @@ impl ToSql for Cell {
 
 /// Connections to nothing but memory, each with the statements it has prepared.
 #[derive(Debug, Default)]
-pub struct Extractor {
+pub(super) struct Extractor {
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Extractor {
     /// What each part gives each of its views, in the order of the parts.
-    pub fn extract<'p>(&self, person: &PersonId, parts: &[Part<'p>]) -> Vec<Gained<'p>> {
+    pub(super) fn extract<'p>(&self, person: &PersonId, parts: &[Part<'p>]) -> Vec<Gained<'p>> {
         let resources: usize = parts.iter().map(|part| part.resources.len()).sum();
         let threads = resources.div_ceil(PART_ROWS).min(parts.len()).min(*THREADS);
         let waiting = Mutex::new(parts.iter().enumerate());

@@ -6,37 +6,13 @@
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
-use super::failure::StoreFailed;
+use crate::warehouse::failure::StoreFailed;
 use super::{freshness, tables};
+use crate::warehouse::report::Findings;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::row::row_of;
 
-/// Findings of one kind beyond this many are only counted.
-const FINDINGS_SHOWN: usize = 20;
-
-#[derive(Debug, Default)]
-pub struct Findings {
-    pub rows: u64,
-    /// One sentence each: table, key and what is wrong; nothing clinical.
-    pub wrong: Vec<String>,
-    pub more: u64,
-}
-
-impl Findings {
-    fn add(&mut self, finding: String) {
-        if self.wrong.len() < FINDINGS_SHOWN {
-            self.wrong.push(finding);
-        } else {
-            self.more += 1;
-        }
-    }
-
-    pub fn is_sound(&self) -> bool {
-        self.wrong.is_empty()
-    }
-}
-
-pub fn verify(connection: &Connection, analyst_tables: &AnalystTables) -> Result<Findings, StoreFailed> {
+pub(super) fn verify(connection: &Connection, analyst_tables: &AnalystTables) -> Result<Findings, StoreFailed> {
     let mut findings = Findings::default();
     let transaction = connection.unchecked_transaction()?;
     let mut statement = transaction.prepare("PRAGMA integrity_check")?;
@@ -98,7 +74,7 @@ fn check_analyst_tables(
     if !tables::exists(connection, "analyst_table")? {
         return Ok(());
     }
-    for name in views.out_of_line(connection)? {
+    for name in views.stale_tables(connection)? {
         findings.add(format!("{name} does not hold what its view gives; `views apply` builds it anew"));
     }
     for person in freshness::miscounted(connection)? {

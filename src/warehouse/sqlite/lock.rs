@@ -7,27 +7,46 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::failure::OpenFailed;
+use super::open;
+use crate::warehouse::failure::OpenFailed;
+use crate::warehouse::place::Place;
 
-/// Held until dropped.
+/// The right to write, for a cycle or a purge. Held until dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub(super) struct WriterLock {
     _file: File,
 }
 
-/// What a lock keeps others from.
-#[derive(Clone, Copy, Debug)]
-pub enum LockFor {
-    /// Writing: held during a cycle or a purge.
-    Writing,
-    /// Being the daemon: held for its life.
-    Daemon,
+impl WriterLock {
+    /// Takes the lock at once, or says whose it is.
+    pub(super) fn take(warehouse: &Path) -> Result<Self, OpenFailed> {
+        take(warehouse, ".lock").map(|file| Self { _file: file })
+    }
 }
 
-impl Lock {
+/// The right to be the one daemon of a warehouse. Held until dropped.
+#[derive(Debug)]
+pub struct ServiceLock {
+    _file: File,
+}
+
+impl ServiceLock {
     /// Takes the lock at once, or says whose it is.
-    pub fn take(warehouse: &Path, purpose: LockFor) -> Result<Self, OpenFailed> {
-        let path = lock_path(warehouse, purpose);
+    pub fn take(place: &Place) -> Result<Self, OpenFailed> {
+        open::prepare(&place.path)?;
+        take(&place.path, ".run.lock").map(|file| Self { _file: file })
+    }
+}
+
+/// Takes the writer's lock for a moment.
+pub(in crate::warehouse) fn try_lock(place: &Place) -> Result<(), OpenFailed> {
+    WriterLock::take(&place.path).map(drop)
+}
+
+fn take(warehouse: &Path, suffix: &str) -> Result<File, OpenFailed> {
+        let mut path = warehouse.as_os_str().to_owned();
+        path.push(suffix);
+        let path = PathBuf::from(path);
         let failed = |source| OpenFailed::Io { path: path.clone(), source };
         let mut file = OpenOptions::new()
             .read(true)
@@ -51,15 +70,5 @@ impl Lock {
         let pid = std::process::id().to_string();
         // The pid only tells others whom to look for; on a full disk the lock holds without it.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));
-        Ok(Self { _file: file })
+        Ok(file)
     }
-}
-
-fn lock_path(warehouse: &Path, purpose: LockFor) -> PathBuf {
-    let mut path = warehouse.as_os_str().to_owned();
-    path.push(match purpose {
-        LockFor::Writing => ".lock",
-        LockFor::Daemon => ".run.lock",
-    });
-    path.into()
-}

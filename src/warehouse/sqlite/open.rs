@@ -5,19 +5,19 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::analyst_tables::AnalystTables;
-use super::failure::{OpenFailed, StoreFailed};
-use super::tables;
-use crate::clock;
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use super::{checkpoint, tables};
+use crate::plan::Timestamp;
 use crate::plan::resource_type::{ResourceType, US_CORE};
+use crate::warehouse::place::{FileIdentity, OtherServer, Place, folder_of};
 
 /// `HEXS`
-pub const APPLICATION_ID: i32 = 0x4845_5853;
+pub(super) const APPLICATION_ID: i32 = 0x4845_5853;
 
 /// Of the warehouse's files, and what it is where `warehouse.group` may read.
 pub(super) const MODE: u32 = 0o600;
@@ -26,38 +26,36 @@ pub(super) const MODE_FOR_GROUP: u32 = 0o640;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [&str; 4] = [
-    include_str!("../../schema/0001_bookkeeping.sql"),
-    include_str!("../../schema/0002_analyst_tables.sql"),
-    include_str!("../../schema/0003_seen_by_page.sql"),
-    include_str!("../../schema/0004_shorter_hashes.sql"),
+const MIGRATIONS: [Migration; 5] = [
+    Migration::of(include_str!("../../../schema/0001_bookkeeping.sql")),
+    Migration::of(include_str!("../../../schema/0002_analyst_tables.sql")),
+    Migration::of(include_str!("../../../schema/0003_seen_by_page.sql")),
+    Migration::of(include_str!("../../../schema/0004_shorter_hashes.sql")),
+    Migration {
+        sql: include_str!("../../../schema/0005_who_holds_rows.sql"),
+        then: Some(checkpoint::find_who_holds_rows),
+    },
 ];
+
+/// One step of the schema, in a transaction of its own.
+struct Migration {
+    sql: &'static str,
+    /// What SQL alone cannot do.
+    then: Option<fn(&Connection) -> Result<(), StoreFailed>>,
+}
+
+impl Migration {
+    const fn of(sql: &'static str) -> Self {
+        Self { sql, then: None }
+    }
+}
 
 /// The schema this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "a handful of migrations")]
-pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
-
-/// Where a warehouse is, whom it is filled from, and who may read it.
-#[derive(Clone, Debug)]
-pub struct Place {
-    pub path: PathBuf,
-    pub base_url: String,
-    /// A Unix group that may read: the file is then 0640.
-    pub group: Option<u32>,
-    /// What is derived from the resources in it.
-    pub analyst_tables: Arc<AnalystTables>,
-}
-
-/// A warehouse that another server filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtherServer {
-    Refuse,
-    /// Clear the watermarks, keep the rows.
-    Adopt,
-}
+pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Refuses what is not a warehouse, and makes the folder of a new one. Touches nothing else.
-pub fn prepare(path: &Path) -> Result<(), OpenFailed> {
+pub(super) fn prepare(path: &Path) -> Result<(), OpenFailed> {
     if look(path)? == Found::Warehouse {
         return Ok(());
     }
@@ -69,13 +67,13 @@ pub fn prepare(path: &Path) -> Result<(), OpenFailed> {
     made.map_err(|source| OpenFailed::Io { path: path.to_owned(), source })
 }
 
-/// Where a file or folder stands: `.` for a bare name.
-pub fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Opens for writing, making the warehouse where there is none.
-pub fn open_writer(place: &Place, other_server: OtherServer) -> Result<Connection, OpenFailed> {
+pub(super) fn open_writer(
+    place: &Place,
+    analyst_tables: &AnalystTables,
+    other_server: OtherServer,
+    now: Timestamp,
+) -> Result<Connection, OpenFailed> {
     let path = &place.path;
     if look(path)? == Found::Nothing {
         create(place)?;
@@ -96,13 +94,13 @@ pub fn open_writer(place: &Place, other_server: OtherServer) -> Result<Connectio
         }
         Err(failed) => return Err(failed),
     }
-    place.analyst_tables.bring_in_line(&mut connection, clock::now()).map_err(unusable)?;
+    analyst_tables.migrate(&mut connection, now).map_err(unusable)?;
     restrict(place).map_err(|source| OpenFailed::Io { path: path.clone(), source })?;
     Ok(connection)
 }
 
 /// Opens for reading. Never makes a file.
-pub fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
+pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
     if look(path)? == Found::Nothing {
         return Err(OpenFailed::Missing(path.to_owned()));
     }
@@ -117,8 +115,8 @@ pub fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
     Ok(connection)
 }
 
-/// Was it filled from this server?
-pub fn check_server(connection: &Connection, place: &Place) -> Result<(), OpenFailed> {
+/// Refuses a warehouse that another server filled.
+pub(super) fn check_server(connection: &Connection, place: &Place) -> Result<(), OpenFailed> {
     let path = place.path.clone();
     let filled_from =
         filled_from(connection).map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
@@ -128,9 +126,10 @@ pub fn check_server(connection: &Connection, place: &Place) -> Result<(), OpenFa
     Err(OpenFailed::OtherServer { path, filled_from, base_url: place.base_url.clone() })
 }
 
-/// Is the file at `path` still the one that was opened?
-pub fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+/// Returns which file the path names now.
+pub(in crate::warehouse) fn identity(path: &Path) -> Option<FileIdentity> {
+    let found = fs::metadata(path).ok()?;
+    Some(FileIdentity { device: found.dev(), inode: found.ino() })
 }
 
 #[derive(PartialEq, Eq)]
@@ -232,9 +231,12 @@ const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 const STATEMENTS_KEPT: usize = 512;
 
 fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreFailed> {
-    for (version, migration) in (1i64..).zip(MIGRATIONS).filter(|(version, _)| *version > from) {
+    for (version, migration) in (1i64..).zip(&MIGRATIONS).filter(|(version, _)| *version > from) {
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        transaction.execute_batch(migration)?;
+        transaction.execute_batch(migration.sql)?;
+        if let Some(then) = migration.then {
+            then(&transaction)?;
+        }
         transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;
     }
@@ -243,15 +245,15 @@ fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreFailed> {
 
 fn adopt(connection: &mut Connection, base_url: &str) -> Result<(), StoreFailed> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let adopt = include_str!("../../schema/adopt_server.sql");
-    transaction.execute_batch(&adopt.replace("{no_pull}", include_str!("../../schema/no_pull.sql")))?;
+    let adopt = include_str!("../../../schema/adopt_server.sql");
+    transaction.execute_batch(&adopt.replace("{no_pull}", include_str!("../../../schema/no_pull.sql")))?;
     transaction.execute("UPDATE about SET value = ?1 WHERE name = 'base_url'", [base_url])?;
     transaction.commit()?;
     Ok(())
 }
 
 /// The schema of this file; an older one is brought up by the next cycle.
-pub fn user_version(connection: &Connection) -> Result<i64, StoreFailed> {
+pub(super) fn user_version(connection: &Connection) -> Result<i64, StoreFailed> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 

@@ -4,27 +4,26 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use super::checkpoint::Patient;
-use super::failure::StoreFailed;
+use crate::warehouse::failure::StoreFailed;
 use crate::plan::resource_type::ResourceType;
 
 /// Makes the table of a type where it is missing. `table` comes from the R4 type list.
-pub fn ensure(connection: &Connection, table: &str) -> Result<(), StoreFailed> {
-    Ok(connection.execute_batch(&fill_in(include_str!("../../schema/resource_table.sql"), table))?)
+pub(super) fn ensure(connection: &Connection, table: &str) -> Result<(), StoreFailed> {
+    Ok(connection.execute_batch(&fill_in(include_str!("../../../schema/resource_table.sql"), table))?)
 }
 
 /// Puts the name of a table into a statement from `schema/`.
-pub fn fill_in(statement: &str, table: &str) -> String {
+pub(super) fn fill_in(statement: &str, table: &str) -> String {
     statement.replace("{table}", table)
 }
 
-pub fn exists(connection: &Connection, table: &str) -> Result<bool, StoreFailed> {
+pub(super) fn exists(connection: &Connection, table: &str) -> Result<bool, StoreFailed> {
     let statement = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1";
     Ok(connection.prepare_cached(statement)?.exists([table])?)
 }
 
 /// The connection if it has the table of a type, else one to an empty table of it.
-pub fn or_empty(connection: Connection, table: &str) -> Result<Connection, StoreFailed> {
+pub(super) fn or_empty(connection: Connection, table: &str) -> Result<Connection, StoreFailed> {
     if exists(&connection, table)? {
         return Ok(connection);
     }
@@ -34,7 +33,7 @@ pub fn or_empty(connection: Connection, table: &str) -> Result<Connection, Store
 }
 
 /// The resource types that have a table in this warehouse, by name.
-pub fn resource_tables(connection: &Connection) -> Result<Vec<&'static ResourceType>, StoreFailed> {
+pub(super) fn resource_tables(connection: &Connection) -> Result<Vec<&'static ResourceType>, StoreFailed> {
     let mut statement =
         connection.prepare_cached("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")?;
     let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
@@ -46,7 +45,7 @@ const OUTLIVE_A_PURGE: [&str; 3] = ["checkpoint", "pull", "purge_log"];
 
 /// Every table that holds rows of patients and goes with them, found from the schema itself,
 /// so that one added later cannot be forgotten.
-pub fn purged_tables(connection: &Connection) -> Result<Vec<String>, StoreFailed> {
+pub(super) fn purged_tables(connection: &Connection) -> Result<Vec<String>, StoreFailed> {
     let mut statement = connection.prepare(
         "SELECT m.name FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c
           WHERE m.type = 'table' AND c.name = 'person_id' ORDER BY m.name",
@@ -56,13 +55,13 @@ pub fn purged_tables(connection: &Connection) -> Result<Vec<String>, StoreFailed
 }
 
 /// Live rows of one person in one table.
-pub fn live_rows_of(connection: &Connection, table: &str, person: &str) -> Result<u64, StoreFailed> {
+pub(super) fn live_rows_of(connection: &Connection, table: &str, person: &str) -> Result<u64, StoreFailed> {
     let statement = format!("SELECT count(*) FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL");
     Ok(connection.prepare_cached(&statement)?.query_row([person], |row| row.get(0))?)
 }
 
 /// Live rows by table, and by person.
-pub fn live_rows(connection: &Connection) -> Result<LiveRows, StoreFailed> {
+pub(super) fn live_rows(connection: &Connection) -> Result<LiveRows, StoreFailed> {
     let mut rows = LiveRows::default();
     for known in resource_tables(connection)? {
         let table = &known.table;
@@ -81,39 +80,7 @@ pub fn live_rows(connection: &Connection) -> Result<LiveRows, StoreFailed> {
 }
 
 #[derive(Debug, Default)]
-pub struct LiveRows {
-    pub by_table: BTreeMap<String, u64>,
-    pub by_person: BTreeMap<String, u64>,
-}
-
-/// Has this person any row that a purge would remove?
-pub fn has_rows(connection: &Connection, person: &str) -> Result<bool, StoreFailed> {
-    has_rows_in(connection, &purged_tables(connection)?, person)
-}
-
-/// Fills in `has_rows` of some patients.
-pub fn find_rows<'p>(
-    connection: &Connection,
-    patients: impl Iterator<Item = &'p mut Patient>,
-) -> Result<(), StoreFailed> {
-    let mut tables = None;
-    for patient in patients {
-        // Reading the schema costs more than a look for one patient.
-        let tables = match &mut tables {
-            Some(tables) => tables,
-            unread => unread.insert(purged_tables(connection)?),
-        };
-        patient.standing.has_rows = has_rows_in(connection, tables, patient.person.as_str())?;
-    }
-    Ok(())
-}
-
-fn has_rows_in(connection: &Connection, tables: &[String], person: &str) -> Result<bool, StoreFailed> {
-    for table in tables {
-        let statement = format!("SELECT 1 FROM \"{table}\" WHERE person_id = ?1 LIMIT 1");
-        if connection.prepare_cached(&statement)?.exists([person])? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+pub(super) struct LiveRows {
+    pub(super) by_table: BTreeMap<String, u64>,
+    pub(super) by_person: BTreeMap<String, u64>,
 }
