@@ -32,29 +32,29 @@ impl Stop {
     /// Listens for SIGTERM and SIGINT; a second signal ends everything at once.
     pub fn on_signals() -> std::io::Result<Self> {
         let stop = Self::default();
-        let mut signals = Signals::listen()?;
-        let told = stop.clone();
+        let mut signals = TerminationSignals::listen()?;
+        let asked = stop.clone();
         tokio::spawn(async move {
             signals.next().await;
             tracing::info!("asked to stop: pages in flight are given {} s", GRACE.as_secs());
-            told.gently.cancel();
+            asked.gently.cancel();
             tokio::select! {
                 () = signals.next() => {}
                 () = tokio::time::sleep(GRACE) => {}
             }
-            told.at_once.cancel();
+            asked.at_once.cancel();
         });
         Ok(stop)
     }
 }
 
 /// SIGTERM and SIGINT, which no longer end the process by themselves.
-pub struct Signals {
+pub struct TerminationSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
+impl TerminationSignals {
     pub fn listen() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
