@@ -10,8 +10,8 @@ use super::workers::{Refused, Turn, Work, pull_patient};
 use super::{EndedEarly, Means, purge_one};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::client::{Budget, Meter};
-use crate::healthex::token::Token;
+use crate::healthex::meter::{Budget, Meter};
+use crate::healthex::token::AccessToken;
 use crate::plan::consent::{PurgeVerdict, judge_withdrawals};
 use crate::plan::due::{Due, failure_delay};
 use crate::plan::paging::Query;
@@ -62,7 +62,7 @@ async fn ask_again(
     means: &Means,
     work: &mut Work,
     refused: Vec<Refused>,
-    token: &Arc<Token>,
+    token: &Arc<AccessToken>,
     tried: usize,
 ) -> Result<(), StoreFailed> {
     let answers: Vec<(Refused, Result<(), RequestFailed>)> = stream::iter(refused)

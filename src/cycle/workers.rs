@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::progress::Seen;
 use super::{EndedEarly, Means, SILENT_ROUNDS_MAX, Summary, Task, pull_rules};
-use crate::healthex::{Reach, RequestFailed};
+use crate::healthex::{FailureStage, RequestFailed};
 use crate::plan::due::{Due, failure_delay, may_resume};
 use crate::plan::paging::Query;
 use crate::plan::{Learned, PullMode, Timestamp};
@@ -336,7 +336,7 @@ async fn learn_failure(means: &Means, task: &Task, facts: PullFacts, failed: Pul
         PullFailed::Request(RequestFailed::WaitTooLong { wait, all_workers: true, .. }) => {
             (PullOutcome::Failed, Learned::PullFailed, Turn::Ends(EndedEarly::ToldToWait(*wait)))
         }
-        PullFailed::Request(RequestFailed::Transient { reach: Reach::Nothing, .. }) => {
+        PullFailed::Request(RequestFailed::Transient { stage: FailureStage::NoAnswer, .. }) => {
             (PullOutcome::Failed, Learned::PullFailed, Turn::Failed { silent: true })
         }
         _ => (PullOutcome::Failed, Learned::PullFailed, Turn::Failed { silent: false }),
@@ -396,7 +396,7 @@ async fn ask_consent(means: &Means, task: Task) -> Turn {
     let budget = super::confirm::budget();
     let started_at = clock::now();
     let Means { api, stop, .. } = means;
-    let answer = api.persist(api.attempts(), stop, || api.open_page(&url, &budget, stop)).await;
+    let answer = api.retry(api.attempts(), stop, || api.open_page(&url, &budget, stop)).await;
     match answer.map(drop) {
         Ok(()) => super::confirm::still_permitted(means, &task).await.unwrap_or(Turn::Permitted),
         Err(RequestFailed::Forbidden) => {

@@ -16,9 +16,10 @@ use url::Url;
 pub use self::order::{Means, Order, Pace, PullRules, Resume, Sink};
 use crate::clock;
 use crate::healthex::bundle::PageFacts;
-use crate::healthex::client::{Budget, ENTRY_BYTES_MAX, Meter};
+use crate::healthex::client::ENTRY_BYTES_MAX;
+use crate::healthex::meter::{Budget, Meter};
 use crate::healthex::page_stream::PageStream;
-use crate::healthex::{Reach, RequestFailed};
+use crate::healthex::{FailureStage, RequestFailed};
 use crate::plan::completeness::{Coverage, Walk, WalkVerdict, judge_walk};
 use crate::plan::paging::{LinkRefused, PageEnd, Paging, Query, Step, fhir_root};
 use crate::plan::row::{EntryRules, KeyHash, Row, Sorted, key_hash, sort_entry};
@@ -381,7 +382,7 @@ impl<'m> Pull<'m> {
             if self.budget.ends <= Instant::now() {
                 return Err(RequestFailed::LimitReached { what: "sync.time_max" }.into());
             }
-            attempts.wait(failed, &self.means.api, &self.means.stop).await?;
+            attempts.wait(failed, &self.means.stop).await?;
         }
     }
 
@@ -395,7 +396,7 @@ impl<'m> Pull<'m> {
         let mut rest = Rest::default();
         let mut keys = HashSet::new();
         let mut received = 0;
-        while let Some(entries) = stream.next_batch(api, &self.budget, stop).await? {
+        while let Some(entries) = stream.next_batch(&api.meter, &self.budget, stop).await? {
             // Only the last batch waits for what the page says of itself.
             if !rest.is_empty() {
                 self.store(std::mem::take(&mut rest), Progress::Partial).await?;
@@ -517,5 +518,5 @@ impl<E: Into<PullFailed>> From<E> for Stopped {
 
 fn broken_page(what: &str) -> PullFailed {
     let what = format!("the answer is not usable: {what}");
-    RequestFailed::Transient { what, retry_after: None, reach: Reach::Answered }.into()
+    RequestFailed::Transient { what, retry_after: None, stage: FailureStage::Answered }.into()
 }

@@ -12,7 +12,7 @@ use super::problems::Problem;
 use super::state::ServiceState;
 use crate::cycle::Summary;
 use crate::cycle::progress::Progress;
-use crate::healthex::client::{Asked, Meter};
+use crate::healthex::meter::{Meter, RequestKind};
 use crate::plan::Timestamp;
 use crate::warehouse::glance::Glance;
 
@@ -185,12 +185,12 @@ impl Metrics {
         let mut good = 0;
         for ((request, status), count) in meter.take_answers() {
             let kind = match request {
-                Asked::Token => "token",
-                Asked::Page => "page",
+                RequestKind::Token => "token",
+                RequestKind::Page => "page",
             };
             self.requests.with_label_values(&[kind, &status.to_string()]).inc_by(count);
             let is_answer = matches!(status, 200..=499) && !matches!(status, 408 | 425 | 429);
-            good += if request == Asked::Page && is_answer { count } else { 0 };
+            good += if request == RequestKind::Page && is_answer { count } else { 0 };
         }
         good
     }

@@ -52,31 +52,31 @@ use status::Status;
 use worker::Worker;
 
 /// What the daemon is started with.
-pub struct Daemon {
-    pub settings: Arc<Settings>,
-    pub roster: Roster,
-    pub place: Place,
-    pub config: Option<PathBuf>,
-    pub environment: Environment,
+pub(crate) struct Daemon {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) roster: Roster,
+    pub(crate) place: Place,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) environment: Environment,
 }
 
 /// How often the worker feeds the watchdog, and looks at clock and schedule.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The signals the daemon obeys: to stop, and to reload.
-pub struct Signals {
+pub(crate) struct Signals {
     stop: Stop,
     hangup: Signal,
 }
 
 impl Signals {
     /// To be called before anything else: until then a signal ends the process without a word.
-    pub fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Self { stop: Stop::on_signals()?, hangup: signal(SignalKind::hangup())? })
     }
 }
 
-pub async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> {
+pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> {
     let Signals { stop, mut hangup } = signals;
     open::prepare(&daemon.place.path)?;
     let _only_daemon = Lock::take(&daemon.place.path, LockFor::Daemon)?;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use url::Url;
 
 use super::problems::Alert;
-use crate::healthex::client::NO_CLIENT;
+use crate::healthex::client::NO_TLS;
 use crate::settings::AlertSettings;
 
 /// How long a heartbeat or one run of the command may take.
@@ -54,7 +54,7 @@ impl Notifier {
             .timeout(TIME_MAX)
             .no_proxy()
             .build()
-            .context(NO_CLIENT)?;
+            .context(NO_TLS)?;
         // A heartbeat that hangs must not hold up an alert.
         Ok(Self { alerts: spawn_sender(http.clone(), QUEUE_MAX), heartbeats: spawn_sender(http, 1) })
     }
