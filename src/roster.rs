@@ -18,28 +18,28 @@ const LABEL_LENGTH_MAX: usize = 100;
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RosterPatient {
-    pub person: PersonId,
-    pub label: Option<String>,
+pub(crate) struct RosterPatient {
+    pub(crate) person: PersonId,
+    pub(crate) label: Option<String>,
     /// Overrides `sync.types`.
-    pub types: Option<TypeFilter>,
-    pub enabled: bool,
+    pub(crate) types: Option<TypeFilter>,
+    pub(crate) enabled: bool,
 }
 
 impl RosterPatient {
     /// How this patient is called in logs and tables.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.label.as_deref().unwrap_or(self.person.as_str())
     }
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Roster {
-    pub patients: Vec<RosterPatient>,
+pub(crate) struct Roster {
+    pub(crate) patients: Vec<RosterPatient>,
 }
 
 /// Reads all roster files. A roster that lists nobody is an error: it would look as if all had left.
-pub fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
+pub(crate) fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
     let mut reading = Reading::default();
     for file in files(settings, &mut reading.complaints) {
         reading.file(&file);

@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::settings::LogSettings;
 
 /// Begins to log. `level` wins over the configuration's.
-pub fn start(settings: Option<&LogSettings>, level: Option<&str>) {
+pub(crate) fn start(settings: Option<&LogSettings>, level: Option<&str>) {
     let level = level.unwrap_or_else(|| settings.map_or("info", |settings| settings.level.as_str()));
     let filter = EnvFilter::new(format!("off,healthex_sync={level}"));
     let is_journal = stderr_is_the_journal();
@@ -40,17 +40,17 @@ pub fn start(settings: Option<&LogSettings>, level: Option<&str>) {
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Where a bar is to be added.
-pub fn bars() -> &'static MultiProgress {
+pub(crate) fn bars() -> &'static MultiProgress {
     &BARS
 }
 
 /// Only a terminal shows any.
-pub fn bars_are_shown() -> bool {
+pub(crate) fn bars_are_shown() -> bool {
     std::io::stderr().is_terminal()
 }
 
 /// See <https://no-color.org>.
-pub fn colours_are_welcome() -> bool {
+pub(crate) fn colours_are_welcome() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

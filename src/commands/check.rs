@@ -9,7 +9,8 @@ use super::summary::listed;
 use super::{Context, Outcome, place, runtime, sync, wanted_tables};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::client::{Budget, Meter};
+use crate::healthex::client::Api;
+use crate::healthex::meter::{Budget, Meter};
 use crate::plan::PersonId;
 use crate::plan::drift::{Drift, Known};
 use crate::plan::due::Standing;
@@ -186,7 +187,7 @@ fn check_views(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<(
 async fn check_network(
     settings: &Arc<Settings>,
     roster: &Roster,
-    api: &crate::healthex::client::Api,
+    api: &Api,
     checks: &mut Checks<'_>,
 ) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;

@@ -113,7 +113,7 @@ pub(super) fn api(context: &Context<'_>, settings: &Arc<Settings>) -> anyhow::Re
 pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let told = service::Told::listen()?;
+        let signals = service::Signals::listen()?;
         let (settings, roster) = context.settings_and_roster()?;
         let daemon = service::Daemon {
             place: place(&settings),
@@ -122,7 +122,7 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Outcome> {
             config: context.cli.config.clone(),
             environment: context.environment.clone(),
         };
-        service::run(daemon, told).await
+        service::run(daemon, signals).await
     });
     // A look-up of a name cannot be cancelled, and a stop does not wait for it.
     runtime.shutdown_timeout(RUNTIME_PATIENCE);

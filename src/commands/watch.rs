@@ -7,7 +7,7 @@ use super::terminal::Screen;
 use super::{Context, Outcome, runtime, status};
 use crate::clock;
 use crate::plan::stamp;
-use crate::stop::Signals;
+use crate::stop::TerminationSignals;
 
 const EVERY: Duration = Duration::from_secs(2);
 /// Back to the upper left, and nothing below.
@@ -16,7 +16,7 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 /// Ends well with Ctrl-C, with SIGTERM, or with the reader of its output.
 pub(super) fn watch(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     runtime()?.block_on(async {
-        let mut signals = Signals::listen()?;
+        let mut signals = TerminationSignals::listen()?;
         loop {
             match out.write_all(&page(context)?).and_then(|()| out.flush()) {
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Outcome::Done),

@@ -11,7 +11,7 @@ use super::workers::CycleTally;
 use super::{Cycle, EndedEarly};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::token::Token;
+use crate::healthex::token::AccessToken;
 use crate::plan::Timestamp;
 use crate::plan::consent::{PurgeVerdict, judge_withdrawals};
 use crate::plan::due::Due;
@@ -50,7 +50,7 @@ async fn ask_again(
     cycle: &Cycle,
     tally: &mut CycleTally,
     refused: Vec<Refusal>,
-    token: &Arc<Token>,
+    token: &Arc<AccessToken>,
     tried: usize,
 ) -> Result<(), StoreFailed> {
     let answers: Vec<(Refusal, Result<(), RequestFailed>)> = stream::iter(refused)

@@ -10,8 +10,8 @@ use super::progress::Onlookers;
 use super::tasks::Task;
 use super::{Cycle, EndedEarly};
 use crate::clock;
-use crate::healthex::client::{Budget, Meter};
-use crate::healthex::{Reach, RequestFailed};
+use crate::healthex::meter::{Budget, Meter};
+use crate::healthex::{FailureStage, RequestFailed};
 use crate::plan::breaker::Contact;
 use crate::plan::due::{Due, may_pull_renamed};
 use crate::plan::failure::{Effect, Failure, judge_failure};
@@ -296,7 +296,7 @@ fn failure_of(failed: &PullFailed) -> Failure {
         PullFailed::Request(RequestFailed::WaitTooLong { wait, all_workers, .. }) => {
             Failure::ToldToWait { wait: *wait, everyone: *all_workers }
         }
-        PullFailed::Request(RequestFailed::Transient { reach: Reach::Nothing, .. }) => Failure::Silent,
+        PullFailed::Request(RequestFailed::Transient { stage: FailureStage::NoAnswer, .. }) => Failure::Silent,
         PullFailed::Store(failed) if failed.concern() != Concern::Patient => Failure::Warehouse,
         _ => Failure::Other,
     }
@@ -323,7 +323,7 @@ async fn ask_consent(cycle: &Cycle, task: Task) -> PatientOutcome {
         is_resumed: false,
     };
     let budget = consent_budget();
-    let answer = api.persist(api.attempts(), stop, || api.open_page(&url, &budget, stop)).await;
+    let answer = api.retry(api.attempts(), stop, || api.open_page(&url, &budget, stop)).await;
     match answer.map(drop) {
         Ok(()) => match note_permitted(cycle, &task).await {
             Ok(()) => PatientOutcome::Permitted,

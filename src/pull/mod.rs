@@ -17,9 +17,9 @@ use url::Url;
 pub use self::context::{Pace, PullContext, PullPlan, PullRules, ResumePoint};
 use self::page::{Page, PageRest};
 use crate::clock;
-use crate::healthex::client::{Budget, Meter};
+use crate::healthex::meter::{Budget, Meter};
 use crate::healthex::page_stream::PageStream;
-use crate::healthex::{Reach, RequestFailed};
+use crate::healthex::{FailureStage, RequestFailed};
 use crate::plan::completeness::{Coverage, Walk, WalkVerdict, judge_walk};
 use crate::plan::paging::{LinkRefused, PageEnd, Paging, Query, Step};
 use crate::plan::resume::{Stumble, StumbleFacts, begins_again};
@@ -360,7 +360,7 @@ impl<'c> Pull<'c> {
             if self.budget.ends <= Instant::now() {
                 return Err(RequestFailed::LimitReached { what: "sync.time_max" }.into());
             }
-            attempts.wait(failed, &self.context.api, &self.context.stop).await?;
+            attempts.wait(failed, &self.context.stop).await?;
         }
     }
 
@@ -370,7 +370,7 @@ impl<'c> Pull<'c> {
         let mut stream = api.open_page(url, &self.budget, stop).await?;
         self.start(first_sent, &stream);
         let mut page = Page::default();
-        while let Some(entries) = stream.next_batch(api, &self.budget, stop).await? {
+        while let Some(entries) = stream.next_batch(&api.meter, &self.budget, stop).await? {
             // Only the last batch waits for what the page says of itself.
             if !page.rest.is_empty() {
                 self.store(std::mem::take(&mut page.rest), PullProgress::Partial).await?;
@@ -429,5 +429,5 @@ fn stumble(failed: &PullFailed) -> Stumble {
 
 fn broken_page(what: String) -> PullFailed {
     let what = format!("the answer is not usable: {what}");
-    RequestFailed::Transient { what, retry_after: None, reach: Reach::Answered }.into()
+    RequestFailed::Transient { what, retry_after: None, stage: FailureStage::Answered }.into()
 }

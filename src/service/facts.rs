@@ -1,8 +1,8 @@
-//! What the warehouse says at the end of a cycle about who needs a person.
+//! Reads from the warehouse, at the end of a cycle, which patients need a person.
 
 use std::collections::HashSet;
 
-use super::problems::{Facts, Standing};
+use super::problems::{Facts, PulledPatient};
 use crate::cycle::name_of;
 use crate::plan::{PatientState, PersonId, Timestamp};
 use crate::roster::Roster;
@@ -37,7 +37,7 @@ pub(super) async fn gather(
                 if pulled.contains(&patient.person) =>
             {
                 let last_success_at = patient.standing.last_success_at;
-                facts.pulled.push(Standing { name: name_of(patient), last_success_at });
+                facts.pulled.push(PulledPatient { name: name_of(patient), last_success_at });
             }
             _ => {}
         }

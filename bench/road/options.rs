@@ -1,4 +1,4 @@
-//! What is asked for on the command line.
+//! The options of the command line.
 
 use crate::data::RECORD;
 
@@ -10,35 +10,35 @@ pub(crate) enum Part {
     Peers,
     Idle,
     /// More rows, and purges.
-    Growth,
+    Scaling,
 }
 
-pub(crate) struct Wishes {
+pub(crate) struct Options {
     pub(crate) patients: usize,
     pub(crate) idle_patients: usize,
     pub(crate) rounds: usize,
     /// The most patients of one first load.
-    pub(crate) grows_to: usize,
+    pub(crate) scale_to: usize,
     parts: Vec<Part>,
 }
 
 pub(crate) const USAGE: &str =
-    "cargo bench --bench road -- [--quick] [--rows 100k|1m|10m] [core] [variants] [peers] [idle] [growth]
+    "cargo bench --bench road -- [--quick] [--rows 100k|1m|10m] [core] [variants] [peers] [idle] [scaling]
 
 --quick   the regression guard: a part of the data, no peers, exit status 1 where a ratio is far too small
---rows    how far growth goes; 1m if it is not said
+--rows    how many rows scaling goes up to; 1m if it is not said
 parts     only these, and the core; all if none is named";
 
-impl Wishes {
+impl Options {
     pub(crate) fn read(arguments: &[String]) -> Result<Self, &'static str> {
-        let mut wishes = Self {
+        let mut options = Self {
             patients: 20,
             idle_patients: 10_000,
             rounds: 5,
-            grows_to: 1_000_000 / RECORD,
+            scale_to: 1_000_000 / RECORD,
             parts: Vec::new(),
         };
-        let all = [Part::Variants, Part::Peers, Part::Idle, Part::Growth];
+        let all = [Part::Variants, Part::Peers, Part::Idle, Part::Scaling];
         let (mut names_parts, mut is_quick) = (false, false);
         let mut arguments = arguments.iter().map(String::as_str);
         while let Some(argument) = arguments.next() {
@@ -48,7 +48,7 @@ impl Wishes {
                     continue;
                 }
                 "--rows" => {
-                    wishes.grows_to = match arguments.next() {
+                    options.scale_to = match arguments.next() {
                         Some("100k") => 100_000 / RECORD,
                         Some("1m") => 1_000_000 / RECORD,
                         Some("10m") => 10_000_000 / RECORD,
@@ -60,26 +60,26 @@ impl Wishes {
                 "variants" => Some(Part::Variants),
                 "peers" => Some(Part::Peers),
                 "idle" => Some(Part::Idle),
-                "growth" => Some(Part::Growth),
+                "scaling" => Some(Part::Scaling),
                 _ => return Err(USAGE),
             };
             names_parts = true;
-            wishes.parts.extend(part);
+            options.parts.extend(part);
         }
         if is_quick {
-            wishes = Self { patients: 8, idle_patients: 2_000, rounds: 3, ..wishes };
+            options = Self { patients: 8, idle_patients: 2_000, rounds: 3, ..options };
         }
         if !names_parts {
-            wishes.parts = if is_quick { vec![Part::Idle] } else { all.to_vec() };
+            options.parts = if is_quick { vec![Part::Idle] } else { all.to_vec() };
         }
-        Ok(wishes)
+        Ok(options)
     }
 
     pub(crate) fn has(&self, part: Part) -> bool {
         self.parts.contains(&part)
     }
 
-    /// Resources of one first load.
+    /// Returns the resources of one first load.
     pub(crate) fn count(&self) -> usize {
         self.patients * RECORD
     }

@@ -1,4 +1,4 @@
-//! The same with more: the rate of a first load, and what it costs to erase one patient.
+//! Scaling: the rate of a first load over more and more rows, and the cost of erasing one patient.
 
 use std::time::Instant;
 
@@ -17,12 +17,12 @@ use crate::server::{Server, patient};
 use crate::table::Measured;
 use crate::wire::runtime;
 
-/// Of a size that takes seconds or a minute.
+/// Of sizes that take a minute at most.
 const ROUNDS: usize = 3;
-/// Patients whose rows go, and as many whose bytes go too.
+/// Patients whose rows are erased, and as many whose bytes are too.
 const PURGES: usize = 3;
 
-/// First loads of so many patients each, and purges from what they left.
+/// Measures first loads of so many patients each, and purges from the warehouses they leave.
 pub(crate) fn measure(server: &Server, sizes: &[usize]) -> Vec<Measured> {
     let name = |patients: &usize| format!("{} million resources", millions(patients * RECORD));
     let mut loads: Vec<Measured> = sizes
@@ -35,7 +35,7 @@ pub(crate) fn measure(server: &Server, sizes: &[usize]) -> Vec<Measured> {
             if round > 1 && *size * RECORD > MANY {
                 continue;
             }
-            eprintln!("growth, round {round}: {}", name(size));
+            eprintln!("scaling, round {round}: {}", name(size));
             let program = Program::new(server, (0..*size).map(patient), USUAL);
             let cycle = program.cycle(&[]);
             assert_eq!(cycle.inserted, (size * RECORD) as u64);
@@ -56,7 +56,7 @@ pub(crate) fn measure(server: &Server, sizes: &[usize]) -> Vec<Measured> {
     loads
 }
 
-/// More is loaded once only, and no VACUUM waited for.
+/// Beyond this, rows are loaded once only, and without a VACUUM.
 const MANY: usize = 2_000_000;
 
 fn millions(resources: usize) -> String {
@@ -68,7 +68,8 @@ fn millions(resources: usize) -> String {
     }
 }
 
-/// One patient's rows, and then the command with its VACUUM, which rewrites the file.
+/// Measures the erasing of one patient's rows, and then the command with its VACUUM, which
+/// rewrites the file.
 fn purge(program: &Program, server: &Server, of: &str) -> [Measured; 2] {
     let mut rows = Measured::new(format!("erase one patient's rows of {of}"), "rows");
     let place = Place {

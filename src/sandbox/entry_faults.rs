@@ -1,15 +1,15 @@
-//! Entries that a well-behaved server would not send, as bytes.
+//! Faults of entries: those that a well-behaved server would not send, as bytes.
 //!
-//! Deliberately absent: the decision where they go (`bend.rs`).
+//! Deliberately absent: the decision where they are put (`page_faults.rs`).
 
 use axum::body::Bytes;
 
 use super::faults::FaultKind;
 use super::page::write_entry;
-use super::population::Stored;
+use super::population::StoredEntry;
 use super::text::{object, operation_outcome, quoted};
 
-/// The entry that a kind adds to a page; `None` for kinds that add none.
+/// Returns the entry that a kind adds to a page, or `None` for kinds that add none.
 pub(super) fn entry(kind: &FaultKind, base: &str) -> Option<Bytes> {
     let full_url = |kind: &str| format!("{base}/FHIR/R4/{kind}/5a9db0c5-0000-4000-8000-000000000001");
     let basic = |resource: &[u8]| {
@@ -61,10 +61,10 @@ fn outcome(severity: &str, code: &str, diagnostics: &str) -> Bytes {
 
 const LAST_UPDATED: &str = "\"lastUpdated\":\"";
 
-/// An entry as it was before, at the same address.
+/// Returns an entry in an older state, at the same address.
 ///
-/// Where the resource says when it was updated, the older one says a time long before.
-pub(super) fn older_state(newer: &Stored, base: &str) -> Bytes {
+/// Where the resource says when it was updated, the older one has a time long before.
+pub(super) fn older_state(newer: &StoredEntry, base: &str) -> Bytes {
     let text = String::from_utf8_lossy(&newer.resource);
     let dated = text.split_once(LAST_UPDATED).and_then(|(before, after)| {
         let rest = after.split_once('"')?.1;

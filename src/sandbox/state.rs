@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
-use super::population::{Entry, Population, ResourceFacts, Stored};
-use super::query::Asked;
+use super::population::{Population, RecordEntry, ResourceFacts, StoredEntry};
+use super::query::Parameters;
 use super::script::FaultScript;
 use super::text::uuid_of;
 use super::tokens::Tokens;
@@ -40,61 +40,64 @@ pub struct SeenRequest {
 const REQUESTS_KEPT_MAX: usize = 100_000;
 
 #[derive(Debug, Default)]
-pub(super) struct World {
+pub(super) struct ServerState {
     persons: BTreeMap<String, PersonRecord>,
     pub(super) tokens: Tokens,
     pub(super) faults: FaultScript,
     pub(super) clock_offset: TimeDelta,
-    pub(super) paging: PagingHabits,
+    pub(super) paging: PagingDefaults,
     requests: VecDeque<SeenRequest>,
     requests_seen: u64,
 }
 
 /// How the server pages where the contract leaves it open.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PagingHabits {
+pub(super) struct PagingDefaults {
     /// Pages of this size where no `_count` was sent; `None`: the whole record at once.
     pub(super) count_default: Option<usize>,
-    /// A greater `_count` is quietly taken for this one.
+    /// A greater `_count` is reduced to this one without a word.
     pub(super) count_max: Option<usize>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct PersonRecord {
-    entries: Vec<Arc<Stored>>,
+    entries: Vec<Arc<StoredEntry>>,
     pub(super) withdrawn: bool,
 }
 
 impl PersonRecord {
-    /// The entries a request asks for, in the order they are served in.
-    pub(super) fn matching<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = &'a Arc<Stored>> {
-        self.entries.iter().filter(|stored| asked.wants(stored))
+    /// Returns the entries that match, in the order they are served in.
+    pub(super) fn matching<'a>(
+        &'a self,
+        parameters: &'a Parameters,
+    ) -> impl Iterator<Item = &'a Arc<StoredEntry>> {
+        self.entries.iter().filter(|stored| parameters.wants(stored))
     }
 }
 
 /// The state, shared by the handle and all connections.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shared(Arc<Mutex<World>>);
+pub(super) struct SharedState(Arc<Mutex<ServerState>>);
 
-impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, World> {
+impl SharedState {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ServerState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl World {
+impl ServerState {
     pub(super) fn now(&self) -> DateTime<Utc> {
         (machine_clock() + self.clock_offset).trunc_subsecs(6)
     }
 
-    pub(super) fn settle(&mut self, population: Population) {
+    pub(super) fn populate(&mut self, population: Population) {
         for (id, entries) in population.into_persons() {
             self.add_person(id, entries);
         }
     }
 
-    pub(super) fn add_person(&mut self, id: String, entries: Vec<Entry>) {
-        let entries = entries.into_iter().map(|entry| Arc::new(Stored::new(entry))).collect();
+    pub(super) fn add_person(&mut self, id: String, entries: Vec<RecordEntry>) {
+        let entries = entries.into_iter().map(|entry| Arc::new(StoredEntry::new(entry))).collect();
         self.persons.insert(id, PersonRecord { entries, withdrawn: false });
     }
 
@@ -110,7 +113,7 @@ impl World {
         self.persons.get(id)
     }
 
-    /// False where there is no such person.
+    /// Returns false where there is no such person.
     pub(super) fn set_withdrawn(&mut self, id: &str, withdrawn: bool) -> bool {
         match self.persons.get_mut(id) {
             Some(person) => {
@@ -121,7 +124,7 @@ impl World {
         }
     }
 
-    pub(super) fn entries(&self, id: &str, base: &str) -> Vec<Entry> {
+    pub(super) fn entries(&self, id: &str, base: &str) -> Vec<RecordEntry> {
         let person = self.persons.get(id);
         let entries = person.into_iter().flat_map(|person| &person.entries);
         entries.map(|stored| stored.to_entry(base)).collect()
@@ -148,7 +151,8 @@ impl World {
             (None, Some(place)) => entries[place].tail.clone(),
             (None, None) => new_tail(id, &facts, resource),
         };
-        let stored = Arc::new(Stored::new(Entry { full_url, resource: resource.to_owned(), changed_at }));
+        let stored =
+            Arc::new(StoredEntry::new(RecordEntry { full_url, resource: resource.to_owned(), changed_at }));
         let full_url = stored.full_url(base);
         match place {
             Some(place) => entries[place] = stored,
@@ -190,7 +194,7 @@ fn without_base<'a>(full_url: &'a str, base: &str) -> &'a str {
     tail.unwrap_or(full_url)
 }
 
-/// A Person is at its own id, anything else at a UUID.
+/// Makes an address: a Person is at its own id, anything else at a UUID.
 fn new_tail(person_id: &str, facts: &ResourceFacts, resource: &str) -> String {
     if facts.kind == "Person" {
         return format!("Person/{}", facts.id);

@@ -1,9 +1,9 @@
-//! The faults of the wire: an answer → the acts that break it on its way.
+//! Faults of the wire: turns an answer into the actions that damage it on its way.
 //!
 //! Promise: what hyper would never send (a chunk cut in two, a length that lies, a reset) is
 //! sent as its name says, and what is kept of a body is its true beginning.
 //!
-//! Deliberately absent: sockets (`wire.rs` plays the acts), and bodies made while they are
+//! Deliberately absent: sockets (`wire.rs` plays the actions), and bodies made while they are
 //! sent: to be cut at a place, a body is made first.
 
 use std::iter;
@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use flate2::{Compress, Compression, Crc, FlushCompress};
 
 use super::faults::{FaultKind, Keep};
-use super::wire::{Act, Answer, Takeover};
+use super::wire::{Action, Answer, Reply, Takeover};
 
 const CHUNK_BYTES: usize = 8 * 1024;
 
@@ -32,28 +32,27 @@ enum Framing {
     Nothing,
 }
 
-/// Turns an answer into what a fault of the wire makes of it; `Err` gives the answer back
-/// where the kind is not one of these.
-pub(super) fn take_over(kind: &FaultKind, answer: Answer) -> Result<Takeover, Answer> {
+/// Applies a fault of the wire to an answer. A fault of another kind leaves it as it is.
+pub(super) fn damage(kind: &FaultKind, answer: Answer) -> Reply {
     let takeover = match kind {
-        FaultKind::AcceptAndClose => acts(None, Vec::new()),
+        FaultKind::AcceptAndClose => actions(None, Vec::new()),
         FaultKind::StallBeforeHeaders { seconds } => {
-            acts(None, vec![Act::Stall(Duration::from_secs(*seconds))])
+            actions(None, vec![Action::Stall(Duration::from_secs(*seconds))])
         }
         FaultKind::Raw { bytes } => {
             let bytes = Bytes::copy_from_slice(bytes.as_bytes());
-            acts(status_in(&bytes), vec![Act::Send(bytes)])
+            actions(status_in(&bytes), vec![Action::Send(bytes)])
         }
         FaultKind::SlowDrip { bytes, interval_ms } => {
             drip(answer, *bytes, Duration::from_millis(*interval_ms))
         }
         FaultKind::GzipBomb { megabytes } => gzip_bomb(answer, *megabytes),
         FaultKind::ResetMidBody { keep } => {
-            let end = vec![Act::Pause(BEFORE_RESET), Act::Reset];
+            let end = vec![Action::Pause(BEFORE_RESET), Action::Reset];
             cut(answer, Framing::WholeLength, *keep, end)
         }
         FaultKind::StallMidBody { keep, seconds } => {
-            let end = vec![Act::Stall(Duration::from_secs(*seconds))];
+            let end = vec![Action::Stall(Duration::from_secs(*seconds))];
             cut(answer, Framing::WholeLength, *keep, end)
         }
         FaultKind::CutChunk { keep } => cut(answer, Framing::Chunks, *keep, Vec::new()),
@@ -68,17 +67,17 @@ pub(super) fn take_over(kind: &FaultKind, answer: Answer) -> Result<Takeover, An
             let answer = answer.with_header("x-sandbox-padding", "x".repeat(*bytes));
             cut(answer, Framing::WholeLength, Keep::Fraction(1.0), Vec::new())
         }
-        _ => return Err(answer),
+        _ => return Reply::Http(answer),
     };
-    Ok(takeover)
+    Reply::Wire(takeover)
 }
 
-fn acts(status: Option<u16>, acts: Vec<Act>) -> Takeover {
-    Takeover { status, acts: Box::new(acts.into_iter()) }
+fn actions(status: Option<u16>, actions: Vec<Action>) -> Takeover {
+    Takeover { status, actions: Box::new(actions.into_iter()) }
 }
 
-/// Sends the beginning of a body, then does what is to be done at the end.
-fn cut(mut answer: Answer, framing: Framing, keep: Keep, end: Vec<Act>) -> Takeover {
+/// Sends the beginning of a body, then does the actions at the end.
+fn cut(mut answer: Answer, framing: Framing, keep: Keep, end: Vec<Action>) -> Takeover {
     let body = answer.collect();
     let sent = part(&body, keep);
     let (framing, sent) = match framing {
@@ -87,9 +86,9 @@ fn cut(mut answer: Answer, framing: Framing, keep: Keep, end: Vec<Act>) -> Takeo
         Framing::Chunks => ("transfer-encoding: chunked\r\n".to_owned(), chunked_until(&body, sent.len())),
         Framing::Nothing => (String::new(), sent),
     };
-    let mut all = vec![Act::Send(answer.head(&framing).into()), Act::Send(sent)];
+    let mut all = vec![Action::Send(answer.head(&framing).into()), Action::Send(sent)];
     all.extend(end);
-    acts(Some(answer.status), all)
+    actions(Some(answer.status), all)
 }
 
 fn status_in(head: &[u8]) -> Option<u16> {
@@ -119,7 +118,7 @@ fn fraction_of(length: usize, fraction: f64) -> usize {
     (length as f64 * fraction.clamp(0.0, 1.0)) as usize
 }
 
-/// The chunks of a body up to a byte in it; the chunk that byte is in is announced whole.
+/// Returns the chunks of a body up to a byte in it. The chunk with that byte is announced whole.
 fn chunked_until(body: &[u8], kept: usize) -> Bytes {
     let mut out = Vec::with_capacity(kept + kept / CHUNK_BYTES * 8 + 16);
     let mut left = kept;
@@ -138,20 +137,20 @@ fn chunked_until(body: &[u8], kept: usize) -> Bytes {
     Bytes::from(out)
 }
 
-/// The whole answer, a few bytes at a time.
+/// Sends the whole answer, a few bytes at a time.
 fn drip(mut answer: Answer, bytes: usize, interval: Duration) -> Takeover {
     let body = Bytes::from(answer.collect());
     let head = answer.head(&length(body.len()));
     let size = bytes.max(1);
     let drops = (0..body.len()).step_by(size).flat_map(move |start| {
         let end = start.saturating_add(size).min(body.len());
-        [Act::Send(body.slice(start..end)), Act::Pause(interval)]
+        [Action::Send(body.slice(start..end)), Action::Pause(interval)]
     });
-    let acts = iter::once(Act::Send(head.into())).chain(drops);
-    Takeover { status: Some(answer.status), acts: Box::new(acts) }
+    let actions = iter::once(Action::Send(head.into())).chain(drops);
+    Takeover { status: Some(answer.status), actions: Box::new(actions) }
 }
 
-/// Spaces, then the page, in one gzip stream.
+/// Sends spaces, then the page, in one gzip stream.
 ///
 /// A megabyte of spaces is compressed once, up to a full flush, and what comes out repeated:
 /// it stands for itself wherever it is put.
@@ -179,9 +178,10 @@ fn gzip_bomb(mut answer: Answer, megabytes: u32) -> Takeover {
     let answer = answer.with_header("content-encoding", "gzip");
     let mut head = answer.head("");
     head.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
-    let blocks = (0..megabytes).map(move |_| Act::Send(block.clone()));
-    let acts = iter::once(Act::Send(head.into())).chain(blocks).chain(iter::once(Act::Send(tail.into())));
-    Takeover { status: Some(answer.status), acts: Box::new(acts) }
+    let blocks = (0..megabytes).map(move |_| Action::Send(block.clone()));
+    let actions =
+        iter::once(Action::Send(head.into())).chain(blocks).chain(iter::once(Action::Send(tail.into())));
+    Takeover { status: Some(answer.status), actions: Box::new(actions) }
 }
 
 fn deflated(plain: &[u8], flush: FlushCompress) -> Vec<u8> {
@@ -204,8 +204,8 @@ mod tests {
 
     fn sent(takeover: Takeover) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for act in takeover.acts {
-            if let Act::Send(part) = act {
+        for action in takeover.actions {
+            if let Action::Send(part) = action {
                 bytes.extend_from_slice(&part);
             }
         }
@@ -214,7 +214,7 @@ mod tests {
 
     fn played(kind: &FaultKind) -> Vec<u8> {
         let answer = Answer::whole(200, "application/json", "{\"a\":1}");
-        let Ok(takeover) = take_over(kind, answer) else { panic!("{kind:?} is not of the wire") };
+        let Reply::Wire(takeover) = damage(kind, answer) else { panic!("{kind:?} is not of the wire") };
         sent(takeover)
     }
 

@@ -1,4 +1,4 @@
-//! A page, right, or wrong in what it says: its window, links, counts and entries.
+//! Faults of a page: in its window, links, counts and entries.
 //!
 //! Promise: a fault changes what its name says and nothing else; without one the page is what
 //! the contract asks for. Deliberately absent: when a fault is played, and how bytes travel.
@@ -7,29 +7,29 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 
+use super::entry_faults;
 use super::faults::{DuplicateOrder, FaultKind};
-use super::page::{LinkOrder, Linker, Page, PageEntry, Window, step, write_entry};
-use super::population::Stored;
-use super::query::Asked;
+use super::page::{BundlePage, LinkOrder, Linker, PageEntry, Window, step, write_entry};
+use super::population::StoredEntry;
+use super::query::Parameters;
 use super::script::DueFault;
-use super::strange;
-use super::world::PersonRecord;
+use super::state::PersonRecord;
 
 /// What a page is made from.
 pub(super) struct PageRequest<'a> {
     pub(super) base: &'a str,
     pub(super) person_id: &'a str,
-    pub(super) asked: &'a Asked,
+    pub(super) parameters: &'a Parameters,
     pub(super) fault: Option<&'a DueFault>,
 }
 
-/// Which page this is, counted from 1.
-pub(super) fn page_number(asked: &Asked) -> usize {
-    asked.count.map_or(1, |count| asked.offset / count + 1)
+/// Returns which page this is, counted from 1.
+pub(super) fn page_number(parameters: &Parameters) -> usize {
+    parameters.count.map_or(1, |count| parameters.offset / count + 1)
 }
 
 impl PageRequest<'_> {
-    pub(super) fn build(&self, person: &PersonRecord) -> Page {
+    pub(super) fn build(&self, person: &PersonRecord) -> BundlePage {
         let filter = self.filter();
         let total = person.matching(&filter).count();
         let window = self.window(total);
@@ -38,14 +38,14 @@ impl PageRequest<'_> {
         let linker = Linker {
             base: self.base,
             person_id: self.person_id,
-            asked: self.asked,
-            step: step(self.asked, total),
+            parameters: self.parameters,
+            step: step(self.parameters, total),
         };
         let order = match self.kind() {
             Some(FaultKind::LinksLast) => LinkOrder::AfterEntries,
             _ => LinkOrder::BeforeEntries,
         };
-        Page {
+        BundlePage {
             total: self.total(total),
             links: self.links(&linker, total, window.next_offset),
             entries: self.entries(chosen),
@@ -57,7 +57,7 @@ impl PageRequest<'_> {
         self.fault.map(|fault| &fault.kind)
     }
 
-    /// The page a placed fault stands on.
+    /// Returns the page that a placed fault is on.
     fn place(&self) -> usize {
         let default = match self.kind() {
             Some(FaultKind::EmptyPageInMiddle | FaultKind::EmptyPagesForever) => 2,
@@ -66,9 +66,9 @@ impl PageRequest<'_> {
         self.fault.and_then(|fault| fault.place).unwrap_or(default)
     }
 
-    /// What is looked for, which may be less strict than what was asked for.
-    fn filter(&self) -> Asked {
-        let mut filter = self.asked.clone();
+    /// Returns the filter in force, which a fault may have made less strict than the request's.
+    fn filter(&self) -> Parameters {
+        let mut filter = self.parameters.clone();
         match self.kind() {
             Some(FaultKind::SinceIgnored) => filter.since = None,
             Some(FaultKind::TypeIgnored) => filter.types.clear(),
@@ -78,13 +78,13 @@ impl PageRequest<'_> {
     }
 
     fn window(&self, total: usize) -> Window {
-        let mut window = Window::of(self.asked, total);
+        let mut window = Window::of(self.parameters, total);
         let Some(kind) = self.kind() else {
             return window;
         };
-        let page = page_number(self.asked);
-        let step = step(self.asked, total);
-        let onward = self.asked.offset.saturating_add(step);
+        let page = page_number(self.parameters);
+        let step = step(self.parameters, total);
+        let onward = self.parameters.offset.saturating_add(step);
         match kind {
             FaultKind::PageSkipsEntry if 1 < page => {
                 window.start = (window.start + 1).min(total);
@@ -107,42 +107,42 @@ impl PageRequest<'_> {
             FaultKind::NextOtherOrigin { .. } | FaultKind::NextOtherPath { .. } | FaultKind::NextUserinfo => {
                 window.next_offset = Some(onward);
             }
-            FaultKind::NextSelfLoop => window.next_offset = Some(self.asked.offset),
+            FaultKind::NextSelfLoop => window.next_offset = Some(self.parameters.offset),
             FaultKind::NextEndless => {
-                window = wrapped(self.asked.offset, step, total);
+                window = wrapped(self.parameters.offset, step, total);
                 window.next_offset = Some(onward);
             }
             FaultKind::NextAbLoop => {
-                window = wrapped(self.asked.offset, step, total);
-                window.next_offset = Some(if self.asked.offset == 0 { step } else { 0 });
+                window = wrapped(self.parameters.offset, step, total);
+                window.next_offset = Some(if self.parameters.offset == 0 { step } else { 0 });
             }
             _ => {}
         }
         window
     }
 
-    /// An empty page at its place, and all later pages one page later than they would be.
+    /// Inserts an empty page, and moves all later pages back by one.
     fn make_room_for_hole(&self, window: &mut Window, total: usize) {
-        let Some(count) = self.asked.count else {
+        let Some(count) = self.parameters.count else {
             return;
         };
         let hole = (self.place() - 1).saturating_mul(count);
-        if self.asked.offset < hole || total <= hole {
+        if self.parameters.offset < hole || total <= hole {
             return;
         }
-        let onward = self.asked.offset.saturating_add(count);
-        if self.asked.offset < hole.saturating_add(count) {
+        let onward = self.parameters.offset.saturating_add(count);
+        if self.parameters.offset < hole.saturating_add(count) {
             *window = Window { start: hole, end: hole, next_offset: Some(onward) };
             return;
         }
-        let moved = Asked { offset: self.asked.offset - count, ..self.asked.clone() };
+        let moved = Parameters { offset: self.parameters.offset - count, ..self.parameters.clone() };
         *window = Window::of(&moved, total);
         window.next_offset = window.next_offset.map(|_| onward);
     }
 
     fn total(&self, total: usize) -> Option<i64> {
         let total = i64::try_from(total).unwrap_or(i64::MAX);
-        let later_pages = i64::try_from(page_number(self.asked) - 1).unwrap_or(i64::MAX);
+        let later_pages = i64::try_from(page_number(self.parameters) - 1).unwrap_or(i64::MAX);
         match self.kind() {
             None => Some(total),
             Some(FaultKind::TotalMissing) => None,
@@ -180,7 +180,7 @@ impl PageRequest<'_> {
         links
     }
 
-    fn entries(&self, chosen: Vec<Arc<Stored>>) -> Vec<PageEntry> {
+    fn entries(&self, chosen: Vec<Arc<StoredEntry>>) -> Vec<PageEntry> {
         let first = chosen.iter().position(|stored| stored.kind != "Person");
         let last = chosen.last().cloned();
         let mut entries: Vec<PageEntry> = chosen.into_iter().map(PageEntry::Stored).collect();
@@ -202,7 +202,7 @@ impl PageRequest<'_> {
             }
             FaultKind::DuplicateEntry { order } => {
                 if let Some(newer) = last {
-                    let older = PageEntry::Raw(strange::older_state(&newer, self.base));
+                    let older = PageEntry::Raw(entry_faults::older_state(&newer, self.base));
                     let place = match order {
                         DuplicateOrder::OlderFirst => entries.len() - 1,
                         DuplicateOrder::NewerFirst => entries.len(),
@@ -210,23 +210,23 @@ impl PageRequest<'_> {
                     entries.insert(place, older);
                 }
             }
-            FaultKind::BrokenJson => self.insert_in_midst(&mut entries),
-            kind if kind.is_placed() && self.place() == page_number(self.asked) => {
-                self.insert_in_midst(&mut entries);
+            FaultKind::BrokenJson => self.insert_in_middle(&mut entries),
+            kind if kind.is_placed() && self.place() == page_number(self.parameters) => {
+                self.insert_in_middle(&mut entries);
             }
             _ => {}
         }
         entries
     }
 
-    fn insert_in_midst(&self, entries: &mut Vec<PageEntry>) {
-        if let Some(bytes) = self.kind().and_then(|kind| strange::entry(kind, self.base)) {
+    fn insert_in_middle(&self, entries: &mut Vec<PageEntry>) {
+        if let Some(bytes) = self.kind().and_then(|kind| entry_faults::entry(kind, self.base)) {
             entries.insert(entries.len().div_ceil(2), PageEntry::Raw(bytes));
         }
     }
 }
 
-/// A window that begins anew where the entries end, so that no page is empty.
+/// Returns a window that starts over where the entries end, so that no page is empty.
 fn wrapped(offset: usize, step: usize, total: usize) -> Window {
     let start = if total == 0 { 0 } else { offset % total };
     Window { start, end: start.saturating_add(step).min(total), next_offset: None }

@@ -1,4 +1,5 @@
-//! Tells the outside: a heartbeat after a wholly good cycle, a command when something needs a person.
+//! Notifies the outside: a heartbeat after a wholly good cycle, a command when something needs
+//! a person.
 //!
 //! Promise: the worker never waits for it, and nothing it runs lasts longer than a limit. The
 //! command gets a sentence as its last argument, no shell, and none of our secrets.
@@ -13,19 +14,19 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use url::Url;
 
-use super::problems::News;
-use crate::healthex::client::NO_CLIENT;
+use super::problems::Alert;
+use crate::healthex::client::NO_TLS;
 use crate::settings::AlertSettings;
 
 /// How long a heartbeat or one run of the command may take.
 const TIME_MAX: Duration = Duration::from_secs(30);
-/// What waits to be told; more than this is left out, and logged.
+/// Alerts that wait; one more is left out, and logged.
 const QUEUE_MAX: usize = 32;
 const ATTEMPTS_MAX: u32 = 3;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// What a command that somebody else wrote has no business with.
-const WITHHELD: [&str; 7] = [
+/// Not passed on to a command that somebody else wrote.
+const WITHHELD_VARIABLES: [&str; 7] = [
     "HEALTHEX_TOKEN",
     "HEALTHEX_API_KEY",
     "HEALTHEX_API_SECRET",
@@ -35,104 +36,111 @@ const WITHHELD: [&str; 7] = [
     "WATCHDOG_PID",
 ];
 
-enum Errand {
+enum Notification {
     Heartbeat(Url),
-    Alert { command: Vec<String>, news: News },
+    Alert { command: Vec<String>, alert: Alert },
 }
 
-/// Runs errands one after the other, beside the worker.
-pub(super) struct Messenger {
-    alerts: mpsc::Sender<Errand>,
-    heartbeats: mpsc::Sender<Errand>,
+/// Sends notifications one after the other, beside the worker.
+pub(super) struct Notifier {
+    alerts: mpsc::Sender<Notification>,
+    heartbeats: mpsc::Sender<Notification>,
 }
 
-impl Messenger {
+impl Notifier {
     pub(super) fn start() -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("healthex-sync/", env!("CARGO_PKG_VERSION")))
             .timeout(TIME_MAX)
             .no_proxy()
             .build()
-            .context(NO_CLIENT)?;
+            .context(NO_TLS)?;
         // A heartbeat that hangs must not hold up an alert.
-        Ok(Self { alerts: serve(http.clone(), QUEUE_MAX), heartbeats: serve(http, 1) })
+        Ok(Self { alerts: spawn_sender(http.clone(), QUEUE_MAX), heartbeats: spawn_sender(http, 1) })
     }
 
     pub(super) fn heartbeat(&self, settings: &AlertSettings) {
         if let Some(url) = &settings.heartbeat_url {
             // One that still waits says the same.
-            let _ = self.heartbeats.try_send(Errand::Heartbeat(url.clone()));
+            let _ = self.heartbeats.try_send(Notification::Heartbeat(url.clone()));
         }
     }
 
-    pub(super) fn alert(&self, settings: &AlertSettings, news: News) {
+    pub(super) fn alert(&self, settings: &AlertSettings, alert: Alert) {
         if settings.command.is_empty() {
             return;
         }
-        let errand = Errand::Alert { command: settings.command.clone(), news };
-        if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) = self.alerts.try_send(errand) {
+        let notification = Notification::Alert { command: settings.command.clone(), alert };
+        if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) = self.alerts.try_send(notification) {
             tracing::error!("alert.command is too slow: {QUEUE_MAX} alerts wait, and one was left out");
         }
     }
 }
 
-fn serve(http: reqwest::Client, queue_max: usize) -> mpsc::Sender<Errand> {
-    let (errands, mut queue) = mpsc::channel(queue_max);
+fn spawn_sender(http: reqwest::Client, queue_max: usize) -> mpsc::Sender<Notification> {
+    let (notifications, mut queue) = mpsc::channel(queue_max);
     tokio::spawn(async move {
-        while let Some(errand) = queue.recv().await {
-            run(&http, &errand).await;
+        while let Some(notification) = queue.recv().await {
+            send(&http, &notification).await;
         }
     });
-    errands
+    notifications
 }
 
-async fn run(http: &reqwest::Client, errand: &Errand) {
-    let what = match errand {
-        Errand::Heartbeat(_) => "alert.heartbeat_url",
-        Errand::Alert { .. } => "alert.command",
+async fn send(http: &reqwest::Client, notification: &Notification) {
+    let what = match notification {
+        Notification::Heartbeat(_) => "alert.heartbeat_url",
+        Notification::Alert { .. } => "alert.command",
     };
     for attempt in 1..=ATTEMPTS_MAX {
-        let result = match errand {
-            Errand::Heartbeat(url) => beat(http, url.clone()).await,
-            Errand::Alert { command, news } => call(command, news, tokio::time::sleep(TIME_MAX)).await,
+        let result = match notification {
+            Notification::Heartbeat(url) => send_heartbeat(http, url.clone()).await,
+            Notification::Alert { command, alert } => {
+                run_command(command, alert, tokio::time::sleep(TIME_MAX)).await
+            }
         };
         match result {
             Ok(()) => return,
             Err(why) if attempt == ATTEMPTS_MAX => tracing::error!("{what} failed {attempt} times: {why}"),
             Err(why) => tracing::warn!("{what} failed: {why}; trying again"),
         }
-        tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
-/// The URL is a secret of its own, and is not told.
-async fn beat(http: &reqwest::Client, url: Url) -> Result<(), String> {
+/// The URL is a secret of its own, and is not in the error.
+async fn send_heartbeat(http: &reqwest::Client, url: Url) -> Result<(), String> {
     let answer = http.get(url).send().await.map_err(|failed| failed.without_url().to_string())?;
     let status = answer.status();
     if status.is_success() { Ok(()) } else { Err(format!("the answer was {}", status.as_u16())) }
 }
 
-/// Runs the command once, until `too_long`.
-async fn call(command: &[String], news: &News, too_long: impl Future<Output = ()>) -> Result<(), String> {
+/// Runs the command once. One that still runs at `timeout` is killed.
+async fn run_command(
+    command: &[String],
+    alert: &Alert,
+    timeout: impl Future<Output = ()>,
+) -> Result<(), String> {
     let Some((program, arguments)) = command.split_first() else { return Ok(()) };
-    let begun = if news.is_over { "over" } else { "problem" };
-    let mut call = Command::new(program);
-    call.args(arguments)
-        .arg(format!("healthex-sync: {}{}", if news.is_over { "over: " } else { "" }, news.text))
-        .env("HEALTHEX_SYNC_ALERT", begun)
-        .env("HEALTHEX_SYNC_PROBLEM", news.problem.as_str())
-        .env("HEALTHEX_SYNC_TEXT", &news.text)
+    let phase = if alert.is_over { "over" } else { "problem" };
+    let mut process = Command::new(program);
+    process
+        .args(arguments)
+        .arg(format!("healthex-sync: {}{}", if alert.is_over { "over: " } else { "" }, alert.text))
+        .env("HEALTHEX_SYNC_ALERT", phase)
+        .env("HEALTHEX_SYNC_PROBLEM", alert.problem.as_str())
+        .env("HEALTHEX_SYNC_TEXT", &alert.text)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .process_group(0);
-    for name in WITHHELD {
-        call.env_remove(name);
+    for name in WITHHELD_VARIABLES {
+        process.env_remove(name);
     }
-    let child = call.spawn().map_err(|failed| format!("{program} cannot be run: {failed}"))?;
-    let mut family = Family { leader: child };
+    let child = process.spawn().map_err(|failed| format!("{program} cannot be run: {failed}"))?;
+    let mut group = ProcessGroup { leader: child };
     let ended = tokio::select! {
-        ended = family.leader.wait() => ended,
-        () = too_long => return Err(format!("{program} took longer than {} s and was ended", TIME_MAX.as_secs())),
+        ended = group.leader.wait() => ended,
+        () = timeout => return Err(format!("{program} took longer than {} s and was ended", TIME_MAX.as_secs())),
     };
     match ended {
         Err(failed) => Err(format!("{program} was lost: {failed}")),
@@ -141,13 +149,13 @@ async fn call(command: &[String], news: &News, too_long: impl Future<Output = ()
     }
 }
 
-/// A command and all that it has started. Dropped while the command runs, the whole of it is
-/// killed: of a script, it is mostly not the shell that hangs.
-struct Family {
+/// A command and all processes that it has started. Dropped while the command runs, all of them
+/// are killed: in a script, it is mostly not the shell that hangs.
+struct ProcessGroup {
     leader: Child,
 }
 
-impl Drop for Family {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         // A child that was waited for has no id any more.
         if let Some(leader) = self.leader.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
@@ -177,7 +185,7 @@ mod tests {
 
     fn is_alive(pid: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // A zombie is what nobody has buried yet.
+        // A zombie has ended, and was not waited for yet.
         stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
     }
 
@@ -187,9 +195,9 @@ mod tests {
         let child = folder.path().join("child");
         let script = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", child.display());
         let command = ["sh", "-c", &script].map(str::to_owned);
-        let news = News { problem: Problem::Held, is_over: false, text: "anna is held".to_owned() };
+        let alert = Alert { problem: Problem::Held, is_over: false, text: "anna is held".to_owned() };
         let started = || std::fs::read_to_string(&child).ok();
-        let result = call(&command, &news, async { drop(found(started).await) }).await;
+        let result = run_command(&command, &alert, async { drop(found(started).await) }).await;
         assert!(result.unwrap_err().contains("took longer than 30 s"));
         let pid = started().unwrap();
         found(|| (!is_alive(pid.trim())).then_some(())).await;
