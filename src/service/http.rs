@@ -28,8 +28,8 @@ use super::{health, page};
 use crate::clock;
 use crate::plan::stamp;
 use crate::settings::{Complaints, HttpSettings, read_secret};
-use crate::warehouse::glance::Glance;
-use crate::warehouse::{glance, open};
+use crate::warehouse::Reader;
+use crate::warehouse::report::Overview;
 
 /// Patients that the page lists; the rest are counted.
 const LISTED_MAX: usize = 200;
@@ -48,7 +48,7 @@ struct AppState {
 
 struct CachedOverview {
     read_at: Instant,
-    overview: Arc<Glance>,
+    overview: Arc<Overview>,
 }
 
 /// Listens until `stop`, if `http.listen` is set.
@@ -217,7 +217,7 @@ async fn status_page(Extract(app): Extract<Arc<AppState>>) -> Response {
 impl AppState {
     /// Reads an overview of the warehouse, shared by all requests of the same second. The error is
     /// for a person.
-    async fn overview(&self) -> Result<Arc<Glance>, String> {
+    async fn overview(&self) -> Result<Arc<Overview>, String> {
         let mut last = self.last_overview.lock().await;
         if let Some(last) = last.as_ref().filter(|last| last.read_at.elapsed() < OVERVIEW_AGE_MAX) {
             return Ok(last.overview.clone());
@@ -227,8 +227,8 @@ impl AppState {
             TimeDelta::from_std(self.status.state().settings.alert.stale_after).unwrap_or(TimeDelta::MAX);
         let behind_since = clock::now().checked_sub_signed(patience).unwrap_or_default();
         let reading = tokio::task::spawn_blocking(move || {
-            let connection = open::open_reader(&path).map_err(|failed| failed.to_string())?;
-            glance::glance(&connection, &path, behind_since, LISTED_MAX).map_err(|failed| failed.to_string())
+            let reader = Reader::open(&path).map_err(|failed| failed.to_string())?;
+            reader.overview(behind_since, LISTED_MAX).map_err(|failed| failed.to_string())
         });
         let overview =
             Arc::new(reading.await.map_err(|_| "the look at the warehouse has failed".to_owned())??);

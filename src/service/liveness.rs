@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::settings::ApiLimits;
-use crate::warehouse::writer::Warehouse;
+use crate::warehouse::Warehouse;
+use crate::warehouse::place::WriterActivity;
 
 /// SQLite does not tell how far it has come, and a VACUUM of a large file takes long.
 pub(super) const DISK_PATIENCE: Duration = Duration::from_hours(2);
@@ -20,11 +21,11 @@ pub(super) enum Activity {
 }
 
 impl Activity {
-    /// Returns a count that is odd while the disk is at work.
-    pub(super) fn warehouse_turns(&self) -> u64 {
+    /// Returns whether the disk is at work, and a count that moves with each piece of it.
+    pub(super) fn writer(&self) -> WriterActivity {
         match self {
-            Self::Disk => 1,
-            Self::Cycle(warehouse) => warehouse.turns(),
+            Self::Disk => WriterActivity::Working { done: 0 },
+            Self::Cycle(warehouse) => warehouse.activity(),
         }
     }
 }
@@ -35,7 +36,7 @@ pub(super) struct Counters {
     pub(super) requests: u64,
     pub(super) bytes: u64,
     pub(super) patients: u64,
-    pub(super) warehouse_turns: u64,
+    pub(super) writer: WriterActivity,
 }
 
 /// When something last moved.

@@ -14,7 +14,7 @@ use crate::cycle::Summary;
 use crate::cycle::progress::Progress;
 use crate::healthex::meter::{Meter, RequestKind};
 use crate::plan::Timestamp;
-use crate::warehouse::glance::Glance;
+use crate::warehouse::report::Overview;
 
 /// From a cycle in which nothing happened to a first full pull of many.
 const DURATION_BUCKETS: [f64; 12] =
@@ -200,7 +200,7 @@ impl Metrics {
         &self,
         state: &ServiceState,
         progress: &Progress,
-        overview: Option<&Glance>,
+        overview: Option<&Overview>,
         now: Timestamp,
     ) -> String {
         self.last_success.set(state.last_good_end.map_or(0, |at| at.timestamp()));
@@ -227,7 +227,7 @@ impl Metrics {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    fn set_overview(&self, overview: &Glance, now: Timestamp) {
+    fn set_overview(&self, overview: &Overview, now: Timestamp) {
         let age = |since: Option<Timestamp>| since.map_or(0, |since| (now - since).num_seconds().max(0));
         let count = |state: &str| to_gauge(overview.states.get(state).copied().unwrap_or_default());
         for state in STATES {
@@ -238,8 +238,8 @@ impl Metrics {
         self.unscrubbed.set(to_gauge(overview.unscrubbed));
         self.unscrubbed_age.set(age(overview.oldest_unscrubbed));
         self.quarantined.set(to_gauge(overview.quarantined));
-        for (file, bytes) in &overview.bytes {
-            self.warehouse.with_label_values(&[*file]).set(to_gauge(*bytes));
+        for size in &overview.bytes {
+            self.warehouse.with_label_values(&[size.file]).set(to_gauge(size.bytes));
         }
     }
 }

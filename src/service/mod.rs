@@ -41,10 +41,9 @@ use crate::roster::Roster;
 use crate::settings::{Environment, Schedule, Settings};
 use crate::stop::Stop;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::lock::{Lock, LockFor};
-use crate::warehouse::open::{OtherServer, Place};
-use crate::warehouse::writer::Warehouse;
-use crate::warehouse::{checkpoint, open};
+use crate::warehouse::patient::CycleTimes;
+use crate::warehouse::place::{FileIdentity, OtherServer, Place};
+use crate::warehouse::{ServiceLock, Warehouse, identity};
 
 use liveness::DISK_PATIENCE;
 use scheduler::Scheduler;
@@ -78,8 +77,7 @@ impl Signals {
 
 pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> {
     let Signals { stop, mut hangup } = signals;
-    open::prepare(&daemon.place.path)?;
-    let _only_daemon = Lock::take(&daemon.place.path, LockFor::Daemon)?;
+    let _only_daemon = ServiceLock::take(&daemon.place)?;
     let reading = StartupState::read(&daemon.place, &daemon.settings.sync.schedule);
     let Some(found) = unless_stopped(&stop, reading).await else { return Ok(()) };
     let found = found?;
@@ -145,34 +143,30 @@ struct StartupState {
     /// A tick has passed since the last cycle began.
     missed_tick: bool,
     last_good_end: Option<Timestamp>,
-    identity: Option<(u64, u64)>,
+    identity: Option<FileIdentity>,
 }
 
 impl StartupState {
     /// Opens the warehouse, so that one that cannot be used is reported now and not at the first
     /// tick.
     async fn read(place: &Place, schedule: &Schedule) -> anyhow::Result<Self> {
-        let _lock = match Lock::take(&place.path, LockFor::Writing) {
-            Ok(lock) => lock,
+        let opened_at = place.clone();
+        let opening = spawn_blocking(move || Warehouse::open(&opened_at, OtherServer::Refuse, clock::now()));
+        let warehouse = match opening.await? {
+            Ok(warehouse) => warehouse,
             // A `sync` is running; the first tick looks again.
             Err(OpenFailed::InUse { .. }) => {
                 return Ok(Self { missed_tick: true, last_good_end: None, identity: None });
             }
             Err(failed) => return Err(failed.into()),
         };
-        let opened_at = place.clone();
-        let warehouse = spawn_blocking(move || Warehouse::open(&opened_at, OtherServer::Refuse)).await??;
-        let (last, last_good_end) = warehouse
-            .write(|connection| {
-                Ok((checkpoint::last_cycle(connection)?, checkpoint::last_good_cycle(connection)?))
-            })
-            .await?;
+        let CycleTimes { last_started_at, last_good_end } = warehouse.cycle_times().await?;
         spawn_blocking(move || drop(warehouse)).await?;
         let now = clock::now();
-        let missed_tick = last.is_none_or(|last| has_missed_a_tick(schedule, last, now));
+        let missed_tick = last_started_at.is_none_or(|last| has_missed_a_tick(schedule, last, now));
         // An end in the future was noted by a wrong clock, and counts as now.
         let last_good_end = last_good_end.map(|end| end.min(now));
-        Ok(Self { missed_tick, last_good_end, identity: open::identity(&place.path) })
+        Ok(Self { missed_tick, last_good_end, identity: identity(place) })
     }
 }
 

@@ -11,7 +11,7 @@ use super::state::{CycleRecord, ServiceState};
 use super::{chart, health};
 use crate::cycle::progress::Progress;
 use crate::plan::Timestamp;
-use crate::warehouse::glance::{Glance, Worrying};
+use crate::warehouse::report::{Overview, PatientBehind};
 
 const STYLE: &str = include_str!("page.css");
 const REFRESH_SECONDS: u32 = 15;
@@ -34,7 +34,7 @@ pub(super) struct PageModel<'s> {
     pub(super) state: &'s ServiceState,
     pub(super) progress: &'s Progress,
     /// The error says why the warehouse could not be read.
-    pub(super) overview: Result<&'s Glance, &'s String>,
+    pub(super) overview: Result<&'s Overview, &'s String>,
     pub(super) now: Timestamp,
 }
 
@@ -68,7 +68,7 @@ pub(super) fn render(model: &PageModel<'_>) -> Markup {
                             (patients(overview))
                             (held(overview))
                             (cycles(model))
-                            (worrying(overview, model.now))
+                            (patients_behind(overview, model.now))
                             (warehouse(overview, model.now))
                         }
                         Err(why) => {
@@ -117,7 +117,7 @@ fn headline(model: &PageModel<'_>) -> Headline {
     let Ok(overview) = model.overview else {
         return Headline { colour: "bad", sentence: "The warehouse cannot be looked at.".to_owned() };
     };
-    match overview.worrying_total {
+    match overview.behind_total {
         0 => Headline { colour: "good", sentence: format!("All is well: the last cycle ended well {last}.") },
         1 => Headline {
             colour: "partly",
@@ -160,7 +160,7 @@ fn problems(state: &ServiceState) -> Markup {
     }
 }
 
-fn patients(overview: &Glance) -> Markup {
+fn patients(overview: &Overview) -> Markup {
     html! {
         section {
             h2 { "Patients" }
@@ -174,9 +174,9 @@ fn patients(overview: &Glance) -> Markup {
     }
 }
 
-fn held(overview: &Glance) -> Markup {
+fn held(overview: &Overview) -> Markup {
     let held: Vec<&str> =
-        overview.worrying.iter().filter(|one| one.state == "held").map(|one| one.name.as_str()).collect();
+        overview.behind.iter().filter(|one| one.state == "held").map(|one| one.name.as_str()).collect();
     let count = overview.states.get("held").copied().unwrap_or_default();
     html! {
         @if count > 0 {
@@ -191,25 +191,25 @@ fn held(overview: &Glance) -> Markup {
 }
 
 /// Those that are held are listed above.
-fn worrying(overview: &Glance, now: Timestamp) -> Markup {
-    let behind: Vec<&Worrying> = overview.worrying.iter().filter(|one| one.state != "held").collect();
+fn patients_behind(overview: &Overview, now: Timestamp) -> Markup {
+    let behind: Vec<&PatientBehind> = overview.behind.iter().filter(|one| one.state != "held").collect();
     html! {
         @if !behind.is_empty() {
             section {
                 h2 { "Who is behind, and why" }
                 table {
                     thead { tr { th { "patient" } th { "state" } th { "last success" } th { "why" } } }
-                    tbody { @for patient in &behind { (worrying_row(patient, now)) } }
+                    tbody { @for patient in &behind { (behind_row(patient, now)) } }
                 }
-                @if overview.worrying.len() as u64 != overview.worrying_total {
-                    p.soft { "The first " (overview.worrying.len()) " of " (overview.worrying_total) ", held ones included; " code { "healthex-sync status" } " lists all." }
+                @if overview.behind.len() as u64 != overview.behind_total {
+                    p.soft { "The first " (overview.behind.len()) " of " (overview.behind_total) ", held ones included; " code { "healthex-sync status" } " lists all." }
                 }
             }
         }
     }
 }
 
-fn worrying_row(patient: &Worrying, now: Timestamp) -> Markup {
+fn behind_row(patient: &PatientBehind, now: Timestamp) -> Markup {
     let last =
         patient.last_success_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", elapsed(now, at)));
     let why = patient.last_error.as_deref().unwrap_or("not pulled for longer than alert.stale_after");
@@ -251,8 +251,8 @@ fn last_cycle(last: &CycleRecord) -> Markup {
     }
 }
 
-fn warehouse(overview: &Glance, now: Timestamp) -> Markup {
-    let bytes: u64 = overview.bytes.iter().map(|(_, bytes)| bytes).sum();
+fn warehouse(overview: &Overview, now: Timestamp) -> Markup {
+    let bytes: u64 = overview.bytes.iter().map(|size| size.bytes).sum();
     html! {
         section {
             h2 { "Warehouse" }

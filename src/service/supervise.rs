@@ -49,8 +49,8 @@ impl Worker {
         let (requests, bytes) = self.api.as_ref().map_or((0, 0), |api| {
             (api.meter.requests.load(Ordering::Relaxed), api.meter.bytes.load(Ordering::Relaxed))
         });
-        let warehouse_turns = activity.warehouse_turns();
-        let counters = Counters { requests, bytes, patients: progress.done, warehouse_turns };
+        let writer = activity.writer();
+        let counters = Counters { requests, bytes, patients: progress.done, writer };
         if self.liveness.observe(counters, self.daemon.settings.api.limits) {
             systemd::feed_watchdog();
         }

@@ -17,16 +17,14 @@ use super::scheduler::Trigger;
 use super::status::Status;
 use super::systemd::StatusLine;
 use super::{Daemon, POLL_INTERVAL, facts, health, systemd};
-use crate::cycle::{EndedEarly, NotBegun, Summary, Wishes};
+use crate::cycle::{Cycle, EndedEarly, NotBegun, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::{Timestamp, stamp};
 use crate::stop::Stop;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::lock::{Lock, LockFor};
-use crate::warehouse::open;
-use crate::warehouse::open::OtherServer;
-use crate::warehouse::writer::Warehouse;
-use crate::{clock, cycle, roster};
+use crate::warehouse::place::{Close, FileIdentity, OtherServer};
+use crate::warehouse::{Warehouse, identity};
+use crate::{clock, roster};
 
 pub(super) struct Worker {
     pub(super) daemon: Daemon,
@@ -39,7 +37,7 @@ pub(super) struct Worker {
     trigger: Arc<Trigger>,
     pub(super) stop: Stop,
     /// Of the warehouse's file, once it has been opened.
-    identity: Option<(u64, u64)>,
+    identity: Option<FileIdentity>,
     /// The credentials were refused in the last cycle; their files may have been corrected since.
     pub(super) credentials_doubted: bool,
     /// It could be read. Whether a cycle can be run by it is another matter.
@@ -64,7 +62,7 @@ impl Worker {
         status: Arc<Status>,
         trigger: Arc<Trigger>,
         stop: Stop,
-        identity: Option<(u64, u64)>,
+        identity: Option<FileIdentity>,
     ) -> anyhow::Result<Self> {
         let mut worker = Self {
             notifier: Notifier::start()?,
@@ -163,25 +161,26 @@ impl Worker {
             self.status.no_cycle("there are no credentials", clock::now());
             return Ok(());
         };
-        let Some((_lock, warehouse)) = self.open_warehouse().await? else { return Ok(()) };
+        let Some(warehouse) = self.open_warehouse().await? else { return Ok(()) };
         let started_at = clock::now();
         self.status.cycle_begins(started_at);
-        let means = cycle::Means {
+        // While the server is down, the daemon's own pause stands in for those of the patients.
+        let waits_after_failures = self.outage.rounds == 0;
+        let cycle = Cycle {
             settings: self.daemon.settings.clone(),
             api,
             warehouse: warehouse.clone(),
             stop: self.stop.clone(),
             progress: self.status.progress.clone(),
+            request: SyncRequest { waits_after_failures, ..SyncRequest::default() },
         };
-        // While the server is down, the daemon's own pause stands in for those of the patients.
-        let wishes = Wishes { patient: self.outage.rounds == 0, ..Wishes::default() };
         let roster = self.daemon.roster.clone();
         self.outage.answers = 0;
         let activity = Activity::Cycle(warehouse.clone());
-        let cycle = self.supervise(activity, Box::pin(cycle::run(&means, &roster, &wishes))).await;
+        let ended = self.supervise(activity, Box::pin(cycle.run(&roster))).await;
         self.count_answers();
-        drop(means);
-        let result = match cycle {
+        drop(cycle);
+        let result = match ended {
             Some(Ok(summary)) => self.after_cycle(&summary, &warehouse).await,
             Some(Err(not_begun)) => self.after_no_cycle(&not_begun),
             None => Ok(()),
@@ -193,10 +192,10 @@ impl Worker {
     /// Closes the warehouse. That moves the WAL into the file, which takes long after a VACUUM.
     async fn close(&mut self, warehouse: Arc<Warehouse>) {
         if self.stop.at_once.is_cancelled() {
-            warehouse.abandon();
+            warehouse.close(Close::Abandon);
             return;
         }
-        let closing = tokio::task::spawn_blocking(move || drop(warehouse));
+        let closing = tokio::task::spawn_blocking(move || warehouse.close(Close::Settle));
         // What a stop leaves undone, the next open does.
         self.supervise(Activity::Disk, Box::pin(closing)).await;
     }
@@ -233,29 +232,26 @@ impl Worker {
 
     /// Returns `None` where this tick must be skipped: another `sync` or `purge` holds the
     /// warehouse, or the disk is full.
-    async fn open_warehouse(&mut self) -> anyhow::Result<Option<(Lock, Arc<Warehouse>)>> {
-        let place = &self.daemon.place;
-        if self.identity.is_some() && open::identity(&place.path) != self.identity {
+    async fn open_warehouse(&mut self) -> anyhow::Result<Option<Arc<Warehouse>>> {
+        let place = self.daemon.place.clone();
+        if self.identity.is_some() && identity(&place) != self.identity {
             return Err(StoreFailed::Replaced.into());
         }
-        let lock = match Lock::take(&place.path, LockFor::Writing) {
-            Ok(lock) => lock,
+        // A WAL that a crash left behind is read through first.
+        let opening = tokio::task::spawn_blocking(move || {
+            let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now())?;
+            Ok((warehouse, identity(&place)))
+        });
+        let Some(opened) = self.supervise(Activity::Disk, Box::pin(opening)).await else { return Ok(None) };
+        match opened.context("opening the warehouse")? {
+            Ok((warehouse, identity)) => {
+                self.identity = identity;
+                Ok(Some(Arc::new(warehouse)))
+            }
             Err(OpenFailed::InUse { pid, .. }) => {
                 tracing::warn!("the warehouse is in use (pid {pid}): this cycle is left out");
                 self.status.metrics.count_skipped(1);
-                return Ok(None);
-            }
-            Err(failed) => return self.skip_tick(failed).map(|()| None),
-        };
-        let place = place.clone();
-        let path = place.path.clone();
-        // A WAL that a crash left behind is read through first.
-        let opening = tokio::task::spawn_blocking(move || Warehouse::open(&place, OtherServer::Refuse));
-        let Some(opened) = self.supervise(Activity::Disk, Box::pin(opening)).await else { return Ok(None) };
-        match opened.context("opening the warehouse")? {
-            Ok(warehouse) => {
-                self.identity = open::identity(&path);
-                Ok(Some((lock, Arc::new(warehouse))))
+                Ok(None)
             }
             Err(failed) => self.skip_tick(failed).map(|()| None),
         }

@@ -20,11 +20,12 @@ mod sqlite;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use self::failure::{OpenFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
 use self::patient::{Attention, CycleTimes, Listed, RosterChange};
-use self::place::{Activity, Close, FileIdentity, OtherServer, Place};
+use self::place::{Close, FileIdentity, OtherServer, Place, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{Erased, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
@@ -65,19 +66,19 @@ impl Warehouse {
         matches!(self, Self::Rehearsal(_))
     }
 
-    /// Closes the warehouse. Blocks while the last of it is moved into its place.
-    pub fn close(self, how: Close) {
-        match self {
-            Self::Sqlite(engine) => engine.close(how),
-            Self::Rehearsal(_) => {}
+    /// Lets the warehouse go. Blocks while the last of it is moved into its place, unless others
+    /// still hold it.
+    pub fn close(self: Arc<Self>, how: Close) {
+        if let (Self::Sqlite(engine), Close::Abandon) = (&*self, how) {
+            engine.abandon();
         }
     }
 
     /// Returns whether the writer is at work, for a watchdog.
-    pub fn activity(&self) -> Activity {
+    pub fn activity(&self) -> WriterActivity {
         match self {
             Self::Sqlite(engine) => engine.activity(),
-            Self::Rehearsal(_) => Activity::Idle { done: 0 },
+            Self::Rehearsal(_) => WriterActivity::Idle { done: 0 },
         }
     }
 

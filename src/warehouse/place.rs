@@ -35,7 +35,7 @@ pub enum Close {
 
 /// Whether the writer is at work, and a count that moves with each piece of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activity {
+pub enum WriterActivity {
     Idle { done: u64 },
     Working { done: u64 },
 }

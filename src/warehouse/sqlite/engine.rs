@@ -12,7 +12,7 @@ use crate::plan::{PersonId, Timestamp};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, StoredBatch};
 use crate::warehouse::patient::{Attention, CycleTimes, Listed, RosterChange};
-use crate::warehouse::place::{Activity, Close, OtherServer, Place};
+use crate::warehouse::place::{OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use crate::warehouse::purge::{Erased, PurgedPatient, Scrub};
 use crate::warehouse::report::{Steps, ViewRefused};
@@ -39,13 +39,11 @@ impl Engine {
         Ok(Self { writer, _lock: lock, analyst_tables })
     }
 
-    pub(in crate::warehouse) fn close(self, how: Close) {
-        if how == Close::Abandon {
-            self.writer.abandon();
-        }
+    pub(in crate::warehouse) fn abandon(&self) {
+        self.writer.abandon();
     }
 
-    pub(in crate::warehouse) fn activity(&self) -> Activity {
+    pub(in crate::warehouse) fn activity(&self) -> WriterActivity {
         self.writer.activity()
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use super::open;
-use crate::warehouse::place::{Activity, FileIdentity};
+use crate::warehouse::place::{FileIdentity, WriterActivity};
 use crate::warehouse::pull::Fenced;
 
 /// Pieces of work that may wait; further senders wait for room.
@@ -165,10 +165,10 @@ impl Writer {
         answer.await.map_err(|_| StoreFailed::WriterGone)?
     }
 
-    pub(super) fn activity(&self) -> Activity {
+    pub(super) fn activity(&self) -> WriterActivity {
         // Counts on whenever the thread begins some work and when it has done it.
         let done = self.turns.load(Ordering::Relaxed);
-        if done % 2 == 1 { Activity::Working { done } } else { Activity::Idle { done } }
+        if done % 2 == 1 { WriterActivity::Working { done } } else { WriterActivity::Idle { done } }
     }
 
     /// Stops a statement that is running, such as a VACUUM that a shutdown cannot wait for.
