@@ -1,4 +1,4 @@
-//! How the program is asked to end: first gently, then at once.
+//! Ends the program at a signal: first gently, then at once.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop {
-    /// No new request is begun.
+    /// Cancelled when no new request may begin.
     pub(crate) gently: CancellationToken,
-    /// What is in flight is dropped.
+    /// Cancelled when requests in flight are to be dropped.
     pub(crate) at_once: CancellationToken,
 }
 
@@ -21,7 +21,7 @@ impl Stop {
         self.gently.is_cancelled()
     }
 
-    /// Waits, unless the program is asked to end meanwhile.
+    /// Waits. Returns false if the program was asked to end meanwhile.
     pub(crate) async fn sleep(&self, wait: Duration) -> bool {
         tokio::select! {
             () = self.gently.cancelled() => false,

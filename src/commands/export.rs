@@ -1,4 +1,4 @@
-//! `export`: a folder that is there as a whole or not at all.
+//! `export`: writes a folder that appears as a whole or not at all.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::{Context, Outcome, progress};
+use super::{Context, ExitStatus, progress};
 use crate::cli::{ExportArgs, ExportFormat};
 use crate::plan::PersonId;
 use crate::settings::Complaints;
@@ -19,7 +19,7 @@ pub(super) fn export(
     context: &Context<'_>,
     args: &ExportArgs,
     out: &mut dyn Write,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     let person = args.patient.as_deref().map(PersonId::parse).transpose();
     let person = person.map_err(|error| complain(format!("--patient {error}")))?;
@@ -51,14 +51,14 @@ pub(super) fn export(
     let exported = exported.with_context(|| format!("exporting into {}", args.dir.display()))?;
     staging.put_in_place(&args.dir).with_context(|| args.dir.display().to_string())?;
     writeln!(out, "{} rows in {} files in {}", exported.rows, exported.files, args.dir.display())?;
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }
 
 fn complain(why: String) -> anyhow::Error {
-    Complaints { list: vec![why], roster: None }.into()
+    Complaints::one(why).into()
 }
 
-/// A place for the folder: nothing, or an empty folder.
+/// Refuses a place where there is anything but an empty folder.
 fn check_free(dir: &Path) -> anyhow::Result<()> {
     let name = dir.display();
     match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
@@ -69,7 +69,7 @@ fn check_free(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// A folder beside the place where it is to be; removed unless it gets there.
+/// A folder beside its final place; removed unless it is moved there.
 struct Staging {
     folder: PathBuf,
 }

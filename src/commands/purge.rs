@@ -1,10 +1,10 @@
-//! `purge`: the same erasure that a withdrawn consent brings, on an operator's word.
+//! `purge`: the same erasure as after a withdrawn consent, on an operator's order.
 
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Context, Outcome, place, runtime};
+use super::{Context, ExitStatus, place, runtime};
 use crate::cli::PurgeArgs;
 use crate::clock;
 use crate::plan::{PatientState, PersonId, Timestamp};
@@ -16,18 +16,25 @@ use crate::warehouse::purge::{Erased, PurgeReason, Scrub};
 use crate::warehouse::writer::Warehouse;
 use crate::warehouse::{checkpoint, open, purge};
 
-/// A cycle that holds the warehouse is waited for this long.
-const WAIT_FOR_CYCLE: Duration = Duration::from_mins(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How long to wait for a cycle that holds the warehouse.
+const LOCK_WAIT_MAX: Duration = Duration::from_mins(10);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-pub(super) fn purge(context: &Context<'_>, args: &PurgeArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn purge(
+    context: &Context<'_>,
+    args: &PurgeArgs,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let complain = |why: String| Complaints { list: vec![why], roster: None };
     if !args.yes {
-        return Err(complain("a purge cannot be taken back: add --yes".to_owned()).into());
+        return Err(Complaints::one("a purge cannot be taken back: add --yes".to_owned()).into());
     }
-    let person =
-        args.id.as_deref().map(PersonId::parse).transpose().map_err(|error| complain(error.to_string()))?;
+    let person = args
+        .id
+        .as_deref()
+        .map(PersonId::parse)
+        .transpose()
+        .map_err(|error| Complaints::one(error.to_string()))?;
     let place = place(&settings);
     // A purge does not make a warehouse.
     drop(open::open_reader(&place.path)?);
@@ -37,7 +44,7 @@ pub(super) fn purge(context: &Context<'_>, args: &PurgeArgs, out: &mut dyn Write
         let erased = match person {
             Some(person) => {
                 let missing = format!("{person}: the warehouse does not know this patient");
-                erase_one(&warehouse, person).await?.ok_or_else(|| complain(missing))?
+                erase_one(&warehouse, person).await?.ok_or_else(|| Complaints::one(missing))?
             }
             None => erase_held(&warehouse).await?,
         };
@@ -52,16 +59,16 @@ pub(super) fn purge(context: &Context<'_>, args: &PurgeArgs, out: &mut dyn Write
 }
 
 fn wait_for_lock(path: &std::path::Path) -> Result<Lock, OpenFailed> {
-    let patience = Instant::now() + WAIT_FOR_CYCLE;
-    let mut told = false;
+    let deadline = Instant::now() + LOCK_WAIT_MAX;
+    let mut is_reported = false;
     loop {
         match Lock::take(path, LockFor::Writing) {
-            Err(OpenFailed::InUse { pid, .. }) if Instant::now() < patience => {
-                if !told {
+            Err(OpenFailed::InUse { pid, .. }) if Instant::now() < deadline => {
+                if !is_reported {
                     tracing::info!("a cycle is under way (pid {pid}); waiting for its end");
-                    told = true;
+                    is_reported = true;
                 }
-                std::thread::sleep(LOOK_AGAIN);
+                std::thread::sleep(LOCK_POLL_INTERVAL);
             }
             taken => return taken,
         }
@@ -105,12 +112,12 @@ async fn erase_held(warehouse: &Warehouse) -> Result<ErasedPatients, StoreFailed
         .await
 }
 
-async fn scrub(warehouse: &Warehouse, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+async fn scrub(warehouse: &Warehouse, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let path = warehouse.path().to_owned();
     match warehouse.alone(move |connection| purge::scrub(connection, &path, clock::now)).await? {
         Scrub::NothingToDo => {}
         Scrub::Done { .. } => writeln!(out, "the last bytes are gone from every file of the warehouse")?,
         Scrub::Waits(waits) => writeln!(out, "bytes are still in the file: {waits}; each cycle tries again")?,
     }
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }

@@ -1,4 +1,4 @@
-//! `status`: who stands where, and why. Only reads.
+//! `status`: prints every patient's state, and why. Only reads.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::terminal::{Colour, Screen, shorten};
-use super::{Context, Outcome};
+use super::{Context, ExitStatus};
 use crate::plan::PatientState;
 use crate::warehouse::purge::scrub_waits_for;
 use crate::warehouse::report::{PatientLine, Report};
@@ -15,11 +15,11 @@ use crate::warehouse::{open, report};
 /// The columns beside the name, with the gaps between them.
 const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;
 const NAME_MIN: usize = 7;
-/// Of what is said about the patient above.
+/// Of remarks about the patient above.
 const INDENT: usize = 4;
 
 #[derive(Serialize)]
-struct Json<'a> {
+struct StatusJson<'a> {
     warehouse: String,
     patients: &'a [PatientLine],
     resources: &'a BTreeMap<String, u64>,
@@ -28,14 +28,14 @@ struct Json<'a> {
     scrub_waits_for: Option<String>,
 }
 
-pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     let path = &settings.warehouse.path;
     let connection = open::open_reader(path)?;
     let report = report::report(&connection)?;
     let waits = scrub_waits_for(&connection, path)?;
     if json {
-        let status = Json {
+        let status = StatusJson {
             warehouse: path.display().to_string(),
             patients: &report.patients,
             resources: &report.resources,
@@ -49,9 +49,9 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
         print_table(&screen, &report, out)?;
         print_totals(&screen, &report, waits.as_deref(), out)?;
     }
-    let worrying = [PatientState::Held.as_str(), PatientState::Failing.as_str()];
-    let worried = report.patients.iter().any(|patient| worrying.contains(&patient.state.as_str()));
-    Ok(if worried { Outcome::SomePatientsFailed } else { Outcome::Done })
+    let needs_a_person = [PatientState::Held.as_str(), PatientState::Failing.as_str()];
+    let any = report.patients.iter().any(|patient| needs_a_person.contains(&patient.state.as_str()));
+    Ok(if any { ExitStatus::SomePatientsFailed } else { ExitStatus::Done })
 }
 
 fn print_table(screen: &Screen, report: &Report, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -81,7 +81,7 @@ fn colour_of(state: &str) -> Option<Colour> {
     })
 }
 
-/// What a patient's line has no column for.
+/// Returns what a patient's line has no column for.
 fn remarks(patient: &PatientLine) -> Vec<String> {
     let mut remarks = Vec::new();
     if !patient.listed {

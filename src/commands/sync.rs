@@ -1,11 +1,12 @@
-//! `sync` and `run`: the work itself is the cycle's and the service's.
+//! `sync` runs one cycle, `run` the service.
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Context, Outcome, place, progress, runtime, summary};
+use super::{Context, ExitStatus, place, progress, runtime, summary};
 use crate::cli::SyncArgs;
 use crate::cycle::progress::Progress;
 use crate::cycle::{Summary, Wishes, dry_run};
@@ -21,7 +22,11 @@ use crate::warehouse::open::OtherServer;
 use crate::warehouse::writer::Warehouse;
 use crate::{cycle, service};
 
-pub(super) fn sync(context: &Context<'_>, args: &SyncArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn sync(
+    context: &Context<'_>,
+    args: &SyncArgs,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
     let (settings, roster) = context.settings_and_roster()?;
     let wishes = wishes(args, &roster)?;
     let api = api(context, &settings)?;
@@ -43,10 +48,10 @@ pub(super) fn sync(context: &Context<'_>, args: &SyncArgs, out: &mut dyn Write) 
     if let Some(ended) = &summary.ended_early {
         tracing::error!("the cycle ended early: {ended}");
     }
-    Ok(Outcome::of_cycle(&summary))
+    Ok(ExitStatus::of_cycle(&summary))
 }
 
-/// One cycle with the warehouse to itself.
+/// Runs one cycle with the warehouse locked.
 pub(super) async fn cycle_once(
     settings: Arc<Settings>,
     api: Arc<Api>,
@@ -63,7 +68,7 @@ pub(super) async fn cycle_once(
     let means = cycle::Means { settings, api, warehouse, stop, progress: sender };
     let result = cycle::run(&means, roster, wishes).await;
     drop(means);
-    // What is printed next would be drawn over. Bars that failed are no reason to fail.
+    // Bars would be drawn over what is printed next. That they failed is no reason to fail.
     let _ = bars.await;
     Ok(result?)
 }
@@ -100,17 +105,16 @@ fn wishes(args: &SyncArgs, roster: &Roster) -> Result<Wishes, Complaints> {
         let allow_shrunk_roster = args.allow_shrunk_roster;
         Ok(Wishes { named, full: args.full, patient: false, allow_shrunk_roster })
     } else {
-        Err(Complaints { list, roster: None })
+        Err(Complaints::new(list))
     }
 }
 
 pub(super) fn api(context: &Context<'_>, settings: &Arc<Settings>) -> anyhow::Result<Arc<Api>> {
-    let credentials =
-        settings.credentials(&context.environment).map_err(|list| Complaints { list, roster: None })?;
+    let credentials = settings.credentials(&context.environment).map_err(Complaints::new)?;
     Ok(Arc::new(Api::new(settings.api.base_url.clone(), credentials, settings.api.limits)?))
 }
 
-pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn run(context: &Context<'_>) -> anyhow::Result<ExitStatus> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let signals = service::Signals::listen()?;
@@ -124,9 +128,9 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Outcome> {
         };
         service::run(daemon, signals).await
     });
-    // A look-up of a name cannot be cancelled, and a stop does not wait for it.
-    runtime.shutdown_timeout(RUNTIME_PATIENCE);
-    result.map(|()| Outcome::Done)
+    // The resolving of a host name cannot be cancelled, and a stop does not wait for it.
+    runtime.shutdown_timeout(SHUTDOWN_TIME_MAX);
+    result.map(|()| ExitStatus::Done)
 }
 
-const RUNTIME_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_millis(500);

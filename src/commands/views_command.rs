@@ -1,9 +1,9 @@
-//! `views`: the analysts' tables listed, built anew, and their SQL.
+//! `views`: lists the analysts' tables, builds them anew, prints their SQL and runs views.
 
 use std::io::Write;
 use std::path::Path;
 
-use super::{Context, Outcome, place, progress};
+use super::{Context, ExitStatus, place, progress};
 use crate::cli::{ViewsAction, ViewsArgs};
 use crate::settings::{Complaints, Settings};
 use crate::views::Target;
@@ -13,7 +13,11 @@ use crate::warehouse::rows::Query;
 use crate::warehouse::{analyst_tables, open, rows, tables};
 use crate::{clock, views};
 
-pub(super) fn views(context: &Context<'_>, args: &ViewsArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn views(
+    context: &Context<'_>,
+    args: &ViewsArgs,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     match &args.action {
         None => list(&settings, out),
@@ -27,10 +31,10 @@ pub(super) fn views(context: &Context<'_>, args: &ViewsArgs, out: &mut dyn Write
 }
 
 fn complain(why: String) -> anyhow::Error {
-    Complaints { list: vec![why], roster: None }.into()
+    Complaints::one(why).into()
 }
 
-fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let connection = open::open_reader(&settings.warehouse.path)?;
     let tables = analyst_tables::list(&connection)?;
     let width = tables.iter().map(|table| table.name.len()).max().unwrap_or(0).max(5);
@@ -43,18 +47,18 @@ fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     if tables.is_empty() {
         writeln!(out, "none yet: the next `sync`, or `views apply`, makes them")?;
     }
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }
 
-fn sql(settings: &Settings, name: &str, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+fn sql(settings: &Settings, name: &str, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     match views::select_of(name, settings.views.folder.as_deref()) {
         Some(select) => writeln!(out, "{};", select.trim_end())?,
         None => return Err(complain(format!("there is no view {name}; `views` lists them"))),
     }
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }
 
-fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let place = place(settings);
     // Only a warehouse that is there has tables to build.
     drop(open::open_reader(&place.path)?);
@@ -69,7 +73,7 @@ fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         writeln!(out, "FAILED  {name}: {why}")?;
     }
     writeln!(out, "{} tables built", count - failed.len())?;
-    Ok(if failed.is_empty() { Outcome::Done } else { Outcome::Failed })
+    Ok(if failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
 }
 
 fn run(
@@ -78,7 +82,7 @@ fn run(
     target: Target,
     json: bool,
     out: &mut dyn Write,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<ExitStatus> {
     let (_, sql) = views::read(file, target).map_err(|why| complain(format!("{}: {why}", file.display())))?;
     let connection = open::open_reader(&settings.warehouse.path)?;
     // Of a type that never arrived there is no table, and no row.
@@ -92,5 +96,5 @@ fn run(
         rows::write_csv(&connection, query, &mut out)?;
     }
     out.flush()?;
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }

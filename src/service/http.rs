@@ -60,8 +60,7 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     let Some(listen) = settings.listen else { return Ok(()) };
     let token = settings.token_file.as_deref().map(read_secret).transpose();
-    let token =
-        token.map_err(|why| Complaints { list: vec![format!("http.token_file: {why}")], roster: None })?;
+    let token = token.map_err(|why| Complaints::one(format!("http.token_file: {why}")))?;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("http.listen: {listen} cannot be listened on"))?;

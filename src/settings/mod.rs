@@ -32,6 +32,16 @@ pub(crate) struct Complaints {
     pub(crate) roster: Option<RosterSettings>,
 }
 
+impl Complaints {
+    pub(crate) fn new(list: Vec<String>) -> Self {
+        Self { list, roster: None }
+    }
+
+    pub(crate) fn one(complaint: String) -> Self {
+        Self::new(vec![complaint])
+    }
+}
+
 impl fmt::Display for Complaints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.list.join("\n"))
