@@ -1,6 +1,6 @@
 //! `check`: a line for each thing that a cycle needs, and what to do where it is missing. Only reads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,18 +13,17 @@ use crate::healthex::client::Api;
 use crate::healthex::meter::{Budget, Meter};
 use crate::plan::PersonId;
 use crate::plan::drift::{Drift, Known};
-use crate::plan::due::Standing;
+use crate::plan::checkpoint::Checkpoint;
 use crate::plan::paging::Query;
 use crate::roster::Roster;
 use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
-use crate::warehouse::checkpoint::Patient;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::lock::{Lock, LockFor};
-use crate::warehouse::open::Place;
-use crate::warehouse::purge::Room;
-use crate::warehouse::survey::{Access, Survey};
-use crate::warehouse::{open, survey};
+use crate::warehouse::place::Place;
+use crate::warehouse::purge::DiskRoom;
+use crate::views::Loaded;
+use crate::warehouse::report::{Access, Preflight, ViewRefused};
+use crate::warehouse::{preflight, rehearse_views, try_lock};
 
 /// A clock further off than this is reported; pulls are right all the same.
 const CLOCK_OFF_MAX_SECONDS: i64 = 60;
@@ -76,25 +75,23 @@ impl Checks<'_> {
 
 fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let place = place(settings);
-    let listed: HashSet<&PersonId> = roster.patients.iter().map(|patient| &patient.person).collect();
-    match survey::survey(&place, |person| listed.contains(person)) {
+    match preflight(&place) {
         Err(OpenFailed::Missing(path)) => {
             checks.ok("warehouse", &format!("{}: none yet; the first sync makes it", path.display()))?;
             return Ok(());
         }
         Err(failed) => checks.failed("warehouse", &failed.to_string(), ExitStatus::WarehouseUnusable)?,
-        Ok(Survey { schema, room, patients }) => {
-            let known = open::SCHEMA_VERSION;
+        Ok(Preflight { schema, schema_known: known, room, patients, mode, access }) => {
             let later = if schema < known { ": the next cycle brings it up to date" } else { "" };
             checks
                 .ok("warehouse", &format!("{}, schema {schema} of {known}{later}", place.path.display()))?;
             checks.ok("patients", &describe_drift(drift(roster, &patients), settings.roster.on_removed))?;
-            check_access(&place, checks)?;
+            check_access(&place, mode, access, checks)?;
             check_room(room, checks)?;
         }
     }
-    match Lock::take(&place.path, LockFor::Writing) {
-        Ok(_) => {}
+    match try_lock(&place) {
+        Ok(()) => {}
         Err(OpenFailed::InUse { pid, .. }) => {
             checks.ok("lock", &format!("held by a cycle under way (pid {pid})"))?;
         }
@@ -104,11 +101,11 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
 }
 
 /// Compares the roster with the warehouse.
-fn drift(roster: &Roster, patients: &[Patient]) -> Drift {
+fn drift(roster: &Roster, patients: &[Checkpoint]) -> Drift {
     let mut known: HashMap<&PersonId, Known> = patients
         .iter()
         .map(|patient| {
-            let Standing { state, has_rows, .. } = patient.standing;
+            let Checkpoint { state, holds_rows: has_rows, .. } = *patient;
             (&patient.person, Known { listed: false, enabled: false, state: Some(state), has_rows })
         })
         .collect();
@@ -139,8 +136,7 @@ fn describe_drift(drift: Drift, on_removed: OnRemoved) -> String {
     list_counts(&counts)
 }
 
-fn check_access(place: &Place, checks: &mut Checks<'_>) -> anyhow::Result<()> {
-    let (mode, access) = survey::access(place)?;
+fn check_access(place: &Place, mode: u32, access: Access, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let path = place.path.display();
     let wrong = match access {
         Access::AsWanted => return Ok(checks.ok("file mode", &format!("{mode:04o}"))?),
@@ -159,7 +155,7 @@ fn check_access(place: &Place, checks: &mut Checks<'_>) -> anyhow::Result<()> {
 }
 
 /// Checks that there is room on the disk to scrub after a purge.
-fn check_room(room: Option<Room>, checks: &mut Checks<'_>) -> anyhow::Result<()> {
+fn check_room(room: Option<DiskRoom>, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let Some(room) = room else { return Ok(()) };
     let (free, needed) = (room.free / 1_000_000, room.needed / 1_000_000);
     let line = format!("{free} MB free, and VACUUM may need {needed} MB");
@@ -173,13 +169,14 @@ fn check_room(room: Option<Room>, checks: &mut Checks<'_>) -> anyhow::Result<()>
 
 /// Reports each of the user's own views that cannot be a table, with its file.
 fn check_views(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
-    let (tables, mut wrong) = wanted_tables(settings);
-    wrong.extend(tables.rehearse()?.into_iter().map(|(name, why)| format!("{name}: {why}")));
+    let Loaded { tables, refused: mut wrong } = wanted_tables(settings);
+    let refused = rehearse_views(&tables)?;
+    wrong.extend(refused.into_iter().map(|ViewRefused { name, why }| format!("{name}: {why}")));
     for why in &wrong {
         checks.failed("views", why, ExitStatus::WrongUsage)?;
     }
     if wrong.is_empty() {
-        checks.ok("views", &format!("{} tables", tables.iter().count()))?;
+        checks.ok("views", &format!("{} tables", tables.len()))?;
     }
     Ok(())
 }

@@ -10,17 +10,16 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::setup::write_new;
-use super::sync::{api, cycle_once};
-use super::{Context, ExitStatus, runtime, summary};
+use super::sync::{Session, api, run_cycle};
+use super::{Context, ExitStatus, place, runtime, summary};
 use crate::cli::SandboxArgs;
-use crate::cycle::Wishes;
+use crate::cycle::SyncRequest;
 use crate::sandbox::{Population, Sandbox, ScriptedFault};
 use crate::settings::Complaints;
 use crate::stop::Stop;
-use crate::warehouse::open;
-use crate::warehouse::open::OtherServer;
-use crate::warehouse::report::query;
-use crate::{roster, settings, telemetry};
+use crate::warehouse::place::OtherServer;
+use crate::warehouse::{Reader, Warehouse};
+use crate::{clock, roster, settings, telemetry};
 
 /// Only a folder that holds this file is replaced by a second demo.
 const MARKER: &str = ".healthex-sync-demo";
@@ -47,9 +46,11 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
     writeln!(out, "First cycle: everything.")?;
     let status = runtime.block_on(async {
         let stop = Stop::on_signals()?;
-        let wishes = Wishes::default();
+        let session = Session { settings: settings.clone(), api, stop };
+        let place = place(&settings);
+        let open = || Warehouse::open(&place, OtherServer::Refuse, clock::now());
         let first =
-            cycle_once(settings.clone(), api.clone(), &roster, &wishes, (stop.clone(), OtherServer::Refuse))
+            run_cycle(session.clone(), open()?, &roster, SyncRequest::default())
                 .await?;
         summary::print(&first, out)?;
         let [changed, withdrawn] = change_the_server(&sandbox)?;
@@ -58,13 +59,13 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
             "\nOn the server, {changed} has a new lab result, and {withdrawn} withdraws the consent."
         )?;
         writeln!(out, "Second cycle: what changed.")?;
-        let second = cycle_once(settings.clone(), api, &roster, &wishes, (stop, OtherServer::Refuse)).await?;
+        let second = run_cycle(session, open()?, &roster, SyncRequest::default()).await?;
         summary::print(&second, out)?;
         anyhow::Ok(ExitStatus::of_cycle(&second))
     })?;
-    let connection = open::open_reader(&settings.warehouse.path)?;
+    let reader = Reader::open(&settings.warehouse.path)?;
     writeln!(out, "\nThe latest HbA1c of each patient, from the warehouse:")?;
-    print_table(&query(&connection, include_str!("../../schema/demo.sql"))?, out)?;
+    print_table(&reader.demo_table()?, out)?;
     print_next_steps(dir, &config, &base_url, out)?;
     Ok(status)
 }

@@ -24,9 +24,9 @@ use crate::cycle::{EndedEarly, NotBegun, Summary};
 use crate::healthex::RequestFailed;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Environment, Settings};
-use crate::warehouse::analyst_tables::AnalystTables;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::open::Place;
+use crate::warehouse::place::Place;
+use crate::views::{AnalystTable, Loaded};
 use crate::{roster, settings, telemetry, views};
 
 /// The six exit statuses.
@@ -148,14 +148,14 @@ impl Context<'_> {
 }
 
 /// Returns the tables to keep, and complaints about views that are left out.
-fn wanted_tables(settings: &Settings) -> (AnalystTables, Vec<String>) {
+fn wanted_tables(settings: &Settings) -> Loaded {
     let folder = settings.views.folder.as_deref();
     if settings.views.built_in { views::analyst_tables(folder) } else { views::own_tables(folder) }
 }
 
 /// Returns the tables to keep. A view that cannot be a table is left out with a warning.
-fn analyst_tables(settings: &Settings) -> AnalystTables {
-    let (tables, refused) = wanted_tables(settings);
+fn analyst_tables(settings: &Settings) -> Vec<AnalystTable> {
+    let Loaded { tables, refused } = wanted_tables(settings);
     for why in refused {
         tracing::warn!("left out: {why}");
     }
@@ -167,7 +167,7 @@ fn place(settings: &Settings) -> Place {
         path: settings.warehouse.path.clone(),
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: settings.warehouse.group,
-        analyst_tables: Arc::new(analyst_tables(settings)),
+        views: analyst_tables(settings),
     }
 }
 

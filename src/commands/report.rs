@@ -3,13 +3,12 @@
 use std::io::Write;
 
 use super::{Context, ExitStatus, place};
+use crate::warehouse::Reader;
 use crate::warehouse::report::PurgeLine;
-use crate::warehouse::{open, report, verify as checks};
 
 pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let connection = open::open_reader(&settings.warehouse.path)?;
-    let findings = checks::verify(&connection, &place(&settings).analyst_tables)?;
+    let findings = Reader::open(&settings.warehouse.path)?.verify(&place(&settings).views)?;
     for finding in &findings.wrong {
         writeln!(out, "{finding}")?;
     }
@@ -31,8 +30,7 @@ pub(super) fn audit(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let connection = open::open_reader(&settings.warehouse.path)?;
-    let purges = report::purges(&connection, id)?;
+    let purges = Reader::open(&settings.warehouse.path)?.purges(id)?;
     if json {
         writeln!(out, "{}", serde_json::to_string(&purges)?)?;
         return Ok(ExitStatus::Done);

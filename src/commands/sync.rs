@@ -9,18 +9,15 @@ use tokio::sync::watch;
 use super::{Context, ExitStatus, place, progress, runtime, summary};
 use crate::cli::SyncArgs;
 use crate::cycle::progress::Progress;
-use crate::cycle::{Summary, Wishes, dry_run};
+use crate::cycle::{Cycle, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::PersonId;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
-use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::lock::{Lock, LockFor};
-use crate::warehouse::open;
-use crate::warehouse::open::OtherServer;
-use crate::warehouse::writer::Warehouse;
-use crate::{cycle, service};
+use crate::warehouse::Warehouse;
+use crate::warehouse::place::{Close, OtherServer};
+use crate::{clock, service};
 
 pub(super) fn sync(
     context: &Context<'_>,
@@ -28,17 +25,19 @@ pub(super) fn sync(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let (settings, roster) = context.settings_and_roster()?;
-    let wishes = wishes(args, &roster)?;
+    let request = sync_request(args, &roster)?;
     let api = api(context, &settings)?;
     let other_server = if args.new_server { OtherServer::Adopt } else { OtherServer::Refuse };
     let runtime = runtime()?;
     let summary = runtime.block_on(async {
         let stop = Stop::on_signals()?;
-        if args.dry_run {
-            rehearse(settings, api, &roster, &wishes, stop).await
+        let place = place(&settings);
+        let warehouse = if args.dry_run {
+            Warehouse::rehearse(&place, other_server)?
         } else {
-            cycle_once(settings, api, &roster, &wishes, (stop, other_server)).await
-        }
+            Warehouse::open(&place, other_server, clock::now())?
+        };
+        run_cycle(Session { settings, api, stop }, warehouse, &roster, request).await
     })?;
     if args.json {
         summary::print_json(&summary, out)?;
@@ -51,45 +50,35 @@ pub(super) fn sync(
     Ok(ExitStatus::of_cycle(&summary))
 }
 
-/// Runs one cycle with the warehouse locked.
-pub(super) async fn cycle_once(
-    settings: Arc<Settings>,
-    api: Arc<Api>,
+/// What a command runs cycles with.
+#[derive(Clone)]
+pub(super) struct Session {
+    pub(super) settings: Arc<Settings>,
+    pub(super) api: Arc<Api>,
+    pub(super) stop: Stop,
+}
+
+/// Runs one cycle, with bars, and closes the warehouse.
+pub(super) async fn run_cycle(
+    session: Session,
+    warehouse: Warehouse,
     roster: &Roster,
-    wishes: &Wishes,
-    (stop, other_server): (Stop, OtherServer),
+    request: SyncRequest,
 ) -> anyhow::Result<Summary> {
-    let place = place(&settings);
-    open::prepare(&place.path)?;
-    let _lock = Lock::take(&place.path, LockFor::Writing)?;
-    let warehouse = Arc::new(Warehouse::open(&place, other_server)?);
-    let (sender, receiver) = watch::channel(Progress::default());
+    let Session { settings, api, stop } = session;
+    let (progress, receiver) = watch::channel(Progress::default());
     let bars = progress::show(receiver);
-    let means = cycle::Means { settings, api, warehouse, stop, progress: sender };
-    let result = cycle::run(&means, roster, wishes).await;
-    drop(means);
+    let warehouse = Arc::new(warehouse);
+    let cycle = Cycle { settings, api, warehouse: warehouse.clone(), stop, progress, request };
+    let result = cycle.run(roster).await;
+    drop(cycle);
+    warehouse.close(Close::Settle);
     // Bars would be drawn over what is printed next. That they failed is no reason to fail.
     let _ = bars.await;
     Ok(result?)
 }
 
-async fn rehearse(
-    settings: Arc<Settings>,
-    api: Arc<Api>,
-    roster: &Roster,
-    wishes: &Wishes,
-    stop: Stop,
-) -> anyhow::Result<Summary> {
-    let reader = match open::open_reader(&settings.warehouse.path) {
-        Ok(reader) => Some(reader),
-        Err(OpenFailed::Missing(_)) => None,
-        Err(failed) => return Err(failed.into()),
-    };
-    let means = dry_run::Means { settings, api, reader, stop };
-    Ok(dry_run::run(means, roster, wishes).await?)
-}
-
-fn wishes(args: &SyncArgs, roster: &Roster) -> Result<Wishes, Complaints> {
+fn sync_request(args: &SyncArgs, roster: &Roster) -> Result<SyncRequest, Complaints> {
     let mut named = Vec::new();
     let mut list = Vec::new();
     for id in &args.patients {
@@ -103,7 +92,7 @@ fn wishes(args: &SyncArgs, roster: &Roster) -> Result<Wishes, Complaints> {
     }
     if list.is_empty() {
         let allow_shrunk_roster = args.allow_shrunk_roster;
-        Ok(Wishes { named, full: args.full, patient: false, allow_shrunk_roster })
+        Ok(SyncRequest { named, full: args.full, waits_after_failures: false, allow_shrunk_roster })
     } else {
         Err(Complaints::new(list))
     }

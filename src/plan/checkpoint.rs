@@ -72,6 +72,15 @@ impl Checkpoint {
         }
     }
 
+    /// Forgets what means nothing to another server, so that a full pull is due.
+    pub fn forget_server(&mut self) {
+        self.watermark = None;
+        self.last_full_at = None;
+        self.sweep_guarded_at = None;
+        self.renamed_full_at = None;
+        self.unfinished = None;
+    }
+
     /// Returns the name the patient goes by in logs and messages: the label, else the id.
     pub fn name(&self) -> &str {
         self.label.as_deref().unwrap_or(self.person.as_str())

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::parse_stamp;
 use super::resource_type::ResourceType;
 use super::scan::{Repeated, Scanned, scan};
 

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use url::Url;
 
-use crate::healthex::bundle::{Entry, PageFacts};
+use crate::healthex::bundle::PageFacts;
 use crate::healthex::client::ENTRY_BYTES_MAX;
 use crate::plan::completeness::Walk;
 use crate::plan::duplicate::replaces;
 use crate::plan::paging::fhir_root;
-use crate::plan::row::{EntryRules, KeyHash, Quarantined, Row, Sorted, key_hash, sort_entry};
+use crate::plan::row::{Entry, EntryRules, KeyHash, Quarantined, Row, Sorted, key_hash, sort_entry};
 use crate::warehouse::page::IncomingRow;
 
 /// Deeper nesting is quarantined: nothing in FHIR comes near, and SQLite's JSON functions end at 1000.

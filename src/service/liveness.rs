@@ -31,12 +31,18 @@ impl Activity {
 }
 
 /// Counters that grow while work goes on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) requests: u64,
     pub(super) bytes: u64,
     pub(super) patients: u64,
     pub(super) writer: WriterActivity,
+}
+
+impl Counters {
+    fn none() -> Self {
+        Self { requests: 0, bytes: 0, patients: 0, writer: WriterActivity::Idle { done: 0 } }
+    }
 }
 
 /// When something last moved.
@@ -48,7 +54,7 @@ pub(super) struct Liveness {
 
 impl Default for Liveness {
     fn default() -> Self {
-        Self { moved_at: Instant::now(), seen: Counters::default(), is_reported: false }
+        Self { moved_at: Instant::now(), seen: Counters::none(), is_reported: false }
     }
 }
 
@@ -59,7 +65,7 @@ impl Liveness {
         if counters != self.seen {
             *self = Self { moved_at: Instant::now(), seen: counters, is_reported: false };
         }
-        let patience = patience(counters.warehouse_turns % 2 == 1, limits);
+        let patience = patience(matches!(counters.writer, WriterActivity::Working { .. }), limits);
         let is_alive = self.moved_at.elapsed() < patience;
         if !is_alive && !std::mem::replace(&mut self.is_reported, true) {
             let seconds = patience.as_secs();

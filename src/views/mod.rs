@@ -23,7 +23,7 @@ mod stored;
 pub use catalogue::{BuiltIn, built_in, catalogue};
 pub use compile::compile;
 pub use definition::ViewDefinition;
-pub use load::{analyst_tables, own_tables, read, select_of};
+pub use load::{Loaded, analyst_tables, own_tables, read, select_of};
 pub use refused::Refused;
 pub use stored::AnalystTable;
 

@@ -57,8 +57,8 @@ impl Warehouse {
     }
 
     /// Opens what is there to be read, so that everything can be asked and nothing is changed.
-    pub fn rehearse(place: &Place) -> Result<Self, OpenFailed> {
-        Rehearsal::open(place).map(Self::Rehearsal)
+    pub fn rehearse(place: &Place, other_server: OtherServer) -> Result<Self, OpenFailed> {
+        Rehearsal::open(place, other_server).map(Self::Rehearsal)
     }
 
     /// Returns whether nothing is changed by what is called.

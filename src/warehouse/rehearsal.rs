@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::failure::{OpenFailed, StoreFailed};
 use super::page::{Batch, PullProgress, StoredBatch, SweepOutcome};
 use super::patient::{Listed, RosterChange};
-use super::place::Place;
+use super::place::{OtherServer, Place};
 use super::pull::{Fenced, Lease, PullEnded, PullHead};
 use super::purge::{Erased, PurgedPatient};
 use super::sqlite;
@@ -26,21 +26,24 @@ pub struct Rehearsal {
 struct State {
     /// `None` where there is no warehouse yet.
     reader: Option<sqlite::Reader>,
+    /// Another server filled it, whose watermarks mean nothing.
+    adopts: bool,
     /// What each pull under way has compared already, by key hash.
     compared: HashMap<PersonId, HashSet<KeyHash>>,
 }
 
 impl Rehearsal {
-    pub(super) fn open(place: &Place) -> Result<Self, OpenFailed> {
+    pub(super) fn open(place: &Place, other_server: OtherServer) -> Result<Self, OpenFailed> {
         let reader = match sqlite::Reader::open(&place.path) {
-            Ok(reader) => {
-                reader.check_server(place)?;
-                Some(reader)
-            }
+            Ok(reader) => Some(reader),
             Err(OpenFailed::Missing(_)) => None,
             Err(failed) => return Err(failed),
         };
-        Ok(Self { state: Mutex::new(State { reader, compared: HashMap::new() }) })
+        let adopts = match reader.as_ref().map_or(Ok(()), |reader| reader.check_server(place)) {
+            Err(OpenFailed::OtherServer { .. }) if other_server == OtherServer::Adopt => true,
+            checked => checked.map(|()| false)?,
+        };
+        Ok(Self { state: Mutex::new(State { reader, adopts, compared: HashMap::new() }) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -63,7 +66,11 @@ impl Rehearsal {
         let mut known = self.ask(sqlite::Reader::checkpoints)?;
         let on_roster: HashMap<&PersonId, &Listed> =
             listed.iter().map(|patient| (&patient.person, patient)).collect();
+        let adopts = self.state().adopts;
         for checkpoint in &mut known {
+            if adopts {
+                checkpoint.forget_server();
+            }
             let entry = on_roster.get(&checkpoint.person);
             checkpoint.listed = entry.is_some();
             if let Some(entry) = entry {
@@ -94,7 +101,7 @@ impl Rehearsal {
         now: Timestamp,
     ) -> Result<Fenced<StoredBatch>, StoreFailed> {
         let mut state = self.state();
-        let State { reader, compared } = &mut *state;
+        let State { reader, compared, .. } = &mut *state;
         let compared_before = compared.entry(head.person.clone()).or_default();
         let stored = sqlite::compare_page(reader.as_ref(), head, batch, compared_before, now)?;
         if matches!(batch.progress, PullProgress::End(_)) && stored.sweep != SweepOutcome::WalkAgain {

@@ -159,9 +159,19 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
         next_attempt_at: time("next_attempt_at")?,
         sweep_guarded_at: time("sweep_guarded_at")?,
         renamed_full_at: time("renamed_full_at")?,
-        holds_rows: row.get("holds_rows")?,
+        holds_rows: holds_rows(row)?,
         unfinished,
     })
+}
+
+/// Reads `holds_rows`. In a file that the next cycle migrates, whoever was pulled counts as having rows.
+fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
+    match row.get("holds_rows") {
+        Err(rusqlite::Error::InvalidColumnName(_)) => {
+            Ok(row.get::<_, Option<String>>("last_success_at")?.is_some())
+        }
+        found => Ok(found?),
+    }
 }
 
 /// Fills in `holds_rows`, for a warehouse that did not have it.
