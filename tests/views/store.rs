@@ -1,8 +1,6 @@
-//! What the tests of the views share: the data beside the project, and a small warehouse.
+//! What the tests of the views share: a small warehouse, and resources to put into it.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
-
-use std::path::PathBuf;
+use std::fs;
 
 use healthex_sync::views::{Sql, table_of};
 use rand::Rng;
@@ -11,24 +9,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value as SqlValue;
 use serde_json::Value;
 
-/// A folder of the shared data, or `None` (with a word about it) where it is not there.
-pub(crate) fn shared(path: &str) -> Option<PathBuf> {
-    let roots = [
-        std::env::var_os("HEALTHEX_SHARED").map(PathBuf::from),
-        Some(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared"))),
-        Some(PathBuf::from("/work/shared")),
-    ];
-    let found =
-        roots.into_iter().flatten().map(|root| root.join("data").join(path)).find(|full| full.exists());
-    if found.is_none() {
-        eprintln!("skipped: shared/data/{path} is not here; set HEALTHEX_SHARED");
-        assert!(
-            std::env::var_os("HEALTHEX_SYNC_REQUIRE_ALL").is_none(),
-            "HEALTHEX_SYNC_REQUIRE_ALL forbids skipping"
-        );
-    }
-    found
-}
+use crate::support::shared;
 
 /// A warehouse in memory with one table a resource type.
 pub(crate) struct Store(pub(crate) Connection);
@@ -78,9 +59,9 @@ pub(crate) fn synthea() -> Vec<Value> {
         return Vec::new();
     };
     let mut resources = Vec::new();
-    for file in std::fs::read_dir(folder).unwrap() {
+    for file in fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
         let bundle: Value = if path.extension().is_some_and(|end| end == "gz") {
             serde_json::from_reader(flate2::read::GzDecoder::new(bytes.as_slice())).unwrap()
         } else {
@@ -96,10 +77,10 @@ pub(crate) fn examples(folder: &str) -> Vec<Value> {
     let Some(folder) = shared(folder) else {
         return Vec::new();
     };
-    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
     files.sort();
-    files.iter().map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
+    files.iter().map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
 }
 
 /// A random value in `value`: one step deeper with the chance `deeper`, and again.

@@ -1,11 +1,6 @@
 //! The twelve built-in views: that they compile without a warning, what rows they give of real
 //! and of odd resources, and that no resource, however mangled, makes one fail.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-#![allow(clippy::print_stderr, reason = "what was skipped, and the seed, must be told")]
-
-mod views_support;
-
 use std::sync::Arc;
 
 use healthex_sync::clock;
@@ -21,7 +16,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rusqlite::types::Value as SqlValue;
 use serde_json::{Value, json};
-use views_support::{Store, examples, somewhere_inside, synthea};
+
+use crate::store::{Store, examples, somewhere_inside, synthea};
 
 /// The first row of a view, by column; none where there is no row.
 fn row(view: &BuiltIn, resources: &[Value]) -> Option<std::collections::BTreeMap<String, SqlValue>> {
