@@ -3,12 +3,17 @@
 //!
 //! Promise: the same number gives the same resource, in whichever process it is made.
 
-use std::path::{Path, PathBuf};
+#[path = "../../tests/support/shared_folder.rs"]
+mod shared_folder;
+
+use std::path::PathBuf;
 
 use healthex_sync::sandbox::Population;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
+
+use self::shared_folder::shared_folder;
 
 /// Of one patient. Patients take turns with [`RECORDS`] records.
 pub(crate) const RECORD: usize = 5_000;
@@ -90,11 +95,7 @@ impl Data {
 }
 
 fn synthea() -> Option<PathBuf> {
-    let places = match std::env::var_os("HEALTHEX_SHARED") {
-        Some(shared) => vec![PathBuf::from(shared)],
-        None => vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from("/work/shared")],
-    };
-    places.into_iter().map(|place| place.join("data/patients")).find(|folder| folder.is_dir())
+    Some(shared_folder().join("patients")).filter(|folder| folder.is_dir())
 }
 
 /// As a server sends it; the files are indented for people.
