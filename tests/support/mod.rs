@@ -1,5 +1,6 @@
-//! What all test binaries share: where the shared data is, and how a skip is said.
+//! What all test binaries share: the shared data, and how a skip is said.
 
+pub(crate) mod resources;
 mod shared_folder;
 
 use std::io::Write;

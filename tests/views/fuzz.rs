@@ -7,7 +7,8 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::store::{Store, examples, somewhere_inside};
+use crate::store::Store;
+use crate::support::resources::{examples, somewhere_inside};
 use crate::support::shared;
 
 const PIECES: &[&str] = &[

@@ -1,17 +1,11 @@
-//! What the tests of the views share: a small warehouse, and resources to put into it.
-
-use std::fs;
+//! A small warehouse for the tests of views, with one table a resource type.
 
 use healthex_sync::views::{Sql, table_of};
-use rand::Rng;
-use rand::rngs::StdRng;
 use rusqlite::Connection;
 use rusqlite::types::Value as SqlValue;
 use serde_json::Value;
 
-use crate::support::shared;
-
-/// A warehouse in memory with one table a resource type.
+/// In memory.
 pub(crate) struct Store(pub(crate) Connection);
 
 impl Store {
@@ -51,53 +45,4 @@ impl Store {
         let columns = 2..statement.column_count();
         statement.query_map([], |row| columns.clone().map(|at| row.get(at)).collect())?.collect()
     }
-}
-
-/// The resources of Synthea's patients.
-pub(crate) fn synthea() -> Vec<Value> {
-    let Some(folder) = shared("patients") else {
-        return Vec::new();
-    };
-    let mut resources = Vec::new();
-    for file in fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        let bytes = fs::read(&path).unwrap();
-        let bundle: Value = if path.extension().is_some_and(|end| end == "gz") {
-            serde_json::from_reader(flate2::read::GzDecoder::new(bytes.as_slice())).unwrap()
-        } else {
-            serde_json::from_slice(&bytes).unwrap()
-        };
-        resources.extend(bundle["entry"].as_array().unwrap().iter().map(|entry| entry["resource"].clone()));
-    }
-    resources
-}
-
-/// The resources of a folder with one JSON file each.
-pub(crate) fn examples(folder: &str) -> Vec<Value> {
-    let Some(folder) = shared(folder) else {
-        return Vec::new();
-    };
-    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
-    files.sort();
-    files.iter().map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
-}
-
-/// A random value in `value`: one step deeper with the chance `deeper`, and again.
-pub(crate) fn somewhere_inside<'v>(value: &'v mut Value, deeper: f64, random: &mut StdRng) -> &'v mut Value {
-    let children = match value {
-        Value::Object(members) => members.len(),
-        Value::Array(elements) => elements.len(),
-        _ => 0,
-    };
-    if children == 0 || !random.random_bool(deeper) {
-        return value;
-    }
-    let chosen = random.random_range(0..children);
-    let child = match value {
-        Value::Object(members) => members.values_mut().nth(chosen),
-        Value::Array(elements) => elements.get_mut(chosen),
-        _ => None,
-    };
-    somewhere_inside(child.unwrap(), deeper, random)
 }

@@ -6,10 +6,12 @@ mod recipes;
 use std::collections::BTreeMap;
 use std::{env, fs};
 
+use healthex_sync::sandbox::{Entry, Population};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
+use crate::support::resources::{examples, mangle, synthea};
 use crate::world::World;
 
 /// Generated patients, and a folder for one's own views.
@@ -93,6 +95,41 @@ fn mutate(world: &World, person: &str, random: &mut StdRng) {
         _ => resource["effectiveDateTime"] = json!("2019-05"),
     }
     world.sandbox.put(person, tail.as_deref(), &resource.to_string());
+}
+
+/// Each patient is one page, of as many rows as make several threads work at it: new, then
+/// mangled, then as they were.
+#[test]
+fn after_every_page_a_stored_table_holds_what_its_select_gives() {
+    const PAGE: usize = 500;
+    let mut random = StdRng::seed_from_u64(20_261_125);
+    let resources = [synthea(), examples("us-core-7.0.0-examples")].concat();
+    if resources.len() < 1_000 {
+        return;
+    }
+    let persons = resources.chunks(PAGE).enumerate().map(|(number, page)| (format!("page-{number}"), page));
+    let persons: Vec<(String, &[Value])> = persons.collect();
+    let world = World::serving(Population::empty()).set("sync.page_size", &PAGE.to_string());
+    world.list(&persons.iter().map(|(person, _)| person.as_str()).collect::<Vec<_>>());
+    for is_mangled in [false, true, false] {
+        for (person, page) in &persons {
+            let entries = (0..).zip(*page).map(|(at, resource)| {
+                let mut resource = resource.clone();
+                if is_mangled {
+                    mangle(&mut resource, &mut random);
+                }
+                Entry::new(&format!("urn:{person}.{at}"), &resource.to_string())
+            });
+            world.sandbox.add_person(person, entries.collect());
+        }
+        world.run(["sync", "--full"]).exits(0);
+        world.run(["verify"]).exits(0);
+    }
+    let kept = world.stored_views();
+    assert_eq!(kept.len(), 12);
+    for table in kept {
+        assert!(world.count(&format!("SELECT count(*) FROM \"{table}\"")) > 0, "{table} is empty");
+    }
 }
 
 fn own(name: &str, path: &str) -> String {
