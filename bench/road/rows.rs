@@ -101,11 +101,8 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
     for (number, rows) in patients.iter().enumerate() {
         pulls[number % AT_ONCE].push(PreparedPull::of(&patient(number), rows));
     }
-    let listed: Vec<Listed> = pulls
-        .iter()
-        .flatten()
-        .map(|pull| Listed { person: pull.head.person.clone(), label: None })
-        .collect();
+    let listed: Vec<Listed> =
+        pulls.iter().flatten().map(|pull| Listed { person: pull.head.person.clone(), label: None }).collect();
     let ((), cost) = process::measure(|| {
         runtime().block_on(async {
             warehouse.begin_cycle(listed, clock::now()).await.unwrap();

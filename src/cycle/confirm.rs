@@ -87,7 +87,8 @@ async fn leave_unconfirmed(
     for refusal in refused {
         if is_stopped {
             let ended = refusal.ended(PullOutcome::Interrupted, Some(why.clone()));
-            let (Fenced::Kept(()) | Fenced::Superseded) = cycle.warehouse.end_pull(ended, clock::now()).await?;
+            let (Fenced::Kept(()) | Fenced::Superseded) =
+                cycle.warehouse.end_pull(ended, clock::now()).await?;
             tally.not_reached += 1;
         } else {
             fail(cycle, tally, &refusal, &why).await?;

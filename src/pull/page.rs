@@ -88,7 +88,8 @@ pub(super) struct PageRest {
 impl PageRest {
     /// Keeps only the one that wins of entries with one key.
     fn place(&mut self, row: Row, is_repeat: bool) {
-        let is_same = |waiting: &&mut IncomingRow| waiting.row.table == row.table && waiting.row.key == row.key;
+        let is_same =
+            |waiting: &&mut IncomingRow| waiting.row.table == row.table && waiting.row.key == row.key;
         match self.rows.iter_mut().filter(|_| is_repeat).find(is_same) {
             Some(earlier) if replaces(row.last_updated.as_deref(), earlier.row.last_updated.as_deref()) => {
                 earlier.row = row;

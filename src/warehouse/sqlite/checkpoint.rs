@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::failure::Undone;
 use super::tables;
-use super::writer::Undone;
 use crate::plan::checkpoint::{Checkpoint, UnfinishedPull};
 use crate::plan::completeness::Walk;
 use crate::plan::row::KeyHash;
@@ -314,8 +314,11 @@ pub(super) fn note_renamed_full(
 
 /// Forgets the pull under way, so that the next one begins at its beginning.
 pub(super) fn drop_pull(connection: &Connection, person: &PersonId) -> Result<(), StoreFailed> {
-    let statement =
-        concat!("UPDATE checkpoint SET ", include_str!("../../../schema/no_pull.sql"), " WHERE person_id = ?1");
+    let statement = concat!(
+        "UPDATE checkpoint SET ",
+        include_str!("../../../schema/no_pull.sql"),
+        " WHERE person_id = ?1"
+    );
     connection.prepare_cached(statement)?.execute([person.as_str()])?;
     forget_walks(connection, person)
 }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 
-use crate::warehouse::failure::StoreFailed;
 use super::tables;
+use crate::warehouse::failure::StoreFailed;
 
 /// The view's name, and its line in `analyst_table`.
 pub(super) const NAME: &str = "freshness";

@@ -10,10 +10,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::analyst_tables::AnalystTables;
-use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use super::{checkpoint, tables};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::{ResourceType, US_CORE};
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{FileIdentity, OtherServer, Place, folder_of};
 
 /// `HEXS`
@@ -37,11 +37,14 @@ const MIGRATIONS: [Migration; 5] = [
     },
 ];
 
+/// What is done after a migration's SQL.
+type Completion = fn(&Connection) -> Result<(), StoreFailed>;
+
 /// One step of the schema, in a transaction of its own.
 struct Migration {
     sql: &'static str,
     /// What SQL alone cannot do.
-    then: Option<fn(&Connection) -> Result<(), StoreFailed>>,
+    then: Option<Completion>,
 }
 
 impl Migration {

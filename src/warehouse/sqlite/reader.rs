@@ -21,7 +21,7 @@ use crate::warehouse::report::{
 };
 
 /// A file that is open for reading.
-pub struct Reader {
+pub(in crate::warehouse) struct Reader {
     connection: Connection,
     path: PathBuf,
 }
@@ -43,7 +43,10 @@ impl Reader {
         checkpoint::all(&self.connection)
     }
 
-    pub(in crate::warehouse) fn checkpoint(&self, person: &PersonId) -> Result<Option<Checkpoint>, StoreFailed> {
+    pub(in crate::warehouse) fn checkpoint(
+        &self,
+        person: &PersonId,
+    ) -> Result<Option<Checkpoint>, StoreFailed> {
         checkpoint::one(&self.connection, person)
     }
 
@@ -82,7 +85,7 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
-        verify::verify(&self.connection, &AnalystTables::new(views.to_vec()))
+        verify::verify(&self.connection, &AnalystTables::new(views))
     }
 
     pub(in crate::warehouse) fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {
@@ -113,7 +116,11 @@ impl Reader {
         let connection = tables::or_empty(self.connection, &view.table)?;
         // `key` is how the warehouse finds a row's resource, and no part of a view.
         let query = rows::Query { select: &view.select, person: None, hidden: &["key"] };
-        if json { rows::write_json(&connection, query, out) } else { rows::write_csv(&connection, query, out) }
+        if json {
+            rows::write_json(&connection, query, out)
+        } else {
+            rows::write_csv(&connection, query, out)
+        }
     }
 
     pub(in crate::warehouse) fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {

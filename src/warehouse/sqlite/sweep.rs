@@ -5,15 +5,15 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::analyst_tables::Changes;
-use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::page::SweepRequest;
-use crate::warehouse::pull::PullHead;
 use super::tables;
 use crate::plan::due::guard_expired;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::row::{KeyHash, key_hash};
 use crate::plan::sweep::{SweepFacts, SweepVerdict, judge_sweep};
 use crate::plan::{PersonId, Timestamp, TypeFilter, parse_stamp, stamp};
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::page::SweepRequest;
+use crate::warehouse::pull::PullHead;
 
 pub(super) enum Swept {
     Marked { deleted: u64 },

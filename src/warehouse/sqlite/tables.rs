@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use crate::warehouse::failure::StoreFailed;
 use crate::plan::resource_type::ResourceType;
+use crate::warehouse::failure::StoreFailed;
 
 /// Makes the table of a type where it is missing. `table` comes from the R4 type list.
 pub(super) fn ensure(connection: &Connection, table: &str) -> Result<(), StoreFailed> {

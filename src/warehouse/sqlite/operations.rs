@@ -33,7 +33,7 @@ impl Engine {
     ) -> Result<Self, OpenFailed> {
         open::prepare(&place.path)?;
         let lock = WriterLock::take(&place.path)?;
-        let analyst_tables = Arc::new(AnalystTables::new(place.views.clone()));
+        let analyst_tables = Arc::new(AnalystTables::new(&place.views));
         let connection = open::open_writer(place, &analyst_tables, other_server, now)?;
         let writer = Writer::start(connection, &place.path)?;
         Ok(Self { writer, _lock: lock, analyst_tables })
@@ -121,7 +121,10 @@ impl Engine {
         self.writer.write_fenced(store).await
     }
 
-    pub(in crate::warehouse) async fn restart_pull(&self, head: &PullHead) -> Result<Fenced<()>, StoreFailed> {
+    pub(in crate::warehouse) async fn restart_pull(
+        &self,
+        head: &PullHead,
+    ) -> Result<Fenced<()>, StoreFailed> {
         let head = head.clone();
         self.writer.write_fenced(move |connection| checkpoint::begin_pull(connection, &head)).await
     }
