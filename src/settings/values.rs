@@ -147,13 +147,16 @@ pub(super) fn duration_or_zero() -> Kind<Duration> {
     Kind::of_text(parse_duration)
 }
 
-pub(super) fn duration_or_never() -> Kind<Option<Duration>> {
-    Kind::of_text(|text| match text {
-        "never" => Ok(None),
-        text => match parse_duration(text).map_err(|why| format!("{why}, or \"never\""))? {
-            Duration::ZERO => Err("must be longer than nothing, or \"never\"".to_owned()),
-            every => Ok(Some(every)),
-        },
+/// A duration, or a word for there being none.
+pub(super) fn duration_or(word: &'static str) -> Kind<Option<Duration>> {
+    Kind::of_text(move |text| {
+        if text == word {
+            return Ok(None);
+        }
+        match parse_duration(text).map_err(|why| format!("{why}, or {word:?}"))? {
+            Duration::ZERO => Err(format!("must be longer than nothing, or {word:?}")),
+            duration => Ok(Some(duration)),
+        }
     })
 }
 

@@ -5,14 +5,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::failure::Undone;
 use super::tables;
-use crate::plan::checkpoint::{Checkpoint, UnfinishedPull};
+use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::Walk;
 use crate::plan::row::KeyHash;
-use crate::plan::state::{Event, PatientState, next_state};
+use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::WalkMark;
@@ -160,18 +161,38 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
         sweep_guarded_at: time("sweep_guarded_at")?,
         renamed_full_at: time("renamed_full_at")?,
         holds_rows: holds_rows(row)?,
+        refused_at: new_time(row, "refused_at")?,
+        held_why: new_column::<String>(row, "held_why")?.as_deref().and_then(HeldWhy::parse),
+        purged: purged(row)?,
         unfinished,
     })
 }
 
-/// Reads `holds_rows`. In a file that the next cycle migrates, whoever was pulled counts as having rows.
-fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
-    match row.get("holds_rows") {
-        Err(rusqlite::Error::InvalidColumnName(_)) => {
-            Ok(row.get::<_, Option<String>>("last_success_at")?.is_some())
-        }
+/// Reads a column that a file may lack until the next cycle migrates it.
+fn new_column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<Option<T>, StoreFailed> {
+    match row.get(name) {
+        Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
         found => Ok(found?),
     }
+}
+
+fn new_time(row: &Row<'_>, name: &str) -> Result<Option<Timestamp>, StoreFailed> {
+    let text: Option<String> = new_column(row, name)?;
+    Ok(text.as_deref().and_then(parse_stamp))
+}
+
+/// Reads `holds_rows`. Before the column was there, whoever was pulled counts as having rows.
+fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
+    match new_column(row, "holds_rows")? {
+        Some(holds_rows) => Ok(holds_rows),
+        None => Ok(row.get::<_, Option<String>>("last_success_at")?.is_some()),
+    }
+}
+
+fn purged(row: &Row<'_>) -> Result<Option<PastPurge>, StoreFailed> {
+    let reason = new_column::<String>(row, "purge_reason")?;
+    let (at, reason) = (new_time(row, "purged_at")?, reason.as_deref().and_then(PurgeReason::parse));
+    Ok(at.zip(reason).map(|(at, reason)| PastPurge { at, reason }))
 }
 
 /// Fills in `holds_rows`, for a warehouse that did not have it.
@@ -228,7 +249,7 @@ pub(super) fn begin_pull(connection: &Connection, head: &PullHead) -> Result<(),
             "UPDATE checkpoint
                 SET pull_mode = ?2, pull_types = ?3, pull_started_at = ?4, pull_since = ?5, pull_next_url = NULL,
                     pull_pages = 0, pull_walk = 1, pull_renamed = 0, pull_link_failures = 0,
-                    holds_rows = 1
+                    holds_rows = 1, purged_at = NULL, purge_reason = NULL
               WHERE person_id = ?1",
         )?
         .execute(params![
@@ -357,7 +378,9 @@ pub(super) fn finish_pull(
         "UPDATE checkpoint
             SET state = ?3, watermark = ?4, types = ?5, last_success_at = ?6, last_asked_at = ?6,
                 last_full_at = coalesce(?7, last_full_at), failures = 0, next_attempt_at = NULL, last_error = NULL,
-                holds_rows = max(holds_rows, ?8), ",
+                refused_at = NULL, held_why = NULL, holds_rows = max(holds_rows, ?8),
+                purged_at = CASE WHEN ?8 THEN NULL ELSE purged_at END,
+                purge_reason = CASE WHEN ?8 THEN NULL ELSE purge_reason END, ",
         include_str!("../../../schema/no_pull.sql"),
         " WHERE person_id = ?1 AND (?2 IS NULL OR pull_started_at = ?2)"
     );
@@ -400,23 +423,23 @@ pub(super) fn apply(
         .query_row("SELECT state FROM checkpoint WHERE person_id = ?1", [person.as_str()], |row| row.get(0))
         .optional()?;
     let before = before.as_deref().and_then(PatientState::parse).unwrap_or(PatientState::New);
-    let changed = connection
-        .prepare_cached(
-            "UPDATE checkpoint
-                SET state = ?2, last_error = ?3, next_attempt_at = ?4,
-                    failures = CASE WHEN ?5 THEN failures + 1 ELSE 0 END,
-                    last_asked_at = CASE WHEN ?6 THEN ?7 ELSE last_asked_at END
-              WHERE person_id = ?1",
-        )?
-        .execute(params![
-            person.as_str(),
-            next_state(before, setback.event).as_str(),
-            setback.error,
-            setback.next_attempt_at.map(stamp),
-            setback.event == Event::PullFailed,
-            setback.was_answered,
-            stamp(now),
-        ])?;
+    let held_why = match setback.event {
+        Event::Held(why) => Some(why.as_str()),
+        _ => None,
+    };
+    let changed =
+        connection.prepare_cached(include_str!("../../../schema/set_back.sql"))?.execute(named_params! {
+            ":person_id": person.as_str(),
+            ":state": next_state(before, setback.event).as_str(),
+            ":last_error": setback.error,
+            ":next_attempt_at": setback.next_attempt_at.map(stamp),
+            ":failed": setback.event == Event::PullFailed,
+            ":answered": setback.was_answered,
+            ":refused": matches!(setback.event, Event::Refused | Event::Held(_)),
+            ":permitted": setback.event == Event::StillPermitted,
+            ":held_why": held_why,
+            ":now": stamp(now),
+        })?;
     expect_one(changed)
 }
 
@@ -430,23 +453,29 @@ fn count_link_failure(connection: &Connection, person: &PersonId) -> Result<(), 
     Ok(())
 }
 
-/// Forgets what is known of a patient beside who it is, when its rows are gone.
+/// Forgets what is known of a patient beside its id, when its rows are gone.
 pub(super) fn forget(
     connection: &Connection,
     person: &PersonId,
-    event: Event,
+    reason: PurgeReason,
     now: Timestamp,
 ) -> Result<(), StoreFailed> {
     drop_pull(connection, person)?;
-    let state = next_state(PatientState::Active, event);
-    connection.execute(
-        "UPDATE checkpoint
-            SET state = ?2, watermark = NULL, types = '', last_full_at = NULL, last_error = NULL, failures = 0,
-                next_attempt_at = NULL, sweep_guarded_at = NULL, renamed_full_at = NULL, last_asked_at = ?3,
-                holds_rows = 0
-          WHERE person_id = ?1",
-        params![person.as_str(), state.as_str(), stamp(now)],
-    )?;
+    let state = next_state(PatientState::Active, Event::Purged(reason));
+    connection.prepare_cached(include_str!("../../../schema/forget_patient.sql"))?.execute(params![
+        person.as_str(),
+        state.as_str(),
+        stamp(now),
+        reason.as_str()
+    ])?;
+    Ok(())
+}
+
+/// Removes the last that is known of purged patients which no roster lists any more.
+pub(super) fn drop_unlisted(connection: &Connection) -> Result<(), StoreFailed> {
+    let unlisted = "SELECT person_id FROM checkpoint WHERE listed = 0 AND purged_at IS NOT NULL";
+    connection.execute(&format!("DELETE FROM pull WHERE person_id IN ({unlisted})"), [])?;
+    connection.execute("DELETE FROM checkpoint WHERE listed = 0 AND purged_at IS NOT NULL", [])?;
     Ok(())
 }
 
