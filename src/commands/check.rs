@@ -9,7 +9,7 @@ use super::summary::listed;
 use super::{Context, Outcome, place, runtime, sync, wanted_tables};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::client::{Budget, Meter};
+use crate::healthex::client::{Budget};
 use crate::plan::PersonId;
 use crate::plan::drift::{Drift, Known};
 use crate::plan::due::Standing;
@@ -208,7 +208,7 @@ async fn check_network(
     };
     let query = Query::of_consent(&patient.person);
     let ends = Instant::now() + settings.api.limits.page_timeout;
-    let budget = Budget { meter: Meter::default(), bytes_max: u64::MAX, ends };
+    let budget = Budget::new(u64::MAX, ends);
     let name = patient.name();
     match api.open_page(&query.first_url(api.base_url()), &budget, &stop).await {
         Ok(page) => {

@@ -10,7 +10,7 @@ use super::workers::{Refused, Turn, Work, pull_patient};
 use super::{EndedEarly, Means, purge_one};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::client::{Budget, Meter};
+use crate::healthex::client::{Budget};
 use crate::healthex::token::Token;
 use crate::plan::consent::{PurgeVerdict, judge_withdrawals};
 use crate::plan::due::{Due, failure_delay};
@@ -26,11 +26,7 @@ use crate::warehouse::{checkpoint, pulls, purge, tables};
 
 /// What one question about a consent may cost.
 pub(super) fn budget() -> Budget {
-    Budget {
-        meter: Meter::default(),
-        bytes_max: u64::MAX,
-        ends: Instant::now() + std::time::Duration::from_hours(1),
-    }
+    Budget::new(u64::MAX, Instant::now() + std::time::Duration::from_hours(1))
 }
 
 /// A second 403.

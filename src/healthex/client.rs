@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,12 @@ use url::Url;
 
 use super::attempts::Attempts;
 use super::bundle::{BundleReader, Limits};
-use super::page_stream::PageStream;
+use super::coding::{Decoder, NotDecoded};
+use super::page_stream::{PageStream, undecoded};
 use super::token::{Token, TokenShelf, jwt_expiration, seconds};
 use super::{Reach, RequestFailed};
 use crate::plan::Timestamp;
-use crate::plan::consent::body_is_a_refusal;
+use crate::plan::refusal::{ForbiddenAnswer, ForbiddenMeans, judge_forbidden};
 use crate::plan::retry::parse_retry_after;
 use crate::settings::{ApiLimits, Credentials};
 use crate::stop::Stop;
@@ -73,6 +74,14 @@ pub struct Budget {
     pub meter: Meter,
     pub bytes_max: u64,
     pub ends: Instant,
+    /// A coded body could not be decoded: no coding is asked for any more.
+    pub(super) is_plain: AtomicBool,
+}
+
+impl Budget {
+    pub fn new(bytes_max: u64, ends: Instant) -> Self {
+        Self { meter: Meter::default(), bytes_max, ends, is_plain: AtomicBool::new(false) }
+    }
 }
 
 /// HealthEx, as one process talks to it.
@@ -184,11 +193,14 @@ impl Api {
         stop: &Stop,
     ) -> Result<PageStream, RequestFailed> {
         self.wait_out_pause(stop).await?;
-        let request = self
+        let mut request = self
             .http
             .get(url.clone())
             .header(header::ACCEPT, "application/json")
             .header(header::AUTHORIZATION, bearer(token)?);
+        if !budget.is_plain.load(Ordering::Relaxed) {
+            request = request.header(header::ACCEPT_ENCODING, "gzip");
+        }
         for meter in [&self.meter, &budget.meter] {
             meter.requests.fetch_add(1, Ordering::Relaxed);
         }
@@ -202,25 +214,22 @@ impl Api {
         if response.status() != StatusCode::UNAUTHORIZED {
             token.prove();
         }
-        if response.status() != StatusCode::OK {
+        // A proxy that has changed something on the way says 203.
+        if !matches!(response.status(), StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION) {
             return Err(self.refusal(response, ends, stop).await);
         }
+        let decoder = Decoder::of(response.headers()).map_err(|failed| undecoded(&failed, budget))?;
         let limits = Limits { entry_bytes_max: ENTRY_BYTES_MAX };
         let reader = BundleReader::new(limits);
-        Ok(PageStream::new(response, reader, ends, server_date, answered_after))
+        Ok(PageStream::new(response, decoder, reader, ends, server_date, answered_after))
     }
 
-    /// What an answer that is no 200 means.
+    /// What an answer without a page means.
     async fn refusal(&self, response: Response, ends: Instant, stop: &Stop) -> RequestFailed {
         let status = response.status();
         match status.as_u16() {
             401 => RequestFailed::TokenRefused,
-            403 => match until(ends, stop, small_body(response)).await {
-                Err(failed) => failed,
-                Ok(Err(error)) => transient(error, Reach::Answered),
-                Ok(Ok(body)) if body_is_a_refusal(body.as_deref()) => RequestFailed::Forbidden,
-                Ok(Ok(_)) => RequestFailed::Rejected { status: 403 },
-            },
+            403 => self.forbidden(response, ends, stop).await,
             404 => RequestFailed::PersonUnknown,
             408 | 425 | 429 | 500..=599 => RequestFailed::Transient {
                 what: format!("HealthEx is busy or down ({})", status.as_u16()),
@@ -228,6 +237,27 @@ impl Api {
                 reach: if status == StatusCode::TOO_MANY_REQUESTS { Reach::TooMany } else { Reach::Answered },
             },
             status => RequestFailed::Rejected { status },
+        }
+    }
+
+    async fn forbidden(&self, response: Response, ends: Instant, stop: &Stop) -> RequestFailed {
+        let retry_after = retry_after(&response);
+        let headers = response.headers().clone();
+        let body = match until(ends, stop, small_body(response)).await {
+            Err(failed) => return failed,
+            Ok(Err(failed)) => return unread(failed, Reach::Answered),
+            Ok(Ok(body)) => body,
+        };
+        let headers = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let answer = ForbiddenAnswer { headers: &headers.collect::<Vec<_>>(), body: body.as_deref() };
+        match judge_forbidden(answer) {
+            ForbiddenMeans::Refused => RequestFailed::Forbidden,
+            ForbiddenMeans::NotTheServers => RequestFailed::Rejected { status: 403 },
+            ForbiddenMeans::SlowDown => RequestFailed::Transient {
+                what: "HealthEx asks to slow down (403)".to_owned(),
+                retry_after,
+                reach: Reach::TooMany,
+            },
         }
     }
 
@@ -369,9 +399,8 @@ impl Api {
             other => return Err(unusable(&format!("answered {other}; check api.base_url"))),
         }
         let date = server_date(&response);
-        let body = until(ends, stop, small_body(response))
-            .await?
-            .map_err(|error| transient(error, Reach::Nothing))?;
+        let body = until(ends, stop, small_body(response)).await?;
+        let body = body.map_err(|failed| unread(failed, Reach::Nothing))?;
         let body = body.ok_or_else(|| unusable("sent an answer that is too long"))?;
         self.meter.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         read_token(&body, date).ok_or_else(|| unusable("sent no token; check api.base_url"))
@@ -449,16 +478,52 @@ fn retry_after(response: &Response) -> Option<Duration> {
     parse_retry_after(value, server_date(response))
 }
 
-/// The body, or `None` if it is longer than any that is expected.
-async fn small_body(mut response: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > SMALL_BODY_MAX {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
+/// Why a small body could not be read.
+#[derive(Debug)]
+enum Unread {
+    BrokeOff(reqwest::Error),
+    NotDecoded(NotDecoded),
+}
+
+impl From<reqwest::Error> for Unread {
+    fn from(error: reqwest::Error) -> Self {
+        Self::BrokeOff(error)
     }
-    Ok(Some(body))
+}
+
+impl From<NotDecoded> for Unread {
+    fn from(failed: NotDecoded) -> Self {
+        Self::NotDecoded(failed)
+    }
+}
+
+fn unread(failed: Unread, reach: Reach) -> RequestFailed {
+    match failed {
+        Unread::BrokeOff(error) => transient(error, reach),
+        Unread::NotDecoded(failed) => {
+            RequestFailed::Transient { what: failed.to_string(), retry_after: None, reach }
+        }
+    }
+}
+
+/// The body, or `None` if it is longer than any that is expected.
+async fn small_body(mut response: Response) -> Result<Option<Vec<u8>>, Unread> {
+    let mut decoder = Decoder::of(response.headers())?;
+    let mut body = Vec::new();
+    let mut is_empty = true;
+    while let Some(mut chunk) = response.chunk().await? {
+        is_empty &= chunk.is_empty();
+        while !chunk.is_empty() {
+            body.extend_from_slice(&decoder.step(&mut chunk)?);
+            if body.len() > SMALL_BODY_MAX {
+                return Ok(None);
+            }
+        }
+    }
+    if !is_empty {
+        body.extend_from_slice(&decoder.finish()?);
+    }
+    Ok((body.len() <= SMALL_BODY_MAX).then_some(body))
 }
 
 fn read_token(body: &[u8], date: Option<Timestamp>) -> Option<(SecretString, Option<Duration>)> {

@@ -6,6 +6,7 @@
 pub mod attempts;
 pub mod bundle;
 pub mod client;
+mod coding;
 pub mod page_stream;
 pub mod token;
 

@@ -7,12 +7,14 @@ pub mod consent;
 pub mod drift;
 pub mod due;
 pub mod paging;
+pub mod refusal;
 pub mod resource_type;
 pub mod retry;
 pub mod row;
 pub mod scan;
 pub mod shrink;
 pub mod sweep;
+pub mod unreadable;
 
 use std::fmt;
 

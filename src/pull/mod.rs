@@ -16,7 +16,7 @@ use url::Url;
 pub use self::order::{Means, Order, Pace, PullRules, Resume, Sink};
 use crate::clock;
 use crate::healthex::bundle::PageFacts;
-use crate::healthex::client::{Budget, ENTRY_BYTES_MAX, Meter};
+use crate::healthex::client::{Budget, ENTRY_BYTES_MAX};
 use crate::healthex::page_stream::PageStream;
 use crate::healthex::{Reach, RequestFailed};
 use crate::plan::completeness::{Coverage, Walk, WalkVerdict, judge_walk};
@@ -159,11 +159,7 @@ impl<'m> Pull<'m> {
                 entry_bytes_max: ENTRY_BYTES_MAX as u64,
                 depth_max: DEPTH_MAX,
             },
-            budget: Budget {
-                meter: Meter::default(),
-                bytes_max: rules.bytes_max,
-                ends: Instant::now() + rules.time_max,
-            },
+            budget: Budget::new(rules.bytes_max, Instant::now() + rules.time_max),
             frame: None,
             first_sent: None,
             row: PullRow::default(),
