@@ -9,7 +9,7 @@ use super::summary::listed;
 use super::{Context, Outcome, place, runtime, sync, wanted_tables};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::client::{Budget};
+use crate::healthex::client::Budget;
 use crate::plan::PersonId;
 use crate::plan::drift::{Drift, Known};
 use crate::plan::due::Standing;

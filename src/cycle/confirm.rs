@@ -10,7 +10,7 @@ use super::workers::{Refused, Turn, Work, pull_patient};
 use super::{EndedEarly, Means, purge_one};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::client::{Budget};
+use crate::healthex::client::Budget;
 use crate::healthex::token::Token;
 use crate::plan::consent::{PurgeVerdict, judge_withdrawals};
 use crate::plan::due::{Due, failure_delay};

@@ -422,7 +422,8 @@ mod tests {
     #[test]
     fn a_total_that_is_no_count_is_as_if_absent() {
         let check = |total: &str, expected| {
-            let text = format!(r#"{{"resourceType":"Bundle","type":"searchset","total":{total},"entry":[1]}}"#);
+            let text =
+                format!(r#"{{"resourceType":"Bundle","type":"searchset","total":{total},"entry":[1]}}"#);
             let (entries, facts) = read(&[text.as_bytes()]).unwrap();
             assert_eq!((facts.total, entries.len()), (expected, 1), "{total}");
         };
@@ -430,8 +431,22 @@ mod tests {
         check("11", Some(11));
         check("9223372036854775807", Some(i64::MAX as u64));
         for total in [
-            "-1", "\"11\"", "11.0", "1e3", "9223372036854775808", "18446744073709551616", "null", "true", "{}",
-            "[11]", "NaN", "+3", ".5", "-Infinity", "0x10", "1_000",
+            "-1",
+            "\"11\"",
+            "11.0",
+            "1e3",
+            "9223372036854775808",
+            "18446744073709551616",
+            "null",
+            "true",
+            "{}",
+            "[11]",
+            "NaN",
+            "+3",
+            ".5",
+            "-Infinity",
+            "0x10",
+            "1_000",
         ] {
             check(total, None);
         }
@@ -439,7 +454,8 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_no_json_is_given_out_where_its_end_is_known() {
-        let bad = [r#"{"a":+3.0}"#, r#"{"a":.5,"b":"}"}"#, r#"{"a":[NaN]}"#, "+3.0", ".5", "NaN", "[,]", "{]"];
+        let bad =
+            [r#"{"a":+3.0}"#, r#"{"a":.5,"b":"}"}"#, r#"{"a":[NaN]}"#, "+3.0", ".5", "NaN", "[,]", "{]"];
         let text = format!(
             r#"{{"resourceType":"Bundle","type":"searchset","entry":[1,{},2],"total":2}}"#,
             bad.join(" , ")

@@ -105,7 +105,11 @@ mod tests {
         let members = [gzip(TEXT), gzip(b""), gzip(TEXT)].concat();
         for coding in ["gzip", "GZIP", "x-gzip", "X-GZip", "identity, gzip", " gzip ,"] {
             for chunk_bytes in [1, 7, 10_000] {
-                assert_eq!(decoded(coding, &members, chunk_bytes).unwrap(), [TEXT, TEXT].concat(), "{coding}");
+                assert_eq!(
+                    decoded(coding, &members, chunk_bytes).unwrap(),
+                    [TEXT, TEXT].concat(),
+                    "{coding}"
+                );
             }
         }
         for coding in ["identity", "", ","] {

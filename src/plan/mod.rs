@@ -6,6 +6,7 @@ pub mod completeness;
 pub mod consent;
 pub mod drift;
 pub mod due;
+pub mod identity;
 pub mod paging;
 pub mod refusal;
 pub mod resource_type;

@@ -98,7 +98,8 @@ mod tests {
     }
 
     fn outcome(code: &str) -> String {
-        let issues = format!(r#"[{{"severity":"error","code":"login"}},{{"severity":"error","code":"{code}"}}]"#);
+        let issues =
+            format!(r#"[{{"severity":"error","code":"login"}},{{"severity":"error","code":"{code}"}}]"#);
         format!(r#"{{"resourceType":"OperationOutcome","issue":{issues}}}"#)
     }
 

@@ -21,7 +21,7 @@ use crate::healthex::page_stream::PageStream;
 use crate::healthex::{Reach, RequestFailed};
 use crate::plan::completeness::{Coverage, Walk, WalkVerdict, judge_walk};
 use crate::plan::paging::{LinkRefused, PageEnd, Paging, Query, Step, fhir_root};
-use crate::plan::row::{EntryRules, KeyHash, Row, Sorted, key_hash, sort_entry};
+use crate::plan::row::{EntryRules, KeyHash, Row, Sorted, SortedEntry, key_hash, sort_entry};
 use crate::plan::{PullMode, Timestamp};
 use crate::slot::Slot;
 use crate::warehouse::failure::StoreFailed;
@@ -397,8 +397,7 @@ impl<'m> Pull<'m> {
                 self.store(std::mem::take(&mut rest), Progress::Partial).await?;
             }
             for entry in entries {
-                let sorted =
-                    sort_entry(entry, &self.entry_rules).map_err(|_| broken_page("an entry is not JSON"))?;
+                let sorted = sort_entry(entry, &self.entry_rules);
                 received += u64::from(self.take_entry(sorted, &mut rest, &mut keys)?);
             }
             self.means.pace.note(self.walk.received + received, self.walk.total);
@@ -425,11 +424,23 @@ impl<'m> Pull<'m> {
     /// Puts an entry where it belongs; true if it counts towards `total`.
     fn take_entry(
         &mut self,
-        sorted: Sorted,
+        entry: SortedEntry,
         rest: &mut Rest,
         keys: &mut HashSet<KeyHash>,
     ) -> Result<bool, PullFailed> {
-        match sorted {
+        let row = match entry.sorted {
+            Sorted::Outcome(outcome) => {
+                let issues = outcome.issues.join(", ");
+                if outcome.is_error {
+                    return Err(broken_page(&format!("it holds an error outcome ({issues})")));
+                }
+                self.note(format!("outcome {issues}"));
+                let Some(row) = outcome.row else { return Ok(false) };
+                Sorted::Row(row)
+            }
+            sorted => sorted,
+        };
+        match row {
             Sorted::Row(row) => {
                 self.row.entries += 1;
                 let key = key_hash(&row.key);
@@ -441,18 +452,11 @@ impl<'m> Pull<'m> {
                 keys.insert(key_hash(&entry.key));
                 rest.quarantined.push(entry);
             }
-            Sorted::NoResource(key) => {
-                keys.insert(key);
+            Sorted::NoResource | Sorted::Outcome(_) => {
+                keys.extend(entry.identity);
                 self.note("an entry without a resource".to_owned());
             }
-            Sorted::Outcome(outcome) => {
-                let issues = outcome.issues.join(", ");
-                if outcome.is_error {
-                    return Err(broken_page(&format!("it holds an error outcome ({issues})")));
-                }
-                self.note(format!("outcome {issues}"));
-                return Ok(false);
-            }
+            Sorted::Unreadable(_) => return Err(broken_page("an entry is not JSON")),
         }
         Ok(true)
     }
