@@ -1,5 +1,5 @@
-//! The resources that are moved: a few real-looking ones again and again, each under an id of
-//! its own.
+//! Makes the resources that are moved: a few real-looking ones again and again, each under an id
+//! of its own.
 //!
 //! Promise: the same number gives the same resource, in whichever process it is made.
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Of one patient. Patients take turns with [`RECORDS`] records.
+/// Resources of one patient. Patients take turns with [`RECORDS`] records.
 pub(crate) const RECORD: usize = 5_000;
 /// Different records; further patients have the same resources again, as another person's.
 pub(crate) const RECORDS: usize = 20;
@@ -41,7 +41,8 @@ struct Header {
 }
 
 impl Data {
-    /// Synthea's patients where they are at hand, else the sandbox's.
+    /// Loads Synthea's patients from `data/patients` in `$HEALTHEX_SHARED` or in `../shared`; where there
+    /// are none, makes the sandbox's.
     pub(crate) fn load() -> Self {
         match synthea() {
             Some(folder) => {
@@ -65,7 +66,7 @@ impl Data {
         Self { origin, templates }
     }
 
-    /// The resource of that number.
+    /// Makes the resource of that number.
     pub(crate) fn resource(&self, number: usize) -> Resource {
         let Template { kind, id, text } = &self.templates[number % self.templates.len()];
         let text = match id {
@@ -79,7 +80,7 @@ impl Data {
         (record * RECORD..(record + 1) * RECORD).map(|number| self.resource(number))
     }
 
-    /// Their mean size, and of how many types they are.
+    /// Returns their mean size, and of how many types they are.
     pub(crate) fn shape(&self) -> (usize, usize) {
         let bytes: usize = self.templates.iter().map(|template| template.text.len()).sum();
         let mut kinds: Vec<&str> = self.templates.iter().map(|template| template.kind.as_str()).collect();
@@ -90,14 +91,12 @@ impl Data {
 }
 
 fn synthea() -> Option<PathBuf> {
-    let places = match std::env::var_os("HEALTHEX_SHARED") {
-        Some(shared) => vec![PathBuf::from(shared)],
-        None => vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from("/work/shared")],
-    };
-    places.into_iter().map(|place| place.join("data/patients")).find(|folder| folder.is_dir())
+    let shared = std::env::var_os("HEALTHEX_SHARED").map(PathBuf::from);
+    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
+    Some(shared.join("data/patients")).filter(|folder| folder.is_dir())
 }
 
-/// As a server sends it; the files are indented for people.
+/// Removes the indentation, which servers do not send.
 fn without_white_space(json: &str) -> String {
     let raw: &RawValue = serde_json::from_str(json).unwrap();
     let (mut in_string, mut escaped) = (false, false);

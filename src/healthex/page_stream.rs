@@ -1,4 +1,4 @@
-//! The body of a 200, given out in batches of entries as it arrives.
+//! Reads the body of a 200 in batches of entries, as it arrives.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use reqwest::Response;
 
-use super::bundle::{BundleReader, PageFacts};
-use super::client::{Api, Budget, transient, until};
+use super::bundle::{BundleReader, NotABundle, PageFacts};
 use super::coding::{Decoder, NotDecoded};
-use super::{Reach, RequestFailed};
+use super::meter::{Budget, Meter};
+use super::{FailureStage, RequestFailed, transport};
 use crate::plan::Timestamp;
 use crate::plan::row::Entry;
 use crate::stop::Stop;
 
-/// A batch of a long answer is given out at this many entries, …
+/// A batch of a long answer has this many entries, …
 const BATCH_ENTRIES: usize = 500;
 /// … or this many bytes, whichever is less.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// A 200 whose body is being read.
-pub struct PageStream {
+pub(crate) struct PageStream {
     response: Response,
     decoder: Option<Decoder>,
     /// Of the last chunk, what is not decoded yet.
@@ -30,9 +30,9 @@ pub struct PageStream {
     ended: bool,
     ends: Instant,
     /// The server's clock when it answered.
-    pub server_date: Option<Timestamp>,
+    pub(crate) server_date: Option<Timestamp>,
     /// From the request to the head of the answer.
-    pub answered_after: Duration,
+    pub(crate) answered_after: Duration,
 }
 
 impl PageStream {
@@ -57,11 +57,11 @@ impl PageStream {
         }
     }
 
-    /// The next entries, or `None` once the body has ended; whether it was whole, `finish` says.
-    /// Fewer than a batch are the last.
-    pub async fn next_batch(
+    /// Returns the next entries, or `None` once the body has ended. Fewer than a batch are the
+    /// last. Whether the body was whole, `finish` says.
+    pub(crate) async fn next_batch(
         &mut self,
-        api: &Api,
+        meter: &Meter,
         budget: &Budget,
         stop: &Stop,
     ) -> Result<Option<Vec<Entry>>, RequestFailed> {
@@ -69,18 +69,14 @@ impl PageStream {
         let mut size: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
         while !self.ended && entries.len() <= BATCH_ENTRIES && size < BATCH_BYTES {
             let chunk = self.next_bytes(budget, stop).await?;
-            for meter in [&api.meter, &budget.meter] {
-                meter.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            for meter in [meter, &budget.meter] {
+                meter.count_bytes(chunk.len());
             }
             if budget.meter.bytes.load(Ordering::Relaxed) > budget.bytes_max {
                 return Err(RequestFailed::LimitReached { what: "sync.bytes_max" });
             }
             let before = entries.len();
-            self.reader.push(&chunk, &mut entries).map_err(|broken| RequestFailed::Transient {
-                what: broken.to_string(),
-                retry_after: None,
-                reach: Reach::Answered,
-            })?;
+            self.reader.push(&chunk, &mut entries).map_err(|refused| not_a_page(&refused))?;
             size += entries[before..].iter().map(|entry| entry.bytes.len()).sum::<usize>();
         }
         if entries.len() > BATCH_ENTRIES {
@@ -89,12 +85,12 @@ impl PageStream {
         Ok((!self.ended || !entries.is_empty()).then_some(entries))
     }
 
-    /// The next bytes of the body as they are meant; sets `ended` with the last of them.
+    /// Returns the next bytes of the body, decoded; sets `ended` with the last of them.
     async fn next_bytes(&mut self, budget: &Budget, stop: &Stop) -> Result<Bytes, RequestFailed> {
         if self.coded.is_empty() {
-            let chunk = until(self.ends, stop, self.response.chunk())
+            let chunk = transport::before(self.ends, stop, self.response.chunk())
                 .await?
-                .map_err(|error| transient(error, Reach::Answered))?;
+                .map_err(|error| transport::transient(error, FailureStage::Answered))?;
             let Some(chunk) = chunk else {
                 self.ended = true;
                 let rest = self.decoder.take().map_or_else(|| Ok(Bytes::new()), Decoder::finish);
@@ -108,21 +104,22 @@ impl PageStream {
         }
     }
 
-    pub fn finish(self) -> Result<PageFacts, RequestFailed> {
-        self.reader.finish().map_err(|broken| RequestFailed::Transient {
-            what: broken.to_string(),
-            retry_after: None,
-            reach: Reach::Answered,
-        })
+    /// Returns what the page says of itself, or an error if the body was not whole.
+    pub(crate) fn finish(self) -> Result<PageFacts, RequestFailed> {
+        self.reader.finish().map_err(|refused| not_a_page(&refused))
     }
 }
 
 /// Whatever garbles a coding on its way leaves a plain body alone: from now on that is asked for.
 pub(super) fn undecoded(failed: &NotDecoded, budget: &Budget) -> RequestFailed {
-    budget.is_plain.store(true, Ordering::Relaxed);
+    budget.ask_plainly();
     RequestFailed::Transient {
         what: format!("{failed}; asked for without a coding"),
         retry_after: None,
-        reach: Reach::Answered,
+        stage: FailureStage::Answered,
     }
+}
+
+fn not_a_page(refused: &NotABundle) -> RequestFailed {
+    RequestFailed::Transient { what: refused.to_string(), retry_after: None, stage: FailureStage::Answered }
 }

@@ -12,7 +12,6 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::identity::{Identity, KEY_BYTES_MAX, name_in};
 pub use super::identity::{KeyHash, key_hash};
-use super::parse_stamp;
 use super::resource_type::ResourceType;
 use super::scan::{Repeated, Scanned, scan, scan_text};
 
@@ -43,14 +42,6 @@ pub struct Row {
 impl Row {
     pub fn identity(&self) -> Identity<'_> {
         Identity { name: &self.key, table: self.table, id: self.id.as_deref() }
-    }
-
-    /// Was it last updated before a time that `meta.lastUpdated` gave, as far as both say?
-    pub fn is_older_than(&self, last_updated: Option<&str>) -> bool {
-        match (self.last_updated.as_deref().and_then(parse_stamp), last_updated.and_then(parse_stamp)) {
-            (Some(this), Some(other)) => this < other,
-            _ => false,
-        }
     }
 }
 

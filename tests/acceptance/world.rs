@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use healthex_sync::sandbox::{Entry, Population, Sandbox, ScriptedFault, SeenRequest};
+use healthex_sync::sandbox::{Population, RecordEntry, Sandbox, ScriptedFault, SeenRequest};
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -185,7 +185,7 @@ impl World {
         rows.collect()
     }
 
-    pub(crate) fn key_of(&self, entry: &Entry) -> String {
+    pub(crate) fn key_of(&self, entry: &RecordEntry) -> String {
         let root = format!("{}/FHIR/R4/", self.sandbox.base_url());
         let key = entry.full_url.strip_prefix(&root);
         key.unwrap_or(&entry.full_url).to_owned()
@@ -306,15 +306,15 @@ pub(crate) fn write_private(path: &Path, text: &str) {
 }
 
 /// A Person, a Patient and observations, the even ones with a `meta`.
-pub(crate) fn record(person: &str, observations: usize) -> Vec<Entry> {
+pub(crate) fn record(person: &str, observations: usize) -> Vec<RecordEntry> {
     let mut entries = vec![
-        Entry::new(
+        RecordEntry::new(
             &format!("Person/{person}"),
             &format!(
                 r#"{{"resourceType":"Person","id":"{person}","name":[{{"family":"{NAME_CANARY}-{person}"}}]}}"#
             ),
         ),
-        Entry::new(
+        RecordEntry::new(
             &format!("Patient/uuid-patient-{person}"),
             &format!(
                 r#"{{"resourceType":"Patient","id":"p-{person}","name":[{{"family":"{NAME_CANARY}-{person}"}}]}}"#
@@ -323,7 +323,7 @@ pub(crate) fn record(person: &str, observations: usize) -> Vec<Entry> {
     ];
     for number in 0..observations {
         let resource = observation(person, number, "as at first");
-        entries.push(Entry::new(&observation_tail(person, number), &resource));
+        entries.push(RecordEntry::new(&observation_tail(person, number), &resource));
     }
     entries
 }
