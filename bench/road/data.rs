@@ -3,12 +3,17 @@
 //!
 //! Promise: the same number gives the same resource, in whichever process it is made.
 
-use std::path::{Path, PathBuf};
+#[path = "../../tests/support/shared_folder.rs"]
+mod shared_folder;
+
+use std::path::PathBuf;
 
 use healthex_sync::sandbox::Population;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
+
+use self::shared_folder::shared_folder;
 
 /// Resources of one patient. Patients take turns with [`RECORDS`] records.
 pub(crate) const RECORD: usize = 5_000;
@@ -91,9 +96,7 @@ impl Data {
 }
 
 fn synthea() -> Option<PathBuf> {
-    let shared = std::env::var_os("HEALTHEX_SHARED").map(PathBuf::from);
-    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    Some(shared.join("data/patients")).filter(|folder| folder.is_dir())
+    Some(shared_folder().join("patients")).filter(|folder| folder.is_dir())
 }
 
 /// Removes the indentation, which servers do not send.

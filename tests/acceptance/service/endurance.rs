@@ -6,11 +6,11 @@ use std::fs;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use healthex_sync::sandbox::{FaultKind, ScriptedFault};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::service_harness::{Daemon, World};
+use super::world;
+use crate::world::{Daemon, World};
 
 const PATIENTS: usize = 8;
 /// How long it is watched at least; after this many cycles all that is kept has been filled.
@@ -62,11 +62,17 @@ fn ticks(daemon: &Daemon) -> (u64, u64) {
     (sum("healthex_sync_cycles_total{"), sum("healthex_sync_ticks_skipped_total "))
 }
 
+#[track_caller]
+fn assert_equals_sandbox(world: &World) {
+    for person in world.sandbox.person_ids() {
+        world.assert_equals_sandbox(&person);
+    }
+}
+
 #[test]
 fn a_day_in_fast_motion_grows_nothing_loses_no_tick_and_heals_alone() {
-    let world = World::with_patients(PATIENTS);
-    world.configure("every 1s", "");
-    let daemon = world.run();
+    let world = world(PATIENTS, "every 1s");
+    let daemon = world.daemon();
     let begun = Instant::now();
     daemon.waits("it to be warm", || (ticks(&daemon).0 >= WARM_UP_CYCLES).then_some(()));
     let (resident_at_first, files_at_first) = (resident(daemon.pid()), open_files(daemon.pid()));
@@ -80,12 +86,12 @@ fn a_day_in_fast_motion_grows_nothing_loses_no_tick_and_heals_alone() {
         change(&world, cycles_seen);
         daemon.get("/");
         if cycles_seen.is_multiple_of(5) {
-            daemon.signal("HUP");
+            daemon.hang_up();
         }
         world.sandbox.clear_requests();
         resident_max = resident_max.max(resident(daemon.pid()));
         files_max = files_max.max(open_files(daemon.pid()));
-        wal_max = wal_max.max(fs::metadata(world.path("warehouse.db-wal")).map_or(0, |wal| wal.len()));
+        wal_max = wal_max.max(fs::metadata(world.path("data/warehouse.db-wal")).map_or(0, |wal| wal.len()));
         if cycles_seen.is_multiple_of(60) {
             let (resident, files) = (resident(daemon.pid()) / 1024, open_files(daemon.pid()));
             tell(&format!("{cycles_seen} cycles: {resident} KiB resident, {files} files, WAL {wal_max}"));
@@ -103,14 +109,14 @@ fn a_day_in_fast_motion_grows_nothing_loses_no_tick_and_heals_alone() {
     // The first cycle comes before the first tick; the tick at hand may be counted or not.
     assert!((cycles + skipped).abs_diff(elapsed + 1) <= 2, "{cycles} + {skipped} ticks in {elapsed} s");
 
-    world.sandbox.script(ScriptedFault::always(FaultKind::AcceptAndClose));
+    world.fault("kind = 'accept_and_close'");
     daemon.says("HealthEx answers nobody");
     daemon.is_unwell();
     change(&world, cycles_seen + 1);
     world.sandbox.clear_script();
     daemon.is_healthy();
     daemon.stops();
-    world.equals_sandbox(PATIENTS);
+    assert_equals_sandbox(&world);
 }
 
 #[test]
@@ -118,19 +124,17 @@ fn killed_at_random_and_started_again_it_loses_nothing() {
     let seed = rand::random();
     tell(&format!("seed {seed}"));
     let mut chance = StdRng::seed_from_u64(seed);
-    let world = World::with_patients(PATIENTS);
     // Always a full pull with pages to be killed between.
-    world.configure_more("every 1s", "page_size = 20\nfull_every = \"1s\"\n", "");
+    let world = world(PATIENTS, "every 1s").set("sync.page_size", "20").set("sync.full_every", r#""1s""#);
     for kill in 0..KILLS + seconds_asked_for().unwrap_or(0) {
         change(&world, kill);
         world.sandbox.clear_requests();
-        let mut daemon = world.run();
+        let daemon = world.daemon();
         let requests = chance.random_range(1..40);
         daemon.waits("some requests", || (world.sandbox.requests().len() >= requests).then_some(()));
         daemon.kill();
     }
-    let mut sync = world.command();
-    assert!(sync.arg("sync").status().unwrap().success());
-    assert!(world.command().arg("verify").status().unwrap().success());
-    world.equals_sandbox(PATIENTS);
+    world.run(["sync"]).exits(0);
+    world.assert_sound();
+    assert_equals_sandbox(&world);
 }

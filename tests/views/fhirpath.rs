@@ -1,14 +1,11 @@
 //! What expressions give, one line each: through the compiler and SQLite, on one patient.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-#![allow(clippy::print_stderr, reason = "what was skipped, and the seed, must be told")]
-
-mod views_support;
-
 use healthex_sync::views::{Target, ViewDefinition, compile};
 use rusqlite::types::Value as SqlValue;
 use serde_json::{Value, json};
-use views_support::Store;
+
+use crate::store::Store;
+use crate::support::shared;
 
 fn patient() -> Value {
     json!({
@@ -219,7 +216,7 @@ fn a_column_that_can_repeat_is_warned_of() {
 /// The facts the compiler embeds are the ones that were handed over.
 #[test]
 fn the_embedded_elements_are_the_shared_ones() {
-    let Some(path) = views_support::shared("r4-elements.json") else {
+    let Some(path) = shared("r4-elements.json") else {
         return;
     };
     let facts: std::collections::BTreeMap<String, std::collections::BTreeMap<String, (String, u8, String)>> =
@@ -235,7 +232,7 @@ fn the_embedded_elements_are_the_shared_ones() {
             expected.push(line.trim_end().to_owned());
         }
     }
-    let text = include_str!("../src/views/r4-elements.txt");
+    let text = include_str!("../../src/views/r4-elements.txt");
     let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(": "));
     let mut embedded: Vec<String> = lines
         .flat_map(|(owner, elements)| elements.split(", ").map(move |element| format!("{owner} {element}")))

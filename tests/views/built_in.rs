@@ -1,27 +1,14 @@
 //! The twelve built-in views: that they compile without a warning, what rows they give of real
 //! and of odd resources, and that no resource, however mangled, makes one fail.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-#![allow(clippy::print_stderr, reason = "what was skipped, and the seed, must be told")]
-
-mod views_support;
-
-use std::sync::Arc;
-
-use healthex_sync::clock;
-use healthex_sync::plan::row::row_of;
-use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
-use healthex_sync::views::{BuiltIn, Declared, Index, analyst_tables, built_in, catalogue};
-use healthex_sync::warehouse::analyst_tables::list;
-use healthex_sync::warehouse::checkpoint::{Listed, take_roster};
-use healthex_sync::warehouse::open::{OtherServer, Place, open_writer};
-use healthex_sync::warehouse::page::{Batch, PlacedRow, Progress, PullFrame, store};
-use healthex_sync::warehouse::pulls::PullRow;
+use healthex_sync::views::{BuiltIn, Declared, Index, built_in, catalogue};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rusqlite::types::Value as SqlValue;
 use serde_json::{Value, json};
-use views_support::{Store, examples, somewhere_inside, synthea};
+
+use crate::store::Store;
+use crate::support::resources::{examples, mangle, synthea};
 
 /// The first row of a view, by column; none where there is no row.
 fn row(view: &BuiltIn, resources: &[Value]) -> Option<std::collections::BTreeMap<String, SqlValue>> {
@@ -95,55 +82,6 @@ fn each_typed_date_stands_beside_the_text_it_came_from() {
             let plain =
                 |other: &&Value| other["path"] == column["path"] && !other.to_string().contains("ansi/type");
             assert!(columns.iter().any(|other| plain(&other)), "{}: {column} alone", view.name);
-        }
-    }
-}
-
-/// As many rows a page as make several threads work at it, new, then mangled, then as they were.
-#[test]
-fn after_every_page_a_stored_table_holds_what_its_select_gives() {
-    let seed = 20_261_125;
-    let mut random = StdRng::seed_from_u64(seed);
-    let folder = tempfile::tempdir().unwrap();
-    let place = Place {
-        path: folder.path().join("warehouse.db"),
-        base_url: "https://x".to_owned(),
-        group: None,
-        analyst_tables: Arc::new(analyst_tables(None).0),
-    };
-    let connection = open_writer(&place, OtherServer::Refuse).unwrap();
-    let person = PersonId::parse("anna").unwrap();
-    take_roster(&connection, &[Listed { person: person.clone(), label: None }]).unwrap();
-    let now = clock::now();
-    let (mode, types) = (PullMode::Full, TypeFilter::default());
-    let frame = PullFrame { person, mode, types, started_at: now, since: None, is_resumed: false };
-    let resources = [synthea(), examples("us-core-7.0.0-examples")].concat();
-    for (number, page) in resources.chunks(500).enumerate() {
-        let mangled: Vec<Value> = page
-            .iter()
-            .map(|resource| {
-                let mut mangled = resource.clone();
-                mangle(&mut mangled, &mut random);
-                mangled
-            })
-            .collect();
-        for version in [page, &mangled, page] {
-            let rows = version.iter().enumerate().filter_map(|(at, resource)| {
-                let row = row_of(&format!("urn:{number}.{at}"), &resource.to_string())?;
-                Some(PlacedRow { row, is_repeat: false })
-            });
-            let batch = Batch { rows: rows.collect(), quarantined: Vec::new(), progress: Progress::Partial };
-            let views = &place.analyst_tables;
-            store(&connection, views, &frame, PullRow::default(), &batch, now).unwrap();
-            let differing = views.out_of_line(&connection).unwrap();
-            assert_eq!(differing, Vec::<String>::new(), "page {number}, seed {seed}");
-        }
-    }
-    let kept = list(&connection).unwrap();
-    assert_eq!(kept.len(), catalogue().len() + 1, "`freshness` beside the views");
-    if resources.len() > 1_000 {
-        for table in &kept {
-            assert!(table.rows > 0, "{} is empty", table.name);
         }
     }
 }
@@ -337,26 +275,4 @@ fn no_mangled_resource_makes_a_view_fail() {
             }
         }
     }
-}
-
-/// Replaces, repeats or removes one value somewhere inside.
-fn mangle(value: &mut Value, random: &mut StdRng) {
-    let value = somewhere_inside(value, 0.85, random);
-    let before = value.take();
-    *value = match random.random_range(0..14) {
-        0 => Value::Null,
-        1 => json!(true),
-        2 => json!(-7),
-        3 => json!(1.5e300),
-        4 => json!("text"),
-        5 => json!("[\"not\", json"),
-        6 => json!({}),
-        7 => json!([]),
-        8 => json!([before.clone(), before]),
-        9 => json!({"coding": before}),
-        10 => json!(["a", null, {"b": [before]}]),
-        11 => json!("2019-05"),
-        12 => json!(u64::MAX),
-        _ => json!("\u{0}'\"$.a"),
-    };
 }

@@ -1,14 +1,11 @@
 //! The official SQL on FHIR test suite through the compiler and SQLite: all of it, by number.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-#![allow(clippy::print_stderr, reason = "what was skipped, and the seed, must be told")]
-
-mod views_support;
-
 use healthex_sync::views::{Sql, Target, ViewDefinition, compile};
 use rusqlite::types::Value as SqlValue;
 use serde_json::{Map, Value, json};
-use views_support::{Store, shared};
+
+use crate::store::Store;
+use crate::support::shared;
 
 /// How many tests the suite has, and how many pass.
 const SUITE: usize = 144;

@@ -4,15 +4,13 @@
 //! Python or a package index the test says that it was skipped and why; with
 //! `HEALTHEX_SYNC_REQUIRE_ALL=1`, as in CI, that is a failure.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-#![allow(clippy::print_stderr, reason = "what was skipped must be told")]
-
-mod analysts_support;
-
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use analysts_support::{World, root};
+use super::world;
+use crate::support::skip;
+use crate::world::project;
 
 const PACKAGES: [&str; 4] =
     ["duckdb==1.5.5", "duckdb-extension-sqlite-scanner==1.5.5", "pandas>=2,<4", "datasette>=0.65,<0.66"];
@@ -21,21 +19,17 @@ const PACKAGES: [&str; 4] =
 fn duckdb_pandas_and_datasette_read_the_live_file() {
     let python = match python() {
         Ok(python) => python,
-        Err(why) => {
-            eprintln!("SKIPPED: DuckDB, pandas and Datasette were not tried: {why}");
-            assert!(std::env::var_os("HEALTHEX_SYNC_REQUIRE_ALL").is_none(), "{why}");
-            return;
-        }
+        Err(why) => return skip(&format!("DuckDB, pandas and Datasette were not tried: {why}")),
     };
-    let world = World::of(12);
-    world.ok(&["sync"]);
+    let world = world(12);
+    world.run(["sync"]).exits(0);
     // Live: a writer has it open, with a change that is not committed.
-    let writer = world.database();
+    let writer = world.open_to_write();
     writer.execute_batch("BEGIN IMMEDIATE; DELETE FROM lab_results").unwrap();
     let read = Command::new(python)
-        .arg(root().join("tests/analysts_support/readers.py"))
-        .arg(world.path("warehouse.db"))
-        .arg(root().join("docs/queries"))
+        .arg(project("tests/acceptance/analysts/readers.py"))
+        .arg(world.warehouse())
+        .arg(project("docs/queries"))
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&read.stderr);
@@ -50,14 +44,14 @@ fn python() -> Result<PathBuf, String> {
     let python = folder.join("bin/python");
     let marker = folder.join("complete");
     let wanted = PACKAGES.join("\n");
-    if std::fs::read_to_string(&marker).is_ok_and(|complete| complete == wanted) {
+    if fs::read_to_string(&marker).is_ok_and(|complete| complete == wanted) {
         return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     let options =
         ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
     run(Command::new(&python).args(options).args(PACKAGES))?;
-    std::fs::write(&marker, wanted).map_err(|error| error.to_string())?;
+    fs::write(&marker, wanted).map_err(|error| error.to_string())?;
     Ok(python)
 }
 

@@ -1,33 +1,35 @@
 //! The daemon as an operator meets it: real binary, real signals, real sockets.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "this crate is tests, also where clippy does not see it"
-)]
-
-mod service_endurance;
-mod service_harness;
+mod endurance;
 
 use std::fs;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use healthex_sync::sandbox::{FaultKind, ScriptedFault};
-use service_harness::{DEADLINE, World, file, get, lacks, pipe, tool};
+use crate::support::skip;
+use crate::world::{DEADLINE, Running, World, get, pipe, project, tool, wait_until};
+
+/// The metric of the cycles that ended well.
+const GOOD_CYCLES: &str = "healthex_sync_cycles_total{outcome=\"good\"}";
+
+/// Patients whose cycles come this often: `every 1s`.
+fn world(patients: usize, schedule: &str) -> World {
+    World::for_daemons(patients).set("sync.schedule", &format!("{schedule:?}"))
+}
 
 #[test]
 fn systemd_is_told_and_onlookers_see_that_all_is_well() {
-    let world = World::with_patients(3);
-    world.configure("every 1s", "");
-    let daemon = world.run();
+    let world = world(3, "every 1s");
+    let daemon = world.daemon();
     daemon.tells("READY=1");
     daemon.tells("WATCHDOG=1");
-    daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |cycles| cycles >= 2);
+    daemon.shows(GOOD_CYCLES, |cycles| cycles >= 2);
     daemon.tells("STATUS=waiting; last cycle at");
     daemon.is_healthy();
 
@@ -36,7 +38,7 @@ fn systemd_is_told_and_onlookers_see_that_all_is_well() {
     let metrics = daemon.get("/metrics");
     assert!(metrics.head.to_ascii_lowercase().contains("text/plain; version=0.0.4"), "{}", metrics.head);
     assert!(
-        !metrics.body.contains("study-") && !metrics.body.contains("sandbox-"),
+        !metrics.body.contains("demo-") && !metrics.body.contains("sandbox-"),
         "a metric names a patient"
     );
     if let Some(promtool) = tool("promtool") {
@@ -70,15 +72,14 @@ fn systemd_is_told_and_onlookers_see_that_all_is_well() {
 
 #[test]
 fn a_token_keeps_strangers_out_and_a_rebound_name_is_refused() {
-    let world = World::with_patients(1);
-    world.configure("every 1s", "");
-    let daemon = world.run();
+    let world = world(1, "every 1s");
+    let daemon = world.daemon();
     assert_eq!(get(&daemon.address(), "/healthz", "Host: rebound.example\r\n").status, 421);
     daemon.stops();
 
-    world.configure("every 1s", "token_file = \"page-token\"\n");
-    world.write("page-token", "letmein", 0o600);
-    let daemon = world.run();
+    world.change_setting("http.token_file", r#""page-token""#);
+    world.write_private("page-token", "letmein");
+    let daemon = world.daemon();
     let status = |headers: &str| get(&daemon.address(), "/metrics", headers).status;
     assert_eq!(status(""), 401);
     assert_eq!(status("Authorization: Bearer letmeout\r\n"), 401);
@@ -89,39 +90,39 @@ fn a_token_keeps_strangers_out_and_a_rebound_name_is_refused() {
 
 #[test]
 fn hangup_rereads_settings_and_roster_and_says_what_cannot_change() {
-    let world = World::with_patients(3);
-    world.write_roster(2);
-    world.configure("every 7d", "");
-    let daemon = world.run();
+    let world = world(3, "every 7d");
+    world.list_generated(2);
+    let daemon = world.daemon();
     daemon.shows("healthex_sync_patients{state=\"active\"}", |patients| patients == 2);
 
-    world.write("c.toml", "[sync]\nschedule = \"never mind\"\n", 0o644);
-    daemon.signal("HUP");
+    world.change_setting("sync.schedule", r#""never mind""#);
+    daemon.hang_up();
     daemon.says("the old one is kept");
     daemon.tells("RELOADING=1");
 
-    world.write_roster(3);
-    world.configure("every 1s", "[log]\nlevel = \"debug\"\n");
-    daemon.signal("HUP");
+    world.list_generated(3);
+    world.change_setting("sync.schedule", r#""every 1s""#);
+    world.change_setting("log.level", r#""debug""#);
+    daemon.hang_up();
     daemon.says("in force only after a restart: log.level");
     daemon.shows("healthex_sync_patients{state=\"active\"}", |patients| patients == 3);
 
-    world.write("roster.toml", "[[patient]]\nid = \"..\"\n", 0o644);
+    world.write_roster("[[patient]]\nid = \"..\"\n");
     daemon.says("the last good one is kept");
     daemon.shows("healthex_sync_problem{problem=\"roster\"}", |problem| problem == 1);
     daemon.is_healthy();
-    world.write_roster(3);
+    world.list_generated(3);
     daemon.shows("healthex_sync_problem{problem=\"roster\"}", |problem| problem == 0);
     daemon.stops();
 }
 
 #[test]
 fn credentials_are_waited_for_and_a_person_is_told_once() {
-    let world = World::with_patients(1);
+    let world = world(1, "every 1s");
     fs::remove_file(world.path("api-secret")).unwrap();
     let script = format!("echo \"$1 ${{HEALTHEX_API_SECRET-none}}\" >> {}", world.path("alerts").display());
-    world.configure("every 1s", &format!("[alert]\ncommand = [\"sh\", \"-c\", '''{script}''', \"alert\"]\n"));
-    let daemon = world.run();
+    alert_by(&world, &script);
+    let daemon = world.daemon();
     daemon.tells("READY=1");
     daemon.says("no credentials, so nothing is pulled");
     assert!(daemon.is_unwell().contains("no cycle has ended well yet"));
@@ -145,31 +146,35 @@ fn credentials_are_waited_for_and_a_person_is_told_once() {
     daemon.stops();
 }
 
+/// Has `sh` run this script at each alert.
+fn alert_by(world: &World, script: &str) {
+    world.change_setting("alert.command", &format!("[\"sh\", \"-c\", '''{script}''', \"alert\"]"));
+}
+
 #[test]
 fn an_alert_command_that_hangs_holds_up_neither_cycles_nor_the_end() {
-    let world = World::with_patients(1);
+    let world = world(1, "every 1s");
     world.sandbox.reject_credentials(true);
     let script = format!("echo $$ > {}; exec sleep 1000", world.path("alert").display());
-    world.configure("every 1s", &format!("[alert]\ncommand = [\"sh\", \"-c\", '''{script}''', \"alert\"]\n"));
-    let mut daemon = world.run();
+    alert_by(&world, &script);
+    let mut daemon = world.daemon();
     daemon.waits("the command to run", || fs::read_to_string(world.path("alert")).ok());
     world.sandbox.reject_credentials(false);
-    daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |cycles| cycles >= 2);
+    daemon.shows(GOOD_CYCLES, |cycles| cycles >= 2);
     let asked = Instant::now();
-    daemon.signal("TERM");
-    assert_eq!(daemon.ends().code(), Some(0));
+    daemon.terminate();
+    daemon.ends().exits(0);
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
 }
 
 #[test]
 fn a_dead_server_is_left_alone_and_seen_when_it_is_back() {
-    let world = World::with_patients(2);
     let (beats, heartbeat) = count_beats();
-    world.configure("every 1s", &format!("[alert]\nheartbeat_url = \"{heartbeat}\"\n"));
-    let daemon = world.run();
+    let world = world(2, "every 1s").set("alert.heartbeat_url", &format!("{heartbeat:?}"));
+    let daemon = world.daemon();
     beats.recv_timeout(DEADLINE).expect("a heartbeat");
     daemon.is_healthy();
-    world.sandbox.script(ScriptedFault::always(FaultKind::AcceptAndClose));
+    world.fault("kind = 'accept_and_close'");
     daemon.says("HealthEx answers nobody");
     let reason = daemon.is_unwell();
     assert!(reason.contains("no cycle has ended well since"), "{reason}");
@@ -189,7 +194,7 @@ fn count_beats() -> (mpsc::Receiver<()>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/beat", listener.local_addr().unwrap());
     let (sender, beats) = mpsc::channel();
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut request = [0; 1024];
             let _ = stream.read(&mut request);
@@ -202,69 +207,68 @@ fn count_beats() -> (mpsc::Receiver<()>, String) {
 
 #[test]
 fn ticks_during_a_cycle_are_skipped_and_a_stalled_server_does_not_hold_up_the_end() {
-    let world = World::with_patients(2);
-    world.sandbox.script(ScriptedFault::once(FaultKind::StallBeforeHeaders { seconds: 3 }));
-    world.configure("every 1s", "");
-    let mut daemon = world.run();
+    let world = world(2, "every 1s");
+    world.fault("kind = 'stall_before_headers', seconds = 3, times = 1");
+    let mut daemon = world.daemon();
     daemon.tells("STATUS=cycle: ");
     daemon.shows("healthex_sync_ticks_skipped_total", |ticks| ticks >= 1);
     daemon.says("ticks of the schedule passed during the cycle");
 
-    world.sandbox.script(ScriptedFault::always(FaultKind::StallBeforeHeaders { seconds: 3600 }));
+    world.fault("kind = 'stall_before_headers', seconds = 3600");
     let stalled = || world.sandbox.requests().len();
     let before = stalled();
     daemon.waits("a request that gets no answer", || (stalled() >= before + 2).then_some(()));
     let asked = Instant::now();
-    daemon.signal("TERM");
+    daemon.terminate();
     daemon.tells("STATUS=stopping; cycle");
-    assert_eq!(daemon.ends().code(), Some(0));
+    daemon.ends().exits(0);
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     assert!(daemon.told().contains(&"STOPPING=1".to_owned()));
 
-    let mut daemon = world.run();
+    let mut daemon = world.daemon();
     daemon.tells("STATUS=cycle: ");
-    daemon.signal("TERM");
+    daemon.terminate();
     daemon.says("asked to stop");
     let asked = Instant::now();
-    daemon.signal("TERM");
-    assert_eq!(daemon.ends().code(), Some(0));
+    daemon.terminate();
+    daemon.ends().exits(0);
     assert!(asked.elapsed() < Duration::from_secs(3), "a second signal ends at once: {:?}", asked.elapsed());
 }
 
 #[test]
 fn a_clock_that_is_set_brings_neither_a_flood_of_cycles_nor_silence() {
     let libraries = glob::glob("/usr/lib/*/faketime/libfaketimeMT.so.1").unwrap();
-    let Some(faketime) = libraries.map_while(Result::ok).next() else { return lacks("libfaketime") };
-    let world = World::with_patients(1);
-    world.configure("every 2s", "");
-    let set_clock = |offset: &str| world.write("clock", offset, 0o644);
+    let Some(faketime) = libraries.map_while(Result::ok).next() else {
+        return skip("libfaketime is not installed");
+    };
+    let world = world(1, "every 2s");
+    let set_clock = |offset: &str| world.write("clock", offset);
     set_clock("+0");
-    let mut command = world.command();
+    let mut command = world.command(["run"]);
     command
         .env("LD_PRELOAD", faketime)
         .env("FAKETIME_TIMESTAMP_FILE", world.path("clock"))
         .env("FAKETIME_NO_CACHE", "1")
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let daemon = world.start(&mut command);
+    let daemon = world.daemon_by(&mut command);
     daemon.is_healthy();
-    let good = "healthex_sync_cycles_total{outcome=\"good\"}";
 
     set_clock("+1d");
     daemon.says("was set ahead by");
-    let at_first = daemon.shows(good, |_| true);
+    let at_first = daemon.shows(GOOD_CYCLES, |_| true);
     let begun = Instant::now();
-    daemon.shows(good, |cycles| cycles >= at_first + 4);
+    daemon.shows(GOOD_CYCLES, |cycles| cycles >= at_first + 4);
     // One had been rung already, and one makes up for what was jumped over.
     assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
 
     set_clock("+23h");
     daemon.says("was set back by");
-    let at_first = daemon.shows(good, |_| true);
-    daemon.shows(good, |cycles| cycles > at_first);
+    let at_first = daemon.shows(GOOD_CYCLES, |_| true);
+    daemon.shows(GOOD_CYCLES, |cycles| cycles > at_first);
 
     // Nor does the future that was hide that nothing ends well.
     daemon.is_healthy();
-    world.sandbox.script(ScriptedFault::always(FaultKind::AcceptAndClose));
+    world.fault("kind = 'accept_and_close'");
     daemon.says("HealthEx answers nobody");
     set_clock("+0");
     daemon.is_unwell();
@@ -274,28 +278,26 @@ fn a_clock_that_is_set_brings_neither_a_flood_of_cycles_nor_silence() {
 /// A FIFO for a configuration holds the daemon up before it has read anything.
 #[test]
 fn a_signal_that_comes_before_the_configuration_is_read_is_heeded() {
-    let world = World::with_patients(1);
-    world.configure("every 7d", "");
-    let text = fs::read_to_string(world.path("c.toml")).unwrap();
+    let world = world(1, "every 7d");
     let start = || {
-        fs::remove_file(world.path("c.toml")).unwrap();
-        let (is_made, said) = pipe(Command::new("mkfifo").arg(world.path("c.toml")), "");
+        fs::remove_file(world.config()).unwrap();
+        let (is_made, said) = pipe(Command::new("mkfifo").arg(world.config()), "");
         assert!(is_made, "{said}");
-        let daemon = world.run();
+        let daemon = world.daemon();
         // Opened only when the daemon has opened it as well.
-        let fifo = fs::File::options().write(true).open(world.path("c.toml")).unwrap();
-        world.configure("every 7d", "");
+        let fifo = File::options().write(true).open(world.config()).unwrap();
+        world.change_setting("sync.schedule", r#""every 7d""#);
         (daemon, fifo)
     };
     let (mut daemon, mut fifo) = start();
-    daemon.signal("TERM");
-    fifo.write_all(text.as_bytes()).unwrap();
+    daemon.terminate();
+    fifo.write_all(world.settings_text().as_bytes()).unwrap();
     drop(fifo);
-    assert_eq!(daemon.ends().code(), Some(0), "{:?}", daemon.log());
+    daemon.ends().exits(0);
 
     let (daemon, mut fifo) = start();
-    daemon.signal("HUP");
-    fifo.write_all(text.as_bytes()).unwrap();
+    daemon.hang_up();
+    fifo.write_all(world.settings_text().as_bytes()).unwrap();
     drop(fifo);
     daemon.says("the configuration was read again");
     daemon.stops();
@@ -303,57 +305,42 @@ fn a_signal_that_comes_before_the_configuration_is_read_is_heeded() {
 
 #[test]
 fn a_restart_remembers_and_a_replaced_warehouse_is_exit_status_5() {
-    let world = World::with_patients(1);
-    world.configure("every 7d", "");
-    let daemon = world.run();
-    daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |cycles| cycles == 1);
+    let world = world(1, "every 7d");
+    let daemon = world.daemon();
+    daemon.shows(GOOD_CYCLES, |cycles| cycles == 1);
     daemon.is_healthy();
     daemon.stops();
 
-    let daemon = world.run();
+    let daemon = world.daemon();
     daemon.tells("STATUS=waiting; no cycle yet");
     daemon.is_healthy();
-    assert_eq!(daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |_| true), 0);
+    assert_eq!(daemon.shows(GOOD_CYCLES, |_| true), 0);
     daemon.stops();
 
-    world.configure("every 1s", "");
-    let mut daemon = world.run();
-    daemon.shows("healthex_sync_cycles_total{outcome=\"good\"}", |cycles| cycles >= 1);
-    fs::copy(world.path("warehouse.db"), world.path("copy.db")).unwrap();
-    fs::rename(world.path("copy.db"), world.path("warehouse.db")).unwrap();
-    assert_eq!(daemon.ends().code(), Some(5), "{:?}", daemon.log());
+    world.change_setting("sync.schedule", r#""every 1s""#);
+    let mut daemon = world.daemon();
+    daemon.shows(GOOD_CYCLES, |cycles| cycles >= 1);
+    fs::copy(world.warehouse(), world.path("copy.db")).unwrap();
+    fs::rename(world.path("copy.db"), world.warehouse()).unwrap();
+    daemon.ends().exits(5);
 
-    let first = world.run();
+    let first = world.daemon();
     first.tells("READY=1");
-    let mut second = world.run();
-    assert_eq!(second.ends().code(), Some(5), "{:?}", second.log());
+    let mut second = world.daemon();
+    second.ends().exits(5);
     first.stops();
 }
 
 #[test]
 fn the_journal_gets_priorities() {
-    let world = World::with_patients(1);
-    world.configure("every 7d", "");
+    let world = world(1, "every 7d");
     fs::remove_file(world.path("api-key")).unwrap();
-    let log = file(&world.path("journal"));
-    let found = log.metadata().unwrap();
-    let mut command = world.command();
-    command
-        .arg("run")
-        .env("JOURNAL_STREAM", format!("{}:{}", found.dev(), found.ino()))
-        .stdout(Stdio::null())
-        .stderr(log);
-    let mut child = command.spawn().unwrap();
-    let ends = Instant::now() + DEADLINE;
-    let text = loop {
-        let text = fs::read_to_string(world.path("journal")).unwrap();
-        if text.contains("no credentials") || ends < Instant::now() {
-            break text;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let running = Running::start_knowing_stderr(&mut world.command(["run"]), |command, stderr| {
+        let found = stderr.metadata().unwrap();
+        command.env("JOURNAL_STREAM", format!("{}:{}", found.dev(), found.ino()));
+    });
+    wait_until("it says what it lacks", || running.stderr().contains("no credentials"));
+    let text = running.kill().stderr;
     assert!(text.contains("<3>no credentials"), "{text}");
     assert!(text.lines().all(|line| line.starts_with("<6>") || line.starts_with("<3>")), "{text}");
 }
@@ -361,19 +348,15 @@ fn the_journal_gets_priorities() {
 /// Held revocations, failures and a cycle under way, seen by a browser in both themes and on a phone.
 #[test]
 fn the_page_says_who_is_behind_why_and_what_to_do() {
-    let world = World::with_patients(12);
     // A cycle may see only the first of them refused, and is to hold it all the same.
-    world.configure("every 1s", "[consent]\nhold_after = 1\nhold_fraction = 0.01\n");
-    let daemon = world.run();
+    let world = world(12, "every 1s").set("consent.hold_after", "1").set("consent.hold_fraction", "0.01");
+    let daemon = world.daemon();
     daemon.shows("healthex_sync_patients{state=\"active\"}", |patients| patients == 12);
     for number in 1..=7 {
         world.sandbox.withdraw(&format!("sandbox-{number:04}"));
     }
     world.sandbox.remove_person("sandbox-0008");
-    world.sandbox.script(ScriptedFault {
-        person: Some("sandbox-0009".to_owned()),
-        ..ScriptedFault::always(FaultKind::Html200)
-    });
+    world.fault("kind = 'html_200', person = 'sandbox-0009'");
     daemon.shows("healthex_sync_purges_held", |held| held == 7);
     daemon.shows("healthex_sync_problem{problem=\"held\"}", |problem| problem == 1);
     daemon.shows("healthex_sync_patients{state=\"failing\"}", |failing| failing == 1);
@@ -383,8 +366,8 @@ fn the_page_says_who_is_behind_why_and_what_to_do() {
         [
             "This needs a person: revocations are held",
             "healthex-sync purge --held --yes",
-            "study-0007",
-            "study-0009",
+            "demo-07",
+            "demo-09",
             "<svg",
         ]
         .iter()
@@ -427,7 +410,7 @@ fn the_unit_is_hardened_and_sound() {
     let Some(analyze) = tool("systemd-analyze") else { return };
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("healthex-sync.service");
-    let text = fs::read_to_string("systemd/healthex-sync.service").unwrap();
+    let text = fs::read_to_string(project("systemd/healthex-sync.service")).unwrap();
     fs::write(&unit, text.replace("/usr/bin/healthex-sync", env!("CARGO_BIN_EXE_healthex-sync"))).unwrap();
     let (is_fine, said) = pipe(Command::new(&analyze).args(["verify", "--man=no"]).arg(&unit), "");
     assert!(is_fine && said.trim().is_empty(), "{said}");
@@ -440,27 +423,25 @@ fn the_unit_is_hardened_and_sound() {
 #[test]
 fn it_runs_without_any_privilege() {
     let Some(setpriv) = tool("setpriv") else { return };
-    let world = World::with_patients(1);
-    world.configure("every 1s", "");
+    let world = world(1, "every 1s");
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if is_root {
-        fs::set_permissions(world.folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o777)).unwrap();
         for name in ["api-key", "api-secret"] {
             std::os::unix::fs::chown(world.path(name), Some(65_534), Some(65_534)).unwrap();
         }
-        fs::set_permissions(world.path("notify"), fs::Permissions::from_mode(0o777)).unwrap();
     }
     let mut command = Command::new(setpriv);
     command.args(["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]);
     if is_root {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     }
-    command.arg(env!("CARGO_BIN_EXE_healthex-sync")).arg("--config").arg(world.path("c.toml"));
-    let daemon = world.start(&mut command);
+    command.arg(env!("CARGO_BIN_EXE_healthex-sync")).arg("--config").arg(world.config()).arg("run");
+    let daemon = world.daemon_by(&mut command);
     daemon.tells("READY=1");
     daemon.is_healthy();
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     assert!(status.contains("CapBnd:\t0000000000000000") && status.contains("NoNewPrivs:\t1"), "{status}");
-    assert_eq!(fs::metadata(world.path("warehouse.db")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(world.warehouse()).unwrap().permissions().mode() & 0o777, 0o600);
     daemon.stops();
 }

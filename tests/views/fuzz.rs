@@ -1,17 +1,15 @@
 //! Mangled ViewDefinitions: the compiler refuses or compiles, and never panics; what it
 //! compiles, SQLite prepares and runs.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-#![allow(clippy::print_stderr, reason = "what was skipped, and the seed, must be told")]
-
-mod views_support;
-
 use healthex_sync::views::{Target, ViewDefinition, catalogue, compile};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use views_support::{Store, examples, shared, somewhere_inside};
+
+use crate::store::Store;
+use crate::support::resources::{examples, somewhere_inside};
+use crate::support::shared;
 
 const PIECES: &[&str] = &[
     "name",

@@ -2,37 +2,36 @@
 //!
 //! `UPDATE_EXPECTED=1` writes the expected results anew; look at what changed before it is kept.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-mod analysts_support;
-
 use std::collections::BTreeMap;
-use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::{env, fs, process};
 
-use analysts_support::{World, root, rows};
 use serde_json::Value;
+
+use super::world;
+use crate::world::project;
 
 /// So much of a result's beginning and end is held.
 const LINES: usize = 5;
 
 #[test]
 fn each_recipe_gives_what_it_gave() {
-    let world = World::of(12);
-    world.ok(&["sync"]);
-    let database = world.database();
+    let world = world(12);
+    world.run(["sync"]).exits(0);
     let mut names: Vec<_> =
-        fs::read_dir(root().join("docs/queries")).unwrap().map(|file| file.unwrap().path()).collect();
+        fs::read_dir(project("docs/queries")).unwrap().map(|file| file.unwrap().path()).collect();
     names.sort();
     assert_eq!(names.len(), 7);
     for recipe in names {
-        let found = rows(&database, &fs::read_to_string(&recipe).unwrap());
+        let found = world.table(&fs::read_to_string(&recipe).unwrap());
         let mut lines = vec![format!("{} rows", found.len())];
         let shown = (0..found.len()).filter(|at| *at < LINES || *at + LINES >= found.len());
         lines.extend(shown.map(|at| found[at].join("|")));
         let text = lines.join("\n") + "\n";
         let name = recipe.file_stem().unwrap().to_str().unwrap();
-        let expected = root().join(format!("tests/analysts_support/expected/{name}.txt"));
-        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        let expected = project(&format!("tests/acceptance/analysts/expected/{name}.txt"));
+        if env::var_os("UPDATE_EXPECTED").is_some() {
             fs::write(&expected, &text).unwrap();
         }
         assert_eq!(text, fs::read_to_string(&expected).unwrap(), "{name}");
@@ -42,9 +41,8 @@ fn each_recipe_gives_what_it_gave() {
 /// The same questions asked of the sandbox's own JSON, without any SQL.
 #[test]
 fn the_recipes_find_what_the_server_has() {
-    let world = World::of(12);
-    world.ok(&["sync"]);
-    let database = world.database();
+    let world = world(12);
+    world.run(["sync"]).exits(0);
     let people: Vec<Person> = (1..)
         .zip(world.sandbox.person_ids())
         .map(|(number, person)| {
@@ -62,8 +60,8 @@ fn the_recipes_find_what_the_server_has() {
         ("immunization_gaps", &[0, 1], immunization_gaps(&people)),
         ("without_a_code", &[0], without_a_code(&people)),
     ] {
-        let query = fs::read_to_string(root().join(format!("docs/queries/{recipe}.sql"))).unwrap();
-        let found = rows(&database, &query);
+        let query = fs::read_to_string(project(&format!("docs/queries/{recipe}.sql"))).unwrap();
+        let found = world.table(&query);
         let found = found.iter().map(|row| columns.iter().map(|at| row[*at].clone()).collect());
         assert_eq!(sorted(found), sorted(expected.into_iter()), "{recipe}");
     }
@@ -241,13 +239,13 @@ fn has_code(concept: &Value, system: &str, code: &str) -> bool {
 /// Files of every format hold what the tables hold, and appear whole or not at all.
 #[test]
 fn what_is_exported_is_what_is_stored() {
-    let world = World::of(3);
-    world.ok(&["sync"]);
+    let world = world(3);
+    world.run(["sync"]).exits(0);
     let one = world.sandbox.person_ids()[0].clone();
     let live =
         |table: &str| world.count(&format!("SELECT count(*) FROM \"{table}\" WHERE deleted_at IS NULL"));
 
-    world.ok(&["export", "--format", "ndjson", "all/ndjson"]);
+    world.run_inside(["export", "--format", "ndjson", "all/ndjson"]).exits(0);
     let text = fs::read_to_string(world.path("all/ndjson/Observation.ndjson")).unwrap();
     assert_eq!(text.lines().count().to_string(), live("observation").to_string());
     for line in text.lines() {
@@ -255,15 +253,15 @@ fn what_is_exported_is_what_is_stored() {
     }
     assert!(!world.path("all/ndjson/Goal.ndjson").exists());
 
-    world.ok(&["export", "--format", "csv", "csv", "--patient", &one]);
+    world.run_inside(["export", "--format", "csv", "csv", "--patient", &one]).exits(0);
     let mut csv = csv::Reader::from_path(world.path("csv/lab_results.csv")).unwrap();
     let people: Vec<_> = csv.records().map(|record| record.unwrap()[0].to_owned()).collect();
     assert!(people.iter().all(|person| *person == one));
     let stored = world.count(&format!("SELECT count(*) FROM lab_results WHERE person_id = '{one}'"));
     assert_eq!(people.len().to_string(), stored.to_string());
 
-    world.ok(&["export", "--format", "parquet", "parquet"]);
-    for name in analysts_support::stored_views(&world.database()) {
+    world.run_inside(["export", "--format", "parquet", "parquet"]).exits(0);
+    for name in world.stored_views() {
         let file = fs::File::open(world.path(&format!("parquet/{name}.parquet"))).unwrap();
         let reader = parquet::file::reader::SerializedFileReader::new(file).unwrap();
         let rows = parquet::file::reader::FileReader::metadata(&reader).file_metadata().num_rows();
@@ -275,7 +273,7 @@ fn what_is_exported_is_what_is_stored() {
         (["export", "--format", "csv", "new", "--patient=nobody"], 2),
         (["export", "--format", "csv", "/proc/new", "--quiet"], 1),
     ] {
-        assert_eq!(world.run(&arguments).status, status, "{arguments:?}");
+        assert_eq!(world.run_inside(arguments).code, status, "{arguments:?}");
     }
     let left = fs::read_dir(world.path(""))
         .unwrap()
@@ -283,16 +281,14 @@ fn what_is_exported_is_what_is_stored() {
     assert_eq!(left.count(), 0);
 
     // A killed export cannot clean up; the next one into the same place does.
-    let gone =
-        std::process::Command::new("true").spawn().map(|mut child| (child.id(), child.wait())).unwrap().0;
-    let (killed, running) =
-        (format!(".late.partial-{gone}"), format!(".late.partial-{}", std::process::id()));
+    let gone = Command::new("true").spawn().map(|mut child| (child.id(), child.wait())).unwrap().0;
+    let (killed, running) = (format!(".late.partial-{gone}"), format!(".late.partial-{}", process::id()));
     for folder in [&killed, &running] {
         fs::create_dir(world.path(folder)).unwrap();
     }
-    world.ok(&["export", "--format", "csv", "late"]);
+    world.run_inside(["export", "--format", "csv", "late"]).exits(0);
     assert!(!world.path(&killed).exists() && world.path(&running).exists());
 
     let mode = fs::metadata(world.path("csv/lab_results.csv")).unwrap().permissions();
-    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    assert_eq!(mode.mode() & 0o777, 0o600);
 }
