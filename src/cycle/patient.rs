@@ -10,7 +10,7 @@ use super::progress::Onlookers;
 use super::tasks::Task;
 use super::{Cycle, EndedEarly};
 use crate::clock;
-use crate::healthex::meter::{Budget, Meter};
+use crate::healthex::meter::Budget;
 use crate::healthex::{FailureStage, RequestFailed};
 use crate::plan::PullMode;
 use crate::plan::breaker::Contact;
@@ -69,7 +69,7 @@ impl Refusal {
 
 /// Returns what one question about a consent may cost.
 pub(super) fn consent_budget() -> Budget {
-    Budget { meter: Meter::default(), bytes_max: u64::MAX, ends: Instant::now() + Duration::from_hours(1) }
+    Budget::new(u64::MAX, Instant::now() + Duration::from_hours(1))
 }
 
 /// Does what is due about one patient. Further pulls wait for a permit of `permits`.

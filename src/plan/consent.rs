@@ -25,15 +25,6 @@ pub(crate) fn judge_withdrawals(confirmed: u32, tried: u32, rule: HoldRule) -> P
     if many && large_share { PurgeVerdict::Hold } else { PurgeVerdict::Purge }
 }
 
-/// Can this body of a 403 be HealthEx's own? A proxy's page of HTML refuses nothing.
-///
-/// `body` is `None` when it was longer than anyone's OperationOutcome.
-pub(crate) fn body_is_a_refusal(body: Option<&[u8]>) -> bool {
-    let Some(body) = body else { return false };
-    let text = body.trim_ascii();
-    text.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,19 +40,5 @@ mod tests {
         check(5, 10, PurgeVerdict::Hold);
         check(5, 11, PurgeVerdict::Purge);
         check(20, 20, PurgeVerdict::Hold);
-    }
-
-    #[test]
-    fn only_json_or_nothing_refuses() {
-        let check =
-            |body: &str, refuses| assert_eq!(body_is_a_refusal(Some(body.as_bytes())), refuses, "{body:?}");
-        check("", true);
-        check(" \n", true);
-        check(r#"{"resourceType":"OperationOutcome"}"#, true);
-        check(r#"{"message":"no"}"#, true);
-        check("<html>blocked</html>", false);
-        check(r#"{"resourceType":"Operation"#, false);
-        check("Forbidden", false);
-        assert!(!body_is_a_refusal(None));
     }
 }

@@ -129,9 +129,9 @@ pub fn next_state(before: PatientState, event: Event) -> PatientState {
         // Listed again, it is pulled like anyone new.
         (_, Purged(PurgeReason::Roster)) => New,
         // Already purged: there is nothing left to hold back.
-        (Revoked, Refused | Held(_)) => Revoked,
+        (Revoked, _Refused | Held(_)) => Revoked,
         (_, Event::Held(_)) => PatientState::Held,
-        (PatientState::Held, Refused) => PatientState::Held,
+        (PatientState::Held, _Refused) => PatientState::Held,
         (_, Event::Refused) => PatientState::Refused,
         // No answer says nothing about consent: what is known of it stands.
         (Revoked | PatientState::Held | PatientState::Refused, PersonUnknown | PullFailed) => before,
