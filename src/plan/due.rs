@@ -36,6 +36,8 @@ pub(crate) enum Due {
     Pull(PullMode),
     /// One request with `_count=1`, so that a withdrawal does not go unseen.
     AskConsent,
+    /// Refused or held: asked again in the round that begins the cycle.
+    AskAgain(PullMode),
     Nothing(NotDue),
 }
 

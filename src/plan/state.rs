@@ -119,26 +119,24 @@ pub enum Event {
 
 /// Returns the state that an event leads to. Nothing else changes a patient's state.
 pub fn next_state(before: PatientState, event: Event) -> PatientState {
-    use Event::*;
     use PatientState::*;
     match (before, event) {
-        (_, PullFinished) => Active,
-        (_, Purged(PurgeReason::ConsentRevoked)) => Revoked,
+        (_, Event::PullFinished) => Active,
+        (_, Event::Purged(PurgeReason::ConsentRevoked)) => Revoked,
         // Not undone by the next cycle.
-        (_, Purged(PurgeReason::Operator)) => Paused,
+        (_, Event::Purged(PurgeReason::Operator)) => Paused,
         // Listed again, it is pulled like anyone new.
-        (_, Purged(PurgeReason::Roster)) => New,
+        (_, Event::Purged(PurgeReason::Roster)) => New,
         // Already purged: there is nothing left to hold back.
-        (Revoked, _Refused | Held(_)) => Revoked,
-        (_, Event::Held(_)) => PatientState::Held,
-        (PatientState::Held, _Refused) => PatientState::Held,
-        (_, Event::Refused) => PatientState::Refused,
+        (Revoked, Event::Refused | Event::Held(_)) => Revoked,
+        (_, Event::Held(_)) | (Held, Event::Refused) => Held,
+        (_, Event::Refused) => Refused,
         // No answer says nothing about consent: what is known of it stands.
-        (Revoked | PatientState::Held | PatientState::Refused, PersonUnknown | PullFailed) => before,
-        (_, PersonUnknown) => NotFound,
-        (New | Active | Failing | NotFound | Paused, PullFailed) => Failing,
-        (PatientState::Held | PatientState::Refused, StillPermitted) => Active,
-        (_, StillPermitted) => before,
+        (Revoked | Held | Refused, Event::PersonUnknown | Event::PullFailed) => before,
+        (_, Event::PersonUnknown) => NotFound,
+        (New | Active | Failing | NotFound | Paused, Event::PullFailed) => Failing,
+        (Held | Refused, Event::StillPermitted) => Active,
+        (_, Event::StillPermitted) => before,
     }
 }
 

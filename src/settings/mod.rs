@@ -26,7 +26,7 @@ use crate::plan::due::DueRules;
 /// The environment variables, read once.
 pub(crate) type Environment = HashMap<String, String>;
 
-/// What is wrong with configuration or roster, all of it: exit status 2.
+/// Everything that is wrong with configuration or roster: exit status 2.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
     pub(crate) list: Vec<String>,
