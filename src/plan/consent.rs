@@ -92,7 +92,7 @@ pub(crate) struct HoldRule {
 }
 
 /// The withdrawals that are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Withdrawals {
     /// Patients with rows whose withdrawal this round has confirmed.
     pub(crate) confirmed: u64,
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_refusal_is_believed_on_a_witness_or_after_a_day_alone() {
         use RefusalVerdict::{Confirmed, Held, Stray, Unanswered};
-        let check = |answer, witness_permitted, token, refused_before, verdict| {
+        let check = |answer, witness_permitted, token, refused_before: i64, verdict| {
             let refused_at = at(-refused_before);
             let facts = RoundFacts { answer, witness_permitted, token, refused_at, now: at(0) };
             assert_eq!(judge_refusal(facts, Duration::from_hours(24)), verdict, "{facts:?}");

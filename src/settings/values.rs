@@ -148,8 +148,8 @@ pub(super) fn duration_or_zero() -> ValueType<Duration> {
 }
 
 /// A duration, or a word for there being none.
-pub(super) fn duration_or(word: &'static str) -> Kind<Option<Duration>> {
-    Kind::of_text(move |text| {
+pub(super) fn duration_or(word: &'static str) -> ValueType<Option<Duration>> {
+    ValueType::of_text(move |text| {
         if text == word {
             return Ok(None);
         }

@@ -12,6 +12,7 @@ use super::failure::Undone;
 use super::tables;
 use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::Walk;
+use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
 use crate::plan::row::KeyHash;
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
@@ -23,31 +24,42 @@ use crate::warehouse::pull::{PullHead, Setback};
 /// Brings the checkpoint in line with the roster: new patients get a row, all others a mark.
 pub(super) fn take_roster(connection: &Connection, listed: &[Listed]) -> Result<(), StoreFailed> {
     let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
-    let mut known = connection.prepare("SELECT person_id, label, listed FROM checkpoint")?;
+    let mut known = connection
+        .prepare("SELECT person_id, label, listed, purged_at IS NOT NULL FROM checkpoint")?;
     let known = known
         .query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, (row.get::<_, Option<String>>(1)?, row.get::<_, bool>(2)?)))
+            let known = KnownPatient { label: row.get(1)?, listed: row.get(2)?, is_purged: row.get(3)? };
+            Ok((row.get::<_, String>(0)?, known))
         })?
         .collect::<Result<HashMap<_, _>, _>>()?;
+    // The label of a purged patient is not written down again until something of it is stored.
     let mut add = connection.prepare_cached(
         "INSERT INTO checkpoint (person_id, label) VALUES (?1, ?2)
-         ON CONFLICT (person_id) DO UPDATE SET label = excluded.label, listed = 1",
+         ON CONFLICT (person_id) DO UPDATE
+            SET label = CASE WHEN purged_at IS NULL THEN excluded.label END, listed = 1",
     )?;
     for patient in listed {
-        let same = known
-            .get(patient.person.as_str())
-            .is_some_and(|(label, listed)| *listed && *label == patient.label);
-        if !same {
+        let is_same = known.get(patient.person.as_str()).is_some_and(|known| {
+            known.listed && (known.is_purged && known.label.is_none() || known.label == patient.label)
+        });
+        if !is_same {
             add.execute(params![patient.person.as_str(), patient.label])?;
         }
     }
     let mut leave = connection.prepare_cached("UPDATE checkpoint SET listed = 0 WHERE person_id = ?1")?;
-    for (person, (_, listed)) in &known {
-        if *listed && !on_roster.contains(person.as_str()) {
+    for (person, known) in &known {
+        if known.listed && !on_roster.contains(person.as_str()) {
             leave.execute([person])?;
         }
     }
     Ok(())
+}
+
+/// What taking the roster over needs of a checkpoint.
+struct KnownPatient {
+    label: Option<String>,
+    listed: bool,
+    is_purged: bool,
 }
 
 /// Returns who has left the roster, by the checkpoint as it is.
@@ -193,6 +205,30 @@ fn purged(row: &Row<'_>) -> Result<Option<PastPurge>, StoreFailed> {
     let reason = new_column::<String>(row, "purge_reason")?;
     let (at, reason) = (new_time(row, "purged_at")?, reason.as_deref().and_then(PurgeReason::parse));
     Ok(at.zip(reason).map(|(at, reason)| PastPurge { at, reason }))
+}
+
+/// Returns what the hold rule counts, but for what a round confirms.
+pub(super) fn withdrawals(connection: &Connection, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+    let holders =
+        connection.query_row("SELECT count(*) FROM checkpoint WHERE holds_rows = 1", [], |row| row.get(0))?;
+    let purged_lately = connection.query_row(
+        "SELECT count(DISTINCT person_id) FROM purge_log WHERE reason = 'consent_revoked' AND purged_at > ?1",
+        [stamp(now - HOLD_WINDOW)],
+        |row| row.get(0),
+    )?;
+    Ok(Withdrawals { confirmed: 0, purged_lately, holders })
+}
+
+/// Returns the active patients with rows that were pulled last, the latest first.
+pub(super) fn latest_pulled(connection: &Connection, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
+    let mut statement = connection.prepare(
+        "SELECT person_id FROM checkpoint WHERE state = 'active' AND holds_rows = 1
+          ORDER BY last_success_at DESC LIMIT ?1",
+    )?;
+    let ids = statement
+        .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(ids.iter().filter_map(|id| PersonId::parse(id).ok()).collect())
 }
 
 /// Fills in `holds_rows`, for a warehouse that did not have it.
