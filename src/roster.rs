@@ -281,6 +281,8 @@ impl<'t> LineNumbers<'t> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::settings::OnRemoved;
 
