@@ -105,8 +105,8 @@ fn answer_of(answer: &Result<(), RequestFailed>) -> Answer {
     }
 }
 
-/// Asks a patient that was permitted in this cycle, else those that were last pulled, one after
-/// the other until one is permitted.
+/// Asks a patient that was permitted in this cycle, else the last ones that were pulled, one
+/// after the other until one is permitted.
 async fn is_witness_permitted(
     cycle: &Cycle,
     tally: &CycleTally,
@@ -114,12 +114,14 @@ async fn is_witness_permitted(
     token: Option<&Arc<AccessToken>>,
 ) -> Result<bool, StoreFailed> {
     let is_refused = |person: &PersonId| refused.iter().any(|refusal| refusal.task.person() == person);
-    let mut witnesses: Vec<PersonId> = tally.permitted.iter().cloned().collect();
-    // As many more as may be among the refused.
-    let latest = cycle.warehouse.latest_pulled(WITNESSES_MAX + refused.len()).await?;
-    witnesses.extend(latest.into_iter().filter(|person| !is_refused(person)));
-    witnesses.dedup();
-    witnesses.truncate(WITNESSES_MAX);
+    let witnesses = match tally.permitted.clone().filter(|person| !is_refused(person)) {
+        Some(permitted) => vec![permitted],
+        None => {
+            // As many more as may be among the refused.
+            let latest = cycle.warehouse.latest_pulled(WITNESSES_MAX + refused.len()).await?;
+            latest.into_iter().filter(|person| !is_refused(person)).take(WITNESSES_MAX).collect()
+        }
+    };
     for person in &witnesses {
         match question(cycle, person, token).await {
             Ok(()) => return Ok(true),

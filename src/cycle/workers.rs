@@ -195,7 +195,7 @@ async fn pull_side_by_side(cycle: &Cycle, tasks: Vec<Task>, mut tally: CycleTall
                 }
             }
             // Those that still wait for their turn may take hours.
-            () = until(tally.round_at()), if tally.round_at().is_some() && tally.may_hold_round() => {
+            () = until(tally.round_at()), if tally.may_hold_round() && (may_begin || !running.is_empty()) => {
                 hold_round(cycle, &mut tally).await;
             }
             else => break,
