@@ -11,15 +11,15 @@ use super::tasks::Task;
 use super::{Cycle, EndedEarly};
 use crate::clock;
 use crate::healthex::meter::Budget;
-use crate::healthex::{FailureStage, RequestFailed};
 use crate::healthex::token::AccessToken;
-use crate::plan::{PersonId, PullMode, Timestamp};
+use crate::healthex::{FailureStage, RequestFailed};
 use crate::plan::breaker::Contact;
 use crate::plan::due::{Due, may_pull_renamed};
 use crate::plan::failure::{Effect, Failure, judge_failure};
 use crate::plan::paging::Query;
 use crate::plan::resume::{can_resume, mode_of};
 use crate::plan::state::{Event, PatientState};
+use crate::plan::{PersonId, PullMode, Timestamp};
 use crate::pull::{Pull, PullContext, PullFailed, PullPlan, PullRules, ResumePoint, WalkEnd};
 use crate::settings::Settings;
 use crate::warehouse::failure::{Concern, StoreFailed};
@@ -52,11 +52,7 @@ pub(super) struct PatientReport {
 }
 
 impl PatientReport {
-    fn without_pull(
-        person: PersonId,
-        outcome: PatientOutcome,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    fn without_pull(person: PersonId, outcome: PatientOutcome, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self { person, outcome, tally: Tally::default(), pages: 0, permit }
     }
 }

@@ -159,8 +159,13 @@ async fn act(cycle: &Cycle, tally: &mut CycleTally, judged: Vec<Judged>) -> Resu
             RefusalVerdict::Stray => pull_stray(cycle, tally, one.refusal).await?,
             RefusalVerdict::Unanswered => {
                 let why = one.why.unwrap_or_else(|| "no answer".to_owned());
-                fail(cycle, tally, &one.refusal, &format!("refused (403), which could not be confirmed: {why}"))
-                    .await?;
+                fail(
+                    cycle,
+                    tally,
+                    &one.refusal,
+                    &format!("refused (403), which could not be confirmed: {why}"),
+                )
+                .await?;
             }
         }
     }

@@ -78,9 +78,13 @@ impl CycleTally {
     /// Says in one line who is held, and why.
     pub(super) fn say_held(&self) {
         if self.held > 0 {
-            let why: Vec<String> = self.held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
+            let why: Vec<String> =
+                self.held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
             let (held, why) = (self.held, why.join(", "));
-            tracing::error!(held, "{held} refused patients are held ({why}): their data is kept; see `healthex-sync status`");
+            tracing::error!(
+                held,
+                "{held} refused patients are held ({why}): their data is kept; see `healthex-sync status`"
+            );
         }
     }
 

@@ -20,4 +20,5 @@ mod service;
 mod support;
 mod terminal;
 mod walk;
+mod withdrawal;
 mod world;

@@ -24,8 +24,8 @@ use crate::warehouse::pull::{PullHead, Setback};
 /// Brings the checkpoint in line with the roster: new patients get a row, all others a mark.
 pub(super) fn take_roster(connection: &Connection, listed: &[Listed]) -> Result<(), StoreFailed> {
     let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
-    let mut known = connection
-        .prepare("SELECT person_id, label, listed, purged_at IS NOT NULL FROM checkpoint")?;
+    let mut known =
+        connection.prepare("SELECT person_id, label, listed, purged_at IS NOT NULL FROM checkpoint")?;
     let known = known
         .query_map([], |row| {
             let known = KnownPatient { label: row.get(1)?, listed: row.get(2)?, is_purged: row.get(3)? };

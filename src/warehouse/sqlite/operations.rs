@@ -6,8 +6,8 @@ use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
 use super::lock::WriterLock;
-use super::writer::Writer;
 use super::purge::Purge;
+use super::writer::Writer;
 use super::{checkpoint, open, page, pulls, purge};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -192,7 +192,10 @@ impl Engine {
         self.writer.write(move |connection| checkpoint::withdrawals(connection, now)).await
     }
 
-    pub(in crate::warehouse) async fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
+    pub(in crate::warehouse) async fn latest_pulled(
+        &self,
+        most: usize,
+    ) -> Result<Vec<PersonId>, StoreFailed> {
         self.writer.write(move |connection| checkpoint::latest_pulled(connection, most)).await
     }
 
