@@ -1,4 +1,4 @@
-//! What the analysts' tables cost to keep and what they save, as ratios from one run:
+//! Measures what the analysts' tables cost to keep and what they save, as ratios from one run:
 //! `cargo bench --bench analyst_tables [-- OBSERVATIONS]`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says where")]
@@ -24,7 +24,7 @@ const OBSERVATIONS: usize = 100_000;
 const PAGE: usize = 500;
 const ROUNDS: usize = 3;
 
-/// The sandbox's Observations again and again, each under a key of its own.
+/// Repeats the sandbox's Observations, each under a key of its own.
 fn observations(count: usize) -> Vec<Row> {
     let population = Population::generated(12, 1);
     let all: Vec<String> = population

@@ -10,16 +10,17 @@
 pub mod cli;
 pub mod clock;
 pub mod commands;
-pub mod cycle;
+#[allow(unreachable_pub, reason = "its items become pub(crate) with the cycle's rewriting")]
+mod cycle;
 pub mod healthex;
 pub mod plan;
-pub mod pull;
-pub mod roster;
+#[allow(unreachable_pub, reason = "its items become pub(crate) with the pull's rewriting")]
+mod pull;
+mod roster;
 pub mod sandbox;
-pub mod service;
-pub mod settings;
-pub mod slot;
-pub mod stop;
-pub mod telemetry;
+mod service;
+mod settings;
+mod stop;
+mod telemetry;
 pub mod views;
 pub mod warehouse;

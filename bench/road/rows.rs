@@ -1,4 +1,4 @@
-//! Rows that are ready: written raw, which is the limit, and by the program's own writer.
+//! Writes rows that are ready: raw, which is the limit, and by the program's own writer.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const PAGE: usize = 500;
 /// As many as the program pulls at once.
 const AT_ONCE: usize = 4;
 
-/// The rows of the first patients, as the program makes them of entries.
+/// Makes the rows of the first patients, as the program makes them of entries.
 pub(crate) fn ready(data: &Data, patients: usize) -> Vec<Vec<Row>> {
     (0..patients)
         .map(|number| {
@@ -38,7 +38,7 @@ pub(crate) fn ready(data: &Data, patients: usize) -> Vec<Vec<Row>> {
         .collect()
 }
 
-/// A prepared INSERT into one table without an index: as fast as SQLite takes these rows.
+/// Runs a prepared INSERT into one table without an index: as fast as SQLite takes these rows.
 pub(crate) fn insert_raw(patients: &[Vec<Row>]) -> Cost {
     let folder = scratch();
     let connection = Connection::open(folder.path().join("limit.db")).unwrap();
@@ -89,7 +89,7 @@ pub(crate) fn insert_raw(patients: &[Vec<Row>]) -> Cost {
     cost
 }
 
-/// The same rows through the warehouse's writer thread, page by page, some patients at once.
+/// Stores the same rows through the warehouse's writer thread, page by page, some patients at once.
 pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
     let folder = scratch();
     let tables = if with_analyst_tables { views::analyst_tables(None).0 } else { AnalystTables::default() };
@@ -100,9 +100,9 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
         analyst_tables: Arc::new(tables),
     };
     let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse).unwrap());
-    let mut pulls: Vec<Vec<Pull>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
+    let mut pulls: Vec<Vec<PreparedPull>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
     for (number, rows) in patients.iter().enumerate() {
-        pulls[number % AT_ONCE].push(Pull::of(&patient(number), rows));
+        pulls[number % AT_ONCE].push(PreparedPull::of(&patient(number), rows));
     }
     let listed: Vec<Listed> = pulls
         .iter()
@@ -128,13 +128,13 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
     cost
 }
 
-/// One patient's pages, with what a pull tells about each.
-struct Pull {
+/// One patient's pages, as a pull stores them.
+struct PreparedPull {
     frame: PullFrame,
     batches: Vec<Batch>,
 }
 
-impl Pull {
+impl PreparedPull {
     fn of(person: &str, rows: &[Row]) -> Self {
         let now = clock::now();
         let frame = PullFrame {

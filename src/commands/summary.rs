@@ -1,4 +1,4 @@
-//! A cycle's summary, for people and as JSON.
+//! Prints a cycle's summary, for people and as JSON.
 
 use std::io::Write;
 
@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::cycle::{EndedEarly, PatientCounts, Summary};
 
 #[derive(Serialize)]
-struct Json {
+struct SummaryJson {
     patients: PatientCounts,
-    resources: Resources,
+    resources: ResourceCounts,
     pages: u64,
     requests: u64,
     bytes: u64,
@@ -17,7 +17,7 @@ struct Json {
 }
 
 #[derive(Serialize)]
-struct Resources {
+struct ResourceCounts {
     inserted: u64,
     updated: u64,
     unchanged: u64,
@@ -27,9 +27,9 @@ struct Resources {
 
 pub(super) fn print_json(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()> {
     let tally = summary.resources;
-    let json = Json {
+    let json = SummaryJson {
         patients: summary.patients,
-        resources: Resources {
+        resources: ResourceCounts {
             inserted: tally.inserted,
             updated: tally.updated,
             unchanged: tally.unchanged,
@@ -45,7 +45,7 @@ pub(super) fn print_json(summary: &Summary, out: &mut dyn Write) -> anyhow::Resu
     Ok(())
 }
 
-/// Three lines, and one more for each thing that needs somebody.
+/// Prints three lines, and one more for each thing that needs a person.
 pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()> {
     let PatientCounts { total, ok, revoked, held, not_found, failed, skipped } = summary.patients;
     let counts = [
@@ -56,7 +56,7 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
         (failed, "failed"),
         (skipped, "skipped"),
     ];
-    writeln!(out, "patients   {total}: {}", listed(&counts))?;
+    writeln!(out, "patients   {total}: {}", list_counts(&counts))?;
     let tally = summary.resources;
     let counts = [
         (tally.inserted, "inserted"),
@@ -65,7 +65,7 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
         (tally.deleted, "deleted"),
         (tally.quarantined, "quarantined"),
     ];
-    writeln!(out, "resources  {}", listed(&counts))?;
+    writeln!(out, "resources  {}", list_counts(&counts))?;
     let (requests, seconds) = (summary.requests, summary.took.as_secs_f64());
     writeln!(
         out,
@@ -95,8 +95,8 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
     Ok(())
 }
 
-/// The counts that are not zero.
-pub(super) fn listed(counts: &[(u64, &str)]) -> String {
+/// Lists the counts that are not zero.
+pub(super) fn list_counts(counts: &[(u64, &str)]) -> String {
     let counts: Vec<_> = counts
         .iter()
         .filter(|(count, _)| *count > 0)

@@ -1,6 +1,6 @@
 //! Where roster and warehouse differ, for somebody who asks between two cycles.
 
-use super::PatientState;
+use super::state::PatientState;
 
 /// One patient, by what the roster and the warehouse know.
 #[derive(Clone, Copy, Debug)]

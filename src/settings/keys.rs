@@ -175,88 +175,88 @@ fn to_config(value: &Value) -> config::Value {
 /// The values as they are written, each already checked by itself.
 #[derive(Debug, Deserialize)]
 pub(super) struct Values {
-    pub api: Api,
-    pub sync: Sync,
-    pub warehouse: Warehouse,
-    pub roster: Roster,
-    pub consent: Consent,
-    pub http: Http,
-    pub alert: Alert,
-    pub log: Log,
-    pub views: Views,
+    pub(crate) api: Api,
+    pub(crate) sync: Sync,
+    pub(crate) warehouse: Warehouse,
+    pub(crate) roster: Roster,
+    pub(crate) consent: Consent,
+    pub(crate) http: Http,
+    pub(crate) alert: Alert,
+    pub(crate) log: Log,
+    pub(crate) views: Views,
 }
 
 #[derive(Debug, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "they are the keys of [api]")]
 pub(super) struct Api {
-    pub base_url: String,
-    pub token_file: String,
-    pub api_key_file: String,
-    pub api_secret_file: String,
-    pub connect_timeout: String,
-    pub idle_timeout: String,
-    pub page_timeout: String,
-    pub max_attempts: usize,
-    pub retry_initial: String,
-    pub retry_max: String,
+    pub(crate) base_url: String,
+    pub(crate) token_file: String,
+    pub(crate) api_key_file: String,
+    pub(crate) api_secret_file: String,
+    pub(crate) connect_timeout: String,
+    pub(crate) idle_timeout: String,
+    pub(crate) page_timeout: String,
+    pub(crate) max_attempts: usize,
+    pub(crate) retry_initial: String,
+    pub(crate) retry_max: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Sync {
-    pub schedule: String,
-    pub concurrency: usize,
-    pub page_size: u32,
-    pub types: Vec<String>,
-    pub overlap: String,
-    pub full_every: String,
-    pub pages_max: u64,
-    pub bytes_max: String,
-    pub time_max: String,
+    pub(crate) schedule: String,
+    pub(crate) concurrency: usize,
+    pub(crate) page_size: u32,
+    pub(crate) types: Vec<String>,
+    pub(crate) overlap: String,
+    pub(crate) full_every: String,
+    pub(crate) pages_max: u64,
+    pub(crate) bytes_max: String,
+    pub(crate) time_max: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Warehouse {
-    pub path: String,
-    pub group: String,
+    pub(crate) path: String,
+    pub(crate) group: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Roster {
-    pub files: Vec<String>,
-    pub on_removed: String,
+    pub(crate) files: Vec<String>,
+    pub(crate) on_removed: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Consent {
-    pub recheck: String,
-    pub hold_after: u32,
-    pub hold_fraction: f64,
-    pub scrub: String,
+    pub(crate) recheck: String,
+    pub(crate) hold_after: u32,
+    pub(crate) hold_fraction: f64,
+    pub(crate) scrub: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Http {
-    pub listen: String,
-    pub token_file: String,
+    pub(crate) listen: String,
+    pub(crate) token_file: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Alert {
-    pub heartbeat_url: String,
-    pub command: Vec<String>,
-    pub stale_after: String,
+    pub(crate) heartbeat_url: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) stale_after: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Log {
-    pub format: String,
-    pub level: String,
+    pub(crate) format: String,
+    pub(crate) level: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Views {
-    pub built_in: bool,
-    pub folder: String,
+    pub(crate) built_in: bool,
+    pub(crate) folder: String,
 }
 
 impl Allowed {

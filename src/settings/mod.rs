@@ -14,22 +14,32 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use secrets::{Credentials, read_secret};
-pub use values::Schedule;
+pub(crate) use secrets::{Credentials, read_secret};
+pub(crate) use values::Schedule;
 
 use crate::plan::TypeFilter;
 use crate::plan::consent::HoldRule;
 use crate::plan::due::DueRules;
 
 /// The environment variables, read once.
-pub type Environment = HashMap<String, String>;
+pub(crate) type Environment = HashMap<String, String>;
 
 /// What is wrong with configuration or roster, all of it: exit status 2.
 #[derive(Debug, Default)]
-pub struct Complaints {
-    pub list: Vec<String>,
+pub(crate) struct Complaints {
+    pub(crate) list: Vec<String>,
     /// The rosters, where at least their names could be read.
-    pub roster: Option<RosterSettings>,
+    pub(crate) roster: Option<RosterSettings>,
+}
+
+impl Complaints {
+    pub(crate) fn new(list: Vec<String>) -> Self {
+        Self { list, roster: None }
+    }
+
+    pub(crate) fn one(complaint: String) -> Self {
+        Self::new(vec![complaint])
+    }
 }
 
 impl fmt::Display for Complaints {
@@ -41,108 +51,108 @@ impl fmt::Display for Complaints {
 impl std::error::Error for Complaints {}
 
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The file that was read, if there was one.
-    pub file: Option<PathBuf>,
-    pub api: ApiSettings,
-    pub sync: SyncSettings,
-    pub warehouse: WarehouseSettings,
-    pub roster: RosterSettings,
-    pub consent: ConsentSettings,
-    pub http: HttpSettings,
-    pub alert: AlertSettings,
-    pub log: LogSettings,
-    pub views: ViewsSettings,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) api: ApiSettings,
+    pub(crate) sync: SyncSettings,
+    pub(crate) warehouse: WarehouseSettings,
+    pub(crate) roster: RosterSettings,
+    pub(crate) consent: ConsentSettings,
+    pub(crate) http: HttpSettings,
+    pub(crate) alert: AlertSettings,
+    pub(crate) log: LogSettings,
+    pub(crate) views: ViewsSettings,
 }
 
 #[derive(Clone, Debug)]
-pub struct ApiSettings {
-    pub base_url: Url,
-    pub token_file: Option<PathBuf>,
-    pub api_key_file: PathBuf,
-    pub api_secret_file: PathBuf,
-    pub limits: ApiLimits,
+pub(crate) struct ApiSettings {
+    pub(crate) base_url: Url,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) api_key_file: PathBuf,
+    pub(crate) api_secret_file: PathBuf,
+    pub(crate) limits: ApiLimits,
 }
 
 /// Timeouts and attempts of requests.
 #[derive(Clone, Copy, Debug)]
-pub struct ApiLimits {
-    pub connect_timeout: Duration,
-    pub idle_timeout: Duration,
-    pub page_timeout: Duration,
-    pub max_attempts: usize,
-    pub retry_initial: Duration,
-    pub retry_max: Duration,
+pub(crate) struct ApiLimits {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) page_timeout: Duration,
+    pub(crate) max_attempts: usize,
+    pub(crate) retry_initial: Duration,
+    pub(crate) retry_max: Duration,
 }
 
 #[derive(Clone, Debug)]
-pub struct SyncSettings {
-    pub schedule: Schedule,
-    pub concurrency: usize,
+pub(crate) struct SyncSettings {
+    pub(crate) schedule: Schedule,
+    pub(crate) concurrency: usize,
     /// `None` asks for one streamed answer.
-    pub page_size: Option<u32>,
-    pub types: TypeFilter,
-    pub overlap: Duration,
-    pub full_every: Option<Duration>,
-    pub pages_max: u64,
-    pub bytes_max: u64,
-    pub time_max: Duration,
+    pub(crate) page_size: Option<u32>,
+    pub(crate) types: TypeFilter,
+    pub(crate) overlap: Duration,
+    pub(crate) full_every: Option<Duration>,
+    pub(crate) pages_max: u64,
+    pub(crate) bytes_max: u64,
+    pub(crate) time_max: Duration,
 }
 
 #[derive(Clone, Debug)]
-pub struct WarehouseSettings {
-    pub path: PathBuf,
-    pub group: Option<u32>,
+pub(crate) struct WarehouseSettings {
+    pub(crate) path: PathBuf,
+    pub(crate) group: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
-pub struct RosterSettings {
-    pub files: Vec<PathBuf>,
-    pub on_removed: OnRemoved,
+pub(crate) struct RosterSettings {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) on_removed: OnRemoved,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnRemoved {
+pub(crate) enum OnRemoved {
     Keep,
     Purge,
 }
 
 #[derive(Clone, Debug)]
-pub struct ConsentSettings {
-    pub recheck: Duration,
-    pub hold: HoldRule,
+pub(crate) struct ConsentSettings {
+    pub(crate) recheck: Duration,
+    pub(crate) hold: HoldRule,
     /// `None` scrubs at the end of each cycle.
-    pub scrub: Option<Schedule>,
+    pub(crate) scrub: Option<Schedule>,
 }
 
 #[derive(Clone, Debug)]
-pub struct HttpSettings {
-    pub listen: Option<std::net::SocketAddr>,
-    pub token_file: Option<PathBuf>,
+pub(crate) struct HttpSettings {
+    pub(crate) listen: Option<std::net::SocketAddr>,
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
-pub struct AlertSettings {
-    pub heartbeat_url: Option<Url>,
-    pub command: Vec<String>,
-    pub stale_after: Duration,
+pub(crate) struct AlertSettings {
+    pub(crate) heartbeat_url: Option<Url>,
+    pub(crate) command: Vec<String>,
+    pub(crate) stale_after: Duration,
 }
 
 #[derive(Clone, Debug)]
-pub struct LogSettings {
-    pub is_json: bool,
-    pub level: String,
+pub(crate) struct LogSettings {
+    pub(crate) is_json: bool,
+    pub(crate) level: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ViewsSettings {
+pub(crate) struct ViewsSettings {
     /// Whether the built-in analysts' tables are kept.
-    pub built_in: bool,
-    pub folder: Option<PathBuf>,
+    pub(crate) built_in: bool,
+    pub(crate) folder: Option<PathBuf>,
 }
 
 impl Settings {
-    pub fn due_rules(&self) -> DueRules {
+    pub(crate) fn due_rules(&self) -> DueRules {
         DueRules { full_every: self.sync.full_every, recheck: self.consent.recheck }
     }
 }
@@ -151,7 +161,7 @@ impl Settings {
 ///
 /// The file is `given`, else `$HEALTHEX_SYNC_CONFIG`, else the first that exists of
 /// `./healthex-sync.toml` and `/etc/healthex-sync/healthex-sync.toml`.
-pub fn load(given: Option<&Path>, environment: &Environment) -> Result<Settings, Complaints> {
+pub(crate) fn load(given: Option<&Path>, environment: &Environment) -> Result<Settings, Complaints> {
     let file = find(given, environment);
     let mut complaints = Vec::new();
     let text = match &file {

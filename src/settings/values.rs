@@ -185,7 +185,7 @@ pub(super) fn group_id(name: &str) -> Option<u32> {
 
 /// When a cycle is due, in UTC.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Schedule {
+pub(crate) enum Schedule {
     Every(Duration),
     /// Six fields, seconds first.
     Cron(String),
@@ -195,7 +195,7 @@ pub enum Schedule {
 const EVERY_MIN: Duration = Duration::from_secs(1);
 
 impl Schedule {
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Some(every) = text.strip_prefix("every ") {
             let every = duration(every.trim())?;
             // What rings knows no fraction of a second.
@@ -218,7 +218,7 @@ impl Schedule {
     }
 
     /// The first moment after `now` at which a cycle is due.
-    pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Every(every) => Some(now + TimeDelta::from_std(*every).ok()?),
             Self::Cron(cron) => parse_cron(cron)?.find_next_occurrence(&now, false).ok(),
@@ -226,7 +226,7 @@ impl Schedule {
     }
 
     /// How long from one cycle to the next.
-    pub fn period(&self, now: Timestamp) -> Duration {
+    pub(crate) fn period(&self, now: Timestamp) -> Duration {
         let span = || {
             let first = self.next_after(now)?;
             (self.next_after(first)? - first).to_std().ok()

@@ -7,9 +7,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Sql, Target, ViewDefinition, catalogue, compile};
+use super::{AnalystTable, Sql, Target, ViewDefinition, catalogue, compile};
 use crate::plan::resource_type::ResourceType;
-use crate::warehouse::analyst_tables::{AnalystTable, AnalystTables};
 
 /// The warehouse's own tables; those of the resource types are taken too.
 const TAKEN: [&str; 10] = [
@@ -27,8 +26,15 @@ const TAKEN: [&str; 10] = [
 
 const NAME_LENGTH_MAX: usize = 64;
 
+/// Views that can be tables, and what is wrong with those that are left out.
+#[derive(Debug)]
+pub struct Loaded {
+    pub tables: Vec<AnalystTable>,
+    pub refused: Vec<String>,
+}
+
 /// The built-in views and the user's own, and what is wrong with those that are left out.
-pub fn analyst_tables(folder: Option<&Path>) -> (AnalystTables, Vec<String>) {
+pub fn analyst_tables(folder: Option<&Path>) -> Loaded {
     let (mut tables, mut refused) = (Vec::new(), Vec::new());
     for view in catalogue() {
         match view.sql() {
@@ -39,13 +45,13 @@ pub fn analyst_tables(folder: Option<&Path>) -> (AnalystTables, Vec<String>) {
     let (own, own_refused) = own_views(folder);
     tables.extend(own);
     refused.extend(own_refused);
-    (AnalystTables::new(tables), refused)
+    Loaded { tables, refused }
 }
 
 /// The same without the built-in views. Their names stay theirs: a name means one thing.
-pub fn own_tables(folder: Option<&Path>) -> (AnalystTables, Vec<String>) {
+pub fn own_tables(folder: Option<&Path>) -> Loaded {
     let (tables, refused) = own_views(folder);
-    (AnalystTables::new(tables), refused)
+    Loaded { tables, refused }
 }
 
 fn own_views(folder: Option<&Path>) -> (Vec<AnalystTable>, Vec<String>) {
@@ -67,8 +73,7 @@ fn own_views(folder: Option<&Path>) -> (Vec<AnalystTable>, Vec<String>) {
 
 /// A view's SQL by its name: a built-in one or one of the folder.
 pub fn select_of(name: &str, folder: Option<&Path>) -> Option<String> {
-    let (tables, _) = analyst_tables(folder);
-    tables.iter().find(|table| table.name == name).map(|table| table.select.clone())
+    analyst_tables(folder).tables.iter().find(|table| table.name == name).map(|table| table.select.clone())
 }
 
 /// Reads and compiles one file.

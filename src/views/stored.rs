@@ -6,6 +6,21 @@
 
 use super::{Column, Index, Sql};
 
+/// One view, as the texts that make and keep its table.
+#[derive(Clone, Debug)]
+pub struct AnalystTable {
+    pub name: String,
+    /// The R4 type, and the table of it that the view reads.
+    pub resource_type: String,
+    pub source_table: String,
+    /// The table and its indexes.
+    pub create: Vec<String>,
+    pub insert_all: String,
+    /// Takes the cells of one row of `select`.
+    pub insert_row: String,
+    pub select: String,
+}
+
 impl Sql {
     /// The statements that make the table `name` and its indexes. `name` is a view's name.
     pub fn create(&self, name: &str) -> Vec<String> {

@@ -6,7 +6,7 @@ mod recipes;
 use std::collections::BTreeMap;
 use std::{env, fs};
 
-use healthex_sync::sandbox::{Entry, Population};
+use healthex_sync::sandbox::{Population, RecordEntry};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -118,7 +118,7 @@ fn after_every_page_a_stored_table_holds_what_its_select_gives() {
                 if is_mangled {
                     mangle(&mut resource, &mut random);
                 }
-                Entry::new(&format!("urn:{person}.{at}"), &resource.to_string())
+                RecordEntry::new(&format!("urn:{person}.{at}"), &resource.to_string())
             });
             world.sandbox.add_person(person, entries.collect());
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use healthex_sync::sandbox::{Entry, ScriptedFault, SeenRequest};
+use healthex_sync::sandbox::{RecordEntry, ScriptedFault, SeenRequest};
 
 use super::World;
 
@@ -27,7 +27,7 @@ impl World {
         rows.collect()
     }
 
-    pub(crate) fn key_of(&self, entry: &Entry) -> String {
+    pub(crate) fn key_of(&self, entry: &RecordEntry) -> String {
         let root = format!("{}/FHIR/R4/", self.sandbox.base_url());
         let key = entry.full_url.strip_prefix(&root);
         key.unwrap_or(&entry.full_url).to_owned()
@@ -54,15 +54,15 @@ impl World {
 }
 
 /// A Person, a Patient and observations, the even ones with a `meta`.
-pub(crate) fn record(person: &str, observations: usize) -> Vec<Entry> {
+pub(crate) fn record(person: &str, observations: usize) -> Vec<RecordEntry> {
     let mut entries = vec![
-        Entry::new(
+        RecordEntry::new(
             &format!("Person/{person}"),
             &format!(
                 r#"{{"resourceType":"Person","id":"{person}","name":[{{"family":"{NAME_CANARY}-{person}"}}]}}"#
             ),
         ),
-        Entry::new(
+        RecordEntry::new(
             &format!("Patient/uuid-patient-{person}"),
             &format!(
                 r#"{{"resourceType":"Patient","id":"p-{person}","name":[{{"family":"{NAME_CANARY}-{person}"}}]}}"#
@@ -71,7 +71,7 @@ pub(crate) fn record(person: &str, observations: usize) -> Vec<Entry> {
     ];
     for number in 0..observations {
         let resource = observation(person, number, "as at first");
-        entries.push(Entry::new(&observation_tail(person, number), &resource));
+        entries.push(RecordEntry::new(&observation_tail(person, number), &resource));
     }
     entries
 }
