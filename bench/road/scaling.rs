@@ -4,11 +4,9 @@ use std::time::Instant;
 
 use healthex_sync::clock;
 use healthex_sync::plan::PersonId;
-use healthex_sync::warehouse::analyst_tables::AnalystTables;
-use healthex_sync::warehouse::open::{OtherServer, Place};
-use healthex_sync::warehouse::purge;
-use healthex_sync::warehouse::purge::PurgeReason;
-use healthex_sync::warehouse::writer::Warehouse;
+use healthex_sync::plan::state::PurgeReason;
+use healthex_sync::warehouse::Warehouse;
+use healthex_sync::warehouse::place::{OtherServer, Place};
 
 use crate::data::RECORD;
 use crate::process::Cost;
@@ -76,14 +74,12 @@ fn purge(program: &Program, server: &Server, of: &str) -> [Measured; 2] {
         path: program.warehouse(),
         base_url: server.base_url.clone(),
         group: None,
-        analyst_tables: std::sync::Arc::new(AnalystTables::default()),
+        views: Vec::new(),
     };
-    let warehouse = Warehouse::open(&place, OtherServer::Refuse).unwrap();
+    let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap();
     for number in 0..PURGES {
         let person = PersonId::parse(&patient(number)).unwrap();
-        let now = clock::now();
-        let erase = warehouse
-            .write(move |connection| purge::erase(connection, &person, PurgeReason::Operator, now, now));
+        let erase = warehouse.purge(&person, PurgeReason::Operator, clock::now());
         let begun = Instant::now();
         runtime().block_on(erase).unwrap();
         rows.add(RECORD, Cost { seconds: begun.elapsed().as_secs_f64(), ..Cost::default() });
