@@ -7,7 +7,7 @@
 
 mod confirm;
 mod patient;
-pub mod progress;
+pub(crate) mod progress;
 mod summary;
 mod tasks;
 mod workers;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use self::progress::Progress;
-pub use self::summary::{EndedEarly, PatientCounts, PurgeNote, Summary};
+pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, Summary};
 use self::tasks::{Task, count_idle};
 use crate::clock;
 use crate::healthex::client::Api;
@@ -38,7 +38,7 @@ use crate::warehouse::purge::Scrub;
 
 /// A cycle, with what it works with.
 #[derive(Clone)]
-pub struct Cycle {
+pub(crate) struct Cycle {
     pub settings: Arc<Settings>,
     pub api: Arc<Api>,
     pub warehouse: Arc<Warehouse>,
@@ -49,7 +49,7 @@ pub struct Cycle {
 
 /// How a cycle was asked for.
 #[derive(Clone, Debug, Default)]
-pub struct SyncRequest {
+pub(crate) struct SyncRequest {
     /// Only these; empty is the whole roster.
     pub named: Vec<PersonId>,
     pub full: bool,
@@ -60,7 +60,7 @@ pub struct SyncRequest {
 
 /// A cycle that was not begun.
 #[derive(Debug, thiserror::Error)]
-pub enum NotBegun {
+pub(crate) enum NotBegun {
     #[error(
         "the roster has lost {gone} of {known} patients at once, and roster.on_removed is \"purge\"; nothing was purged or pulled. If they are meant to go, run `healthex-sync sync --allow-shrunk-roster`"
     )]
@@ -85,7 +85,7 @@ impl Traffic {
 
 impl Cycle {
     /// Deals with every patient of the roster that is due.
-    pub async fn run(&self, roster: &Roster) -> Result<Summary, NotBegun> {
+    pub(crate) async fn run(&self, roster: &Roster) -> Result<Summary, NotBegun> {
         let begun = Instant::now();
         let before = Traffic::of(&self.api);
         self.api.begin_cycle();

@@ -44,12 +44,12 @@ pub(super) struct PatientReport {
     pub(super) tally: Tally,
     pub(super) pages: u64,
     /// Given back once this has been counted, so that nobody begins before.
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl PatientReport {
     fn without_pull(outcome: PatientOutcome, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { outcome, tally: Tally::default(), pages: 0, _permit: permit }
+        Self { outcome, tally: Tally::default(), pages: 0, permit }
     }
 }
 
@@ -117,7 +117,7 @@ async fn pull_patient(
     }
     let name = task.name();
     tracing::info!(person = %name, "{name}: entries have new names; a full pull follows");
-    drop(report._permit.take());
+    drop(report.permit.take());
     // No semaphore of ours is ever closed.
     let Ok(permit) = permits.clone().acquire_owned().await else { return report };
     let mut full = pull_once(cycle, &task, PullMode::Full, permits, permit).await.report;
@@ -169,7 +169,7 @@ async fn pull_once(
             record_failure(cycle, asked, failed).await
         }
     };
-    PulledOnce { report: PatientReport { outcome, tally, pages, _permit: permit }, met_renamed_entries }
+    PulledOnce { report: PatientReport { outcome, tally, pages, permit }, met_renamed_entries }
 }
 
 /// Walks until the pull is over. The permit is given back as soon as nothing but the end of the

@@ -13,7 +13,7 @@ use super::{PullMode, Timestamp, TypeFilter};
 /// How the roster and the command line ask for this patient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
-pub struct PatientRequest {
+pub(crate) struct PatientRequest {
     pub listed: bool,
     pub enabled: bool,
     pub types: TypeFilter,
@@ -26,13 +26,13 @@ pub struct PatientRequest {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct DueRules {
+pub(crate) struct DueRules {
     pub full_every: Option<Duration>,
     pub recheck: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     Pull(PullMode),
     /// One request with `_count=1`, so that a withdrawal does not go unseen.
     AskConsent,
@@ -40,7 +40,7 @@ pub enum Due {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotDue {
+pub(crate) enum NotDue {
     Disabled,
     Unlisted,
     Paused,
@@ -50,7 +50,12 @@ pub enum NotDue {
 }
 
 /// Decides how a patient is dealt with in this cycle.
-pub fn decide(checkpoint: &Checkpoint, request: &PatientRequest, rules: DueRules, now: Timestamp) -> Due {
+pub(crate) fn decide(
+    checkpoint: &Checkpoint,
+    request: &PatientRequest,
+    rules: DueRules,
+    now: Timestamp,
+) -> Due {
     let explicit = request.named || request.full;
     let recheck_due = is_recheck_due(checkpoint, rules, now);
     let consent_only = |reason| {
@@ -104,7 +109,7 @@ fn mode(checkpoint: &Checkpoint, request: &PatientRequest, rules: DueRules, now:
 }
 
 /// Has a sweep been held back long enough to be believed?
-pub fn guard_expired(since: Timestamp, now: Timestamp) -> bool {
+pub(crate) fn guard_expired(since: Timestamp, now: Timestamp) -> bool {
     now - since >= TimeDelta::hours(GUARD_HOURS)
 }
 
@@ -112,7 +117,7 @@ pub fn guard_expired(since: Timestamp, now: Timestamp) -> bool {
 const RENAMED_FULL_EVERY: TimeDelta = TimeDelta::hours(24);
 
 /// Returns whether renamed entries may ask for a full pull, after one that they asked for before.
-pub fn may_pull_renamed(last: Option<Timestamp>, now: Timestamp) -> bool {
+pub(crate) fn may_pull_renamed(last: Option<Timestamp>, now: Timestamp) -> bool {
     last.is_none_or(|last| last > now || now - last >= RENAMED_FULL_EVERY)
 }
 

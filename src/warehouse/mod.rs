@@ -8,14 +8,14 @@
 //! [`Warehouse`] is an enum because its engines are a closed set. `conformance` holds them to one
 //! meaning.
 
-pub mod failure;
+pub(crate) mod failure;
 pub mod page;
 pub mod patient;
 pub mod place;
 pub mod pull;
-pub mod purge;
+pub(crate) mod purge;
 mod rehearsal;
-pub mod report;
+pub(crate) mod report;
 mod sqlite;
 
 use std::io::Write;
@@ -159,7 +159,7 @@ impl Warehouse {
     pub async fn restart_pull(&self, head: &PullHead) -> Result<Fenced<()>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.restart_pull(head).await,
-            Self::Rehearsal(rehearsal) => rehearsal.restart_pull(head),
+            Self::Rehearsal(_) => Ok(Fenced::Kept(())),
         }
     }
 
@@ -175,7 +175,10 @@ impl Warehouse {
     pub async fn end_pull(&self, ended: PullEnded, now: Timestamp) -> Result<Fenced<()>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.end_pull(ended, now).await,
-            Self::Rehearsal(rehearsal) => rehearsal.end_pull(&ended),
+            Self::Rehearsal(rehearsal) => {
+                rehearsal.end_pull(&ended.head.person);
+                Ok(Fenced::Kept(()))
+            }
         }
     }
 
@@ -329,7 +332,7 @@ impl Reader {
         self.engine.run_view(view, json, out)
     }
 
-    /// Returns the latest HbA1c of each patient as text, the names of the columns first.
+    /// Returns what the demo shows of each patient as text, the names of the columns first.
     pub fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {
         self.engine.demo_table()
     }

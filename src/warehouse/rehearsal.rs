@@ -10,7 +10,7 @@ use super::failure::{OpenFailed, StoreFailed};
 use super::page::{Batch, PullProgress, StoredBatch, SweepOutcome};
 use super::patient::{Listed, RosterChange};
 use super::place::{OtherServer, Place};
-use super::pull::{Fenced, Lease, PullEnded, PullHead};
+use super::pull::{Fenced, Lease, PullHead};
 use super::purge::{Erased, PurgedPatient};
 use super::sqlite;
 use crate::plan::checkpoint::Checkpoint;
@@ -110,13 +110,8 @@ impl Rehearsal {
         Ok(Fenced::Kept(stored))
     }
 
-    pub(super) fn restart_pull(&self, _head: &PullHead) -> Result<Fenced<()>, StoreFailed> {
-        Ok(Fenced::Kept(()))
-    }
-
-    pub(super) fn end_pull(&self, ended: &PullEnded) -> Result<Fenced<()>, StoreFailed> {
-        self.state().compared.remove(&ended.head.person);
-        Ok(Fenced::Kept(()))
+    pub(super) fn end_pull(&self, person: &PersonId) {
+        self.state().compared.remove(person);
     }
 
     /// Returns what a purge would remove.

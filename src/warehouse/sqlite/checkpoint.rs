@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::failure::Undone;
 use super::tables;
-use super::writer::Undone;
 use crate::plan::checkpoint::{Checkpoint, UnfinishedPull};
 use crate::plan::completeness::Walk;
 use crate::plan::row::KeyHash;

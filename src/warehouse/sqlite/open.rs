@@ -37,11 +37,14 @@ const MIGRATIONS: [Migration; 5] = [
     },
 ];
 
+/// What is done after a migration's SQL.
+type Completion = fn(&Connection) -> Result<(), StoreFailed>;
+
 /// One step of the schema, in a transaction of its own.
 struct Migration {
     sql: &'static str,
     /// What SQL alone cannot do.
-    then: Option<fn(&Connection) -> Result<(), StoreFailed>>,
+    then: Option<Completion>,
 }
 
 impl Migration {

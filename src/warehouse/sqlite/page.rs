@@ -11,8 +11,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::analyst_tables::{AnalystTables, Changed, Changes};
 use super::checkpoint::Finished;
+use super::failure::Undone;
 use super::pulls::End;
-use super::writer::Undone;
 use super::{checkpoint, pulls, sweep, tables};
 use crate::plan::duplicate::replaces;
 use crate::plan::row::{KeyHash, Quarantined, Row};
@@ -300,28 +300,42 @@ impl<'c> Upserts<'c> {
         Ok(entries.len() as u64)
     }
 
-    /// Twins that arrive together are two things; only a new key beside one that was stored
-    /// before can be a renamed entry.
     fn met_a_renamed_entry(&self) -> Result<bool, StoreFailed> {
         for (table, Changed { new, .. }) in self.changes.by_table() {
-            let ids: HashSet<&str> = new.iter().filter_map(|row| row.id.as_deref()).collect();
-            if ids.is_empty() {
-                continue;
-            }
-            let keys: HashSet<&str> = new.iter().map(|row| row.key.as_str()).collect();
-            let statement = format!(
-                "SELECT id, key FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL"
-            );
-            let mut statement = self.connection.prepare_cached(&statement)?;
-            let mut live = statement.query([self.person])?;
-            while let Some(found) = live.next()? {
-                let id = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-                let key = found.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-                if ids.contains(id) && !keys.contains(key) {
-                    return Ok(true);
-                }
+            if renames(self.connection, self.person, table, new)? {
+                return Ok(true);
             }
         }
         Ok(false)
     }
+}
+
+/// Returns whether new rows of a table have the id of one that was stored under another key.
+///
+/// Twins that arrive together are two things; only a new key beside one that was stored before
+/// can be a renamed entry.
+pub(super) fn renames(
+    connection: &Connection,
+    person: &str,
+    table: &str,
+    new: &[&Row],
+) -> Result<bool, StoreFailed> {
+    let ids: HashSet<&str> = new.iter().filter_map(|row| row.id.as_deref()).collect();
+    if ids.is_empty() {
+        return Ok(false);
+    }
+    let keys: HashSet<&str> = new.iter().map(|row| row.key.as_str()).collect();
+    let statement = format!(
+        "SELECT id, key FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL"
+    );
+    let mut statement = connection.prepare_cached(&statement)?;
+    let mut live = statement.query([person])?;
+    while let Some(found) = live.next()? {
+        let id = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        let key = found.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+        if ids.contains(id) && !keys.contains(key) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

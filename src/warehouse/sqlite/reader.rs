@@ -21,7 +21,7 @@ use crate::warehouse::report::{
 };
 
 /// A file that is open for reading.
-pub struct Reader {
+pub(in crate::warehouse) struct Reader {
     connection: Connection,
     path: PathBuf,
 }
@@ -85,7 +85,7 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
-        verify::verify(&self.connection, &AnalystTables::new(views.to_vec()))
+        verify::verify(&self.connection, &AnalystTables::new(views))
     }
 
     pub(in crate::warehouse) fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {

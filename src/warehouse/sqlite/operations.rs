@@ -33,7 +33,7 @@ impl Engine {
     ) -> Result<Self, OpenFailed> {
         open::prepare(&place.path)?;
         let lock = WriterLock::take(&place.path)?;
-        let analyst_tables = Arc::new(AnalystTables::new(place.views.clone()));
+        let analyst_tables = Arc::new(AnalystTables::new(&place.views));
         let connection = open::open_writer(place, &analyst_tables, other_server, now)?;
         let writer = Writer::start(connection, &place.path)?;
         Ok(Self { writer, _lock: lock, analyst_tables })
