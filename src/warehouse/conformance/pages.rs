@@ -3,14 +3,14 @@
 use super::Candidate;
 use super::trial::{
     Pull, Trial, at, batch, condition, end, kept, keys, link, mark, next, observation, observation_that,
-    person, quarantined,
+    person, quarantined, setback,
 };
 use crate::plan::PullMode;
 use crate::plan::row::{Row, key_hash, row_of};
 use crate::plan::stamp;
-use crate::plan::state::PatientState;
+use crate::plan::state::{Event, PatientState};
 use crate::warehouse::page::{Batch, IncomingRow, PullProgress, Tally, WalkMark};
-use crate::warehouse::pull::Fenced;
+use crate::warehouse::pull::{Fenced, PullOutcome};
 
 pub(super) async fn a_page_is_kept_with_the_place_where_the_pull_goes_on<C: Candidate>() {
     let mut trial = Trial::<C>::with(["anna"]).await;
@@ -206,6 +206,7 @@ pub(super) async fn a_pull_that_another_has_taken_over_is_answered_and_not_kept<
 
     let late = [observation(2)];
     for progress in [
+        PullProgress::Partial,
         next(&late, mark(1, 2, 2)),
         PullProgress::WalkAgain { keys: keys(&late), walk: mark(1, 2, 2) },
         end(&late, at(10)),
@@ -213,6 +214,13 @@ pub(super) async fn a_pull_that_another_has_taken_over_is_answered_and_not_kept<
         let mut batch = batch(&late, progress);
         batch.quarantined.push(quarantined("#1"));
         assert_eq!(trial.answer(&mut first, batch, at(30)).await, Fenced::Superseded);
+        assert_eq!(trial.kept(), before);
+    }
+
+    // Nor is it held against the patient that the first one failed.
+    for setback in [None, Some(setback(Event::PullFailed))] {
+        let ended = first.ended(PullOutcome::Failed, setback);
+        assert_eq!(trial.warehouse().end_pull(ended, at(30)).await.unwrap(), Fenced::Superseded);
         assert_eq!(trial.kept(), before);
     }
 
@@ -294,7 +302,7 @@ pub(super) async fn a_renamed_entry_is_noticed_by_an_incremental_pull_alone<C: C
     let mut full = Pull::full(&anna, at(20));
     let stored = trial.store(&mut full, batch(&rows, PullProgress::Partial), at(21)).await;
     assert!(!stored.renamed);
-    trial.end(full.ended(crate::warehouse::pull::PullOutcome::Interrupted, None), at(22)).await;
+    trial.end(full.ended(PullOutcome::Interrupted, None), at(22)).await;
 
     let rows = renamed(2);
     let mut incremental = Pull::new(&anna, PullMode::Incremental, at(30));
