@@ -1,7 +1,7 @@
 //! A cycle's two ends, the roster, and the server that a warehouse is filled from.
 
 use super::Candidate;
-use super::trial::{Pull, Trial, at, batch, end, link, mark, next, observation, person};
+use super::trial::{BY, Pull, Trial, at, batch, end, link, mark, next, observation, person};
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::warehouse::Warehouse;
 use crate::warehouse::failure::OpenFailed;
@@ -107,7 +107,7 @@ pub(super) async fn no_time_is_stored_that_was_not_told<C: Candidate>() {
     trial.store(&mut pull, batch(&rows[1..], end(&rows, at(9))), at(12)).await;
     trial.pull(&ben, &rows, at(13)).await;
     trial.warehouse().note_renamed_full(&anna, at(14)).await.unwrap();
-    trial.warehouse().purge(&ben, PurgeReason::Operator, at(15)).await.unwrap();
+    trial.warehouse().purge(&ben, PurgeReason::Operator, BY, at(15)).await.unwrap();
     trial.warehouse().attention(Some(at(16))).await.unwrap();
     trial.warehouse().scrub(|| at(17)).await.unwrap();
     trial.warehouse().rebuild_views(at(18), |_| ()).await.unwrap();

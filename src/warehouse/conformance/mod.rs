@@ -75,14 +75,18 @@ macro_rules! conformance_suite {
                 a_pull_that_fails_keeps_its_rows_its_watermark_and_its_place
                 a_pull_that_is_interrupted_is_held_against_nobody
                 a_link_that_fails_is_counted_and_a_new_page_clears_the_count
+                a_refusal_is_noted_the_moment_it_arrives
                 a_withdrawal_that_is_held_keeps_all_rows
+                the_latest_that_were_pulled_can_bear_witness
                 an_answer_for_somebody_unknown_is_answered
             }
             purges {
                 a_purge_leaves_no_row_but_what_is_known_about_the_patient
                 each_reason_leads_to_its_state
                 without_rows_there_is_nothing_to_log_but_an_operators_word
-                those_that_are_held_are_purged_by_the_word_of_an_operator
+                who_is_held_is_told_for_an_operator_to_purge
+                a_purged_patient_that_is_no_longer_listed_is_forgotten
+                withdrawals_of_a_day_are_counted_together
                 a_scrub_settles_every_purge_at_once
                 a_patient_that_was_purged_is_pulled_like_anyone_new
             }

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 
 use super::Candidate;
 use super::trial::{
-    Pull, Trial, at, batch, condition, kept, mark, next, observation, person, quarantined, setback,
+    BY, Pull, Trial, at, batch, condition, kept, mark, next, observation, person, quarantined, setback,
 };
+use crate::plan::checkpoint::PastPurge;
 use crate::plan::stamp;
-use crate::plan::state::{Event, PatientState, PurgeReason};
-use crate::warehouse::pull::{PullOutcome, Setback};
+use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason};
+use crate::warehouse::pull::{Lease, PullOutcome, Setback};
 use crate::warehouse::purge::{Erased, Scrub};
 
-/// What is known about a patient, and is not the patient's record.
-const STAYS: [&str; 3] = ["checkpoint", "pull", "purge_log"];
+/// What keeps that there was a patient, and what became of it.
+const STAYS: [&str; 2] = ["checkpoint", "purge_log"];
+
+/// What says how a patient was pulled: it goes, and is not counted among the rows of the record.
+const UNCOUNTED: [&str; 4] = ["live_resources", "pull", "seen", "walk"];
 
 /// Gives a patient a row in every table that can have one.
 async fn fill<C: Candidate>(trial: &Trial<C>, id: &str) {
@@ -39,7 +43,9 @@ pub(super) async fn a_purge_leaves_no_row_but_what_is_known_about_the_patient<C:
         assert!(gone.contains_key(table), "the trial has no row in {table}: {gone:?}");
     }
 
-    let purged = trial.warehouse().purge(&anna, PurgeReason::Operator, at(20)).await.unwrap().unwrap();
+    gone.retain(|table, _| !UNCOUNTED.contains(&table.as_str()));
+
+    let purged = trial.warehouse().purge(&anna, PurgeReason::Operator, BY, at(20)).await.unwrap().unwrap();
     assert_eq!(purged.name, "label-anna");
     assert_eq!(purged.erased.rows_by_table, gone);
     trial.reopen();
@@ -47,10 +53,12 @@ pub(super) async fn a_purge_leaves_no_row_but_what_is_known_about_the_patient<C:
     let after = trial.kept();
     let left = after.rows_by_table(&anna);
     assert_eq!(left.keys().map(String::as_str).collect::<Vec<_>>(), STAYS);
-    assert!(after.pulls(&anna).iter().all(|pull| !pull.contains_key("error")));
     assert_eq!(after.rows_by_table(&ben), of_ben);
     let checkpoint = trial.checkpoint(&anna).await;
     assert_eq!(checkpoint.state, PatientState::Paused);
+    assert_eq!(checkpoint.label, None);
+    let past = PastPurge { at: at(20), reason: PurgeReason::Operator };
+    assert_eq!(checkpoint.purged, Some(past));
     assert_eq!((checkpoint.watermark, checkpoint.last_full_at), (None, None));
     assert_eq!((checkpoint.failures, checkpoint.next_attempt_at), (0, None));
     assert_eq!((checkpoint.unfinished, checkpoint.holds_rows), (None, false));
@@ -69,8 +77,8 @@ pub(super) async fn each_reason_leads_to_its_state<C: Candidate>() {
     }
     let [anna, ben, cora] = ["anna", "ben", "cora"].map(person);
 
-    trial.warehouse().purge(&anna, PurgeReason::Operator, at(20)).await.unwrap().unwrap();
-    trial.warehouse().purge(&ben, PurgeReason::Roster, at(21)).await.unwrap().unwrap();
+    trial.warehouse().purge(&anna, PurgeReason::Operator, BY, at(20)).await.unwrap().unwrap();
+    trial.warehouse().purge(&ben, PurgeReason::Roster, BY, at(21)).await.unwrap().unwrap();
     let refused = Pull::full(&cora, at(22)).ended(PullOutcome::Revoked, None);
     let erased = trial.warehouse().revoke(refused, at(23), at(24)).await.unwrap().unwrap();
 
@@ -79,8 +87,7 @@ pub(super) async fn each_reason_leads_to_its_state<C: Candidate>() {
     assert_eq!(trial.checkpoint(&ben).await.state, PatientState::New);
     assert_eq!(trial.checkpoint(&cora).await.state, PatientState::Revoked);
     assert_eq!(trial.checkpoint(&cora).await.last_asked_at, Some(at(24)));
-    let pulls = trial.kept().pulls(&cora);
-    let last = &pulls[pulls.len() - 1];
+    let [last] = &trial.kept().pulls(&cora)[..] else { panic!("one pull: that of the asking") };
     assert_eq!((last["outcome"].as_str(), last["finished_at"].clone()), ("revoked", stamp(at(24))));
     let [line] = &trial.reader().purges(Some("cora")).unwrap()[..] else { panic!("one purge") };
     assert_eq!(line.reason, "consent_revoked");
@@ -95,39 +102,80 @@ pub(super) async fn without_rows_there_is_nothing_to_log_but_an_operators_word<C
     assert_eq!(trial.warehouse().revoke(refused, at(2), at(3)).await.unwrap(), None);
     assert_eq!(trial.checkpoint(&anna).await.state, PatientState::Revoked);
     assert_eq!(trial.kept().pulls(&anna)[0]["outcome"], "revoked");
-    assert!(trial.warehouse().purge(&ben, PurgeReason::Roster, at(4)).await.unwrap().is_none());
+    assert!(trial.warehouse().purge(&ben, PurgeReason::Roster, BY, at(4)).await.unwrap().is_none());
     assert!(
-        trial.warehouse().purge(&person("stranger"), PurgeReason::Operator, at(5)).await.unwrap().is_none()
+        trial
+            .warehouse()
+            .purge(&person("stranger"), PurgeReason::Operator, BY, at(5))
+            .await
+            .unwrap()
+            .is_none()
     );
     assert!(trial.reader().purges(None).unwrap().is_empty());
 
-    let purged = trial.warehouse().purge(&cora, PurgeReason::Operator, at(6)).await.unwrap().unwrap();
+    let purged = trial.warehouse().purge(&cora, PurgeReason::Operator, BY, at(6)).await.unwrap().unwrap();
     assert_eq!(purged.erased, Erased::default());
     assert_eq!(trial.checkpoint(&cora).await.state, PatientState::Paused);
     assert_eq!(trial.reader().purges(None).unwrap().len(), 1);
 }
 
-pub(super) async fn those_that_are_held_are_purged_by_the_word_of_an_operator<C: Candidate>() {
+pub(super) async fn who_is_held_is_told_for_an_operator_to_purge<C: Candidate>() {
     let trial = Trial::<C>::with(["anna", "ben", "cora"]).await;
     let [anna, ben, cora] = ["anna", "ben", "cora"].map(person);
     fill(&trial, "anna").await;
     fill(&trial, "ben").await;
     for (held, now) in [(&anna, at(20)), (&cora, at(21))] {
-        let answer = Setback { was_answered: true, ..setback(Event::WithdrawalHeld) };
+        let answer = Setback { was_answered: true, ..setback(Event::Held(HeldWhy::Many)) };
         kept(trial.warehouse().note_answer(held, answer, now).await.unwrap());
     }
+    assert!(!trial.kept().live(&anna).is_empty(), "held is kept");
 
-    let purged = trial.warehouse().purge_held(at(30)).await.unwrap();
+    let held = trial.warehouse().held().await.unwrap();
+    assert_eq!(held.iter().map(Lease::person).collect::<Vec<_>>(), [&anna, &cora]);
+    for lease in held {
+        let (person, reason) = (lease.person(), PurgeReason::Operator);
+        trial.warehouse().purge(person, reason, BY, at(30)).await.unwrap().unwrap();
+    }
 
-    let names: Vec<&str> = purged.iter().map(|patient| patient.name.as_str()).collect();
-    assert_eq!(names, ["label-anna", "label-cora"]);
-    assert_eq!((purged[0].erased.rows_by_table["observation"], purged[1].erased.rows()), (1, 0));
-    assert_eq!(trial.checkpoint(&anna).await.state, PatientState::Revoked);
-    assert_eq!(trial.checkpoint(&cora).await.state, PatientState::Revoked);
+    assert!(trial.warehouse().held().await.unwrap().is_empty());
+    assert!(trial.kept().live(&anna).is_empty());
     assert_eq!(trial.checkpoint(&ben).await.state, PatientState::Failing);
-    let [line] = &trial.reader().purges(None).unwrap()[..] else { panic!("one purge") };
-    assert_eq!((line.person_id.as_str(), line.confirmed_at.clone()), ("anna", stamp(at(20))));
-    assert!(trial.warehouse().purge_held(at(31)).await.unwrap().is_empty());
+    let lines = trial.reader().purges(None).unwrap();
+    assert_eq!(lines.len(), 2);
+    let log = trial.kept().table("purge_log").to_vec();
+    assert!(log.iter().all(|line| line["by"] == BY), "{log:?}");
+    let refused: Vec<_> = log.iter().map(|line| line["refused_at"].clone()).collect();
+    assert_eq!(refused, [stamp(at(20)), stamp(at(21))]);
+}
+
+pub(super) async fn a_purged_patient_that_is_no_longer_listed_is_forgotten<C: Candidate>() {
+    let trial = Trial::<C>::with(["anna", "ben"]).await;
+    let anna = person("anna");
+    fill(&trial, "anna").await;
+    trial.warehouse().purge(&anna, PurgeReason::Operator, BY, at(20)).await.unwrap().unwrap();
+    trial.begin_cycle(&["anna", "ben"], at(21)).await;
+    assert_eq!(trial.checkpoint(&anna).await.label, None, "the label is not written down again");
+
+    let leases = trial.begin_cycle(&["ben"], at(30)).await;
+
+    assert_eq!(leases.len(), 1);
+    assert_eq!(trial.kept().rows_by_table(&anna).into_keys().collect::<Vec<_>>(), ["purge_log"]);
+}
+
+pub(super) async fn withdrawals_of_a_day_are_counted_together<C: Candidate>() {
+    const DAY: i64 = 24 * 3_600;
+    let trial = Trial::<C>::with(["anna", "ben", "cora"]).await;
+    for id in ["anna", "ben", "cora"] {
+        fill(&trial, id).await;
+    }
+    let refused = Pull::full(&person("anna"), at(20)).ended(PullOutcome::Revoked, None);
+    trial.warehouse().revoke(refused, at(20), at(20)).await.unwrap().unwrap();
+    trial.warehouse().purge(&person("ben"), PurgeReason::Operator, BY, at(20)).await.unwrap().unwrap();
+
+    let counted = trial.warehouse().withdrawals(at(DAY)).await.unwrap();
+    assert_eq!((counted.purged_lately, counted.holders), (1, 1));
+    let counted = trial.warehouse().withdrawals(at(DAY + 30)).await.unwrap();
+    assert_eq!((counted.purged_lately, counted.holders), (0, 1));
 }
 
 pub(super) async fn a_scrub_settles_every_purge_at_once<C: Candidate>() {
@@ -136,7 +184,7 @@ pub(super) async fn a_scrub_settles_every_purge_at_once<C: Candidate>() {
     assert_eq!(trial.warehouse().unscrubbed().await.unwrap(), None);
     for (id, now) in [("anna", at(20)), ("ben", at(21))] {
         fill(&trial, id).await;
-        trial.warehouse().purge(&person(id), PurgeReason::Operator, now).await.unwrap().unwrap();
+        trial.warehouse().purge(&person(id), PurgeReason::Operator, BY, now).await.unwrap().unwrap();
     }
     assert_eq!(trial.warehouse().unscrubbed().await.unwrap(), Some(at(20)));
     assert_eq!(trial.warehouse().attention(None).await.unwrap().oldest_unscrubbed, Some(at(20)));

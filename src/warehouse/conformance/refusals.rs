@@ -3,7 +3,7 @@
 use super::Candidate;
 use super::trial::{Pull, Trial, at, batch, kept, link, mark, next, observation, person, setback};
 use crate::plan::stamp;
-use crate::plan::state::{Event, PatientState};
+use crate::plan::state::{Event, HeldWhy, PatientState};
 use crate::warehouse::pull::{Fenced, PullOutcome, Setback};
 
 pub(super) async fn a_pull_that_fails_keeps_its_rows_its_watermark_and_its_place<C: Candidate>() {
@@ -88,6 +88,53 @@ pub(super) async fn a_link_that_fails_is_counted_and_a_new_page_clears_the_count
     assert_eq!(trial.checkpoint(&anna).await.unfinished.unwrap().link_failures, 0);
 }
 
+pub(super) async fn a_refusal_is_noted_the_moment_it_arrives<C: Candidate>() {
+    let mut trial = Trial::<C>::with(["anna"]).await;
+    let anna = person("anna");
+    trial.pull(&anna, &[observation(1)], at(10)).await;
+    let pull = Pull::full(&anna, at(20));
+
+    let row = trial.warehouse().note_refusal(&pull.head, pull.cost, at(21)).await.unwrap();
+    trial.reopen();
+
+    let checkpoint = trial.checkpoint(&anna).await;
+    assert_eq!((checkpoint.state, checkpoint.refused_at), (PatientState::Refused, Some(at(21))));
+    assert_eq!((checkpoint.last_asked_at, checkpoint.watermark), (Some(at(21)), Some(at(10))));
+    let pulls = trial.kept().pulls(&anna);
+    assert_eq!((pulls.len(), pulls[1].get("outcome")), (2, None), "until it is judged");
+    assert_eq!(row.map(|row| row.to_string()), pulls[1].get("id").cloned());
+    assert_eq!(trial.kept().live(&anna), ["Observation/1"]);
+
+    // The first of an unbroken row of refusals counts, until there is a permission.
+    trial.warehouse().note_refusal(&pull.head, pull.cost, at(30)).await.unwrap();
+    assert_eq!(trial.checkpoint(&anna).await.refused_at, Some(at(21)));
+    let permitted = Setback { error: None, ..setback(Event::StillPermitted) };
+    kept(trial.warehouse().note_answer(&anna, permitted, at(31)).await.unwrap());
+    let checkpoint = trial.checkpoint(&anna).await;
+    assert_eq!((checkpoint.state, checkpoint.refused_at), (PatientState::Active, None));
+
+    let stranger = Pull::full(&person("stranger"), at(40));
+    let row = trial.warehouse().note_refusal(&stranger.head, stranger.cost, at(41)).await.unwrap();
+    assert_eq!(row, None);
+    assert!(trial.kept().pulls(&person("stranger")).is_empty());
+}
+
+pub(super) async fn the_latest_that_were_pulled_can_bear_witness<C: Candidate>() {
+    let trial = Trial::<C>::with(["anna", "ben", "cora", "dan"]).await;
+    for (id, now) in [("anna", 10), ("ben", 30), ("cora", 20)] {
+        trial.pull(&person(id), &[observation(1)], at(now)).await;
+    }
+    // One without rows, and one that is refused itself, are no witnesses.
+    trial.pull(&person("dan"), &[], at(40)).await;
+    let refused = Pull::full(&person("ben"), at(50));
+    trial.warehouse().note_refusal(&refused.head, refused.cost, at(51)).await.unwrap();
+
+    let latest = trial.warehouse().latest_pulled(3).await.unwrap();
+
+    assert_eq!(latest, [person("cora"), person("anna")]);
+    assert_eq!(trial.warehouse().latest_pulled(1).await.unwrap(), [person("cora")]);
+}
+
 pub(super) async fn a_withdrawal_that_is_held_keeps_all_rows<C: Candidate>() {
     let mut trial = Trial::<C>::with(["anna"]).await;
     let anna = person("anna");
@@ -95,11 +142,12 @@ pub(super) async fn a_withdrawal_that_is_held_keeps_all_rows<C: Candidate>() {
     let before = trial.kept().resources(&anna);
     let answered = |event| Setback { was_answered: true, next_attempt_at: None, ..setback(event) };
 
-    kept(trial.warehouse().note_answer(&anna, answered(Event::WithdrawalHeld), at(20)).await.unwrap());
+    kept(trial.warehouse().note_answer(&anna, answered(Event::Held(HeldWhy::Many)), at(20)).await.unwrap());
     trial.reopen();
 
     let checkpoint = trial.checkpoint(&anna).await;
-    assert_eq!(checkpoint.state, PatientState::Held);
+    assert_eq!((checkpoint.state, checkpoint.held_why), (PatientState::Held, Some(HeldWhy::Many)));
+    assert_eq!(checkpoint.refused_at, Some(at(20)));
     assert_eq!(checkpoint.last_asked_at, Some(at(20)));
     assert_eq!(checkpoint.watermark, Some(at(10)));
     assert!(checkpoint.holds_rows);
@@ -113,6 +161,7 @@ pub(super) async fn a_withdrawal_that_is_held_keeps_all_rows<C: Candidate>() {
     kept(trial.warehouse().note_answer(&anna, permitted, at(22)).await.unwrap());
     let checkpoint = trial.checkpoint(&anna).await;
     assert_eq!((checkpoint.state, checkpoint.last_asked_at), (PatientState::Active, Some(at(22))));
+    assert_eq!((checkpoint.held_why, checkpoint.refused_at), (None, None));
     assert_eq!(told(&trial), None);
 }
 

@@ -2,9 +2,9 @@
 
 use super::Candidate;
 use super::trial::{
-    Pull, Trial, at, batch, end_with_sweep, kept, observation, observation_that, person, setback,
+    BY, Pull, Trial, at, batch, end_with_sweep, kept, observation, observation_that, person, setback,
 };
-use crate::plan::state::{Event, PurgeReason};
+use crate::plan::state::{Event, HeldWhy, PurgeReason};
 use crate::warehouse::Warehouse;
 use crate::warehouse::page::{PullProgress, SweepOutcome};
 use crate::warehouse::patient::Listed;
@@ -33,14 +33,14 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     };
     let pull = Pull::full(&anna, at(20));
     let rehearsed = kept(rehearsal.store_page(&pull.head, pull.cost, page(), at(21)).await.unwrap());
-    let purgeable = rehearsal.purge(&ben, PurgeReason::Operator, at(22)).await.unwrap().unwrap();
+    let purgeable = rehearsal.purge(&ben, PurgeReason::Operator, BY, at(22)).await.unwrap().unwrap();
     let new = Pull::full(&dan, at(23));
     let first = batch(&[observation(1)], PullProgress::Partial);
     let inserted = kept(rehearsal.store_page(&new.head, new.cost, first, at(24)).await.unwrap());
     assert_eq!(inserted.tally.inserted, 1);
     let failed = pull.ended(PullOutcome::Failed, Some(setback(Event::PullFailed)));
     kept(rehearsal.end_pull(failed, at(25)).await.unwrap());
-    kept(rehearsal.note_answer(&anna, setback(Event::WithdrawalHeld), at(26)).await.unwrap());
+    kept(rehearsal.note_answer(&anna, setback(Event::Held(HeldWhy::Many)), at(26)).await.unwrap());
     kept(rehearsal.restart_pull(&pull.head).await.unwrap());
     let refused = pull.ended(PullOutcome::Revoked, None);
     assert!(rehearsal.revoke(refused, at(27), at(28)).await.unwrap().is_some());
@@ -60,7 +60,7 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     let stored = kept(real.store_page(&pull.head, pull.cost, page(), at(21)).await.unwrap());
     assert_eq!((rehearsed.tally, rehearsed.sweep), (stored.tally, stored.sweep));
     assert_eq!((stored.tally.deleted, stored.sweep), (1, SweepOutcome::Done));
-    let purged = real.purge(&ben, PurgeReason::Operator, at(22)).await.unwrap().unwrap();
+    let purged = real.purge(&ben, PurgeReason::Operator, BY, at(22)).await.unwrap().unwrap();
     assert_eq!((purgeable.name, purgeable.erased), (purged.name, purged.erased));
 }
 

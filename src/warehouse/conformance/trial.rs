@@ -16,6 +16,9 @@ use crate::warehouse::place::{Close, OtherServer};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, PullOutcome, Setback};
 use crate::warehouse::{Reader, Warehouse};
 
+/// Whose word a purge is.
+pub(super) const BY: &str = "an-operator";
+
 pub(super) const BASE_URL: &str = "https://api.example.org";
 
 /// A moment so long ago that no clock shows it.
@@ -46,7 +49,14 @@ pub(super) fn condition(number: u32) -> Row {
 }
 
 pub(super) fn quarantined(key: &str) -> Quarantined {
-    Quarantined { key: key.to_owned(), reason: "is no resource", entry: "{}".to_owned() }
+    Quarantined {
+        key: key.to_owned(),
+        reason: "is no resource",
+        entry: b"{}".to_vec(),
+        is_named: true,
+        table: None,
+        id: None,
+    }
 }
 
 pub(super) fn keys(rows: &[Row]) -> Vec<KeyHash> {
