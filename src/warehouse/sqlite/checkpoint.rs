@@ -277,6 +277,14 @@ pub(super) fn walks(connection: &Connection, person: &PersonId) -> Result<Vec<Wa
     Ok(walks)
 }
 
+/// Refuses a move of a pull that another one has taken over.
+pub(super) fn expect_under_way(connection: &Connection, head: &PullHead) -> Result<(), Undone> {
+    let is_mine = connection
+        .prepare_cached("SELECT 1 FROM checkpoint WHERE person_id = ?1 AND pull_started_at = ?2")?
+        .exists(params![head.person.as_str(), stamp(head.started_at)])?;
+    expect_one(usize::from(is_mine))
+}
+
 /// Remembers that this pull has begun, in place of any earlier one.
 pub(super) fn begin_pull(connection: &Connection, head: &PullHead) -> Result<(), Undone> {
     forget_walks(connection, &head.person)?;

@@ -43,6 +43,7 @@ pub(super) fn store(
     let mut note = None;
     let mut has_ended = false;
     match &batch.progress {
+        PullProgress::Partial if mark.is_set => checkpoint::expect_under_way(connection, head)?,
         PullProgress::Partial => mark.set()?,
         PullProgress::Next { url, keys, walk } => mark.advance(Some(url), keys, *walk)?,
         PullProgress::WalkAgain { keys, walk } => mark.advance(None, keys, *walk)?,
