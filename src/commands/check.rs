@@ -12,16 +12,16 @@ use crate::healthex::RequestFailed;
 use crate::healthex::client::Api;
 use crate::healthex::meter::Budget;
 use crate::plan::PersonId;
-use crate::plan::drift::{Drift, Known};
 use crate::plan::checkpoint::Checkpoint;
+use crate::plan::drift::{Drift, Known};
 use crate::plan::paging::Query;
 use crate::roster::Roster;
 use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
+use crate::views::Loaded;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::DiskRoom;
-use crate::views::Loaded;
 use crate::warehouse::report::{Access, Preflight, ViewRefused};
 use crate::warehouse::{preflight, rehearse_views, try_lock};
 

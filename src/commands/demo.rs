@@ -49,9 +49,7 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
         let session = Session { settings: settings.clone(), api, stop };
         let place = place(&settings);
         let open = || Warehouse::open(&place, OtherServer::Refuse, clock::now());
-        let first =
-            run_cycle(session.clone(), open()?, &roster, SyncRequest::default())
-                .await?;
+        let first = run_cycle(session.clone(), open()?, &roster, SyncRequest::default()).await?;
         summary::print(&first, out)?;
         let [changed, withdrawn] = change_the_server(&sandbox)?;
         writeln!(

@@ -24,9 +24,9 @@ use crate::cycle::{EndedEarly, NotBegun, Summary};
 use crate::healthex::RequestFailed;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Environment, Settings};
+use crate::views::{AnalystTable, Loaded};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
-use crate::views::{AnalystTable, Loaded};
 use crate::{roster, settings, telemetry, views};
 
 /// The six exit statuses.

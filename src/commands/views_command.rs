@@ -82,7 +82,8 @@ fn run(
     json: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
-    let (_, view) = views::read(file, target).map_err(|why| complain(format!("{}: {why}", file.display())))?;
+    let (_, view) =
+        views::read(file, target).map_err(|why| complain(format!("{}: {why}", file.display())))?;
     let mut out = std::io::BufWriter::new(out);
     Reader::open(&settings.warehouse.path)?.run_view(&view, json, &mut out)?;
     out.flush()?;

@@ -87,7 +87,8 @@ async fn leave_unconfirmed(
     for refusal in refused {
         if is_stopped {
             let ended = refusal.ended(PullOutcome::Interrupted, Some(why.clone()));
-            let (Fenced::Kept(()) | Fenced::Superseded) = cycle.warehouse.end_pull(ended, clock::now()).await?;
+            let (Fenced::Kept(()) | Fenced::Superseded) =
+                cycle.warehouse.end_pull(ended, clock::now()).await?;
             tally.not_reached += 1;
         } else {
             fail(cycle, tally, &refusal, &why).await?;
@@ -183,6 +184,7 @@ async fn hold(cycle: &Cycle, refusal: &Refusal, why: &str) -> Result<(), StoreFa
         next_attempt_at: None,
         was_answered: true,
         forgets_pull: false,
+        short: None,
     });
     let (Fenced::Kept(()) | Fenced::Superseded) = cycle.warehouse.end_pull(ended, clock::now()).await?;
     Ok(())
@@ -218,6 +220,7 @@ async fn fail(
         next_attempt_at: Some(now + TimeDelta::from_std(wait).unwrap_or_default()),
         was_answered: false,
         forgets_pull: false,
+        short: None,
     });
     let (Fenced::Kept(()) | Fenced::Superseded) = cycle.warehouse.end_pull(ended, now).await?;
     tally.failed += 1;

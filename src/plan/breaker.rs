@@ -32,7 +32,12 @@ pub struct Breaker {
 
 impl Breaker {
     pub fn new(concurrency: usize) -> Self {
-        Self { many: SILENT_ROUNDS_MAX * concurrency, silent_in_a_row: 0, tokens_refused: 0, got_through: false }
+        Self {
+            many: SILENT_ROUNDS_MAX * concurrency,
+            silent_in_a_row: 0,
+            tokens_refused: 0,
+            got_through: false,
+        }
     }
 
     /// Takes one patient's contact in, and says whether the cycle ends by it.

@@ -1,5 +1,6 @@
 //! What the warehouse remembers of one patient: the facts that most rules begin from.
 
+use super::completeness::ShortSince;
 use super::state::PatientState;
 use super::{PersonId, PullMode, Timestamp, TypeFilter};
 
@@ -28,6 +29,8 @@ pub struct Checkpoint {
     pub renamed_full_at: Option<Timestamp>,
     /// Whether rows of the patient have been stored since the last purge.
     pub holds_rows: bool,
+    /// Since when every pull was short by the same entries.
+    pub short_since: Option<ShortSince>,
     pub unfinished: Option<UnfinishedPull>,
 }
 
@@ -68,6 +71,7 @@ impl Checkpoint {
             sweep_guarded_at: None,
             renamed_full_at: None,
             holds_rows: false,
+            short_since: None,
             unfinished: None,
         }
     }
@@ -78,6 +82,7 @@ impl Checkpoint {
         self.last_full_at = None;
         self.sweep_guarded_at = None;
         self.renamed_full_at = None;
+        self.short_since = None;
         self.unfinished = None;
     }
 

@@ -95,8 +95,11 @@ fn mode(checkpoint: &Checkpoint, request: &PatientRequest, rules: DueRules, now:
         .full_every
         .is_some_and(|every| checkpoint.last_full_at.is_none_or(|full| elapsed(full, now, every)));
     let guard_over = checkpoint.sweep_guarded_at.is_some_and(|since| guard_expired(since, now));
-    let full =
-        request.full || watermark > now || request.types.gains_over(&checkpoint.types) || overdue || guard_over;
+    let full = request.full
+        || watermark > now
+        || request.types.gains_over(&checkpoint.types)
+        || overdue
+        || guard_over;
     if full { PullMode::Full } else { PullMode::Incremental }
 }
 
@@ -106,7 +109,7 @@ pub fn guard_expired(since: Timestamp, now: Timestamp) -> bool {
 }
 
 /// A full pull for the sake of renamed entries is made at most this often.
-const RENAMED_FULL_EVERY: TimeDelta = TimeDelta::hours(24);
+const RENAMED_FULL_EVERY: TimeDelta = TimeDelta::hours(1);
 
 /// Returns whether renamed entries may ask for a full pull, after one that they asked for before.
 pub fn may_pull_renamed(last: Option<Timestamp>, now: Timestamp) -> bool {
@@ -217,7 +220,11 @@ mod tests {
     fn only_the_daemon_waits_after_a_failure() {
         let failing = Checkpoint { next_attempt_at: Some(at(60)), ..checkpoint(PatientState::Failing) };
         check(&failing, &request(), &Due::Pull(PullMode::Incremental));
-        check(&failing, &PatientRequest { impatient: false, ..request() }, &Due::Nothing(NotDue::WaitsAfterFailure));
+        check(
+            &failing,
+            &PatientRequest { impatient: false, ..request() },
+            &Due::Nothing(NotDue::WaitsAfterFailure),
+        );
         let absurd =
             Checkpoint { next_attempt_at: Some(at(100 * 24 * HOUR)), ..checkpoint(PatientState::Failing) };
         check(&absurd, &PatientRequest { impatient: false, ..request() }, &Due::Pull(PullMode::Incremental));

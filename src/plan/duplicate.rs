@@ -17,7 +17,8 @@ mod tests {
 
     #[test]
     fn the_later_version_wins_and_of_equals_the_later_arrival() {
-        let check = |later, earlier, wins| assert_eq!(replaces(later, earlier), wins, "{later:?} {earlier:?}");
+        let check =
+            |later, earlier, wins| assert_eq!(replaces(later, earlier), wins, "{later:?} {earlier:?}");
         let (old, new) = (Some("2026-01-01T00:00:00Z"), Some("2026-01-01T00:00:01Z"));
         check(new, old, true);
         check(old, new, false);

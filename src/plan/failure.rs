@@ -60,7 +60,8 @@ pub struct FailureVerdict {
 
 /// Decides what a failure means. `failures` counts this one; `period` is a cycle's length.
 pub fn judge_failure(failure: Failure, failures: u32, period: Duration) -> FailureVerdict {
-    let failed = |delay, effect| FailureVerdict { event: Some(Event::PullFailed), delay: Some(delay), effect };
+    let failed =
+        |delay, effect| FailureVerdict { event: Some(Event::PullFailed), delay: Some(delay), effect };
     let delay = failure_delay(failures, period);
     match failure {
         Failure::PersonUnknown => {

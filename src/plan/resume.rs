@@ -95,7 +95,11 @@ mod tests {
     #[test]
     fn a_pull_is_resumed_only_as_what_it_began_as() {
         let check = |unfinished: &UnfinishedPull, mode, types: &str, resumes| {
-            assert_eq!(can_resume(unfinished, mode, &TypeFilter::parse(types), at(0)), resumes, "{unfinished:?}");
+            assert_eq!(
+                can_resume(unfinished, mode, &TypeFilter::parse(types), at(0)),
+                resumes,
+                "{unfinished:?}"
+            );
         };
         let full = unfinished(PullMode::Full);
         check(&full, PullMode::Full, "", true);

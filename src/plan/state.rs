@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn an_event_leads_to_one_state() {
         use PatientState::*;
-        let check = |before, event, after| assert_eq!(next_state(before, event), after, "{before:?} {event:?}");
+        let check =
+            |before, event, after| assert_eq!(next_state(before, event), after, "{before:?} {event:?}");
         for before in PatientState::ALL {
             check(before, Event::PullFinished, Active);
             check(before, Event::Purged(PurgeReason::ConsentRevoked), Revoked);

@@ -30,7 +30,8 @@ use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{Erased, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{
-    ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, StatusReport, Steps, StoredTable, ViewRefused,
+    ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
+    ViewRefused,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::state::PurgeReason;

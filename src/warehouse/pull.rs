@@ -1,5 +1,6 @@
 //! The words for one pull of one patient.
 
+use super::page::ShortNote;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::state::Event;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
@@ -98,4 +99,6 @@ pub struct Setback {
     pub was_answered: bool,
     /// Whether the interrupted pull is forgotten, so that the next one begins at its beginning.
     pub forgets_pull: bool,
+    /// What is noted of a pull that was short.
+    pub short: Option<ShortNote>,
 }

@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, named_params, params, params_from_iter};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::views::AnalystTable;
-use crate::warehouse::report::{Steps, StoredTable, ViewRefused};
 use super::extract::{Extractor, Gained, PART_ROWS, Part, Rows};
-use crate::warehouse::failure::StoreFailed;
 use super::{freshness, tables};
 use crate::plan::row::Row;
 use crate::plan::{PersonId, Timestamp, stamp};
+use crate::views::AnalystTable;
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::report::{Steps, StoredTable, ViewRefused};
 
 /// All of them, by name.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ pub(super) struct Changed<'b> {
     pub(super) new: Vec<&'b Row>,
     /// Or brought back.
     updated: Vec<&'b Row>,
-    /// Marked as deleted, or removed: their keys.
+    /// Marked as deleted or superseded, or removed: their keys.
     gone: Vec<String>,
 }
 
@@ -75,6 +75,11 @@ impl<'b> Changes<'b> {
     pub(super) fn gone(&mut self, table: &'static str, key: String) {
         self.by_table.entry(table).or_default().gone.push(key);
         self.live -= 1;
+    }
+
+    /// A row is superseded: it lives on, and no analyst sees it.
+    pub(super) fn hidden(&mut self, table: &'static str, key: String) {
+        self.by_table.entry(table).or_default().gone.push(key);
     }
 
     pub(super) fn by_table(&self) -> impl Iterator<Item = (&'static str, &Changed<'b>)> {

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use rusqlite::Connection;
 
-use super::page::lookup;
+use super::page::{StoredVersion, holder, lookup};
 use super::{Reader, sweep, tables};
 use crate::plan::Timestamp;
-use crate::plan::row::{KeyHash, key_hash};
+use crate::plan::identity::{KeyForm, KeyHash, choose_key};
+use crate::plan::row::Row;
 use crate::plan::sweep::SweepVerdict;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{Batch, IncomingRow, PullProgress, StoredBatch, SweepOutcome, Tally};
@@ -50,24 +51,31 @@ fn compare(
 ) -> Result<Tally, StoreFailed> {
     let mut tally = Tally::default();
     for IncomingRow { row, .. } in rows {
-        if !compared.insert(key_hash(&row.key)) {
+        if !compared.insert(row.identity().hash()) {
             // Nothing was written, so it would look new or changed once more.
             tally.unchanged += 1;
             continue;
         }
         let known = match connection {
-            Some(connection) if tables::exists(connection, row.table)? => {
-                lookup(connection, row.table, person, &row.key)?
-            }
+            Some(connection) if tables::exists(connection, row.table)? => stored(connection, person, row)?,
             _ => None,
         };
         match known {
             None => tally.inserted += 1,
-            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
-                tally.unchanged += 1;
-            }
+            Some(known) if known.is_current(row) => tally.unchanged += 1,
             Some(_) => tally.updated += 1,
         }
     }
     Ok(tally)
+}
+
+/// Returns what is stored of a thing, under whichever key it has.
+fn stored(connection: &Connection, person: &str, row: &Row) -> Result<Option<StoredVersion>, StoreFailed> {
+    let at_name = lookup(connection, row.table, person, &row.key)?;
+    let with_id = lookup(connection, row.table, person, &row.identity().key_with_id())?;
+    Ok(match choose_key(holder(at_name.as_ref(), row), holder(with_id.as_ref(), row)) {
+        KeyForm::Name => at_name,
+        KeyForm::NameAndId => with_id,
+        KeyForm::Neither => None,
+    })
 }

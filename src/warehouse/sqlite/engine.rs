@@ -121,7 +121,10 @@ impl Engine {
         self.writer.write_fenced(store).await
     }
 
-    pub(in crate::warehouse) async fn restart_pull(&self, head: &PullHead) -> Result<Fenced<()>, StoreFailed> {
+    pub(in crate::warehouse) async fn restart_pull(
+        &self,
+        head: &PullHead,
+    ) -> Result<Fenced<()>, StoreFailed> {
         let head = head.clone();
         self.writer.write_fenced(move |connection| checkpoint::begin_pull(connection, &head)).await
     }
@@ -144,7 +147,7 @@ impl Engine {
             let PullEnded { head, setback, .. } = &ended;
             pulls::note_end(connection, &ended, now)?;
             match setback {
-                Some(setback) => checkpoint::set_back(connection, &head.person, setback, now),
+                Some(setback) => checkpoint::set_back(connection, head, setback, now),
                 None => Ok(()),
             }
         };

@@ -11,11 +11,11 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::warehouse::failure::StoreFailed;
 use super::parquet_file::ParquetFile;
-use crate::warehouse::report::{ExportFormat, Exported, Steps};
 use super::rows::{Query, RowsFailed};
 use super::{analyst_tables, freshness, rows, tables};
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::report::{ExportFormat, Exported, Steps};
 
 /// One file to write.
 struct Piece {

@@ -10,10 +10,10 @@ use std::thread;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql};
 
-use crate::views::AnalystTable;
-use crate::warehouse::failure::StoreFailed;
 use crate::plan::PersonId;
 use crate::plan::row::Row;
+use crate::views::AnalystTable;
+use crate::warehouse::failure::StoreFailed;
 
 /// Resources that one thread works on at a time. Fewer than this are not worth a second thread.
 pub(super) const PART_ROWS: usize = 64;
@@ -160,7 +160,7 @@ fn ask<'p>(
     let Some(table) = resources.first().map(|row| row.table) else { return Ok(Vec::new()) };
     if !memory.table_exists(None::<&str>, table)? {
         memory.execute_batch(&format!(
-            "CREATE TABLE \"{table}\" (person_id TEXT, key TEXT, resource TEXT, deleted_at TEXT)"
+            "CREATE TABLE \"{table}\" (person_id TEXT, key TEXT, resource TEXT, deleted_at TEXT, superseded_at TEXT)"
         ))?;
     }
     let run = |statement: &str| memory.prepare_cached(statement)?.execute([]);

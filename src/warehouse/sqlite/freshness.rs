@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 
-use crate::warehouse::failure::StoreFailed;
 use super::tables;
+use crate::warehouse::failure::StoreFailed;
 
 /// The view's name, and its line in `analyst_table`.
 pub(super) const NAME: &str = "freshness";
 
 /// The types of the columns that the view computes, which SQLite does not declare.
-pub(super) const COMPUTED: [(&str, &str); 4] = [
+pub(super) const COMPUTED: [(&str, &str); 6] = [
+    ("is_complete", "INTEGER"),
+    ("types", "TEXT"),
     ("age_hours", "REAL"),
     ("live_resources", "INTEGER"),
     ("quarantined", "INTEGER"),

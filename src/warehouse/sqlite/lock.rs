@@ -44,31 +44,31 @@ pub(in crate::warehouse) fn try_lock(place: &Place) -> Result<(), OpenFailed> {
 }
 
 fn take(warehouse: &Path, suffix: &str) -> Result<File, OpenFailed> {
-        let mut path = warehouse.as_os_str().to_owned();
-        path.push(suffix);
-        let path = PathBuf::from(path);
-        let failed = |source| OpenFailed::Io { path: path.clone(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut pid = String::new();
-                // The holder may be between taking the lock and writing its pid.
-                let _ = file.read_to_string(&mut pid);
-                let pid = Some(pid.trim()).filter(|pid| !pid.is_empty()).unwrap_or("unknown").to_owned();
-                return Err(OpenFailed::InUse { path: warehouse.to_owned(), pid });
-            }
-            Err(errno) => return Err(failed(errno.into())),
+    let mut path = warehouse.as_os_str().to_owned();
+    path.push(suffix);
+    let path = PathBuf::from(path);
+    let failed = |source| OpenFailed::Io { path: path.clone(), source };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            // The holder may be between taking the lock and writing its pid.
+            let _ = file.read_to_string(&mut pid);
+            let pid = Some(pid.trim()).filter(|pid| !pid.is_empty()).unwrap_or("unknown").to_owned();
+            return Err(OpenFailed::InUse { path: warehouse.to_owned(), pid });
         }
-        let pid = std::process::id().to_string();
-        // The pid only tells others whom to look for; on a full disk the lock holds without it.
-        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));
-        Ok(file)
+        Err(errno) => return Err(failed(errno.into())),
     }
+    let pid = std::process::id().to_string();
+    // The pid only tells others whom to look for; on a full disk the lock holds without it.
+    let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));
+    Ok(file)
+}

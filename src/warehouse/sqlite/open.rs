@@ -10,10 +10,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::analyst_tables::AnalystTables;
-use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use super::{checkpoint, tables};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::{ResourceType, US_CORE};
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{FileIdentity, OtherServer, Place, folder_of};
 
 /// `HEXS`
@@ -26,7 +26,7 @@ pub(super) const MODE_FOR_GROUP: u32 = 0o640;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration::of(include_str!("../../../schema/0001_bookkeeping.sql")),
     Migration::of(include_str!("../../../schema/0002_analyst_tables.sql")),
     Migration::of(include_str!("../../../schema/0003_seen_by_page.sql")),
@@ -34,6 +34,10 @@ const MIGRATIONS: [Migration; 5] = [
     Migration {
         sql: include_str!("../../../schema/0005_who_holds_rows.sql"),
         then: Some(checkpoint::find_who_holds_rows),
+    },
+    Migration {
+        sql: include_str!("../../../schema/0006_identity.sql"),
+        then: Some(tables::add_superseded_at),
     },
 ];
 

@@ -48,7 +48,11 @@ pub(super) fn note(
 }
 
 /// Writes the end of a pull that did not finish.
-pub(super) fn note_end(connection: &Connection, ended: &PullEnded, now: Timestamp) -> Result<(), StoreFailed> {
+pub(super) fn note_end(
+    connection: &Connection,
+    ended: &PullEnded,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
     let end = End { outcome: ended.outcome, error: ended.error.as_deref(), at: now };
     note(connection, &ended.head, &ended.cost, Tally::default(), Some(&end))?;
     Ok(())

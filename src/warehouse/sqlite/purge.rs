@@ -79,7 +79,8 @@ pub(super) fn erasable(connection: &Connection, person: &PersonId) -> Result<Opt
     let mut erased = Erased::default();
     for table in tables::purged_tables(connection)? {
         let statement = format!("SELECT count(*) FROM \"{table}\" WHERE person_id = ?1");
-        let rows: u64 = connection.prepare_cached(&statement)?.query_row([person.as_str()], |row| row.get(0))?;
+        let rows: u64 =
+            connection.prepare_cached(&statement)?.query_row([person.as_str()], |row| row.get(0))?;
         if rows > 0 {
             erased.rows_by_table.insert(table, rows);
         }
@@ -124,7 +125,8 @@ pub(super) fn scrub(
     if !wal_is_empty(connection)? {
         return Ok(Scrub::Waits(ScrubWaits::Reader));
     }
-    connection.execute("UPDATE purge_log SET scrubbed_at = ?1 WHERE scrubbed_at IS NULL", [stamp(clock())])?;
+    connection
+        .execute("UPDATE purge_log SET scrubbed_at = ?1 WHERE scrubbed_at IS NULL", [stamp(clock())])?;
     Ok(Scrub::Done { purges })
 }
 

@@ -43,7 +43,10 @@ impl Reader {
         checkpoint::all(&self.connection)
     }
 
-    pub(in crate::warehouse) fn checkpoint(&self, person: &PersonId) -> Result<Option<Checkpoint>, StoreFailed> {
+    pub(in crate::warehouse) fn checkpoint(
+        &self,
+        person: &PersonId,
+    ) -> Result<Option<Checkpoint>, StoreFailed> {
         checkpoint::one(&self.connection, person)
     }
 
@@ -113,7 +116,11 @@ impl Reader {
         let connection = tables::or_empty(self.connection, &view.table)?;
         // `key` is how the warehouse finds a row's resource, and no part of a view.
         let query = rows::Query { select: &view.select, person: None, hidden: &["key"] };
-        if json { rows::write_json(&connection, query, out) } else { rows::write_csv(&connection, query, out) }
+        if json {
+            rows::write_json(&connection, query, out)
+        } else {
+            rows::write_csv(&connection, query, out)
+        }
     }
 
     pub(in crate::warehouse) fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {

@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use crate::warehouse::failure::StoreFailed;
 use super::tables;
+use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::report::{PatientLine, PurgeLine, StatusReport};
 
 pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFailed> {

@@ -40,7 +40,11 @@ pub(super) struct Query<'q> {
 }
 
 /// With a header line; NULL is an empty field. Returns the number of rows.
-pub(super) fn write_csv(connection: &Connection, query: Query<'_>, out: &mut dyn Write) -> Result<u64, RowsFailed> {
+pub(super) fn write_csv(
+    connection: &Connection,
+    query: Query<'_>,
+    out: &mut dyn Write,
+) -> Result<u64, RowsFailed> {
     let mut csv = csv::Writer::from_writer(out);
     let rows = each(connection, query, |names, cells| {
         match cells {
@@ -54,7 +58,11 @@ pub(super) fn write_csv(connection: &Connection, query: Query<'_>, out: &mut dyn
 }
 
 /// An array of objects. Returns the number of rows.
-pub(super) fn write_json(connection: &Connection, query: Query<'_>, out: &mut dyn Write) -> Result<u64, RowsFailed> {
+pub(super) fn write_json(
+    connection: &Connection,
+    query: Query<'_>,
+    out: &mut dyn Write,
+) -> Result<u64, RowsFailed> {
     let mut separator = "[\n";
     let rows = each(connection, query, |names, cells| {
         let Some(cells) = cells else { return Ok(()) };

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use crate::warehouse::failure::StoreFailed;
 use crate::plan::resource_type::ResourceType;
+use crate::warehouse::failure::StoreFailed;
 
 /// Makes the table of a type where it is missing. `table` comes from the R4 type list.
 pub(super) fn ensure(connection: &Connection, table: &str) -> Result<(), StoreFailed> {
@@ -38,6 +38,17 @@ pub(super) fn resource_tables(connection: &Connection) -> Result<Vec<&'static Re
         connection.prepare_cached("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")?;
     let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     Ok(names.iter().filter_map(|name| ResourceType::by_table(name)).collect())
+}
+
+/// Adds the column `superseded_at`, for a warehouse that did not have it.
+pub(super) fn add_superseded_at(connection: &Connection) -> Result<(), StoreFailed> {
+    for known in resource_tables(connection)? {
+        if !connection.column_exists(None::<&str>, known.table.as_str(), "superseded_at")? {
+            connection
+                .execute_batch(&format!("ALTER TABLE \"{}\" ADD COLUMN superseded_at TEXT", known.table))?;
+        }
+    }
+    Ok(())
 }
 
 /// These keep what is known *about* a patient, and outlive a purge.

@@ -6,13 +6,16 @@
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
-use crate::warehouse::failure::StoreFailed;
 use super::{freshness, tables};
-use crate::warehouse::report::Findings;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::row::row_of;
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::report::Findings;
 
-pub(super) fn verify(connection: &Connection, analyst_tables: &AnalystTables) -> Result<Findings, StoreFailed> {
+pub(super) fn verify(
+    connection: &Connection,
+    analyst_tables: &AnalystTables,
+) -> Result<Findings, StoreFailed> {
     let mut findings = Findings::default();
     let transaction = connection.unchecked_transaction()?;
     let mut statement = transaction.prepare("PRAGMA integrity_check")?;

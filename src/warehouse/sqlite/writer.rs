@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use super::open;
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{FileIdentity, WriterActivity};
 use crate::warehouse::pull::Fenced;
 

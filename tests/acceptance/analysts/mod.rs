@@ -6,7 +6,7 @@ mod recipes;
 use std::collections::BTreeMap;
 use std::{env, fs};
 
-use healthex_sync::sandbox::{RecordEntry, Population};
+use healthex_sync::sandbox::{Population, RecordEntry};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
