@@ -19,6 +19,7 @@ pub mod retry;
 pub mod row;
 pub mod scan;
 pub mod shrink;
+pub mod since;
 pub mod start;
 pub mod state;
 pub mod sweep;
