@@ -239,6 +239,7 @@ async fn plan_pull(cycle: &Cycle, task: &Task, due: PullMode) -> Result<PullPlan
         types: task.types.clone(),
         since: checkpoint.watermark.filter(|_| mode == PullMode::Incremental),
         resume: None,
+        short_since: checkpoint.short_since,
     };
     if let Some(unfinished) = &checkpoint.unfinished
         && let Some(next_url) = &unfinished.next_url
@@ -274,7 +275,8 @@ async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> 
         error: Some(why.clone()),
         next_attempt_at: verdict.delay.map(|delay| now + TimeDelta::from_std(delay).unwrap_or_default()),
         was_answered: event == Event::PersonUnknown,
-        forgets_pull: matches!(failed, PullFailed::Incomplete { .. }),
+        forgets_pull: matches!(failed, PullFailed::Unsteady(_) | PullFailed::Short { .. }),
+        short: failed.short_note(),
     });
     let outcome = match failure {
         Failure::CredentialsRefused | Failure::Warehouse => return PatientOutcome::Ends(end_of(failed)),
@@ -396,6 +398,7 @@ pub(super) async fn note_permitted(cycle: &Cycle, person: &PersonId) -> Result<(
         next_attempt_at: None,
         was_answered: true,
         forgets_pull: false,
+        short: None,
     };
     match cycle.warehouse.note_answer(person, answer, clock::now()).await? {
         Fenced::Kept(()) | Fenced::Superseded => Ok(()),

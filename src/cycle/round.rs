@@ -260,6 +260,7 @@ async fn hold(
         next_attempt_at: None,
         was_answered: true,
         forgets_pull: false,
+        short: None,
     };
     end(cycle, refusal, PullOutcome::Held, Some(text), Some(setback)).await?;
     tally.hold(why);
@@ -281,6 +282,7 @@ async fn fail(
         next_attempt_at: Some(cycle.next_attempt_after(refusal.task.lease.checkpoint.failures + 1)),
         was_answered: false,
         forgets_pull: false,
+        short: None,
     };
     end(cycle, refusal, PullOutcome::Failed, Some(why), Some(setback)).await?;
     tally.failed += 1;

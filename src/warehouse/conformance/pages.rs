@@ -6,6 +6,7 @@ use super::trial::{
     person, quarantined, setback,
 };
 use crate::plan::PullMode;
+use crate::plan::completeness::WalkCounts;
 use crate::plan::row::{Row, key_hash, row_of};
 use crate::plan::stamp;
 use crate::plan::state::{Event, PatientState};
@@ -237,17 +238,14 @@ pub(super) async fn a_walk_that_is_resumed_has_seen_what_it_saw<C: Candidate>() 
     let rows: Vec<Row> = (1..=4).map(observation).collect();
     let walk = |number, pages, received, total_changed| WalkMark {
         number,
-        pages,
-        received,
-        total: Some(9),
-        total_changed,
+        counts: WalkCounts { pages, received, total: Some(9), total_changed, ..WalkCounts::default() },
     };
     trial.store(&mut pull, batch(&rows[..2], next(&rows[..2], walk(1, 1, 2, false))), at(11)).await;
     let again = PullProgress::WalkAgain { keys: keys(&rows[2..]), walk: walk(1, 2, 5, true) };
     trial.store(&mut pull, batch(&rows[2..], again), at(12)).await;
     let mut uncounted = next(&rows[..1], walk(2, 1, 1, false));
     if let PullProgress::Next { walk, .. } = &mut uncounted {
-        walk.total = None;
+        walk.counts.total = None;
     }
     trial.store(&mut pull, batch(&rows[..1], uncounted), at(13)).await;
     trial.reopen();
@@ -257,9 +255,10 @@ pub(super) async fn a_walk_that_is_resumed_has_seen_what_it_saw<C: Candidate>() 
     let walks = trial.warehouse().unfinished_walks(&anna).await.unwrap();
     let [first, second] = &walks[..] else { panic!("{walks:?}") };
     assert_eq!(first.seen, keys(&rows).into_iter().collect());
-    assert_eq!((first.pages, first.received, first.total, first.total_changed), (2, 5, Some(9), true));
+    let counts = |pages, received, total, total_changed| WalkCounts { pages, received, total, total_changed, ..WalkCounts::default() };
+    assert_eq!(first.counts, counts(2, 5, Some(9), true));
     assert_eq!(second.seen, keys(&rows[..1]).into_iter().collect());
-    assert_eq!((second.pages, second.received, second.total, second.total_changed), (1, 1, None, false));
+    assert_eq!(second.counts, counts(1, 1, None, false));
     assert!(trial.warehouse().unfinished_walks(&person("ben")).await.unwrap().is_empty());
 
     // A page that is asked for again after the restart is the same page.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::{Candidate, Kept};
 use crate::plan::checkpoint::Checkpoint;
-use crate::plan::row::{KeyHash, Quarantined, Row, key_hash, row_of};
+use crate::plan::completeness::WalkCounts;
+use crate::plan::row::{KeyHash, Quarantined, Row, row_of};
 use crate::plan::state::Event;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp};
 use crate::warehouse::page::{
-    Batch, Completion, IncomingRow, PullProgress, StoredBatch, SweepRequest, WalkMark,
+    Batch, Completion, IncomingRow, PullProgress, StoredBatch, ShortfallChange, SweepRequest, WalkMark,
 };
 use crate::warehouse::patient::Listed;
 use crate::warehouse::place::{Close, OtherServer};
@@ -60,16 +61,17 @@ pub(super) fn quarantined(key: &str) -> Quarantined {
 }
 
 pub(super) fn keys(rows: &[Row]) -> Vec<KeyHash> {
-    rows.iter().map(|row| key_hash(&row.key)).collect()
+    rows.iter().map(|row| row.identity().hash()).collect()
 }
 
 pub(super) fn mark(number: u32, pages: u64, received: u64) -> WalkMark {
-    WalkMark { number, pages, received, total: Some(received), total_changed: false }
+    let counts = WalkCounts { pages, received, total: Some(received), ..WalkCounts::default() };
+    WalkMark { number, counts }
 }
 
 /// What a whole page of these rows, which another follows, has brought.
 pub(super) fn next(rows: &[Row], walk: WalkMark) -> PullProgress {
-    PullProgress::Next { url: link(walk.pages + 1), keys: keys(rows), walk }
+    PullProgress::Next { url: link(walk.counts.pages + 1), keys: keys(rows), walk }
 }
 
 /// Where a page is.
@@ -80,7 +82,7 @@ pub(super) fn link(page: u64) -> String {
 /// The end of a pull that does not sweep.
 pub(super) fn end(rows: &[Row], watermark: Timestamp) -> PullProgress {
     let walk = mark(1, 1, rows.len() as u64);
-    PullProgress::End(Completion { watermark, note: None, sweep: None, keys: keys(rows), walk })
+    PullProgress::End(completion(watermark, None, rows, walk))
 }
 
 /// The end of a full pull whose walk, the last one, had this many pages and saw these rows.
@@ -88,9 +90,19 @@ pub(super) fn end_with_sweep(seen: &[&[Row]], pages: u64) -> PullProgress {
     let number = u32::try_from(seen.len()).unwrap();
     let last = seen[seen.len() - 1];
     let sets: Vec<HashSet<KeyHash>> = seen.iter().map(|rows| keys(rows).into_iter().collect()).collect();
-    let sweep = SweepRequest { seen: Arc::new(sets), pages, walk: number };
+    let sweep = SweepRequest { seen: Arc::new(sets), walk: number };
     let walk = mark(number, pages, last.len() as u64);
-    PullProgress::End(Completion { watermark: at(0), note: None, sweep: Some(sweep), keys: keys(last), walk })
+    PullProgress::End(completion(at(0), Some(sweep), last, walk))
+}
+
+fn completion(
+    watermark: Timestamp,
+    sweep: Option<SweepRequest>,
+    rows: &[Row],
+    walk: WalkMark,
+) -> Completion {
+    let shortfall = ShortfallChange::Clear;
+    Completion { watermark, note: None, sweep, keys: Some(keys(rows)), walk, shortfall }
 }
 
 pub(super) fn batch(rows: &[Row], progress: PullProgress) -> Batch {
@@ -105,6 +117,7 @@ pub(super) fn setback(event: Event) -> Setback {
         next_attempt_at: Some(at(9_000)),
         was_answered: false,
         forgets_pull: false,
+        short: None,
     }
 }
 

@@ -156,7 +156,7 @@ impl Engine {
             }
             pulls::note_end(connection, &ended, now)?;
             match setback {
-                Some(setback) => checkpoint::set_back(connection, &head.person, setback, now),
+                Some(setback) => checkpoint::set_back(connection, head, setback, now),
                 None => Ok(()),
             }
         };
