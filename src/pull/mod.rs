@@ -20,7 +20,9 @@ use crate::clock;
 use crate::healthex::meter::Budget;
 use crate::healthex::page_stream::PageStream;
 use crate::healthex::{FailureStage, RequestFailed};
-use crate::plan::completeness::{Coverage, ShortSince, ShortVerdict, Shortfall, Walk, WalkVerdict, judge_short, judge_walk};
+use crate::plan::completeness::{
+    Coverage, ShortSince, ShortVerdict, Shortfall, Walk, WalkVerdict, judge_short, judge_walk,
+};
 use crate::plan::paging::{LinkRefused, PageEnd, Paging, Query, Step};
 use crate::plan::resume::{Stumble, StumbleFacts, begins_again};
 use crate::plan::row::{EntryRules, KeyHash};
@@ -28,7 +30,10 @@ use crate::plan::start::{pull_start, watermark_after};
 use crate::plan::unreadable::{Unreadable, UnreadableVerdict};
 use crate::plan::{PullMode, Timestamp};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::page::{Batch, Completion, PullProgress, ShortNote, ShortfallChange, StoredBatch, SweepOutcome, SweepRequest, Tally, WalkMark};
+use crate::warehouse::page::{
+    Batch, Completion, PullProgress, ShortNote, ShortfallChange, StoredBatch, SweepOutcome, SweepRequest,
+    Tally, WalkMark,
+};
 use crate::warehouse::pull::{Fenced, PullCost, PullHead};
 
 /// Different notes of one pull that are kept.

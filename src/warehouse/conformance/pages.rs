@@ -5,11 +5,10 @@ use super::trial::{
     Pull, Trial, at, batch, condition, end, kept, keys, link, mark, next, observation, observation_that,
     person, quarantined, setback,
 };
-use crate::plan::PullMode;
 use crate::plan::completeness::WalkCounts;
 use crate::plan::row::{Row, key_hash, row_of};
-use crate::plan::stamp;
 use crate::plan::state::{Event, PatientState};
+use crate::plan::{PullMode, stamp};
 use crate::warehouse::page::{Batch, IncomingRow, PullProgress, Tally, WalkMark};
 use crate::warehouse::pull::{Fenced, PullOutcome};
 
@@ -255,7 +254,13 @@ pub(super) async fn a_walk_that_is_resumed_has_seen_what_it_saw<C: Candidate>() 
     let walks = trial.warehouse().unfinished_walks(&anna).await.unwrap();
     let [first, second] = &walks[..] else { panic!("{walks:?}") };
     assert_eq!(first.seen, keys(&rows).into_iter().collect());
-    let counts = |pages, received, total, total_changed| WalkCounts { pages, received, total, total_changed, ..WalkCounts::default() };
+    let counts = |pages, received, total, total_changed| WalkCounts {
+        pages,
+        received,
+        total,
+        total_changed,
+        ..WalkCounts::default()
+    };
     assert_eq!(first.counts, counts(2, 5, Some(9), true));
     assert_eq!(second.seen, keys(&rows[..1]).into_iter().collect());
     assert_eq!(second.counts, counts(1, 1, None, false));

@@ -10,7 +10,7 @@ use crate::plan::row::{KeyHash, Quarantined, Row, row_of};
 use crate::plan::state::Event;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp};
 use crate::warehouse::page::{
-    Batch, Completion, IncomingRow, PullProgress, StoredBatch, ShortfallChange, SweepRequest, WalkMark,
+    Batch, Completion, IncomingRow, PullProgress, ShortfallChange, StoredBatch, SweepRequest, WalkMark,
 };
 use crate::warehouse::patient::Listed;
 use crate::warehouse::place::{Close, OtherServer};
@@ -95,12 +95,7 @@ pub(super) fn end_with_sweep(seen: &[&[Row]], pages: u64) -> PullProgress {
     PullProgress::End(completion(at(0), Some(sweep), last, walk))
 }
 
-fn completion(
-    watermark: Timestamp,
-    sweep: Option<SweepRequest>,
-    rows: &[Row],
-    walk: WalkMark,
-) -> Completion {
+fn completion(watermark: Timestamp, sweep: Option<SweepRequest>, rows: &[Row], walk: WalkMark) -> Completion {
     let shortfall = ShortfallChange::Clear;
     Completion { watermark, note: None, sweep, keys: Some(keys(rows)), walk, shortfall }
 }
@@ -141,7 +136,9 @@ impl Pull {
 
     pub(super) fn ended(&self, outcome: PullOutcome, setback: Option<Setback>) -> PullEnded {
         let error = Some("why it ended".to_owned());
-        PullEnded { head: self.head.clone(), cost: self.cost, outcome, error, setback }
+        let (head, cost) = (self.head.clone(), self.cost);
+        let is_marked = head.is_resumed || cost.row.is_some();
+        PullEnded { head, cost, is_marked, outcome, error, setback }
     }
 }
 
