@@ -188,7 +188,9 @@ impl World {
                   INTERSECT SELECT name FROM pragma_table_info('{name}', 'newer')"
             );
             let columns = names(&older, &columns).join("\", \"");
-            if name != "analyst_table" && !columns.is_empty() {
+            // What a walk had seen had another form.
+            let has_same_form = !["analyst_table", "seen", "walk"].contains(&name.as_str());
+            if has_same_form && !columns.is_empty() {
                 let copy = format!(
                     "INSERT INTO main.\"{name}\" (\"{columns}\") SELECT \"{columns}\" FROM newer.\"{name}\""
                 );
