@@ -21,6 +21,7 @@ pub mod pulls;
 pub mod purge;
 pub mod report;
 pub mod rows;
+pub mod scrub;
 pub mod survey;
 pub mod sweep;
 pub mod tables;
