@@ -10,3 +10,4 @@
 //! what counts it stays as it is. Absent on purpose: making the file smaller, and the decision when.
 
 pub mod page;
+pub mod walk;
