@@ -9,5 +9,13 @@
 //! before the first write, and VACUUM does what it always did. What is in use, what points to it and
 //! what counts it stays as it is. Absent on purpose: making the file smaller, and the decision when.
 
+pub mod database;
+pub mod look;
 pub mod page;
+pub mod slice;
 pub mod walk;
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
