@@ -3,10 +3,10 @@
 
 #![no_main]
 
-use healthex_sync::warehouse::scrub::page::{
+use healthex_sync::warehouse::sqlite_page::{
     is_dirty, read_file_header, read_overflow_page, read_tree_page, read_trunk_page, zero,
 };
-use healthex_sync::warehouse::scrub::walk::Walk;
+use healthex_sync::warehouse::sqlite_walk::Walk;
 use libfuzzer_sys::fuzz_target;
 
 fn read_page(page: &[u8], is_first: bool, bytes: u32) {

@@ -18,12 +18,11 @@ mod elements;
 mod fhirpath;
 mod load;
 mod refused;
-mod stored;
 
 pub use catalogue::{BuiltIn, built_in, catalogue};
 pub use compile::compile;
 pub use definition::ViewDefinition;
-pub use load::{analyst_tables, own_tables, read, select_of};
+pub use load::{AnalystTable, Loaded, analyst_tables, own_tables, read, select_of};
 pub use refused::Refused;
 
 /// What is done where one value is wanted and a resource has several.
