@@ -31,7 +31,7 @@ use self::purge::{Erased, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{
     ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
-    ViewRefused,
+    VerifyDepth, ViewRefused,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::state::PurgeReason;
@@ -300,8 +300,8 @@ impl Reader {
     }
 
     /// Checks everything that must be true of a sound warehouse.
-    pub fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
-        self.engine.verify(views)
+    pub fn verify(&self, views: &[AnalystTable], depth: VerifyDepth) -> Result<Findings, StoreFailed> {
+        self.engine.verify(views, depth)
     }
 
     /// Returns the analysts' tables as they are stored.

@@ -1,10 +1,10 @@
 //! What `status` and `audit` tell. Reads only.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::tables;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::report::{PatientLine, PurgeLine, StatusReport};
+use crate::warehouse::report::{LastScrub, PatientLine, PurgeLine, StatusReport};
 
 pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFailed> {
     // One snapshot for everything that is counted.
@@ -35,15 +35,33 @@ pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFaile
         .collect::<Result<Vec<_>, _>>()?;
     let quarantined = transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?;
     let unscrubbed = super::purge::unscrubbed(&transaction)?;
-    Ok(StatusReport { patients, resources: live.by_table, quarantined, unscrubbed, scrub_waits_for: None })
+    let last_scrub = last_scrub(&transaction)?;
+    let resources = live.by_table;
+    Ok(StatusReport { patients, resources, quarantined, unscrubbed, scrub_waits_for: None, last_scrub })
+}
+
+fn last_scrub(connection: &Connection) -> Result<Option<LastScrub>, StoreFailed> {
+    if !tables::has_column(connection, "purge_log", "scrubbed_by")? {
+        return Ok(None);
+    }
+    let last = "SELECT scrubbed_at, scrubbed_by FROM purge_log WHERE scrubbed_by IS NOT NULL
+                 ORDER BY scrubbed_at DESC, id DESC LIMIT 1";
+    let last = connection
+        .query_row(last, [], |row| Ok(LastScrub { at: row.get(0)?, by: row.get(1)? }))
+        .optional()?;
+    Ok(last)
 }
 
 pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
-    let mut statement = connection.prepare(
-        "SELECT p.person_id, c.label, p.reason, p.confirmed_at, p.purged_at, p.scrubbed_at, p.rows_by_table
+    // A warehouse that no cycle of this program has seen yet.
+    let is_older = !tables::has_column(connection, "purge_log", "scrubbed_by")?;
+    let scrubbed_by = if is_older { "NULL" } else { "p.scrubbed_by" };
+    let mut statement = connection.prepare(&format!(
+        "SELECT p.person_id, c.label, p.reason, p.confirmed_at, p.purged_at, p.scrubbed_at, p.rows_by_table,
+                {scrubbed_by}
            FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
-          WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id",
-    )?;
+          WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id"
+    ))?;
     let lines = statement
         .query_map([person], |row| {
             let rows: String = row.get(6)?;
@@ -54,6 +72,7 @@ pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Ve
                 confirmed_at: row.get(3)?,
                 purged_at: row.get(4)?,
                 scrubbed_at: row.get(5)?,
+                scrubbed_by: row.get(7)?,
                 rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
             })
         })?

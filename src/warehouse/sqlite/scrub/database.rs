@@ -9,7 +9,7 @@ use crate::warehouse::failure::StoreFailed;
 
 /// Why nothing is zeroed in place, before any page has been looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub(super) enum Unfit {
     #[error("this SQLite has no sqlite_dbpage")]
     NoModule,
     #[error("this connection may not write pages")]
@@ -24,7 +24,7 @@ pub enum Unfit {
 const FREE_PART_MAX: u64 = 4;
 
 /// Returns why the database cannot or should not be zeroed in place.
-pub fn unfit(connection: &Connection) -> Result<Option<Unfit>, StoreFailed> {
+pub(super) fn unfit(connection: &Connection) -> Result<Option<Unfit>, StoreFailed> {
     let has_module = "SELECT EXISTS (SELECT 1 FROM pragma_module_list WHERE name = 'sqlite_dbpage')";
     if !connection.query_row(has_module, [], |row| row.get::<_, bool>(0))? {
         return Ok(Some(Unfit::NoModule));

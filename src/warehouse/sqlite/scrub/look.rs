@@ -10,7 +10,7 @@ use super::walk::{Refused, Remains, Walk};
 use crate::warehouse::failure::StoreFailed;
 
 #[derive(Debug)]
-pub enum Look {
+pub(super) enum Look {
     Sound(Remains),
     Refused(Refused),
     /// It was told not to go on.
@@ -18,7 +18,7 @@ pub enum Look {
 }
 
 /// Walks through the whole file, for as long as `goes_on` says so.
-pub fn look(connection: &Connection, goes_on: impl Fn() -> bool) -> Result<Look, StoreFailed> {
+pub(super) fn look(connection: &Connection, goes_on: impl Fn() -> bool) -> Result<Look, StoreFailed> {
     let transaction = connection.unchecked_transaction()?;
     // The roots are read first: a statement that reads a table begins the snapshot.
     let roots = roots(&transaction)?;

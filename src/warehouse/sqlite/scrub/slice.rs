@@ -21,9 +21,9 @@ use crate::warehouse::failure::StoreFailed;
 
 /// How much of the work one transaction does.
 #[derive(Clone, Copy, Debug)]
-pub struct SliceLimits {
-    pub pages_max: usize,
-    pub time_max: Duration,
+pub(super) struct SliceLimits {
+    pub(super) pages_max: usize,
+    pub(super) time_max: Duration,
 }
 
 impl Default for SliceLimits {
@@ -36,18 +36,18 @@ impl Default for SliceLimits {
 const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Slice {
+pub(super) struct Slice {
     /// Where in the remains the next slice begins.
-    pub end: usize,
-    pub zeroed: u64,
+    pub(super) end: usize,
+    pub(super) zeroed: u64,
     /// Pages that others have put elsewhere since the look.
-    pub moved: u64,
+    pub(super) moved: u64,
     /// A reader keeps the WAL, which has grown to its limit.
-    pub wal_is_held: bool,
+    pub(super) wal_is_held: bool,
 }
 
 /// Zeroes what `remains` has from `start` on, until a limit is reached.
-pub fn zero_slice(
+pub(super) fn zero_slice(
     connection: &Connection,
     remains: &Remains,
     start: usize,

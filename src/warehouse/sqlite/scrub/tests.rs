@@ -413,7 +413,7 @@ fn a_free_page_that_is_in_use_again_is_left_alone() {
     for rotation in 0..4 {
         let body: Vec<u8> = [0, 0, 0, 1].into_iter().cycle().skip(rotation).take(20_000).collect();
         let insert = |body: &[u8]| connection.execute("INSERT INTO t (body) VALUES (?1)", [body]).unwrap();
-        insert(&[0xee; 20_000]);
+        insert(&vec![0xee; 20_000]);
         connection.execute_batch("DELETE FROM t").unwrap();
         let remains = sound(&connection).unwrap().unwrap();
         insert(&body);

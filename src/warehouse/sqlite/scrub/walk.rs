@@ -26,6 +26,13 @@ pub struct Refused {
     pub flaw: Flaw,
 }
 
+impl Refused {
+    /// Returns whether the file is sound as far as is known, and only of another make.
+    pub fn is_of_the_format(self) -> bool {
+        matches!(self.flaw, Flaw::Reserved | Flaw::AutoVacuum)
+    }
+}
+
 /// Where in [`Remains::interiors`] an interior page is.
 pub(super) type InteriorId = u32;
 
@@ -64,13 +71,17 @@ pub(super) enum Dirty {
 pub struct Remains {
     pub(super) interiors: Vec<Interior>,
     pub(super) dirty: Vec<Dirty>,
-    /// There is more than was noted.
-    pub(super) is_cut: bool,
+    is_cut: bool,
 }
 
 impl Remains {
     pub fn is_clean(&self) -> bool {
         self.dirty.is_empty() && !self.is_cut
+    }
+
+    /// Returns whether there is more than was noted.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     pub fn dirty_pages(&self) -> usize {
