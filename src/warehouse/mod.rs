@@ -13,7 +13,7 @@ pub mod page;
 pub mod patient;
 pub mod place;
 pub mod pull;
-pub(crate) mod purge;
+pub mod purge;
 mod rehearsal;
 pub(crate) mod report;
 mod sqlite;

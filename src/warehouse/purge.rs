@@ -82,9 +82,9 @@ impl fmt::Display for ScrubWaits {
             Self::Reader => {
                 f.write_str("a reader has the warehouse open; the last bytes go when it has closed it")
             }
-            Self::Writer => {
-                f.write_str("another program writes to the warehouse; the last bytes go when it has ended")
-            }
+            Self::Writer => f.write_str(
+                "the warehouse is written to all the while; the last bytes go when that has ended",
+            ),
             Self::Room(DiskRoom { needed, free, by }) => write!(
                 f,
                 "{} needs {} MB free beside the warehouse and finds {} MB; make room",

@@ -105,3 +105,17 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<Checkpointed, StoreF
         .optional()?;
     Ok(Checkpointed { held_frames: held.unwrap_or(0) })
 }
+
+/// What tells whether anybody has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Commits {
+    /// Rows that this connection has changed.
+    pub(super) changes: u64,
+    /// Another after each commit of another connection.
+    pub(super) others: i64,
+}
+
+pub(super) fn commits(connection: &Connection) -> Result<Commits, StoreFailed> {
+    let others = connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
+    Ok(Commits { changes: connection.total_changes(), others })
+}

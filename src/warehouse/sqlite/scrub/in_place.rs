@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::database::{Commits, commits};
 use super::look::{Look, look};
 use super::slice::{SliceLimits, zero_slice};
 use super::walk::Remains;
@@ -32,23 +33,31 @@ pub(super) enum InPlace {
 pub(super) async fn zero_in_place(writer: &Writer, stop: &Arc<AtomicBool>) -> Result<InPlace, StoreFailed> {
     let mut pages = 0;
     let mut looks = 0;
+    // What the file would be at if nobody else had written since the last look.
+    let mut expected = None;
     while looks < LOOKS_MAX {
+        let before = writer.alone(|connection| commits(connection)).await?;
         let remains = match look_aside(writer.path(), stop).await? {
             Look::Sound(remains) if remains.is_clean() => return Ok(InPlace::Clean { pages }),
             Look::Sound(remains) => Arc::new(remains),
             Look::Refused(refused) => return Ok(InPlace::Refused(refused.to_string())),
             Look::Stopped => return Ok(InPlace::Waits(ScrubWaits::Stopped)),
         };
-        // A look that could not note everything is no round of its own.
-        looks += u32::from(!remains.is_cut());
-        match zero_all(writer, stop, &remains).await? {
-            Round::Done { pages: more } => pages += more,
+        if expected == Some(writer.alone(|connection| commits(connection)).await?) {
+            return Ok(InPlace::Refused("what was zeroed is not".to_owned()));
+        }
+        let zeroed = match zero_all(writer, stop, &remains).await? {
+            Round::Done { pages } => pages,
             Round::Waits(waits) => return Ok(InPlace::Waits(waits)),
+        };
+        pages += zeroed;
+        // A look that could not note everything is no look of its own.
+        if !remains.is_cut() {
+            looks += 1;
+            expected = Some(Commits { changes: before.changes + zeroed, ..before });
         }
     }
-    Ok(InPlace::Refused(format!(
-        "{LOOKS_MAX} looks have found something, so others write to it all the while"
-    )))
+    Ok(InPlace::Waits(ScrubWaits::Writer))
 }
 
 enum Round {

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 
-use super::database::{Unfit, unfit};
+use super::database::{Commits, Unfit, commits, unfit};
 use super::look::{Look, look};
 use super::oracle;
 use super::slice::{SliceLimits, zero_slice};
@@ -434,9 +434,11 @@ fn an_older_connection_reads_and_writes_what_was_scrubbed() {
     let rows = contents(&older);
     assert!(matches!(scrub(&connection, ONE_PAGE, || {}), Ok(Ended::Clean { zeroed: 1.., .. })));
     assert!(rows == contents(&older));
+    let before = commits(&connection).unwrap();
     churn(&older, &mut StdRng::seed_from_u64(5), Style { page_size: 512, secure_delete: "ON" }, 20);
     assert_eq!(integrity(&older), "ok");
     assert_eq!(integrity(&connection), "ok");
+    assert_ne!(commits(&connection).unwrap().others, before.others);
 }
 
 #[test]
@@ -448,8 +450,11 @@ fn a_reader_keeps_its_snapshot_while_pages_are_zeroed() {
     let snapshot = reader.unchecked_transaction().unwrap();
     let rows = contents(&snapshot);
     let remains = sound(&connection).unwrap().unwrap();
+    let before = commits(&connection).unwrap();
     let slice = zero_slice(&connection, &remains, 0, SliceLimits::default()).unwrap();
     assert!(slice.zeroed > 0 && slice.end == remains.dirty_pages());
+    let changes = before.changes + slice.zeroed;
+    assert_eq!(commits(&connection).unwrap(), Commits { changes, ..before });
     assert!(rows == contents(&snapshot));
     assert!(sound(&connection).unwrap().unwrap().is_clean());
 }
