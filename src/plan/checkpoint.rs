@@ -1,6 +1,7 @@
 //! What the warehouse remembers of one patient: the facts that most rules begin from.
 
-use super::state::PatientState;
+use super::completeness::ShortSince;
+use super::state::{HeldWhy, PatientState, PurgeReason};
 use super::{PersonId, PullMode, Timestamp, TypeFilter};
 
 /// One row of the table `checkpoint`.
@@ -28,7 +29,21 @@ pub struct Checkpoint {
     pub renamed_full_at: Option<Timestamp>,
     /// Whether rows of the patient have been stored since the last purge.
     pub holds_rows: bool,
+    /// Of the first in an unbroken row of refusals.
+    pub refused_at: Option<Timestamp>,
+    pub held_why: Option<HeldWhy>,
+    /// The last purge, if nothing has been stored since.
+    pub purged: Option<PastPurge>,
+    /// Since when every pull was short by the same entries.
+    pub(crate) short_since: Option<ShortSince>,
     pub unfinished: Option<UnfinishedPull>,
+}
+
+/// A purge that nothing has been stored after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastPurge {
+    pub at: Timestamp,
+    pub reason: PurgeReason,
 }
 
 /// A pull that was interrupted, as the pull columns of `checkpoint` keep it.
@@ -68,6 +83,10 @@ impl Checkpoint {
             sweep_guarded_at: None,
             renamed_full_at: None,
             holds_rows: false,
+            refused_at: None,
+            held_why: None,
+            purged: None,
+            short_since: None,
             unfinished: None,
         }
     }
@@ -78,6 +97,7 @@ impl Checkpoint {
         self.last_full_at = None;
         self.sweep_guarded_at = None;
         self.renamed_full_at = None;
+        self.short_since = None;
         self.unfinished = None;
     }
 

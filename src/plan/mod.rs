@@ -4,22 +4,26 @@
 
 pub(crate) mod breaker;
 pub(crate) mod checkpoint;
-pub(crate) mod completeness;
+pub mod completeness;
 pub(crate) mod consent;
 pub(crate) mod drift;
 pub(crate) mod due;
 pub(crate) mod duplicate;
 pub(crate) mod failure;
+pub mod identity;
 pub(crate) mod paging;
+pub(crate) mod refusal;
 pub mod resource_type;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub mod row;
 pub(crate) mod scan;
 pub(crate) mod shrink;
+pub(crate) mod since;
 pub(crate) mod start;
 pub mod state;
 pub(crate) mod sweep;
+pub(crate) mod unreadable;
 
 use std::fmt;
 

@@ -45,19 +45,11 @@ pub(super) struct ServerState {
     pub(super) tokens: Tokens,
     pub(super) faults: FaultScript,
     pub(super) clock_offset: TimeDelta,
-    pub(super) paging: PagingDefaults,
     requests: VecDeque<SeenRequest>,
     requests_seen: u64,
 }
 
-/// How the server pages where the contract leaves it open.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PagingDefaults {
-    /// Pages of this size where no `_count` was sent; `None`: the whole record at once.
-    pub(super) count_default: Option<usize>,
-    /// A greater `_count` is reduced to this one without a word.
-    pub(super) count_max: Option<usize>,
-}
+const UUID_LENGTH: usize = 36;
 
 #[derive(Debug, Default)]
 pub(super) struct PersonRecord {
@@ -111,6 +103,15 @@ impl ServerState {
 
     pub(super) fn person(&self, id: &str) -> Option<&PersonRecord> {
         self.persons.get(id)
+    }
+
+    /// Returns an id as this server writes it: in a UUID the case of letters means nothing.
+    pub(super) fn id_as_known(&self, id: &str) -> String {
+        if self.persons.contains_key(id) {
+            return id.to_owned();
+        }
+        let is_same = |known: &&String| id.len() == UUID_LENGTH && known.eq_ignore_ascii_case(id);
+        self.persons.keys().find(is_same).map_or_else(|| id.to_owned(), String::clone)
     }
 
     /// Returns false where there is no such person.

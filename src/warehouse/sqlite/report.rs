@@ -1,35 +1,39 @@
 //! What `status` and `audit` tell. Reads only.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::tables;
 use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::purge::ScrubbedBy;
 use crate::warehouse::report::{LastScrub, PatientLine, PurgeLine, StatusReport};
 
 pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFailed> {
     // One snapshot for everything that is counted.
     let transaction = connection.unchecked_transaction()?;
     let live = tables::live_rows(&transaction)?;
-    let mut statement = transaction.prepare(
-        "SELECT person_id, label, state, watermark, last_success_at, failures, next_attempt_at, last_error,
-                sweep_guarded_at, listed
-           FROM checkpoint ORDER BY coalesce(label, person_id), person_id",
-    )?;
+    let mut statement =
+        transaction.prepare("SELECT * FROM checkpoint ORDER BY coalesce(label, person_id), person_id")?;
     let patients = statement
         .query_map([], |row| {
-            let id: String = row.get(0)?;
+            let id: String = row.get("person_id")?;
             Ok(PatientLine {
                 resources: live.by_person.get(&id).copied().unwrap_or_default(),
                 id,
-                label: row.get(1)?,
-                state: row.get(2)?,
-                watermark: row.get(3)?,
-                last_success_at: row.get(4)?,
-                failures: row.get(5)?,
-                next_attempt_at: row.get(6)?,
-                last_error: row.get(7)?,
-                sweep_guarded_at: row.get(8)?,
-                listed: row.get(9)?,
+                label: row.get("label")?,
+                state: row.get("state")?,
+                watermark: row.get("watermark")?,
+                last_success_at: row.get("last_success_at")?,
+                failures: row.get("failures")?,
+                next_attempt_at: row.get("next_attempt_at")?,
+                last_error: row.get("last_error")?,
+                sweep_guarded_at: row.get("sweep_guarded_at")?,
+                short_by: if_known(row, "short_by")?,
+                short_since: if_known(row, "short_since")?,
+                last_full_at: row.get("last_full_at")?,
+                deletions_seen_at: if_known(row, "deletions_seen_at")?,
+                since_ignored: if_known(row, "since_ignored")?.unwrap_or_default(),
+                listed: row.get("listed")?,
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;
@@ -41,38 +45,41 @@ pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFaile
 }
 
 fn last_scrub(connection: &Connection) -> Result<Option<LastScrub>, StoreFailed> {
-    if !tables::has_column(connection, "purge_log", "scrubbed_by")? {
-        return Ok(None);
+    let last =
+        "SELECT * FROM purge_log WHERE scrubbed_at IS NOT NULL ORDER BY scrubbed_at DESC, id DESC LIMIT 1";
+    let read = |row: &Row<'_>| {
+        // In a file of an older schema there was one way.
+        let by = if_known(row, "scrubbed_by")?.unwrap_or_else(|| ScrubbedBy::Vacuum.as_str().to_owned());
+        Ok(LastScrub { at: row.get("scrubbed_at")?, by })
+    };
+    Ok(connection.query_row(last, [], read).optional()?)
+}
+
+/// Reads a column that a file of an older schema does not have.
+fn if_known<T: FromSql>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>> {
+    match row.get(name) {
+        Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
+        found => found,
     }
-    let last = "SELECT scrubbed_at, scrubbed_by FROM purge_log WHERE scrubbed_by IS NOT NULL
-                 ORDER BY scrubbed_at DESC, id DESC LIMIT 1";
-    let last = connection
-        .query_row(last, [], |row| Ok(LastScrub { at: row.get(0)?, by: row.get(1)? }))
-        .optional()?;
-    Ok(last)
 }
 
 pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
-    // A warehouse that no cycle of this program has seen yet.
-    let is_older = !tables::has_column(connection, "purge_log", "scrubbed_by")?;
-    let scrubbed_by = if is_older { "NULL" } else { "p.scrubbed_by" };
-    let mut statement = connection.prepare(&format!(
-        "SELECT p.person_id, c.label, p.reason, p.confirmed_at, p.purged_at, p.scrubbed_at, p.rows_by_table,
-                {scrubbed_by}
+    let mut statement = connection.prepare(
+        "SELECT p.*, c.label AS patient_label
            FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
-          WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id"
-    ))?;
+          WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id",
+    )?;
     let lines = statement
         .query_map([person], |row| {
-            let rows: String = row.get(6)?;
+            let rows: String = row.get("rows_by_table")?;
             Ok(PurgeLine {
-                person_id: row.get(0)?,
-                label: row.get(1)?,
-                reason: row.get(2)?,
-                confirmed_at: row.get(3)?,
-                purged_at: row.get(4)?,
-                scrubbed_at: row.get(5)?,
-                scrubbed_by: row.get(7)?,
+                person_id: row.get("person_id")?,
+                label: row.get("patient_label")?,
+                reason: row.get("reason")?,
+                confirmed_at: row.get("confirmed_at")?,
+                purged_at: row.get("purged_at")?,
+                scrubbed_at: row.get("scrubbed_at")?,
+                scrubbed_by: if_known(row, "scrubbed_by")?,
                 rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
             })
         })?

@@ -22,11 +22,6 @@ pub(super) fn exists(connection: &Connection, table: &str) -> Result<bool, Store
     Ok(connection.prepare_cached(statement)?.exists([table])?)
 }
 
-pub(super) fn has_column(connection: &Connection, table: &str, column: &str) -> Result<bool, StoreFailed> {
-    let known = "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2)";
-    Ok(connection.query_row(known, [table, column], |row| row.get(0))?)
-}
-
 /// The connection if it has the table of a type, else one to an empty table of it.
 pub(super) fn or_empty(connection: Connection, table: &str) -> Result<Connection, StoreFailed> {
     if exists(&connection, table)? {
@@ -45,8 +40,19 @@ pub(super) fn resource_tables(connection: &Connection) -> Result<Vec<&'static Re
     Ok(names.iter().filter_map(|name| ResourceType::by_table(name)).collect())
 }
 
-/// These keep what is known *about* a patient, and outlive a purge.
-const OUTLIVE_A_PURGE: [&str; 3] = ["checkpoint", "pull", "purge_log"];
+/// Adds the column `superseded_at`, for a warehouse that did not have it.
+pub(super) fn add_superseded_at(connection: &Connection) -> Result<(), StoreFailed> {
+    for known in resource_tables(connection)? {
+        if !connection.column_exists(None::<&str>, known.table.as_str(), "superseded_at")? {
+            connection
+                .execute_batch(&format!("ALTER TABLE \"{}\" ADD COLUMN superseded_at TEXT", known.table))?;
+        }
+    }
+    Ok(())
+}
+
+/// These keep that there was a patient and what became of it, and outlive a purge.
+const OUTLIVE_A_PURGE: [&str; 2] = ["checkpoint", "purge_log"];
 
 /// Every table that holds rows of patients and goes with them, found from the schema itself,
 /// so that one added later cannot be forgotten.

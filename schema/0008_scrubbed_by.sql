@@ -1,4 +1,4 @@
--- 0006_scrubbed_by.sql: which way the last bytes of a purge were removed.
+-- 0008_scrubbed_by.sql: which way the last bytes of a purge were removed.
 
 ALTER TABLE purge_log ADD COLUMN scrubbed_by TEXT CHECK (scrubbed_by IN ('zeroing', 'vacuum'));
 
