@@ -3,7 +3,6 @@
 //! The resource is never rebuilt: its bytes are stored as they came, and only a few
 //! elements are read from them.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -16,7 +15,7 @@ pub use super::identity::{KeyHash, key_hash};
 use super::outcome::{Issues, read_issues};
 use super::patient_reference::patient_of;
 use super::resource_type::ResourceType;
-use super::scan::{Repeated, Scanned, scan, scan_text};
+use super::scan::{Repeated, scan, scan_text};
 
 /// One resource, ready to be stored.
 #[derive(Clone, PartialEq, Eq)]

@@ -25,6 +25,7 @@ mod purge;
 mod reader;
 mod report;
 mod rows;
+pub(super) mod scrub;
 mod sweep;
 mod tables;
 mod verify;

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
 use super::rows::RowsFailed;
-use super::{analyst_tables, checkpoint, export, open, overview, purge, report, rows, tables, verify};
+use super::{analyst_tables, checkpoint, export, open, overview, purge, report, rows, scrub, tables, verify};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -18,7 +18,7 @@ use crate::warehouse::patient::{Listed, RosterChange};
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::Erased;
 use crate::warehouse::report::{
-    ExportFormat, Exported, Findings, Overview, PurgeLine, StatusReport, Steps, StoredTable,
+    ExportFormat, Exported, Findings, Overview, PurgeLine, StatusReport, Steps, StoredTable, VerifyDepth,
 };
 
 /// A file that is open for reading.
@@ -77,7 +77,7 @@ impl Reader {
 
     pub(in crate::warehouse) fn status(&self) -> Result<StatusReport, StoreFailed> {
         let mut status = report::status(&self.connection)?;
-        status.scrub_waits_for = purge::scrub_waits_for(&self.connection, &self.path)?;
+        status.scrub_waits_for = scrub::waits_for(&self.connection, &self.path)?;
         Ok(status)
     }
 
@@ -93,8 +93,12 @@ impl Reader {
         report::purges(&self.connection, person)
     }
 
-    pub(in crate::warehouse) fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
-        verify::verify(&self.connection, &AnalystTables::new(views))
+    pub(in crate::warehouse) fn verify(
+        &self,
+        views: &[AnalystTable],
+        depth: VerifyDepth,
+    ) -> Result<Findings, StoreFailed> {
+        verify::verify(&self.connection, &AnalystTables::new(views), depth)
     }
 
     pub(in crate::warehouse) fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {
