@@ -11,20 +11,34 @@
 //! Also absent: `resolve()`, `memberOf()`, `matches()`, quantities with units, and the
 //! operators `|`, `in` and `contains`; each is refused by name.
 
+mod build;
 mod catalogue;
+mod cell;
 mod compile;
 mod definition;
 mod elements;
+mod evaluate;
 mod fhirpath;
+mod item;
 mod load;
+mod moment;
+mod number;
+mod program;
 mod refused;
+mod rows;
 mod stored;
+mod tape;
+mod view;
 
 pub use catalogue::{BuiltIn, built_in, catalogue};
+pub use cell::Cell;
 pub use compile::compile;
 pub use definition::ViewDefinition;
 pub use load::{analyst_tables, own_tables, read, select_of};
 pub use refused::Refused;
+pub use rows::{Dropped, Evaluation, NotEvaluated, Several};
+pub use tape::{NotATape, Tape, TapeMemory};
+pub use view::View;
 
 /// What is done where one value is wanted and a resource has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
