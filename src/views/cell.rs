@@ -102,13 +102,12 @@ pub(super) fn fitted<'d>(item: &Item<'d>, declared: Declared, tape: &Tape<'d>) -
             Some(value) => Some(Cell::Boolean(value)),
             None => item.as_number(tape).and_then(Number::as_i64).map(Cell::Integer),
         },
-        Declared::Date => item
-            .as_text(tape)
-            .and_then(|text| match text {
-                Cow::Borrowed(text) => moment::date_of(text).map(Cow::Borrowed),
-                Cow::Owned(text) => moment::date_of(&text).map(|date| Cow::Owned(date.to_owned())),
-            })
-            .map(Cell::Text),
+        Declared::Date => item.as_text(tape).and_then(|text| match text {
+            // An element of type date with a time behind it is no date.
+            text if item.kind() == Kind::Date => moment::is_full_date(&text).then_some(Cell::Text(text)),
+            Cow::Borrowed(text) => moment::date_of(text).map(|date| Cell::Text(Cow::Borrowed(date))),
+            Cow::Owned(text) => moment::date_of(&text).map(|date| Cell::Text(Cow::Owned(date.to_owned()))),
+        }),
         Declared::DateTime => item.as_text(tape).and_then(|text| match text {
             // What is in UTC already stays where it is.
             Cow::Borrowed(text) if moment::is_utc(text) => Some(Cell::Text(Cow::Borrowed(text))),

@@ -98,9 +98,9 @@ fn clock(text: &str) -> Option<(i64, &str)> {
         return Some((minutes + seconds * 1_000, rest));
     }
     let fraction: f64 = rest[..=digits].parse().ok()?;
-    // Rounded to a millisecond, as SQLite does.
+    // Rounded to a millisecond, but never up to the next second.
     #[expect(clippy::cast_possible_truncation, reason = "between 0 and 1,000")]
-    let thousandths = (fraction * 1_000.0 + 0.5) as i64;
+    let thousandths = (fraction.min(0.999) * 1_000.0 + 0.5) as i64;
     Some((minutes + seconds * 1_000 + thousandths, &rest[digits + 1..]))
 }
 

@@ -120,3 +120,7 @@ pub(crate) fn somewhere_inside<'v>(value: &'v mut Value, deeper: f64, random: &m
     };
     somewhere_inside(child.unwrap(), deeper, random)
 }
+
+pub(crate) fn table_text(resource: &Value) -> String {
+    resource.to_string()
+}

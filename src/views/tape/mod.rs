@@ -7,6 +7,8 @@
 //! Absent on purpose: any knowledge of FHIR, and recursion.
 
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 

@@ -3,7 +3,7 @@
 use super::{Entry, Json, TapeMemory};
 
 /// How deep arrays and objects may nest; SQLite's own JSON functions go as far.
-const DEPTH_MAX: usize = 1_000;
+pub(super) const DEPTH_MAX: usize = 1_000;
 
 /// A text that is not put on a tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
