@@ -1,22 +1,21 @@
-//! What the analysts' tables cost to keep and what they save, as ratios from one run:
+//! Measures what the analysts' tables cost to keep and what they save, as ratios from one run:
 //! `cargo bench --bench analyst_tables [-- OBSERVATIONS]`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says where")]
 #![allow(clippy::print_stdout, reason = "prints what it measured")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use healthex_sync::plan::row::{Row, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::sandbox::Population;
-use healthex_sync::warehouse::analyst_tables::AnalystTables;
-use healthex_sync::warehouse::checkpoint;
-use healthex_sync::warehouse::checkpoint::Listed;
-use healthex_sync::warehouse::open::{OtherServer, Place, open_writer};
-use healthex_sync::warehouse::page::{Batch, PlacedRow, Progress, PullFrame, store};
-use healthex_sync::warehouse::pulls::PullRow;
+use healthex_sync::views::AnalystTable;
+use healthex_sync::warehouse::Warehouse;
+use healthex_sync::warehouse::page::{Batch, IncomingRow, PullProgress};
+use healthex_sync::warehouse::patient::Listed;
+use healthex_sync::warehouse::place::{OtherServer, Place};
+use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use healthex_sync::{clock, views};
 use rusqlite::Connection;
 
@@ -24,7 +23,7 @@ const OBSERVATIONS: usize = 100_000;
 const PAGE: usize = 500;
 const ROUNDS: usize = 3;
 
-/// The sandbox's Observations again and again, each under a key of its own.
+/// Repeats the sandbox's Observations, each under a key of its own.
 fn observations(count: usize) -> Vec<Row> {
     let population = Population::generated(12, 1);
     let all: Vec<String> = population
@@ -38,36 +37,36 @@ fn observations(count: usize) -> Vec<Row> {
     (0..count).map(row).collect()
 }
 
-fn fill(folder: &Path, tables: AnalystTables, rows: &[Row]) -> (Connection, Duration) {
-    let place = Place {
-        path: folder.join("warehouse.db"),
-        base_url: "https://x".to_owned(),
-        group: None,
-        analyst_tables: Arc::new(tables),
-    };
-    let connection = open_writer(&place, OtherServer::Refuse).unwrap();
-    let person = PersonId::parse("anna").unwrap();
-    checkpoint::take_roster(&connection, &[Listed { person: person.clone(), label: None }]).unwrap();
+fn fill(folder: &Path, views: Vec<AnalystTable>, rows: &[Row]) -> (Connection, Duration) {
+    let path = folder.join("warehouse.db");
+    let place = Place { path: path.clone(), base_url: "https://x".to_owned(), group: None, views };
     let now = clock::now();
-    let frame = PullFrame {
-        person,
+    let warehouse = Warehouse::open(&place, OtherServer::Refuse, now).unwrap();
+    let head = PullHead {
+        person: PersonId::parse("anna").unwrap(),
         mode: PullMode::Full,
         types: TypeFilter::default(),
         started_at: now,
         since: None,
         is_resumed: false,
     };
-    let mut pull = PullRow { id: None, pages: 0, requests: 0, bytes: 0, entries: 0 };
-    let begun = Instant::now();
-    for page in rows.chunks(PAGE) {
-        let rows = page.iter().map(|row| PlacedRow { row: row.clone(), is_repeat: false }).collect();
-        let batch = Batch { rows, quarantined: Vec::new(), progress: Progress::Partial };
-        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let stored = store(&connection, &place.analyst_tables, &frame, pull, &batch, now).unwrap();
-        connection.execute_batch("COMMIT").unwrap();
-        pull.id = Some(stored.pull_id);
-    }
-    (connection, begun.elapsed())
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let took = runtime.block_on(async {
+        let listed = vec![Listed { person: head.person.clone(), label: None }];
+        warehouse.begin_cycle(listed, now).await.unwrap();
+        let mut cost = PullCost::default();
+        let begun = Instant::now();
+        for page in rows.chunks(PAGE) {
+            let rows = page.iter().map(|row| IncomingRow { row: row.clone(), is_repeat: false }).collect();
+            let batch = Batch { rows, quarantined: Vec::new(), progress: PullProgress::Partial };
+            let stored = warehouse.store_page(&head, cost, batch, now).await.unwrap();
+            let Fenced::Kept(stored) = stored else { panic!("nobody else pulls") };
+            cost.row = stored.row;
+        }
+        begun.elapsed()
+    });
+    drop(warehouse);
+    (Connection::open(path).unwrap(), took)
 }
 
 fn ask(connection: &Connection, question: &str) -> (Duration, usize) {
@@ -84,9 +83,9 @@ fn main() {
     let (mut table, mut json) = (Duration::MAX, Duration::MAX);
     for _ in 0..ROUNDS {
         let folder = tempfile::tempdir().unwrap();
-        bare = bare.min(fill(folder.path(), AnalystTables::default(), &rows).1);
+        bare = bare.min(fill(folder.path(), Vec::new(), &rows).1);
         let folder = tempfile::tempdir().unwrap();
-        let (connection, took) = fill(folder.path(), views::analyst_tables(None).0, &rows);
+        let (connection, took) = fill(folder.path(), views::analyst_tables(None).tables, &rows);
         kept = kept.min(took);
         let from_table = ask(&connection, "SELECT loinc, avg(value) FROM lab_results GROUP BY loinc");
         let select = views::select_of("lab_results", None).unwrap();

@@ -189,14 +189,14 @@ pub struct SandboxArgs {
     pub faults: Option<PathBuf>,
 }
 
-/// What a shell sources.
+/// Returns the completions that a shell sources.
 pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "healthex-sync", &mut text);
     text
 }
 
-/// One page with every command: what `man healthex-sync` is asked for.
+/// Renders one page with every command, for `man healthex-sync`.
 pub fn man_page() -> std::io::Result<Vec<u8>> {
     let mut out = Vec::new();
     let mut command = Cli::command();
@@ -212,14 +212,14 @@ pub fn man_page() -> std::io::Result<Vec<u8>> {
         let name = verb.get_name().replace('-', "\\-");
         writeln!(out, ".SS {name}")?;
         let about = verb.get_long_about().or(verb.get_about()).map(ToString::to_string).unwrap_or_default();
-        writeln!(out, "{}", escaped(&about))?;
+        writeln!(out, "{}", escape(&about))?;
         for argument in
             verb.get_arguments().filter(|argument| !argument.is_global_set() && argument.get_id() != "help")
         {
             let long = argument.get_long().map(|long| format!("--{long}"));
             let name = long.unwrap_or_else(|| argument.get_id().to_string().to_uppercase());
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-            writeln!(out, ".TP\n\\fB{}\\fR\n{}", escaped(&name), escaped(&help))?;
+            writeln!(out, ".TP\n\\fB{}\\fR\n{}", escape(&name), escape(&help))?;
         }
     }
     writeln!(
@@ -229,8 +229,9 @@ pub fn man_page() -> std::io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// A leading dot or quote begins a request of roff, and a plain dash is a hyphen to it.
-fn escaped(text: &str) -> String {
+/// Escapes text for roff, to which a leading dot or quote begins a request and a plain dash is a
+/// hyphen.
+fn escape(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }

@@ -1,4 +1,4 @@
-//! Parse, run a command, turn its outcome into an exit status.
+//! Parses the command line, runs the command and exits with its status.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use healthex_sync::cli::Cli;
 use healthex_sync::commands;
-use healthex_sync::commands::Outcome;
+use healthex_sync::commands::ExitStatus;
 
 fn main() -> ExitCode {
     // A core dump would hold the token and whatever of a patient is in memory.
@@ -14,11 +14,11 @@ fn main() -> ExitCode {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let cli = Cli::parse();
     match commands::run(&cli, &mut std::io::stdout().lock()) {
-        Ok(outcome) => outcome.into(),
+        Ok(status) => status.into(),
         Err(error) => {
             // A closed stderr leaves nobody to tell.
             let _ = writeln!(std::io::stderr(), "healthex-sync: {error:#}");
-            Outcome::of(&error).into()
+            ExitStatus::of(&error).into()
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The roster files become a list of patients, or complaints that name file and line.
+//! Reads the roster files into a list of patients, or complaints that name file and line.
 //!
-//! Absent on purpose: the checkpoint. Who is new or gone is for the cycle to find out.
+//! Absent on purpose: the checkpoint. The cycle finds out who is new or gone.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,49 +12,49 @@ use crate::plan::resource_type::ResourceType;
 use crate::plan::{PersonId, TypeFilter};
 use crate::settings::RosterSettings;
 
-/// Labels stand in logs and tables.
+/// Labels appear in logs and tables.
 const LABEL_LENGTH_MAX: usize = 100;
-/// A larger file is no roster.
+/// A larger file is refused unread.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RosterPatient {
-    pub person: PersonId,
-    pub label: Option<String>,
+pub(crate) struct RosterPatient {
+    pub(crate) person: PersonId,
+    pub(crate) label: Option<String>,
     /// Overrides `sync.types`.
-    pub types: Option<TypeFilter>,
-    pub enabled: bool,
+    pub(crate) types: Option<TypeFilter>,
+    pub(crate) enabled: bool,
 }
 
 impl RosterPatient {
-    /// How this patient is called in logs and tables.
-    pub fn name(&self) -> &str {
+    /// Returns the name of this patient in logs and tables.
+    pub(crate) fn name(&self) -> &str {
         self.label.as_deref().unwrap_or(self.person.as_str())
     }
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Roster {
-    pub patients: Vec<RosterPatient>,
+pub(crate) struct Roster {
+    pub(crate) patients: Vec<RosterPatient>,
 }
 
 /// Reads all roster files. A roster that lists nobody is an error: it would look as if all had left.
-pub fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
-    let mut reading = Reading::default();
-    for file in files(settings, &mut reading.complaints) {
-        reading.file(&file);
+pub(crate) fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
+    let mut reader = RosterReader::default();
+    for file in files(settings, &mut reader.complaints) {
+        reader.read_file(&file);
     }
-    if reading.patients.is_empty() && reading.complaints.is_empty() {
+    if reader.patients.is_empty() && reader.complaints.is_empty() {
         let names: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();
-        reading.complaints.push(format!(
+        reader.complaints.push(format!(
             "{}: the roster lists no patient; nothing is done with an empty roster",
             names.join(", ")
         ));
     }
-    if reading.complaints.is_empty() {
-        Ok(Roster { patients: reading.patients })
+    if reader.complaints.is_empty() {
+        Ok(Roster { patients: reader.patients })
     } else {
-        Err(reading.complaints)
+        Err(reader.complaints)
     }
 }
 
@@ -83,9 +83,9 @@ fn files(settings: &RosterSettings, complaints: &mut Vec<String>) -> Vec<PathBuf
 }
 
 #[derive(Default)]
-struct Reading {
+struct RosterReader {
     patients: Vec<RosterPatient>,
-    /// Where each id stands.
+    /// Where each id is listed, to name the place of a second one.
     places: HashMap<PersonId, String>,
     complaints: Vec<String>,
 }
@@ -97,8 +97,8 @@ struct RosterFile {
     patient: Vec<Spanned<toml::Table>>,
 }
 
-impl Reading {
-    fn file(&mut self, file: &Path) {
+impl RosterReader {
+    fn read_file(&mut self, file: &Path) {
         let name = file.display().to_string();
         let read = match std::fs::metadata(file) {
             Ok(found) if found.len() > FILE_BYTES_MAX => {
@@ -115,31 +115,31 @@ impl Reading {
             }
         };
         match file.extension().and_then(|extension| extension.to_str()) {
-            Some("toml") => self.toml(&name, &text),
-            Some("csv") => self.csv(&name, &text),
+            Some("toml") => self.read_toml(&name, &text),
+            Some("csv") => self.read_csv(&name, &text),
             _ => self.complaints.push(format!("{name}: a roster's name ends in .toml or .csv")),
         }
     }
 
-    fn toml(&mut self, name: &str, text: &str) {
+    fn read_toml(&mut self, name: &str, text: &str) {
         let file: RosterFile = match toml::from_str(text) {
             Ok(file) => file,
             Err(error) => {
-                let line = error.span().map_or(1, |span| Lines::of(text).at(span.start));
+                let line = error.span().map_or(1, |span| LineNumbers::of(text).at(span.start));
                 self.complaints
                     .push(format!("{name}:{line}: {}; a roster holds [[patient]] tables", error.message()));
                 return;
             }
         };
-        let mut lines = Lines::of(text);
+        let mut lines = LineNumbers::of(text);
         for patient in file.patient {
             let place = format!("{name}:{}", lines.at(patient.span().start));
-            self.table(&place, patient.get_ref());
+            self.read_table(&place, patient.get_ref());
         }
     }
 
-    fn table(&mut self, place: &str, table: &toml::Table) {
-        let mut fields = Fields::default();
+    fn read_table(&mut self, place: &str, table: &toml::Table) {
+        let mut fields = PatientFields::default();
         let mut wrong = Vec::new();
         for (key, value) in table {
             match (key.as_str(), value) {
@@ -156,10 +156,10 @@ impl Reading {
             }
         }
         self.complaints.extend(wrong.into_iter().map(|why| format!("{place}: {why}")));
-        self.patient(place, fields);
+        self.add_patient(place, fields);
     }
 
-    fn csv(&mut self, name: &str, text: &str) {
+    fn read_csv(&mut self, name: &str, text: &str) {
         let mut reader =
             csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_reader(text.as_bytes());
         let header = match reader.headers() {
@@ -190,13 +190,13 @@ impl Reading {
                 }
                 Ok(record) => {
                     let place = format!("{name}:{}", record.position().map_or(0, csv::Position::line));
-                    self.record(&place, &header, &record);
+                    self.read_record(&place, &header, &record);
                 }
             }
         }
     }
 
-    fn record(&mut self, place: &str, header: &[String], record: &csv::StringRecord) {
+    fn read_record(&mut self, place: &str, header: &[String], record: &csv::StringRecord) {
         let column = |name: &str| {
             let at = header.iter().position(|column| column == name)?;
             record.get(at).filter(|value| !value.is_empty())
@@ -211,10 +211,13 @@ impl Reading {
         };
         let types = column("types").map(|types| types.split_whitespace().map(str::to_owned).collect());
         let id = column("id").map(str::to_owned);
-        self.patient(place, Fields { id, label: column("label").map(str::to_owned), types, enabled });
+        self.add_patient(
+            place,
+            PatientFields { id, label: column("label").map(str::to_owned), types, enabled },
+        );
     }
 
-    fn patient(&mut self, place: &str, fields: Fields) {
+    fn add_patient(&mut self, place: &str, fields: PatientFields) {
         let Some(id) = fields.id else {
             self.complaints.push(format!("{place}: id is missing"));
             return;
@@ -247,27 +250,27 @@ impl Reading {
 }
 
 #[derive(Default)]
-struct Fields {
+struct PatientFields {
     id: Option<String>,
     label: Option<String>,
     types: Option<Vec<String>>,
     enabled: Option<bool>,
 }
 
-/// Numbers of lines, asked for from the beginning of a text to its end.
-struct Lines<'t> {
+/// Counts lines, for places asked in their order from the beginning of a text to its end.
+struct LineNumbers<'t> {
     text: &'t [u8],
     byte: usize,
     line: usize,
 }
 
-impl<'t> Lines<'t> {
+impl<'t> LineNumbers<'t> {
     fn of(text: &'t str) -> Self {
         Self { text: text.as_bytes(), byte: 0, line: 1 }
     }
 
-    /// Counts on from the last place: from the beginning each time, a roster of a hundred
-    /// thousand patients would take minutes.
+    /// Returns the line of a byte. It counts on from the last place: from the beginning each time, a
+    /// roster of a hundred thousand patients would take minutes.
     fn at(&mut self, byte: usize) -> usize {
         let passed = self.text.get(self.byte..byte).unwrap_or_default();
         self.line += memchr::memchr_iter(b'\n', passed).count();

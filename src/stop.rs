@@ -1,4 +1,4 @@
-//! How the program is asked to end: first gently, then at once.
+//! Ends the program at a signal: first gently, then at once.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Pages in flight are given this long after the first signal.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Default)]
-pub struct Stop {
-    /// No new request is begun.
-    pub gently: CancellationToken,
-    /// What is in flight is dropped.
-    pub at_once: CancellationToken,
+pub(crate) struct Stop {
+    /// Cancelled when no new request may begin.
+    pub(crate) gently: CancellationToken,
+    /// Cancelled when requests in flight are to be dropped.
+    pub(crate) at_once: CancellationToken,
 }
 
 impl Stop {
-    pub fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         self.gently.is_cancelled()
     }
 
-    /// Waits, unless the program is asked to end meanwhile.
-    pub async fn sleep(&self, wait: Duration) -> bool {
+    /// Waits. Returns false if the program was asked to end meanwhile.
+    pub(crate) async fn sleep(&self, wait: Duration) -> bool {
         tokio::select! {
             () = self.gently.cancelled() => false,
             () = tokio::time::sleep(wait) => true,
@@ -30,36 +30,36 @@ impl Stop {
     }
 
     /// Listens for SIGTERM and SIGINT; a second signal ends everything at once.
-    pub fn on_signals() -> std::io::Result<Self> {
+    pub(crate) fn on_signals() -> std::io::Result<Self> {
         let stop = Self::default();
-        let mut signals = Signals::listen()?;
-        let told = stop.clone();
+        let mut signals = TerminationSignals::listen()?;
+        let asked = stop.clone();
         tokio::spawn(async move {
             signals.next().await;
             tracing::info!("asked to stop: pages in flight are given {} s", GRACE.as_secs());
-            told.gently.cancel();
+            asked.gently.cancel();
             tokio::select! {
                 () = signals.next() => {}
                 () = tokio::time::sleep(GRACE) => {}
             }
-            told.at_once.cancel();
+            asked.at_once.cancel();
         });
         Ok(stop)
     }
 }
 
 /// SIGTERM and SIGINT, which no longer end the process by themselves.
-pub struct Signals {
+pub(crate) struct TerminationSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
-    pub fn listen() -> std::io::Result<Self> {
+impl TerminationSignals {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    pub async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
     }
 }

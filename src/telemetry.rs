@@ -1,4 +1,4 @@
-//! Logs go to stderr, as text or JSON. Only this program's own lines: a library's could hold a URL.
+//! Logs to stderr, as text or JSON. Only this program's own lines: a library's could hold a URL.
 //!
 //! Under systemd each line begins with its priority, which the journal takes off again; the
 //! time is left to the journal too.
@@ -14,9 +14,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::settings::LogSettings;
 
-/// Begins to log. `level` wins over the configuration's.
-pub fn start(settings: Option<&LogSettings>, level: Option<&str>) {
-    let level = level.unwrap_or_else(|| settings.map_or("info", |settings| settings.level.as_str()));
+/// Begins to log. `level` overrides the configuration's.
+pub(crate) fn start(settings: Option<&LogSettings>, level: Option<&str>) {
+    let level = level.unwrap_or_else(|| settings.map_or("info", |settings| settings.level));
     let filter = EnvFilter::new(format!("off,healthex_sync={level}"));
     let is_journal = stderr_is_the_journal();
     let builder = tracing_subscriber::fmt()
@@ -25,7 +25,7 @@ pub fn start(settings: Option<&LogSettings>, level: Option<&str>) {
         .with_ansi(std::io::stderr().is_terminal() && colours_are_welcome())
         // A closed stderr is no reason to end: without this it would be.
         .log_internal_errors(false)
-        .with_writer(Stderr { is_journal });
+        .with_writer(StderrWriter { is_journal });
     let is_json = settings.is_some_and(|settings| settings.is_json);
     let result = match (is_json, is_journal) {
         (true, _) => builder.json().flatten_event(true).try_init(),
@@ -36,53 +36,54 @@ pub fn start(settings: Option<&LogSettings>, level: Option<&str>) {
     drop(result);
 }
 
-/// The bars on stderr. Log lines share it with them, so it is one for the process.
+/// The progress bars on stderr: one for the process, as log lines must be written above them.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Where a bar is to be added.
-pub fn bars() -> &'static MultiProgress {
+/// Returns the set that a bar is to be added to.
+pub(crate) fn bars() -> &'static MultiProgress {
     &BARS
 }
 
-/// Only a terminal shows any.
-pub fn bars_are_shown() -> bool {
+/// Returns whether stderr is a terminal, which alone shows bars.
+pub(crate) fn bars_are_shown() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// See <https://no-color.org>.
-pub fn colours_are_welcome() -> bool {
+/// Returns whether colours are wanted. See <https://no-color.org>.
+pub(crate) fn colours_are_welcome() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// `$JOURNAL_STREAM` is inherited by children whose stderr is something else.
+/// Returns whether stderr leads to the journal. `$JOURNAL_STREAM` alone does not say so: children
+/// inherit it whose stderr leads elsewhere.
 fn stderr_is_the_journal() -> bool {
     let Some(journal) = std::env::var_os("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else { return false };
     journal.to_str() == Some(&format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
-struct Stderr {
+struct StderrWriter {
     is_journal: bool,
 }
 
-/// One line, with its priority before it where somebody understands that.
-struct Line {
+/// One event, with its priority before it where the journal reads it.
+struct EventWriter {
     priority: &'static str,
 }
 
-impl<'w> MakeWriter<'w> for Stderr {
-    type Writer = Line;
+impl<'w> MakeWriter<'w> for StderrWriter {
+    type Writer = EventWriter;
 
-    fn make_writer(&'w self) -> Line {
-        Line { priority: "" }
+    fn make_writer(&'w self) -> EventWriter {
+        EventWriter { priority: "" }
     }
 
-    fn make_writer_for(&'w self, event: &Metadata<'_>) -> Line {
-        Line { priority: if self.is_journal { priority(*event.level()) } else { "" } }
+    fn make_writer_for(&'w self, event: &Metadata<'_>) -> EventWriter {
+        EventWriter { priority: if self.is_journal { priority(*event.level()) } else { "" } }
     }
 }
 
-/// As syslog counts them.
+/// Returns the priority as syslog counts it.
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "<3>",
@@ -92,8 +93,8 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-impl Write for Line {
-    /// A whole event at a time; a line break inside it would begin a line without a priority.
+impl Write for EventWriter {
+    /// Writes a whole event. A line break inside it would begin a line without a priority.
     fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
         if bars_are_shown() {
             // A line written over a bar would tear both.

@@ -1,16 +1,21 @@
-//! The resources that are moved: a few real-looking ones again and again, each under an id of
-//! its own.
+//! Makes the resources that are moved: a few real-looking ones again and again, each under an id
+//! of its own.
 //!
 //! Promise: the same number gives the same resource, in whichever process it is made.
 
-use std::path::{Path, PathBuf};
+#[path = "../../tests/support/shared_folder.rs"]
+mod shared_folder;
+
+use std::path::PathBuf;
 
 use healthex_sync::sandbox::Population;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Of one patient. Patients take turns with [`RECORDS`] records.
+use self::shared_folder::shared_folder;
+
+/// Resources of one patient. Patients take turns with [`RECORDS`] records.
 pub(crate) const RECORD: usize = 5_000;
 /// Different records; further patients have the same resources again, as another person's.
 pub(crate) const RECORDS: usize = 20;
@@ -41,7 +46,8 @@ struct Header {
 }
 
 impl Data {
-    /// Synthea's patients where they are at hand, else the sandbox's.
+    /// Loads Synthea's patients from `data/patients` in `$HEALTHEX_SHARED` or in `../shared`; where there
+    /// are none, makes the sandbox's.
     pub(crate) fn load() -> Self {
         match synthea() {
             Some(folder) => {
@@ -65,7 +71,7 @@ impl Data {
         Self { origin, templates }
     }
 
-    /// The resource of that number.
+    /// Makes the resource of that number.
     pub(crate) fn resource(&self, number: usize) -> Resource {
         let Template { kind, id, text } = &self.templates[number % self.templates.len()];
         let text = match id {
@@ -79,7 +85,7 @@ impl Data {
         (record * RECORD..(record + 1) * RECORD).map(|number| self.resource(number))
     }
 
-    /// Their mean size, and of how many types they are.
+    /// Returns their mean size, and of how many types they are.
     pub(crate) fn shape(&self) -> (usize, usize) {
         let bytes: usize = self.templates.iter().map(|template| template.text.len()).sum();
         let mut kinds: Vec<&str> = self.templates.iter().map(|template| template.kind.as_str()).collect();
@@ -90,14 +96,10 @@ impl Data {
 }
 
 fn synthea() -> Option<PathBuf> {
-    let places = match std::env::var_os("HEALTHEX_SHARED") {
-        Some(shared) => vec![PathBuf::from(shared)],
-        None => vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from("/work/shared")],
-    };
-    places.into_iter().map(|place| place.join("data/patients")).find(|folder| folder.is_dir())
+    Some(shared_folder().join("patients")).filter(|folder| folder.is_dir())
 }
 
-/// As a server sends it; the files are indented for people.
+/// Removes the indentation, which servers do not send.
 fn without_white_space(json: &str) -> String {
     let raw: &RawValue = serde_json::from_str(json).unwrap();
     let (mut in_string, mut escaped) = (false, false);

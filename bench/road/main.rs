@@ -1,4 +1,4 @@
-//! The road from the server to committed rows, beside what SQLite and the wire allow and beside
+//! Throughput from the server to committed rows, beside what SQLite and the wire allow and beside
 //! what people would use instead: one table of ratios from one run:
 //! `cargo bench --bench road [-- --help]`.
 //!
@@ -9,24 +9,24 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "prints what it measured, and how far it is")]
 
 mod data;
-mod growth;
+mod options;
 mod peers;
 mod process;
 mod program;
 mod rows;
+mod scaling;
 mod server;
 mod table;
 mod wire;
-mod wishes;
 
 use std::process::ExitCode;
 
 use data::{Data, RECORD};
+use options::{Options, Part};
 use peers::Peer;
-use program::{Options, Program, USUAL};
+use program::{Configuration, Program, USUAL};
 use server::{Server, idle_patient, long_patient, patient};
 use table::Measured;
-use wishes::{Part, Wishes};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -37,63 +37,63 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|argument| argument == "--help") {
-        println!("{}", wishes::USAGE);
+        println!("{}", options::USAGE);
         return ExitCode::SUCCESS;
     }
-    let wishes = match Wishes::read(&arguments) {
-        Ok(wishes) => wishes,
+    let options = match Options::read(&arguments) {
+        Ok(options) => options,
         Err(why) => {
             eprintln!("{why}");
             return ExitCode::from(2);
         }
     };
     let data = Data::load();
-    let grows_to = if wishes.has(Part::Growth) { wishes.grows_to } else { 0 };
-    let server = Server::start(wishes.patients.max(grows_to));
-    let mut all = road(&wishes, &server, &data);
-    if wishes.has(Part::Idle) {
-        all.extend(idle(&wishes, &server));
+    let scale_to = if options.has(Part::Scaling) { options.scale_to } else { 0 };
+    let server = Server::start(options.patients.max(scale_to));
+    let mut all = throughput(&options, &server, &data);
+    if options.has(Part::Idle) {
+        all.extend(idle(&options, &server));
     }
-    if wishes.has(Part::Growth) {
+    if options.has(Part::Scaling) {
         let sizes: Vec<usize> =
-            [20, 200, 2_000].into_iter().filter(|size| *size <= wishes.grows_to).collect();
-        all.extend(growth::measure(&server, &sizes));
+            [20, 200, 2_000].into_iter().filter(|size| *size <= options.scale_to).collect();
+        all.extend(scaling::measure(&server, &sizes));
     }
     let (size, types) = data.shape();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let title = format!(
         "{} resources of {size} bytes in {types} types, {} patients; {}\n{} rounds, {cores} cores, SQLite {}",
-        wishes.count(),
-        wishes.patients,
+        options.count(),
+        options.patients,
         data.origin,
-        wishes.rounds,
+        options.rounds,
         rusqlite::version(),
     );
     println!("{}", table::print(&title, &all));
-    let broken = table::broken_guards(&all);
-    for guard in &broken {
+    let failed = table::failed_guards(&all);
+    for guard in &failed {
         eprintln!("SLOWER THAN ANY NOISE: {guard}");
     }
-    if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// A first load, and a full pull after it that finds nothing new.
 struct Loads {
-    options: Options,
+    configuration: Configuration,
     first: Measured,
     unchanged: Measured,
 }
 
 impl Loads {
-    fn new(how: &str, options: Options) -> Self {
+    fn new(how: &str, configuration: Configuration) -> Self {
         let first = Measured::new(format!("first load: {how}"), "resources");
         let unchanged = Measured::new(format!("nothing changed, full pull: {how}"), "resources");
-        Self { options, first, unchanged }
+        Self { configuration, first, unchanged }
     }
 
-    fn measure(&mut self, wishes: &Wishes, server: &Server) {
-        let count = wishes.count();
-        let program = Program::new(server, (0..wishes.patients).map(patient), self.options);
+    fn measure(&mut self, options: &Options, server: &Server) {
+        let count = options.count();
+        let program = Program::new(server, (0..options.patients).map(patient), self.configuration);
         let cycle = program.cycle(&[]);
         assert_eq!(cycle.inserted, count as u64);
         self.first.add(count, cycle.cost);
@@ -105,35 +105,36 @@ impl Loads {
     }
 }
 
-/// The limits, the writer alone, the whole road in its usual form and in others, and the peers.
-fn road(wishes: &Wishes, server: &Server, data: &Data) -> Vec<Measured> {
-    let ready = rows::ready(data, wishes.patients);
-    let count = wishes.count();
+/// Measures the limits, the writer alone, the program as it is usually configured and in other
+/// ways, and the peers.
+fn throughput(options: &Options, server: &Server, data: &Data) -> Vec<Measured> {
+    let ready = rows::ready(data, options.patients);
+    let count = options.count();
     let mut limit = Measured::new("the limit: raw INSERT into one table", "rows");
     limit.note.push_str("1,000 a transaction, no index, synchronous = NORMAL");
     let mut wire = Measured::new("the wire: bare reqwest, read and dropped", "resources");
     let mut writer = Measured::new("the writer alone, rows ready", "rows");
     let mut kept_writer = Measured::new("the writer alone, analysts' tables kept up", "rows");
     let mut usual = Loads::new("4 at once, pages of 500", USUAL);
-    let mut kept = Loads::new("analysts' tables kept up", Options { analyst_tables: true, ..USUAL });
-    let mut others = if wishes.has(Part::Variants) { variants() } else { Vec::new() };
+    let mut kept = Loads::new("analysts' tables kept up", Configuration { analyst_tables: true, ..USUAL });
+    let mut others = if options.has(Part::Variants) { variants() } else { Vec::new() };
     let mut long = Measured::new("first load: 4 at once, one answer of all records each", "resources");
-    let mut peers: Vec<Peer> = if wishes.has(Part::Peers) { peers::all().into() } else { Vec::new() };
-    for round in 1..=wishes.rounds {
-        eprintln!("round {round} of {}", wishes.rounds);
+    let mut peers: Vec<Peer> = if options.has(Part::Peers) { peers::all().into() } else { Vec::new() };
+    for round in 1..=options.rounds {
+        eprintln!("round {round} of {}", options.rounds);
         limit.add(count, rows::insert_raw(&ready));
-        wire.add(count, wire::read_and_drop(page_urls(wishes, server), USUAL.concurrency).1);
+        wire.add(count, wire::read_and_drop(page_urls(options, server), USUAL.concurrency).1);
         writer.add(count, rows::write(&ready, false));
         kept_writer.add(count, rows::write(&ready, true));
         for loads in [&mut usual, &mut kept].into_iter().chain(&mut others) {
-            loads.measure(wishes, server);
+            loads.measure(options, server);
         }
         for peer in &mut peers {
-            peer.measure(round, server, wishes.patients, count);
+            peer.measure(round, server, options.patients, count);
         }
     }
-    if wishes.has(Part::Variants) {
-        measure_long(wishes, server, &mut long);
+    if options.has(Part::Variants) {
+        measure_long(options, server, &mut long);
     }
     compare(&limit, &mut wire, [&mut writer, &mut kept_writer], [&mut usual, &mut kept], &peers);
     for Loads { first, unchanged, .. } in &mut others {
@@ -148,22 +149,22 @@ fn road(wishes: &Wishes, server: &Server, data: &Data) -> Vec<Measured> {
     all
 }
 
-/// One thing changed at a time.
+/// Configurations that differ from the usual one in one thing each.
 fn variants() -> Vec<Loads> {
     vec![
-        Loads::new("1 at once", Options { concurrency: 1, ..USUAL }),
-        Loads::new("16 at once", Options { concurrency: 16, ..USUAL }),
-        Loads::new("pages of 100", Options { page_size: Some(100), ..USUAL }),
-        Loads::new("one answer a patient", Options { page_size: None, ..USUAL }),
+        Loads::new("1 at once", Configuration { concurrency: 1, ..USUAL }),
+        Loads::new("16 at once", Configuration { concurrency: 16, ..USUAL }),
+        Loads::new("pages of 100", Configuration { page_size: Some(100), ..USUAL }),
+        Loads::new("one answer a patient", Configuration { page_size: None, ..USUAL }),
     ]
 }
 
-/// Answers so long that memory would show if it grew with them.
-fn measure_long(wishes: &Wishes, server: &Server, long: &mut Measured) {
-    let options = Options { page_size: None, ..USUAL };
-    let program = Program::new(server, (0..options.concurrency).map(long_patient), options);
+/// Measures answers so long that memory would show if it grew with them.
+fn measure_long(options: &Options, server: &Server, long: &mut Measured) {
+    let configuration = Configuration { page_size: None, ..USUAL };
+    let program = Program::new(server, (0..configuration.concurrency).map(long_patient), configuration);
     let cycle = program.cycle(&[]);
-    let count = options.concurrency * wishes.patients.min(data::RECORDS) * RECORD;
+    let count = configuration.concurrency * options.patients.min(data::RECORDS) * RECORD;
     assert_eq!(cycle.inserted, count as u64);
     long.add(count, cycle.cost);
     long.note = format!("{count} rows");
@@ -172,7 +173,7 @@ fn measure_long(wishes: &Wishes, server: &Server, long: &mut Measured) {
 
 const RSS_MAX: u64 = 100_000_000;
 
-/// What performance.md asks of the usual road, and guards a third of that or less: they hold on a
+/// Compares with what performance.md asks. The guards are a third of that or less: they hold on a
 /// busy machine and where the disk flushes twenty times slower, and a tenfold mistake shows.
 fn compare(
     limit: &Measured,
@@ -202,25 +203,25 @@ fn compare(
     }
 }
 
-fn page_urls(wishes: &Wishes, server: &Server) -> Vec<String> {
-    let persons = (0..wishes.patients).map(patient);
+fn page_urls(options: &Options, server: &Server) -> Vec<String> {
+    let persons = (0..options.patients).map(patient);
     let offsets = || (0..RECORD).step_by(500);
     persons.flat_map(|person| offsets().map(move |offset| server.page_url(&person, 500, offset))).collect()
 }
 
-/// Nothing new from any of many patients.
-fn idle(wishes: &Wishes, server: &Server) -> Vec<Measured> {
-    let persons = || (0..wishes.idle_patients).map(idle_patient);
+/// Measures a cycle in which none of many patients has anything new.
+fn idle(options: &Options, server: &Server) -> Vec<Measured> {
+    let persons = || (0..options.idle_patients).map(idle_patient);
     let program = Program::new(server, persons(), USUAL);
     program.cycle(&[]);
     let mut wire = Measured::new("bare reqwest, empty answers", "requests");
-    let mut cycle = Measured::new(format!("idle cycle over {} patients", wishes.idle_patients), "requests");
-    for _ in 0..wishes.rounds {
+    let mut cycle = Measured::new(format!("idle cycle over {} patients", options.idle_patients), "requests");
+    for _ in 0..options.rounds {
         let urls = persons().map(|person| server.since_url(&person)).collect();
-        wire.add(wishes.idle_patients, wire::read_and_drop(urls, USUAL.concurrency).1);
+        wire.add(options.idle_patients, wire::read_and_drop(urls, USUAL.concurrency).1);
         let done = program.cycle(&[]);
         assert_eq!((done.inserted, done.unchanged), (0, 0));
-        cycle.add(wishes.idle_patients, done.cost);
+        cycle.add(options.idle_patients, done.cost);
     }
     cycle.against(&wire, "bare reqwest").wanted(0.40).guard(0.02);
     vec![wire, cycle]

@@ -1,4 +1,4 @@
-//! What people would use instead, each as its documentation has it: `bench/peers/`.
+//! The tools that people would use instead, each as its documentation has it: `bench/peers/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,9 +22,9 @@ pub(crate) struct Peer {
     rounds: usize,
 }
 
-/// What a script says of itself.
+/// The result that a script prints.
 #[derive(Deserialize)]
-struct Said {
+struct PeerResult {
     seconds: f64,
     rows: usize,
     versions: String,
@@ -55,15 +55,15 @@ impl Peer {
             return;
         }
         let folder = scratch();
-        let (said, cost) = self.run(server, patients, &folder, &[]);
-        note(&mut self.first, &said, count, cost);
+        let (result, cost) = self.run(server, patients, &folder, &[]);
+        note(&mut self.first, &result, count, cost);
         if self.script != "dlt_rest.py" {
-            let (said, cost) = self.run(server, patients, &folder, &["full"]);
-            note(&mut self.unchanged, &said, count, cost);
+            let (result, cost) = self.run(server, patients, &folder, &["full"]);
+            note(&mut self.unchanged, &result, count, cost);
         }
     }
 
-    fn run(&self, server: &Server, patients: usize, folder: &TempDir, more: &[&str]) -> (Said, Cost) {
+    fn run(&self, server: &Server, patients: usize, folder: &TempDir, more: &[&str]) -> (PeerResult, Cost) {
         let mut command = Command::new(python());
         command
             .arg(here("peers").join(self.script))
@@ -72,10 +72,10 @@ impl Peer {
             .args(more)
             .args(self.arguments)
             .env("PYTHONDONTWRITEBYTECODE", "1");
-        let (said, cost) = process::run(&mut command, folder.path());
-        let said: Said = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-        let seconds = said.seconds;
-        (said, Cost { seconds, ..cost })
+        let (printed, cost) = process::run(&mut command, folder.path());
+        let result: PeerResult = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+        let seconds = result.seconds;
+        (result, Cost { seconds, ..cost })
     }
 
     pub(crate) fn first(&self) -> &Measured {
@@ -91,9 +91,9 @@ impl Peer {
     }
 }
 
-/// A load that lost rows is told, and no ratio is made of it.
-fn note(measured: &mut Measured, said: &Said, count: usize, cost: Cost) {
-    let Said { rows, versions, .. } = said;
+/// Adds a result. A load that lost rows says so, and no ratio is made of it.
+fn note(measured: &mut Measured, result: &PeerResult, count: usize, cost: Cost) {
+    let PeerResult { rows, versions, .. } = result;
     measured.note = if *rows == count {
         format!("{versions}; {rows} rows")
     } else {

@@ -1,4 +1,4 @@
-//! A process, and what it has cost: time, memory and bytes written.
+//! Runs processes and measures their cost: time, memory and bytes written.
 
 use std::fs::File;
 use std::path::Path;
@@ -18,10 +18,11 @@ pub(crate) struct Cost {
     pub(crate) written_bytes: u64,
 }
 
-/// How often a process is asked for its memory, which only its last moments can hide.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How often the memory of a process is sampled; only its last moments can be missed.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Runs to the end; what it printed, and what it cost. `folder` takes its stderr.
+/// Runs a command to its end. Returns what it printed, and what it cost. Its stderr goes into
+/// `folder`.
 pub(crate) fn run(command: &mut Command, folder: &Path) -> (String, Cost) {
     let (out, err) = (folder.join("stdout"), folder.join("stderr"));
     command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
@@ -34,7 +35,7 @@ pub(crate) fn run(command: &mut Command, folder: &Path) -> (String, Cost) {
             let mut most = 0;
             while !ended.load(Ordering::Relaxed) {
                 most = most.max(number_in(&format!("/proc/{id}/status"), "VmHWM:") * 1024);
-                thread::sleep(LOOK_AGAIN);
+                thread::sleep(SAMPLE_INTERVAL);
             }
             most
         });
@@ -47,12 +48,12 @@ pub(crate) fn run(command: &mut Command, folder: &Path) -> (String, Cost) {
     });
     let written_bytes = number_in(&format!("/proc/{id}/io"), "write_bytes:");
     let status = child.wait().unwrap();
-    let said = fs::read_to_string(&out).unwrap();
-    assert!(status.success(), "{command:?}: {status}\n{said}{}", fs::read_to_string(&err).unwrap());
-    (said, Cost { seconds, rss_bytes, written_bytes })
+    let printed = fs::read_to_string(&out).unwrap();
+    assert!(status.success(), "{command:?}: {status}\n{printed}{}", fs::read_to_string(&err).unwrap());
+    (printed, Cost { seconds, rss_bytes, written_bytes })
 }
 
-/// The same of the bench's own process: what `work` wrote, and how long it took.
+/// Measures work of the bench's own process: what it wrote, and how long it took.
 pub(crate) fn measure<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     let written = || number_in("/proc/self/io", "write_bytes:");
     let before = written();

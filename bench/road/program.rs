@@ -11,23 +11,24 @@ use crate::process;
 use crate::process::Cost;
 use crate::server::{API_KEY, API_SECRET, Server};
 
-/// What is varied.
+/// The settings that are varied.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
+pub(crate) struct Configuration {
     pub(crate) concurrency: usize,
     /// `None` is one streamed answer.
     pub(crate) page_size: Option<usize>,
     pub(crate) analyst_tables: bool,
 }
 
-/// What most rows of the table have.
-pub(crate) const USUAL: Options = Options { concurrency: 4, page_size: Some(500), analyst_tables: false };
+/// The configuration of most rows of the table.
+pub(crate) const USUAL: Configuration =
+    Configuration { concurrency: 4, page_size: Some(500), analyst_tables: false };
 
 pub(crate) struct Program {
     folder: TempDir,
 }
 
-/// What one cycle did, by its own summary.
+/// The result of one cycle, by its own summary.
 pub(crate) struct Cycle {
     pub(crate) cost: Cost,
     pub(crate) inserted: u64,
@@ -35,9 +36,13 @@ pub(crate) struct Cycle {
 }
 
 impl Program {
-    pub(crate) fn new(server: &Server, patients: impl Iterator<Item = String>, options: Options) -> Self {
+    pub(crate) fn new(
+        server: &Server,
+        patients: impl Iterator<Item = String>,
+        configuration: Configuration,
+    ) -> Self {
         let folder = scratch();
-        let Options { concurrency, page_size, analyst_tables } = options;
+        let Configuration { concurrency, page_size, analyst_tables } = configuration;
         let settings = format!(
             "api.base_url = \"{}\"\nsync.concurrency = {concurrency}\nsync.page_size = {}\nviews.built_in = {analyst_tables}\n",
             server.base_url,
@@ -68,7 +73,7 @@ impl Program {
         process::run(&mut command, self.folder.path())
     }
 
-    /// `sync --json` and more.
+    /// Runs `sync --json` with more arguments.
     pub(crate) fn cycle(&self, arguments: &[&str]) -> Cycle {
         let (said, cost) = self.run(&[&["sync", "--json"], arguments].concat());
         let summary: Value = serde_json::from_str(&said).unwrap();
@@ -79,7 +84,7 @@ impl Program {
     }
 }
 
-/// A folder on the disk that the project is on: what `/tmp` is, nobody knows.
+/// Makes a folder on the disk that the project is on: `/tmp` may be memory.
 pub(crate) fn scratch() -> TempDir {
     tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap()
 }

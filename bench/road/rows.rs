@@ -1,17 +1,15 @@
-//! Rows that are ready: written raw, which is the limit, and by the program's own writer.
+//! Writes rows that are ready: raw, which is the limit, and by the program's own writer.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use healthex_sync::plan::row::{KeyHash, Row, key_hash, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
-use healthex_sync::warehouse::analyst_tables::AnalystTables;
-use healthex_sync::warehouse::checkpoint;
-use healthex_sync::warehouse::checkpoint::Listed;
-use healthex_sync::warehouse::open::{OtherServer, Place};
-use healthex_sync::warehouse::page::{Batch, PlacedRow, Progress, PullEnd, PullFrame, WalkMark, store};
-use healthex_sync::warehouse::pulls::PullRow;
-use healthex_sync::warehouse::writer::Warehouse;
+use healthex_sync::warehouse::Warehouse;
+use healthex_sync::warehouse::page::{Batch, Completion, IncomingRow, PullProgress, WalkMark};
+use healthex_sync::warehouse::patient::Listed;
+use healthex_sync::warehouse::place::{OtherServer, Place};
+use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use healthex_sync::{clock, views};
 use rusqlite::{Connection, params};
 
@@ -29,7 +27,7 @@ const PAGE: usize = 500;
 /// As many as the program pulls at once.
 const AT_ONCE: usize = 4;
 
-/// The rows of the first patients, as the program makes them of entries.
+/// Makes the rows of the first patients, as the program makes them of entries.
 pub(crate) fn ready(data: &Data, patients: usize) -> Vec<Vec<Row>> {
     (0..patients)
         .map(|number| {
@@ -38,7 +36,7 @@ pub(crate) fn ready(data: &Data, patients: usize) -> Vec<Vec<Row>> {
         .collect()
 }
 
-/// A prepared INSERT into one table without an index: as fast as SQLite takes these rows.
+/// Runs a prepared INSERT into one table without an index: as fast as SQLite takes these rows.
 pub(crate) fn insert_raw(patients: &[Vec<Row>]) -> Cost {
     let folder = scratch();
     let connection = Connection::open(folder.path().join("limit.db")).unwrap();
@@ -89,29 +87,25 @@ pub(crate) fn insert_raw(patients: &[Vec<Row>]) -> Cost {
     cost
 }
 
-/// The same rows through the warehouse's writer thread, page by page, some patients at once.
+/// Stores the same rows through the warehouse's writer thread, page by page, some patients at once.
 pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
     let folder = scratch();
-    let tables = if with_analyst_tables { views::analyst_tables(None).0 } else { AnalystTables::default() };
     let place = Place {
         path: folder.path().join("warehouse.db"),
         base_url: BASE_URL.to_owned(),
         group: None,
-        analyst_tables: Arc::new(tables),
+        views: if with_analyst_tables { views::analyst_tables(None).tables } else { Vec::new() },
     };
-    let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse).unwrap());
-    let mut pulls: Vec<Vec<Pull>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
+    let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap());
+    let mut pulls: Vec<Vec<PreparedPull>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
     for (number, rows) in patients.iter().enumerate() {
-        pulls[number % AT_ONCE].push(Pull::of(&patient(number), rows));
+        pulls[number % AT_ONCE].push(PreparedPull::of(&patient(number), rows));
     }
-    let listed: Vec<Listed> = pulls
-        .iter()
-        .flatten()
-        .map(|pull| Listed { person: pull.frame.person.clone(), label: None })
-        .collect();
+    let listed: Vec<Listed> =
+        pulls.iter().flatten().map(|pull| Listed { person: pull.head.person.clone(), label: None }).collect();
     let ((), cost) = process::measure(|| {
         runtime().block_on(async {
-            warehouse.write(move |connection| checkpoint::take_roster(connection, &listed)).await.unwrap();
+            warehouse.begin_cycle(listed, clock::now()).await.unwrap();
             let lanes = pulls.into_iter().map(|lane| {
                 let warehouse = warehouse.clone();
                 tokio::spawn(async move {
@@ -128,16 +122,16 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
     cost
 }
 
-/// One patient's pages, with what a pull tells about each.
-struct Pull {
-    frame: PullFrame,
+/// One patient's pages, as a pull stores them.
+struct PreparedPull {
+    head: PullHead,
     batches: Vec<Batch>,
 }
 
-impl Pull {
+impl PreparedPull {
     fn of(person: &str, rows: &[Row]) -> Self {
         let now = clock::now();
-        let frame = PullFrame {
+        let head = PullHead {
             person: PersonId::parse(person).unwrap(),
             mode: PullMode::Full,
             types: TypeFilter::default(),
@@ -154,25 +148,22 @@ impl Pull {
             let walk =
                 WalkMark { number: 1, pages, received, total: Some(RECORD as u64), total_changed: false };
             let progress = if page == last {
-                Progress::End(PullEnd { watermark: now, note: None, sweep: None, keys, walk })
+                PullProgress::End(Completion { watermark: now, note: None, sweep: None, keys, walk })
             } else {
-                Progress::Next { url: format!("{BASE_URL}/{page}"), keys, walk }
+                PullProgress::Next { url: format!("{BASE_URL}/{page}"), keys, walk }
             };
-            let rows = rows.iter().map(|row| PlacedRow { row: row.clone(), is_repeat: false }).collect();
+            let rows = rows.iter().map(|row| IncomingRow { row: row.clone(), is_repeat: false }).collect();
             Batch { rows, quarantined: Vec::new(), progress }
         };
-        Self { batches: (1..).zip(pages).map(batch).collect(), frame }
+        Self { batches: (1..).zip(pages).map(batch).collect(), head }
     }
 
     async fn store(self, warehouse: &Warehouse) {
-        let mut pull = PullRow { id: None, pages: 0, requests: 0, bytes: 0, entries: 0 };
+        let mut cost = PullCost::default();
         for batch in self.batches {
-            let (tables, frame) = (warehouse.analyst_tables(), self.frame.clone());
-            let stored = warehouse
-                .write(move |connection| store(connection, &tables, &frame, pull, &batch, clock::now()))
-                .await
-                .unwrap();
-            pull.id = Some(stored.pull_id);
+            let stored = warehouse.store_page(&self.head, cost, batch, clock::now()).await.unwrap();
+            let Fenced::Kept(stored) = stored else { panic!("nobody else pulls") };
+            cost.row = stored.row;
         }
     }
 }

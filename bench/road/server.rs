@@ -1,5 +1,5 @@
-//! HealthEx's part: a process of its own that has every entry's bytes and every page's head
-//! ready before it says that it listens.
+//! Plays HealthEx: a process of its own that has every entry's bytes and every page's head ready
+//! before it says that it listens.
 //!
 //! Absent on purpose: whatever the client does not need, and any rendering of a body while the
 //! clock runs.
@@ -31,7 +31,7 @@ pub(crate) const TOKEN: &str = "bench-token";
 /// `_count` as it is asked for; `None` is one answer.
 pub(crate) const PAGE_SIZES: [Option<usize>; 3] = [Some(100), Some(500), None];
 
-/// Nothing has changed since.
+/// Nothing has changed since this day.
 const LAST_CHANGE: &str = "2025-01-01";
 
 /// A patient of [`RECORD`] resources.
@@ -72,7 +72,7 @@ impl Server {
         format!("Bearer {TOKEN}")
     }
 
-    /// A patient's page, as HealthEx's own links have it.
+    /// Returns the URL of a patient's page, as HealthEx's own links have it.
     pub(crate) fn page_url(&self, person: &str, count: usize, offset: usize) -> String {
         page_url(&self.base_url, person, count, offset)
     }
@@ -96,13 +96,13 @@ fn page_url(base_url: &str, person: &str, count: usize, offset: usize) -> String
     format!("{base_url}/FHIR/R4/Person/{person}/$everything?_count={count}&_offset={offset}")
 }
 
-/// Serves until whoever started it is gone.
+/// Serves until the process that started it has ended.
 pub(crate) fn serve(patients: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());
-        let pages = Arc::new(Pages::render(&base_url, patients));
+        let pages = Arc::new(RenderedPages::render(&base_url, patients));
         println!("{base_url}");
         std::io::stdout().flush().unwrap();
         std::thread::spawn(|| std::io::stdin().read_to_end(&mut Vec::new()).map(|_| std::process::abort()));
@@ -122,22 +122,23 @@ pub(crate) fn serve(patients: usize) {
     });
 }
 
-struct Pages {
-    records: Vec<Record>,
+struct RenderedPages {
+    records: Vec<RenderedRecord>,
     /// A page up to its entries, by patient, `_count` and `_offset`.
     heads: HashMap<(String, Option<usize>, usize), Bytes>,
 }
 
 /// All entries of a record on end, and where each begins.
-struct Record {
+struct RenderedRecord {
     entries: Bytes,
     begins: Vec<usize>,
 }
 
-impl Pages {
+impl RenderedPages {
     fn render(base_url: &str, patients: usize) -> Self {
         let data = Data::load();
-        let records = (0..RECORDS.min(patients)).map(|number| Record::render(base_url, &data, number));
+        let records =
+            (0..RECORDS.min(patients)).map(|number| RenderedRecord::render(base_url, &data, number));
         let mut heads = HashMap::new();
         for person in (0..patients).map(patient) {
             for count in PAGE_SIZES {
@@ -197,7 +198,7 @@ impl Pages {
         pieces
     }
 
-    fn record(&self, person: &str) -> &Record {
+    fn record(&self, person: &str) -> &RenderedRecord {
         let number: usize = person.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
         &self.records[number % self.records.len()]
     }
@@ -224,7 +225,7 @@ fn head(base_url: &str, person: &str, count: Option<usize>, offset: usize) -> By
     Bytes::from(head)
 }
 
-impl Record {
+impl RenderedRecord {
     fn render(base_url: &str, data: &Data, number: usize) -> Self {
         let (mut entries, mut begins) = (String::new(), Vec::new());
         for resource in data.record(number) {
@@ -239,7 +240,7 @@ impl Record {
         Self { entries: Bytes::from(entries), begins }
     }
 
-    /// Without the comma behind the last entry.
+    /// Returns the entries of a page, without the comma behind the last one.
     fn page(&self, offset: usize, count: usize) -> Bytes {
         let end = self.begins[(offset + count).min(RECORD)] - 1;
         self.entries.slice(self.begins[offset]..end)
@@ -253,7 +254,7 @@ fn respond(status: StatusCode, pieces: impl Into<VecDeque<Bytes>>) -> Response<P
     response
 }
 
-/// A body in pieces that nobody copies.
+/// A body in pieces that are not copied.
 struct Pieces(VecDeque<Bytes>);
 
 impl Body for Pieces {

@@ -1,4 +1,4 @@
-//! The table: what was measured, round by round, and the ratios that are wanted of it.
+//! The table: the measurements, round by round, and the ratios that are wanted of them.
 //!
 //! A ratio is taken within each round, where both of its sides met the same machine, and its
 //! median over the rounds is what is judged.
@@ -7,15 +7,15 @@ use std::fmt::Write as _;
 
 use crate::process::Cost;
 
-/// One thing, as often as it was measured.
+/// One quantity, as often as it was measured.
 pub(crate) struct Measured {
     what: String,
-    /// Of what is `rate` counted.
+    /// The unit that the rates count.
     unit: &'static str,
     rates: Vec<f64>,
     rss_bytes: u64,
     written_bytes: u64,
-    /// What is said behind the figures, such as how many rows arrived.
+    /// A remark behind the figures, such as how many rows arrived.
     pub(crate) note: String,
     /// Whether ratios to it mean anything.
     pub(crate) counts: bool,
@@ -26,9 +26,9 @@ pub(crate) struct Measured {
 struct Ratio {
     of: String,
     each: Vec<f64>,
-    /// What performance.md asks for.
+    /// The least that performance.md asks for.
     wanted: Option<f64>,
-    /// Far less: what only a mistake misses. It fails the run.
+    /// Far less, which only a mistake misses. Missing it fails the run.
     guard: Option<f64>,
 }
 
@@ -58,8 +58,8 @@ impl Measured {
         self.rates.is_empty()
     }
 
-    /// The ratio to another thing of the same rounds. What is measured in one of its rounds only
-    /// is held against all of them.
+    /// Adds the ratio to another quantity of the same rounds. One that was measured in fewer rounds
+    /// is compared with the median of all rounds of the other.
     pub(crate) fn against(&mut self, other: &Self, of: impl Into<String>) -> &mut Self {
         let each: Vec<f64> = if self.rates.len() < other.rates.len() {
             self.rates.iter().map(|one| one / other.median()).collect()
@@ -72,7 +72,7 @@ impl Measured {
         self
     }
 
-    /// The memory it may take.
+    /// Sets the memory it may take.
     pub(crate) fn rss_at_most(&mut self, bytes: u64) {
         self.rss_at_most = Some(bytes);
     }
@@ -81,7 +81,7 @@ impl Measured {
         median(&self.rates)
     }
 
-    /// What the last ratio should come to.
+    /// Sets what the last ratio should be.
     pub(crate) fn wanted(&mut self, at_least: f64) -> &mut Self {
         if let Some(ratio) = self.ratios.last_mut() {
             ratio.wanted = Some(at_least);
@@ -89,7 +89,7 @@ impl Measured {
         self
     }
 
-    /// What the last ratio must come to.
+    /// Sets what the last ratio must be.
     pub(crate) fn guard(&mut self, at_least: f64) -> &mut Self {
         if let Some(ratio) = self.ratios.last_mut() {
             ratio.guard = Some(at_least);
@@ -123,8 +123,8 @@ impl Measured {
         );
         for Ratio { of, each, wanted, .. } in &self.ratios {
             let (least, most) = ends(each);
-            let said = format!("{of} ({least:.2}–{most:.2})");
-            let _ = write!(lines, "    {:>6.2} × {said:60}", self::median(each));
+            let text = format!("{of} ({least:.2}–{most:.2})");
+            let _ = write!(lines, "    {:>6.2} × {text:60}", self::median(each));
             if let Some(at_least) = wanted {
                 let met = if self::median(each) < *at_least { "NOT MET" } else { "met" };
                 let _ = write!(lines, " wanted {at_least:>5.2}: {met}");
@@ -134,14 +134,14 @@ impl Measured {
         }
         if let Some(most) = self.rss_at_most {
             let met = if most < self.rss_bytes { "NOT MET" } else { "met" };
-            let said = format!("{} MB of memory", self.rss_bytes / 1_000_000);
-            let _ = writeln!(lines, "           {said:60} wanted at most {}: {met}", most / 1_000_000);
+            let text = format!("{} MB of memory", self.rss_bytes / 1_000_000);
+            let _ = writeln!(lines, "           {text:60} wanted at most {}: {met}", most / 1_000_000);
         }
         lines
     }
 }
 
-/// Everything that was measured, as text.
+/// Prints all measurements as text.
 pub(crate) fn print(title: &str, all: &[Measured]) -> String {
     let mut text = format!("{title}\n\n");
     let _ = writeln!(
@@ -155,8 +155,8 @@ pub(crate) fn print(title: &str, all: &[Measured]) -> String {
     text
 }
 
-/// The guards that were not kept.
-pub(crate) fn broken_guards(all: &[Measured]) -> Vec<String> {
+/// Returns the guards that were not met.
+pub(crate) fn failed_guards(all: &[Measured]) -> Vec<String> {
     let ratios = all.iter().flat_map(|one| one.ratios.iter().map(move |ratio| (one, ratio)));
     ratios
         .filter_map(|(one, ratio)| {
@@ -184,7 +184,7 @@ fn float(number: u64) -> f64 {
     number as f64
 }
 
-/// `12,345`; small numbers keep two digits behind the point.
+/// Writes `12,345`. Small numbers keep two digits behind the point.
 fn thousands(number: f64) -> String {
     if number < 10.0 {
         return format!("{number:.2}");

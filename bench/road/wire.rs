@@ -1,5 +1,5 @@
-//! Bare reqwest against the same server: what the wire allows, and proof that the server is
-//! not what is measured.
+//! Reads with bare reqwest from the same server: the limit of the wire, and proof that it is not
+//! the server that is measured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build().unwrap()
 }
 
-/// Fetches all, `at_once` at a time, and drops what it reads. How many bytes came.
+/// Fetches all URLs, `at_once` at a time, and drops what it reads. Returns how many bytes came.
 pub(crate) fn read_and_drop(urls: Vec<String>, at_once: usize) -> (usize, Cost) {
     let urls = Arc::new(urls);
     let next = Arc::new(AtomicUsize::new(0));

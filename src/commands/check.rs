@@ -1,42 +1,42 @@
-//! `check`: what would stand in the way of a cycle, a line each, and what to do about it. Only looks.
+//! `check`: a line for each thing that a cycle needs, and what to do where it is missing. Only reads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::summary::listed;
-use super::{Context, Outcome, place, runtime, sync, wanted_tables};
+use super::summary::list_counts;
+use super::{Context, ExitStatus, place, runtime, sync, wanted_tables};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::client::{Budget, Meter};
+use crate::healthex::client::Api;
+use crate::healthex::meter::{Budget, Meter};
 use crate::plan::PersonId;
+use crate::plan::checkpoint::Checkpoint;
 use crate::plan::drift::{Drift, Known};
-use crate::plan::due::Standing;
 use crate::plan::paging::Query;
 use crate::roster::Roster;
 use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
-use crate::warehouse::checkpoint::Patient;
+use crate::views::Loaded;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::lock::{Lock, LockFor};
-use crate::warehouse::open::Place;
-use crate::warehouse::purge::Room;
-use crate::warehouse::survey::{Access, Survey};
-use crate::warehouse::{open, survey};
+use crate::warehouse::place::Place;
+use crate::warehouse::purge::DiskRoom;
+use crate::warehouse::report::{Access, Preflight, ViewRefused};
+use crate::warehouse::{preflight, rehearse_views, try_lock};
 
-/// A clock further off than this deserves a word; the pull is right all the same.
+/// A clock further off than this is reported; pulls are right all the same.
 const CLOCK_OFF_MAX_SECONDS: i64 = 60;
 
-pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let mut checks = Checks { out, outcome: Outcome::Done };
+pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+    let mut checks = Checks { out, status: ExitStatus::Done };
     let (settings, roster) = match context.settings_and_roster() {
         Ok(found) => found,
         Err(complaints) => {
             for complaint in &complaints.list {
-                checks.failed("configuration", complaint, Outcome::WrongUsage)?;
+                checks.failed("configuration", complaint, ExitStatus::WrongUsage)?;
             }
-            return Ok(checks.outcome);
+            return Ok(checks.status);
         }
     };
     let file =
@@ -47,16 +47,16 @@ pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -
     check_warehouse(&settings, &roster, &mut checks)?;
     check_views(&settings, &mut checks)?;
     match sync::api(context, &settings) {
-        Err(error) => checks.failed("credentials", &format!("{error:#}"), Outcome::WrongUsage)?,
+        Err(error) => checks.failed("credentials", &format!("{error:#}"), ExitStatus::WrongUsage)?,
         Ok(_) if offline => checks.ok("credentials", "found; not tried (--offline)")?,
         Ok(api) => runtime()?.block_on(check_network(&settings, &roster, &api, &mut checks))?,
     }
-    Ok(checks.outcome)
+    Ok(checks.status)
 }
 
 struct Checks<'o> {
     out: &'o mut dyn Write,
-    outcome: Outcome,
+    status: ExitStatus,
 }
 
 impl Checks<'_> {
@@ -64,10 +64,10 @@ impl Checks<'_> {
         writeln!(self.out, "ok      {what:13}  {detail}")
     }
 
-    /// The first failure decides the exit status.
-    fn failed(&mut self, what: &str, why: &str, outcome: Outcome) -> std::io::Result<()> {
-        if self.outcome == Outcome::Done {
-            self.outcome = outcome;
+    /// Reports a failure. The first one decides the exit status.
+    fn failed(&mut self, what: &str, why: &str, status: ExitStatus) -> std::io::Result<()> {
+        if self.status == ExitStatus::Done {
+            self.status = status;
         }
         writeln!(self.out, "FAILED  {what:13}  {why}")
     }
@@ -75,39 +75,37 @@ impl Checks<'_> {
 
 fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let place = place(settings);
-    let listed: HashSet<&PersonId> = roster.patients.iter().map(|patient| &patient.person).collect();
-    match survey::survey(&place, |person| listed.contains(person)) {
+    match preflight(&place) {
         Err(OpenFailed::Missing(path)) => {
             checks.ok("warehouse", &format!("{}: none yet; the first sync makes it", path.display()))?;
             return Ok(());
         }
-        Err(failed) => checks.failed("warehouse", &failed.to_string(), Outcome::WarehouseUnusable)?,
-        Ok(Survey { schema, room, patients }) => {
-            let known = open::SCHEMA_VERSION;
+        Err(failed) => checks.failed("warehouse", &failed.to_string(), ExitStatus::WarehouseUnusable)?,
+        Ok(Preflight { schema, schema_known: known, room, patients, mode, access }) => {
             let later = if schema < known { ": the next cycle brings it up to date" } else { "" };
             checks
                 .ok("warehouse", &format!("{}, schema {schema} of {known}{later}", place.path.display()))?;
-            checks.ok("patients", &in_words(drift(roster, &patients), settings.roster.on_removed))?;
-            check_access(&place, checks)?;
+            checks.ok("patients", &describe_drift(drift(roster, &patients), settings.roster.on_removed))?;
+            check_access(&place, mode, access, checks)?;
             check_room(room, checks)?;
         }
     }
-    match Lock::take(&place.path, LockFor::Writing) {
-        Ok(_) => {}
+    match try_lock(&place) {
+        Ok(()) => {}
         Err(OpenFailed::InUse { pid, .. }) => {
             checks.ok("lock", &format!("held by a cycle under way (pid {pid})"))?;
         }
-        Err(failed) => checks.failed("lock", &failed.to_string(), Outcome::WarehouseUnusable)?,
+        Err(failed) => checks.failed("lock", &failed.to_string(), ExitStatus::WarehouseUnusable)?,
     }
     Ok(())
 }
 
-/// Both sides of the comparison: who is listed, and who is only in the warehouse.
-fn drift(roster: &Roster, patients: &[Patient]) -> Drift {
+/// Compares the roster with the warehouse.
+fn drift(roster: &Roster, patients: &[Checkpoint]) -> Drift {
     let mut known: HashMap<&PersonId, Known> = patients
         .iter()
         .map(|patient| {
-            let Standing { state, has_rows, .. } = patient.standing;
+            let Checkpoint { state, holds_rows: has_rows, .. } = *patient;
             (&patient.person, Known { listed: false, enabled: false, state: Some(state), has_rows })
         })
         .collect();
@@ -119,7 +117,7 @@ fn drift(roster: &Roster, patients: &[Patient]) -> Drift {
     Drift::of(known.into_values())
 }
 
-fn in_words(drift: Drift, on_removed: OnRemoved) -> String {
+fn describe_drift(drift: Drift, on_removed: OnRemoved) -> String {
     let unlisted = match on_removed {
         OnRemoved::Keep => "on no roster (kept; `purge ID --yes` erases one)",
         OnRemoved::Purge => "on no roster (the next cycle purges them)",
@@ -135,11 +133,10 @@ fn in_words(drift: Drift, on_removed: OnRemoved) -> String {
         (drift.disabled, "disabled"),
         (drift.unlisted, unlisted),
     ];
-    listed(&counts)
+    list_counts(&counts)
 }
 
-fn check_access(place: &Place, checks: &mut Checks<'_>) -> anyhow::Result<()> {
-    let (mode, access) = survey::access(place)?;
+fn check_access(place: &Place, mode: u32, access: Access, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let path = place.path.display();
     let wrong = match access {
         Access::AsWanted => return Ok(checks.ok("file mode", &format!("{mode:04o}"))?),
@@ -154,31 +151,32 @@ fn check_access(place: &Place, checks: &mut Checks<'_>) -> anyhow::Result<()> {
         Access::OtherGroup => format!("a group other than warehouse.group can read it; chmod 600 {path}"),
         Access::TooWide => format!("others can read or write it; chmod 600 {path}"),
     };
-    Ok(checks.failed("file mode", &format!("{mode:04o}: {wrong}"), Outcome::Failed)?)
+    Ok(checks.failed("file mode", &format!("{mode:04o}: {wrong}"), ExitStatus::Failed)?)
 }
 
-/// Room to remove the last bytes of a purge.
-fn check_room(room: Option<Room>, checks: &mut Checks<'_>) -> anyhow::Result<()> {
+/// Checks that there is room on the disk to scrub after a purge.
+fn check_room(room: Option<DiskRoom>, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let Some(room) = room else { return Ok(()) };
     let (free, needed) = (room.free / 1_000_000, room.needed / 1_000_000);
     let line = format!("{free} MB free, and VACUUM may need {needed} MB");
     if room.is_enough() {
         checks.ok("disk room", &line)?;
     } else {
-        checks.failed("disk room", &format!("{line}; make room"), Outcome::Failed)?;
+        checks.failed("disk room", &format!("{line}; make room"), ExitStatus::Failed)?;
     }
     Ok(())
 }
 
-/// Each of the user's own views that cannot be a table, with its file.
+/// Reports each of the user's own views that cannot be a table, with its file.
 fn check_views(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
-    let (tables, mut wrong) = wanted_tables(settings);
-    wrong.extend(tables.rehearse()?.into_iter().map(|(name, why)| format!("{name}: {why}")));
+    let Loaded { tables, refused: mut wrong } = wanted_tables(settings);
+    let refused = rehearse_views(&tables)?;
+    wrong.extend(refused.into_iter().map(|ViewRefused { name, why }| format!("{name}: {why}")));
     for why in &wrong {
-        checks.failed("views", why, Outcome::WrongUsage)?;
+        checks.failed("views", why, ExitStatus::WrongUsage)?;
     }
     if wrong.is_empty() {
-        checks.ok("views", &format!("{} tables", tables.iter().count()))?;
+        checks.ok("views", &format!("{} tables", tables.len()))?;
     }
     Ok(())
 }
@@ -186,7 +184,7 @@ fn check_views(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<(
 async fn check_network(
     settings: &Arc<Settings>,
     roster: &Roster,
-    api: &crate::healthex::client::Api,
+    api: &Api,
     checks: &mut Checks<'_>,
 ) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
@@ -196,10 +194,10 @@ async fn check_network(
             checks.ok("credentials", &format!("{}, a token for {minutes} min", settings.api.base_url))?;
         }
         Err(failed @ RequestFailed::CredentialsRefused { .. }) => {
-            return Ok(checks.failed("credentials", &failed.to_string(), Outcome::CredentialsRefused)?);
+            return Ok(checks.failed("credentials", &failed.to_string(), ExitStatus::CredentialsRefused)?);
         }
         Err(failed) => {
-            return Ok(checks.failed("credentials", &failed.to_string(), Outcome::SomePatientsFailed)?);
+            return Ok(checks.failed("credentials", &failed.to_string(), ExitStatus::SomePatientsFailed)?);
         }
     }
     let Some(patient) = roster.patients.iter().find(|patient| patient.enabled).or(roster.patients.first())
@@ -217,7 +215,7 @@ async fn check_network(
                 let off = (date - clock::now()).num_seconds();
                 let line = format!("{off} s from the server's; pulls are right all the same");
                 if off.abs() > CLOCK_OFF_MAX_SECONDS {
-                    checks.failed("clock", &line, Outcome::Failed)?;
+                    checks.failed("clock", &line, ExitStatus::Failed)?;
                 } else {
                     checks.ok("clock", &line)?;
                 }
@@ -227,9 +225,11 @@ async fn check_network(
             checks.ok("request", &format!("{name} is refused (403): no consent"))?;
         }
         Err(failed @ RequestFailed::TokenRefused) => {
-            checks.failed("request", &failed.to_string(), Outcome::CredentialsRefused)?;
+            checks.failed("request", &failed.to_string(), ExitStatus::CredentialsRefused)?;
         }
-        Err(failed) => checks.failed("request", &format!("{name}: {failed}"), Outcome::SomePatientsFailed)?,
+        Err(failed) => {
+            checks.failed("request", &format!("{name}: {failed}"), ExitStatus::SomePatientsFailed)?;
+        }
     }
     Ok(())
 }

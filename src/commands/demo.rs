@@ -1,4 +1,4 @@
-//! `demo`, the main job with made-up patients, and `sandbox`, the server it runs against.
+//! `demo` shows the main job with made-up patients, and `sandbox` is the server it runs against.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,28 +10,27 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::setup::write_new;
-use super::sync::{api, cycle_once};
-use super::{Context, Outcome, runtime, summary};
+use super::sync::{Session, api, run_cycle};
+use super::{Context, ExitStatus, place, runtime, summary};
 use crate::cli::SandboxArgs;
-use crate::cycle::Wishes;
+use crate::cycle::SyncRequest;
 use crate::sandbox::{Population, Sandbox, ScriptedFault};
 use crate::settings::Complaints;
 use crate::stop::Stop;
-use crate::warehouse::open;
-use crate::warehouse::open::OtherServer;
-use crate::warehouse::report::query;
-use crate::{roster, settings, telemetry};
+use crate::warehouse::place::OtherServer;
+use crate::warehouse::{Reader, Warehouse};
+use crate::{clock, roster, settings, telemetry};
 
-/// Only a folder that carries this is replaced by a second demo.
+/// Only a folder that holds this file is replaced by a second demo.
 const MARKER: &str = ".healthex-sync-demo";
 const PATIENTS: usize = 12;
 const SEED: u64 = 1;
-/// `sandbox` listens here unless told otherwise, so a later `sync` finds it where the demo's was.
+/// The default of `sandbox --listen`, so that a later `sync` finds it where the demo's was.
 const PORT: u16 = 8787;
 
-pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    telemetry::start(None, context.level().or(Some("warn")));
-    make_room(dir)?;
+pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+    telemetry::start(None, context.log_level().or(Some("warn")));
+    prepare_folder(dir)?;
     let listen = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let population = Population::generated(PATIENTS, SEED);
     let sandbox = Sandbox::start(listen(PORT), population)
@@ -40,17 +39,17 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
     let base_url = sandbox.base_url();
     let config = write_files(dir, &base_url, &sandbox.person_ids())?;
     let settings = Arc::new(settings::load(Some(&config), &std::collections::HashMap::new())?);
-    let roster = roster::load(&settings.roster).map_err(|list| Complaints { list, roster: None })?;
+    let roster = roster::load(&settings.roster).map_err(Complaints::new)?;
     let api = api(&Context { cli: context.cli, environment: std::collections::HashMap::new() }, &settings)?;
     let runtime = runtime()?;
     writeln!(out, "A simulated HealthEx with {PATIENTS} made-up patients listens on {base_url}.\n")?;
     writeln!(out, "First cycle: everything.")?;
-    let outcome = runtime.block_on(async {
+    let status = runtime.block_on(async {
         let stop = Stop::on_signals()?;
-        let wishes = Wishes::default();
-        let first =
-            cycle_once(settings.clone(), api.clone(), &roster, &wishes, (stop.clone(), OtherServer::Refuse))
-                .await?;
+        let session = Session { settings: settings.clone(), api, stop };
+        let place = place(&settings);
+        let open = || Warehouse::open(&place, OtherServer::Refuse, clock::now());
+        let first = run_cycle(session.clone(), open()?, &roster, SyncRequest::default()).await?;
         summary::print(&first, out)?;
         let [changed, withdrawn] = change_the_server(&sandbox)?;
         writeln!(
@@ -58,18 +57,18 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
             "\nOn the server, {changed} has a new lab result, and {withdrawn} withdraws the consent."
         )?;
         writeln!(out, "Second cycle: what changed.")?;
-        let second = cycle_once(settings.clone(), api, &roster, &wishes, (stop, OtherServer::Refuse)).await?;
+        let second = run_cycle(session, open()?, &roster, SyncRequest::default()).await?;
         summary::print(&second, out)?;
-        anyhow::Ok(Outcome::of_cycle(&second))
+        anyhow::Ok(ExitStatus::of_cycle(&second))
     })?;
-    let connection = open::open_reader(&settings.warehouse.path)?;
+    let reader = Reader::open(&settings.warehouse.path)?;
     writeln!(out, "\nThe latest HbA1c of each patient, from the warehouse:")?;
-    print_table(&query(&connection, include_str!("../../schema/demo.sql"))?, out)?;
-    farewell(dir, &config, &base_url, out)?;
-    Ok(outcome)
+    print_table(&reader.demo_table()?, out)?;
+    print_next_steps(dir, &config, &base_url, out)?;
+    Ok(status)
 }
 
-fn farewell(dir: &Path, config: &Path, base_url: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+fn print_next_steps(dir: &Path, config: &Path, base_url: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     let listen = base_url.trim_start_matches("http://");
     let program = std::env::current_exe().ok();
     let program =
@@ -87,14 +86,14 @@ fn farewell(dir: &Path, config: &Path, base_url: &str, out: &mut dyn Write) -> a
     Ok(())
 }
 
-/// An empty place, or the last demo's.
-fn make_room(dir: &Path) -> anyhow::Result<()> {
+/// Makes an empty folder, in the place of an earlier demo's if there is one.
+fn prepare_folder(dir: &Path) -> anyhow::Result<()> {
     let refuse = || {
         let why = format!(
             "{}: is there already and is not a demo's folder; name another: healthex-sync demo DIR",
             dir.display()
         );
-        anyhow::Error::from(Complaints { list: vec![why], roster: None })
+        anyhow::Error::from(Complaints::one(why))
     };
     match fs::read_dir(dir).map(Iterator::count) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -124,7 +123,7 @@ fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<std
     Ok(config)
 }
 
-/// One new result for the first patient; the last one leaves. Returns their labels.
+/// Adds a result for the first patient, and withdraws the last one. Returns their labels.
 fn change_the_server(sandbox: &Sandbox) -> anyhow::Result<[String; 2]> {
     let ids = sandbox.person_ids();
     let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
@@ -147,14 +146,15 @@ fn print_table(rows: &[Vec<String>], out: &mut dyn Write) -> std::io::Result<()>
     Ok(())
 }
 
-pub(super) fn sandbox(args: &SandboxArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let complain = |why: String| Complaints { list: vec![why], roster: None };
+pub(super) fn sandbox(args: &SandboxArgs, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let population = match &args.data {
-        Some(folder) => Population::from_folder(folder).map_err(|failed| complain(failed.to_string()))?,
+        Some(folder) => {
+            Population::from_folder(folder).map_err(|failed| Complaints::one(failed.to_string()))?
+        }
         None => Population::generated(args.patients, args.seed),
     };
     let faults = match &args.faults {
-        Some(file) => ScriptedFault::load(file).map_err(|failed| complain(failed.to_string()))?,
+        Some(file) => ScriptedFault::load(file).map_err(|failed| Complaints::one(failed.to_string()))?,
         None => Vec::new(),
     };
     let sandbox = Sandbox::start(args.listen, population)
@@ -172,5 +172,5 @@ pub(super) fn sandbox(args: &SandboxArgs, out: &mut dyn Write) -> anyhow::Result
         stop.gently.cancelled().await;
         anyhow::Ok(())
     })?;
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }

@@ -1,4 +1,4 @@
-//! `export`: a folder that is there as a whole or not at all.
+//! `export`: writes a folder that appears as a whole or not at all.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -8,57 +8,52 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::{Context, Outcome, progress};
-use crate::cli::{ExportArgs, ExportFormat};
+use super::{Context, ExitStatus, progress};
+use crate::cli::{ExportArgs, ExportFormat as FormatArg};
 use crate::plan::PersonId;
 use crate::settings::Complaints;
-use crate::warehouse::export::Format;
-use crate::warehouse::{export, open};
+use crate::warehouse::Reader;
+use crate::warehouse::place::folder_of;
+use crate::warehouse::report::ExportFormat;
 
 pub(super) fn export(
     context: &Context<'_>,
     args: &ExportArgs,
     out: &mut dyn Write,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     let person = args.patient.as_deref().map(PersonId::parse).transpose();
     let person = person.map_err(|error| complain(format!("--patient {error}")))?;
     check_free(&args.dir)?;
-    let connection = open::open_reader(&settings.warehouse.path)?;
+    let reader = Reader::open(&settings.warehouse.path)?;
     if let Some(person) = &person
-        && !export::knows(&connection, person.as_str())?
+        && !reader.knows(person)?
     {
         return Err(complain(format!("--patient {person}: the warehouse does not know this patient")));
     }
     let format = match args.format {
-        ExportFormat::Ndjson => Format::Ndjson,
-        ExportFormat::Csv => Format::Csv,
-        ExportFormat::Parquet => Format::Parquet,
+        FormatArg::Ndjson => ExportFormat::Ndjson,
+        FormatArg::Csv => ExportFormat::Csv,
+        FormatArg::Parquet => ExportFormat::Parquet,
     };
     let staging = Staging::beside(&args.dir)?;
     let bar = progress::steps(0, "files");
-    let exported = export::export(
-        &connection,
-        format,
-        &staging.folder,
-        person.as_ref().map(PersonId::as_str),
-        |done, of| {
-            bar.set_length(of as u64);
-            bar.set_position(done as u64);
-        },
-    );
+    let exported = reader.export(format, &staging.folder, person.as_ref(), |steps| {
+        bar.set_length(steps.of as u64);
+        bar.set_position(steps.done as u64);
+    });
     bar.finish_and_clear();
     let exported = exported.with_context(|| format!("exporting into {}", args.dir.display()))?;
     staging.put_in_place(&args.dir).with_context(|| args.dir.display().to_string())?;
     writeln!(out, "{} rows in {} files in {}", exported.rows, exported.files, args.dir.display())?;
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }
 
 fn complain(why: String) -> anyhow::Error {
-    Complaints { list: vec![why], roster: None }.into()
+    Complaints::one(why).into()
 }
 
-/// A place for the folder: nothing, or an empty folder.
+/// Refuses a place where there is anything but an empty folder.
 fn check_free(dir: &Path) -> anyhow::Result<()> {
     let name = dir.display();
     match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
@@ -69,7 +64,7 @@ fn check_free(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// A folder beside the place where it is to be; removed unless it gets there.
+/// A folder beside its final place; removed unless it is moved there.
 struct Staging {
     folder: PathBuf,
 }
@@ -81,7 +76,7 @@ impl Staging {
         };
         let stem = format!(".{}.partial-", name.to_string_lossy());
         let folder = dir.with_file_name(format!("{stem}{}", std::process::id()));
-        clear_leftovers(open::folder_of(dir), &stem);
+        clear_leftovers(folder_of(dir), &stem);
         DirBuilder::new()
             .mode(0o700)
             .recursive(true)
@@ -94,7 +89,7 @@ impl Staging {
         fs::File::open(&self.folder)?.sync_all()?;
         // Replaces an empty folder, and nothing else.
         fs::rename(&self.folder, dir)?;
-        fs::File::open(open::folder_of(dir))?.sync_all()
+        fs::File::open(folder_of(dir))?.sync_all()
     }
 }
 

@@ -1,4 +1,4 @@
-//! A verb is a function of arguments, settings and a writer. Decides nothing itself.
+//! Each command is a function of arguments, settings and a writer. Decides nothing itself.
 
 mod check;
 mod demo;
@@ -24,14 +24,14 @@ use crate::cycle::{EndedEarly, NotBegun, Summary};
 use crate::healthex::RequestFailed;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Environment, Settings};
-use crate::warehouse::analyst_tables::AnalystTables;
+use crate::views::{AnalystTable, Loaded};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::open::Place;
+use crate::warehouse::place::Place;
 use crate::{roster, settings, telemetry, views};
 
 /// The six exit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ExitStatus {
     Done = 0,
     Failed = 1,
     WrongUsage = 2,
@@ -40,14 +40,14 @@ pub enum Outcome {
     WarehouseUnusable = 5,
 }
 
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
-        Self::from(outcome as u8)
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status as u8)
     }
 }
 
-impl Outcome {
-    /// What an error means to a script: the only place that looks into one.
+impl ExitStatus {
+    /// Returns the status that stands for an error. The only place that downcasts one.
     pub fn of(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
             if cause.is::<Complaints>() || matches!(cause.downcast_ref(), Some(NotBegun::RosterShrunk { .. }))
@@ -78,7 +78,7 @@ impl Outcome {
     }
 }
 
-pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -102,21 +102,21 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     }
 }
 
-/// What every command is run with.
+/// The arguments and environment that every command is run with.
 pub(crate) struct Context<'c> {
     cli: &'c Cli,
     environment: Environment,
 }
 
 impl Context<'_> {
-    /// The settings alone; logging begins.
+    /// Reads the settings alone, and begins to log.
     fn settings(&self) -> Result<Settings, Complaints> {
         let settings = settings::load(self.cli.config.as_deref(), &self.environment);
-        telemetry::start(settings.as_ref().ok().map(|settings| &settings.log), self.level());
+        telemetry::start(settings.as_ref().ok().map(|settings| &settings.log), self.log_level());
         settings
     }
 
-    /// Settings and roster, or everything that is wrong with either.
+    /// Reads settings and roster. Returns all complaints about either.
     fn settings_and_roster(&self) -> Result<(Arc<Settings>, Roster), Complaints> {
         match self.settings() {
             Ok(settings) => match roster::load(&settings.roster) {
@@ -125,7 +125,7 @@ impl Context<'_> {
                     if settings.file.is_none() {
                         list.push("no configuration was found; `healthex-sync init` writes one".to_owned());
                     }
-                    Err(Complaints { list, roster: None })
+                    Err(Complaints::new(list))
                 }
             },
             Err(mut complaints) => {
@@ -138,7 +138,7 @@ impl Context<'_> {
         }
     }
 
-    fn level(&self) -> Option<&'static str> {
+    fn log_level(&self) -> Option<&'static str> {
         match (self.cli.verbose, self.cli.quiet) {
             (true, _) => Some("debug"),
             (_, true) => Some("warn"),
@@ -147,15 +147,15 @@ impl Context<'_> {
     }
 }
 
-/// The tables to keep, and what is wrong with views that are left out.
-fn wanted_tables(settings: &Settings) -> (AnalystTables, Vec<String>) {
+/// Returns the tables to keep, and complaints about views that are left out.
+fn wanted_tables(settings: &Settings) -> Loaded {
     let folder = settings.views.folder.as_deref();
     if settings.views.built_in { views::analyst_tables(folder) } else { views::own_tables(folder) }
 }
 
-/// A view that cannot be a table is left out with a warning.
-fn analyst_tables(settings: &Settings) -> AnalystTables {
-    let (tables, refused) = wanted_tables(settings);
+/// Returns the tables to keep. A view that cannot be a table is left out with a warning.
+fn analyst_tables(settings: &Settings) -> Vec<AnalystTable> {
+    let Loaded { tables, refused } = wanted_tables(settings);
     for why in refused {
         tracing::warn!("left out: {why}");
     }
@@ -167,7 +167,7 @@ fn place(settings: &Settings) -> Place {
         path: settings.warehouse.path.clone(),
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: settings.warehouse.group,
-        analyst_tables: Arc::new(analyst_tables(settings)),
+        views: analyst_tables(settings),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Bars on stderr while work is done, where stderr is a terminal: one for all, and one for each
-//! pull under way. Log lines pass above them.
+//! Progress bars on stderr, where it is a terminal: one for the cycle, and one for each pull under
+//! way. Log lines appear above them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +13,18 @@ use crate::cycle::progress::Progress;
 use crate::pull::Pace;
 use crate::telemetry;
 
-/// How often the bars are looked after.
-const EVERY: Duration = Duration::from_millis(100);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 const NAME_WIDTH: usize = 24;
 
-/// Shows how far a cycle has come until the sender is dropped. What is returned ends when the
-/// bars are gone.
+/// Shows the progress of a cycle until the sender is dropped. The returned task ends when the bars
+/// are removed.
 pub(super) fn show(mut progress: watch::Receiver<Progress>) -> JoinHandle<()> {
     tokio::spawn(async move {
         if !telemetry::bars_are_shown() {
             return;
         }
         let mut bars = CycleBars::new();
-        let mut tick = tokio::time::interval(EVERY);
+        let mut tick = tokio::time::interval(REDRAW_INTERVAL);
         loop {
             tokio::select! {
                 _ = tick.tick() => bars.draw(&progress.borrow().clone()),
@@ -37,29 +36,29 @@ pub(super) fn show(mut progress: watch::Receiver<Progress>) -> JoinHandle<()> {
 }
 
 struct CycleBars {
-    all: ProgressBar,
-    /// In the order of the pulls they stand for.
+    total: ProgressBar,
+    /// One for each pull under way.
     pulls: Vec<(Arc<Pace>, ProgressBar)>,
 }
 
 impl CycleBars {
     fn new() -> Self {
-        let all = telemetry::bars().add(ProgressBar::new(0));
-        all.set_style(style("{bar:30} {pos}/{len} patients  {msg}  {elapsed}"));
-        Self { all, pulls: Vec::new() }
+        let total = telemetry::bars().add(ProgressBar::new(0));
+        total.set_style(style("{bar:30} {pos}/{len} patients  {msg}  {elapsed}"));
+        Self { total, pulls: Vec::new() }
     }
 
     fn draw(&mut self, progress: &Progress) {
         self.pulls.retain(|(pace, bar)| {
-            let goes_on = progress.pulls.iter().any(|pull| Arc::ptr_eq(&pull.pace, pace));
-            if !goes_on {
+            let is_running = progress.pulls.iter().any(|pull| Arc::ptr_eq(&pull.pace, pace));
+            if !is_running {
                 bar.finish_and_clear();
             }
-            goes_on
+            is_running
         });
         for pull in &progress.pulls {
             if !self.pulls.iter().any(|(pace, _)| Arc::ptr_eq(pace, &pull.pace)) {
-                let bar = telemetry::bars().insert_before(&self.all, ProgressBar::no_length());
+                let bar = telemetry::bars().insert_before(&self.total, ProgressBar::no_length());
                 bar.set_prefix(shorten(&pull.name, NAME_WIDTH));
                 self.pulls.push((pull.pace.clone(), bar));
             }
@@ -67,21 +66,22 @@ impl CycleBars {
         for (pace, bar) in &self.pulls {
             draw_pull(pace, bar);
         }
-        self.all.set_length(progress.total);
-        self.all.set_message(format!("{} resources", progress.resources));
-        self.all.set_position(progress.done);
-        self.all.tick();
+        self.total.set_length(progress.total);
+        self.total.set_message(format!("{} resources", progress.resources));
+        self.total.set_position(progress.done);
+        self.total.tick();
     }
 
     fn clear(self) {
         for (_, bar) in self.pulls {
             bar.finish_and_clear();
         }
-        self.all.finish_and_clear();
+        self.total.finish_and_clear();
     }
 }
 
-/// Before the first page, and with a server that does not count, nobody knows how much there is.
+/// Draws the bar of a pull. Before the first page, and with a server that sends no `total`, it has
+/// no length.
 fn draw_pull(pace: &Pace, bar: &ProgressBar) {
     if let Some(total) = pace.total() {
         bar.set_style(style("  {prefix:24} {bar:20} {pos}/{len}"));
@@ -97,13 +97,13 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// A bar over a number of steps; hidden where stderr is no terminal.
+/// Makes a bar over a number of steps, hidden where stderr is no terminal.
 pub(super) fn steps(count: usize, what: &str) -> ProgressBar {
     if !telemetry::bars_are_shown() {
         return ProgressBar::hidden();
     }
     let bar = telemetry::bars().add(ProgressBar::new(count as u64));
     bar.set_style(style(&format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}  {{elapsed}}")));
-    bar.enable_steady_tick(EVERY);
+    bar.enable_steady_tick(REDRAW_INTERVAL);
     bar
 }

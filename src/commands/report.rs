@@ -1,15 +1,14 @@
-//! `verify` and `audit`: what the warehouse says of itself. They only read.
+//! `verify` checks the warehouse, `audit` prints its purge log. Both only read.
 
 use std::io::Write;
 
-use super::{Context, Outcome, place};
+use super::{Context, ExitStatus, place};
+use crate::warehouse::Reader;
 use crate::warehouse::report::PurgeLine;
-use crate::warehouse::{open, report, verify as checks};
 
-pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let connection = open::open_reader(&settings.warehouse.path)?;
-    let findings = checks::verify(&connection, &place(&settings).analyst_tables)?;
+    let findings = Reader::open(&settings.warehouse.path)?.verify(&place(&settings).views)?;
     for finding in &findings.wrong {
         writeln!(out, "{finding}")?;
     }
@@ -18,10 +17,10 @@ pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Resu
     }
     if findings.is_sound() {
         writeln!(out, "sound: {} resources", findings.rows)?;
-        return Ok(Outcome::Done);
+        return Ok(ExitStatus::Done);
     }
     writeln!(out, "NOT sound: restore the warehouse from a backup, or move it away and sync anew")?;
-    Ok(Outcome::Failed)
+    Ok(ExitStatus::Failed)
 }
 
 pub(super) fn audit(
@@ -29,17 +28,16 @@ pub(super) fn audit(
     id: Option<&str>,
     json: bool,
     out: &mut dyn Write,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let connection = open::open_reader(&settings.warehouse.path)?;
-    let purges = report::purges(&connection, id)?;
+    let purges = Reader::open(&settings.warehouse.path)?.purges(id)?;
     if json {
         writeln!(out, "{}", serde_json::to_string(&purges)?)?;
-        return Ok(Outcome::Done);
+        return Ok(ExitStatus::Done);
     }
     if purges.is_empty() {
         writeln!(out, "no purge{}", id.map_or_else(String::new, |id| format!(" of {id}")))?;
-        return Ok(Outcome::Done);
+        return Ok(ExitStatus::Done);
     }
     writeln!(
         out,
@@ -56,5 +54,5 @@ pub(super) fn audit(
             rows.join(", ")
         )?;
     }
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }

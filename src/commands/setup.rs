@@ -1,16 +1,16 @@
-//! `init` writes the first files, and never over what is there.
+//! `init`: writes the first files, and never overwrites one.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::Outcome;
+use super::ExitStatus;
 
 const CONFIG: &str = include_str!("../../config/healthex-sync.toml");
 const ROSTER: &str = include_str!("../../config/roster.toml");
 
-pub(super) fn init(dir: &Path, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn init(dir: &Path, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     std::fs::create_dir_all(dir)?;
     for (name, text) in [("healthex-sync.toml", CONFIG), ("roster.toml", ROSTER)] {
         let path = dir.join(name);
@@ -28,10 +28,10 @@ pub(super) fn init(dir: &Path, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         dir.join("api-key").display(),
         dir.join("api-secret").display()
     )?;
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }
 
-/// Writes a file that is not there yet.
+/// Writes a new file. Fails where there is one already.
 pub(super) fn write_new(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(text.as_bytes())
 }

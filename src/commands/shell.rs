@@ -1,16 +1,16 @@
-//! `completions` and `man`: what the command line says of itself, for packagers and shells.
+//! `completions` and `man`: print the command line's own description, for packagers and shells.
 
 use std::io::Write;
 
-use super::Outcome;
+use super::ExitStatus;
 use crate::cli;
 
-pub(super) fn completions(shell: clap_complete::Shell, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn completions(shell: clap_complete::Shell, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     out.write_all(&cli::completions(shell))?;
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }
 
-pub(super) fn man(out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn man(out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     out.write_all(&cli::man_page()?)?;
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }

@@ -1,4 +1,4 @@
-//! `status`: who stands where, and why. Only reads.
+//! `status`: prints every patient's state, and why. Only reads.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,55 +6,52 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::terminal::{Colour, Screen, shorten};
-use super::{Context, Outcome};
-use crate::plan::PatientState;
-use crate::warehouse::purge::scrub_waits_for;
-use crate::warehouse::report::{PatientLine, Report};
-use crate::warehouse::{open, report};
+use super::{Context, ExitStatus};
+use crate::plan::state::PatientState;
+use crate::warehouse::Reader;
+use crate::warehouse::report::{PatientLine, StatusReport};
 
 /// The columns beside the name, with the gaps between them.
 const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;
 const NAME_MIN: usize = 7;
-/// Of what is said about the patient above.
+/// Of remarks about the patient above.
 const INDENT: usize = 4;
 
 #[derive(Serialize)]
-struct Json<'a> {
+struct StatusJson<'a> {
     warehouse: String,
     patients: &'a [PatientLine],
     resources: &'a BTreeMap<String, u64>,
     quarantined: u64,
     unscrubbed_purges: u64,
-    scrub_waits_for: Option<String>,
+    scrub_waits_for: Option<&'a str>,
 }
 
-pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     let path = &settings.warehouse.path;
-    let connection = open::open_reader(path)?;
-    let report = report::report(&connection)?;
-    let waits = scrub_waits_for(&connection, path)?;
+    let report = Reader::open(path)?.status()?;
     if json {
-        let status = Json {
+        let status = StatusJson {
             warehouse: path.display().to_string(),
             patients: &report.patients,
             resources: &report.resources,
             quarantined: report.quarantined,
             unscrubbed_purges: report.unscrubbed,
-            scrub_waits_for: waits,
+            scrub_waits_for: report.scrub_waits_for.as_deref(),
         };
         writeln!(out, "{}", serde_json::to_string(&status)?)?;
     } else {
         let screen = Screen::of_stdout();
         print_table(&screen, &report, out)?;
-        print_totals(&screen, &report, waits.as_deref(), out)?;
+        print_totals(&screen, &report, out)?;
     }
-    let worrying = [PatientState::Held.as_str(), PatientState::Failing.as_str()];
-    let worried = report.patients.iter().any(|patient| worrying.contains(&patient.state.as_str()));
-    Ok(if worried { Outcome::SomePatientsFailed } else { Outcome::Done })
+    let needs_a_person = [PatientState::Held.as_str(), PatientState::Failing.as_str()];
+    let any = report.patients.iter().any(|patient| needs_a_person.contains(&patient.state.as_str()));
+    Ok(if any { ExitStatus::SomePatientsFailed } else { ExitStatus::Done })
 }
 
-fn print_table(screen: &Screen, report: &Report, out: &mut dyn Write) -> anyhow::Result<()> {
+fn print_table(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> anyhow::Result<()> {
     let name = |patient: &PatientLine| patient.label.clone().unwrap_or_else(|| patient.id.clone());
     let longest = report.patients.iter().map(|patient| name(patient).chars().count()).max().unwrap_or(0);
     let width = longest.clamp(NAME_MIN, screen.width - OTHER_COLUMNS);
@@ -81,7 +78,7 @@ fn colour_of(state: &str) -> Option<Colour> {
     })
 }
 
-/// What a patient's line has no column for.
+/// Returns what a patient's line has no column for.
 fn remarks(patient: &PatientLine) -> Vec<String> {
     let mut remarks = Vec::new();
     if !patient.listed {
@@ -102,12 +99,7 @@ fn remarks(patient: &PatientLine) -> Vec<String> {
     remarks
 }
 
-fn print_totals(
-    screen: &Screen,
-    report: &Report,
-    waits: Option<&str>,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
+fn print_totals(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut states: BTreeMap<&str, u64> = BTreeMap::new();
     for patient in &report.patients {
         *states.entry(&patient.state).or_default() += 1;
@@ -127,7 +119,7 @@ fn print_totals(
         let held = "HELD: patients were refused too many at once to be purged unasked. `healthex-sync purge --held --yes` if these are withdrawals; else mend the credentials and `healthex-sync sync`";
         print_wrapped(screen, 0, held, Some(Colour::Red), out)?;
     }
-    if let Some(waits) = waits {
+    if let Some(waits) = &report.scrub_waits_for {
         let waits =
             format!("{} purges still have bytes in the file, waiting for: {waits}", report.unscrubbed);
         print_wrapped(screen, 0, &waits, None, out)?;

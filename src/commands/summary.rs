@@ -1,15 +1,18 @@
-//! A cycle's summary, for people and as JSON.
+//! Prints a cycle's summary, for people and as JSON.
 
 use std::io::Write;
 
 use serde::Serialize;
 
-use crate::cycle::{EndedEarly, PatientCounts, Summary};
+use crate::cycle::{EndedEarly, PatientCounts, PurgeNote, Summary};
 
 #[derive(Serialize)]
-struct Json {
+struct SummaryJson {
+    /// Only there, and true, where nothing was written.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
     patients: PatientCounts,
-    resources: Resources,
+    resources: ResourceCounts,
     pages: u64,
     requests: u64,
     bytes: u64,
@@ -17,7 +20,7 @@ struct Json {
 }
 
 #[derive(Serialize)]
-struct Resources {
+struct ResourceCounts {
     inserted: u64,
     updated: u64,
     unchanged: u64,
@@ -27,9 +30,10 @@ struct Resources {
 
 pub(super) fn print_json(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()> {
     let tally = summary.resources;
-    let json = Json {
+    let json = SummaryJson {
+        dry_run: summary.is_rehearsal,
         patients: summary.patients,
-        resources: Resources {
+        resources: ResourceCounts {
             inserted: tally.inserted,
             updated: tally.updated,
             unchanged: tally.unchanged,
@@ -45,8 +49,11 @@ pub(super) fn print_json(summary: &Summary, out: &mut dyn Write) -> anyhow::Resu
     Ok(())
 }
 
-/// Three lines, and one more for each thing that needs somebody.
+/// Prints three lines, and one more for each thing that needs a person.
 pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()> {
+    if summary.is_rehearsal {
+        writeln!(out, "dry run: nothing was written; this is what `sync` would do")?;
+    }
     let PatientCounts { total, ok, revoked, held, not_found, failed, skipped } = summary.patients;
     let counts = [
         (ok, "ok"),
@@ -56,7 +63,7 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
         (failed, "failed"),
         (skipped, "skipped"),
     ];
-    writeln!(out, "patients   {total}: {}", listed(&counts))?;
+    writeln!(out, "patients   {total}: {}", list_counts(&counts))?;
     let tally = summary.resources;
     let counts = [
         (tally.inserted, "inserted"),
@@ -65,7 +72,7 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
         (tally.deleted, "deleted"),
         (tally.quarantined, "quarantined"),
     ];
-    writeln!(out, "resources  {}", listed(&counts))?;
+    writeln!(out, "resources  {}", list_counts(&counts))?;
     let (requests, seconds) = (summary.requests, summary.took.as_secs_f64());
     writeln!(
         out,
@@ -76,7 +83,10 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
     if let Some(ended) = &summary.ended_early {
         writeln!(out, "ended early: {ended}")?;
     }
-    if held > 0 {
+    print_purges(summary, out)?;
+    if held > 0 && summary.is_rehearsal {
+        writeln!(out, "{held} would be held: too many refusals at once to be believed")?;
+    } else if held > 0 {
         writeln!(
             out,
             "{held} held: see `healthex-sync status`; `healthex-sync purge --held --yes` confirms them"
@@ -95,8 +105,24 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
     Ok(())
 }
 
-/// The counts that are not zero.
-pub(super) fn listed(counts: &[(u64, &str)]) -> String {
+/// Purged patients beyond this many are only counted.
+const PURGES_SHOWN_MAX: usize = 20;
+
+/// Prints a line for each patient that was purged, or would be.
+fn print_purges(summary: &Summary, out: &mut dyn Write) -> std::io::Result<()> {
+    let verb = if summary.is_rehearsal { "would purge" } else { "purged" };
+    for PurgeNote { name, reason, rows } in summary.purged.iter().take(PURGES_SHOWN_MAX) {
+        writeln!(out, "{verb} {name}: {rows} rows ({})", reason.as_str())?;
+    }
+    let more = summary.purged.len().saturating_sub(PURGES_SHOWN_MAX);
+    if more > 0 {
+        writeln!(out, "{verb} {more} more; `healthex-sync audit` lists all")?;
+    }
+    Ok(())
+}
+
+/// Lists the counts that are not zero.
+pub(super) fn list_counts(counts: &[(u64, &str)]) -> String {
     let counts: Vec<_> = counts
         .iter()
         .filter(|(count, _)| *count > 0)

@@ -1,39 +1,43 @@
-//! `sync` and `run`: the work itself is the cycle's and the service's.
+//! `sync` runs one cycle, `run` the service.
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Context, Outcome, place, progress, runtime, summary};
+use super::{Context, ExitStatus, place, progress, runtime, summary};
 use crate::cli::SyncArgs;
 use crate::cycle::progress::Progress;
-use crate::cycle::{Summary, Wishes, dry_run};
+use crate::cycle::{Cycle, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::PersonId;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
-use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::lock::{Lock, LockFor};
-use crate::warehouse::open;
-use crate::warehouse::open::OtherServer;
-use crate::warehouse::writer::Warehouse;
-use crate::{cycle, service};
+use crate::warehouse::Warehouse;
+use crate::warehouse::place::{Close, OtherServer};
+use crate::{clock, service};
 
-pub(super) fn sync(context: &Context<'_>, args: &SyncArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn sync(
+    context: &Context<'_>,
+    args: &SyncArgs,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
     let (settings, roster) = context.settings_and_roster()?;
-    let wishes = wishes(args, &roster)?;
+    let request = sync_request(args, &roster)?;
     let api = api(context, &settings)?;
     let other_server = if args.new_server { OtherServer::Adopt } else { OtherServer::Refuse };
     let runtime = runtime()?;
     let summary = runtime.block_on(async {
         let stop = Stop::on_signals()?;
-        if args.dry_run {
-            rehearse(settings, api, &roster, &wishes, stop).await
+        let place = place(&settings);
+        let warehouse = if args.dry_run {
+            Warehouse::rehearse(&place, other_server)?
         } else {
-            cycle_once(settings, api, &roster, &wishes, (stop, other_server)).await
-        }
+            Warehouse::open(&place, other_server, clock::now())?
+        };
+        run_cycle(Session { settings, api, stop }, warehouse, &roster, request).await
     })?;
     if args.json {
         summary::print_json(&summary, out)?;
@@ -43,48 +47,38 @@ pub(super) fn sync(context: &Context<'_>, args: &SyncArgs, out: &mut dyn Write) 
     if let Some(ended) = &summary.ended_early {
         tracing::error!("the cycle ended early: {ended}");
     }
-    Ok(Outcome::of_cycle(&summary))
+    Ok(ExitStatus::of_cycle(&summary))
 }
 
-/// One cycle with the warehouse to itself.
-pub(super) async fn cycle_once(
-    settings: Arc<Settings>,
-    api: Arc<Api>,
+/// What a command runs cycles with.
+#[derive(Clone)]
+pub(super) struct Session {
+    pub(super) settings: Arc<Settings>,
+    pub(super) api: Arc<Api>,
+    pub(super) stop: Stop,
+}
+
+/// Runs one cycle, with bars, and closes the warehouse.
+pub(super) async fn run_cycle(
+    session: Session,
+    warehouse: Warehouse,
     roster: &Roster,
-    wishes: &Wishes,
-    (stop, other_server): (Stop, OtherServer),
+    request: SyncRequest,
 ) -> anyhow::Result<Summary> {
-    let place = place(&settings);
-    open::prepare(&place.path)?;
-    let _lock = Lock::take(&place.path, LockFor::Writing)?;
-    let warehouse = Arc::new(Warehouse::open(&place, other_server)?);
-    let (sender, receiver) = watch::channel(Progress::default());
+    let Session { settings, api, stop } = session;
+    let (progress, receiver) = watch::channel(Progress::default());
     let bars = progress::show(receiver);
-    let means = cycle::Means { settings, api, warehouse, stop, progress: sender };
-    let result = cycle::run(&means, roster, wishes).await;
-    drop(means);
-    // What is printed next would be drawn over. Bars that failed are no reason to fail.
+    let warehouse = Arc::new(warehouse);
+    let cycle = Cycle { settings, api, warehouse: warehouse.clone(), stop, progress, request };
+    let result = cycle.run(roster).await;
+    drop(cycle);
+    warehouse.close(Close::Settle);
+    // Bars would be drawn over what is printed next. That they failed is no reason to fail.
     let _ = bars.await;
     Ok(result?)
 }
 
-async fn rehearse(
-    settings: Arc<Settings>,
-    api: Arc<Api>,
-    roster: &Roster,
-    wishes: &Wishes,
-    stop: Stop,
-) -> anyhow::Result<Summary> {
-    let reader = match open::open_reader(&settings.warehouse.path) {
-        Ok(reader) => Some(reader),
-        Err(OpenFailed::Missing(_)) => None,
-        Err(failed) => return Err(failed.into()),
-    };
-    let means = dry_run::Means { settings, api, reader, stop };
-    Ok(dry_run::run(means, roster, wishes).await?)
-}
-
-fn wishes(args: &SyncArgs, roster: &Roster) -> Result<Wishes, Complaints> {
+fn sync_request(args: &SyncArgs, roster: &Roster) -> Result<SyncRequest, Complaints> {
     let mut named = Vec::new();
     let mut list = Vec::new();
     for id in &args.patients {
@@ -98,22 +92,21 @@ fn wishes(args: &SyncArgs, roster: &Roster) -> Result<Wishes, Complaints> {
     }
     if list.is_empty() {
         let allow_shrunk_roster = args.allow_shrunk_roster;
-        Ok(Wishes { named, full: args.full, patient: false, allow_shrunk_roster })
+        Ok(SyncRequest { named, full: args.full, waits_after_failures: false, allow_shrunk_roster })
     } else {
-        Err(Complaints { list, roster: None })
+        Err(Complaints::new(list))
     }
 }
 
 pub(super) fn api(context: &Context<'_>, settings: &Arc<Settings>) -> anyhow::Result<Arc<Api>> {
-    let credentials =
-        settings.credentials(&context.environment).map_err(|list| Complaints { list, roster: None })?;
+    let credentials = settings.credentials(&context.environment).map_err(Complaints::new)?;
     Ok(Arc::new(Api::new(settings.api.base_url.clone(), credentials, settings.api.limits)?))
 }
 
-pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn run(context: &Context<'_>) -> anyhow::Result<ExitStatus> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let told = service::Told::listen()?;
+        let signals = service::Signals::listen()?;
         let (settings, roster) = context.settings_and_roster()?;
         let daemon = service::Daemon {
             place: place(&settings),
@@ -122,11 +115,11 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Outcome> {
             config: context.cli.config.clone(),
             environment: context.environment.clone(),
         };
-        service::run(daemon, told).await
+        service::run(daemon, signals).await
     });
-    // A look-up of a name cannot be cancelled, and a stop does not wait for it.
-    runtime.shutdown_timeout(RUNTIME_PATIENCE);
-    result.map(|()| Outcome::Done)
+    // The resolving of a host name cannot be cancelled, and a stop does not wait for it.
+    runtime.shutdown_timeout(SHUTDOWN_TIME_MAX);
+    result.map(|()| ExitStatus::Done)
 }
 
-const RUNTIME_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_millis(500);

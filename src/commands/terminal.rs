@@ -1,4 +1,4 @@
-//! What stdout can show: how wide a line may be, and whether colours mean anything.
+//! The width and the colours of stdout.
 
 use std::io::IsTerminal;
 
@@ -46,7 +46,7 @@ impl Screen {
         Self { width, is_terminal: true, has_colours: colours_are_welcome() }
     }
 
-    /// `text` in a colour, where there are any.
+    /// Colours `text`, where stdout has colours.
     pub(super) fn paint(&self, colour: Option<Colour>, text: &str) -> String {
         match colour {
             Some(colour) if self.has_colours => format!("\x1b[{}m{text}\x1b[0m", colour.code()),
@@ -54,7 +54,7 @@ impl Screen {
         }
     }
 
-    /// `text` in lines that fit, each behind `indent` spaces. A longer word stays whole.
+    /// Breaks `text` into lines that fit, each behind `indent` spaces. A longer word stays whole.
     pub(super) fn wrap(&self, indent: usize, text: &str) -> Vec<String> {
         let room = self.width.saturating_sub(indent);
         let mut lines: Vec<String> = Vec::new();
@@ -71,8 +71,8 @@ impl Screen {
     }
 }
 
-/// `text` in at most `width` characters. What tells labels apart is mostly at their end, so it
-/// is the middle that goes.
+/// Shortens `text` to `width` characters. Labels differ mostly at their end, so it is the middle
+/// that is left out.
 pub(super) fn shorten(text: &str, width: usize) -> String {
     let length = text.chars().count();
     if length <= width {

@@ -1,19 +1,22 @@
-//! `views`: the analysts' tables listed, built anew, and their SQL.
+//! `views`: lists the analysts' tables, builds them anew, prints their SQL and runs views.
 
 use std::io::Write;
 use std::path::Path;
 
-use super::{Context, Outcome, place, progress};
+use super::{Context, ExitStatus, place, progress, runtime};
 use crate::cli::{ViewsAction, ViewsArgs};
 use crate::settings::{Complaints, Settings};
 use crate::views::Target;
-use crate::warehouse::lock::{Lock, LockFor};
-use crate::warehouse::open::OtherServer;
-use crate::warehouse::rows::Query;
-use crate::warehouse::{analyst_tables, open, rows, tables};
+use crate::warehouse::place::OtherServer;
+use crate::warehouse::report::ViewRefused;
+use crate::warehouse::{Reader, Warehouse};
 use crate::{clock, views};
 
-pub(super) fn views(context: &Context<'_>, args: &ViewsArgs, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub(super) fn views(
+    context: &Context<'_>,
+    args: &ViewsArgs,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     match &args.action {
         None => list(&settings, out),
@@ -27,12 +30,11 @@ pub(super) fn views(context: &Context<'_>, args: &ViewsArgs, out: &mut dyn Write
 }
 
 fn complain(why: String) -> anyhow::Error {
-    Complaints { list: vec![why], roster: None }.into()
+    Complaints::one(why).into()
 }
 
-fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let connection = open::open_reader(&settings.warehouse.path)?;
-    let tables = analyst_tables::list(&connection)?;
+fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+    let tables = Reader::open(&settings.warehouse.path)?.views()?;
     let width = tables.iter().map(|table| table.name.len()).max().unwrap_or(0).max(5);
     writeln!(out, "{:width$}  {:>9}  {:>7}  {:20}  built", "table", "rows", "columns", "from")?;
     for table in &tables {
@@ -43,33 +45,34 @@ fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     if tables.is_empty() {
         writeln!(out, "none yet: the next `sync`, or `views apply`, makes them")?;
     }
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }
 
-fn sql(settings: &Settings, name: &str, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+fn sql(settings: &Settings, name: &str, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     match views::select_of(name, settings.views.folder.as_deref()) {
         Some(select) => writeln!(out, "{};", select.trim_end())?,
         None => return Err(complain(format!("there is no view {name}; `views` lists them"))),
     }
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }
 
-fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let place = place(settings);
     // Only a warehouse that is there has tables to build.
-    drop(open::open_reader(&place.path)?);
-    let _lock = Lock::take(&place.path, LockFor::Writing)?;
-    let mut connection = open::open_writer(&place, OtherServer::Refuse)?;
-    let count = place.analyst_tables.iter().count();
+    drop(Reader::open(&place.path)?);
+    let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now())?;
+    let count = place.views.len();
     let bar = progress::steps(count, "tables");
-    let failed =
-        place.analyst_tables.rebuild(&mut connection, clock::now(), |done| bar.set_position(done as u64))?;
+    let shown = bar.clone();
+    let rebuilding =
+        warehouse.rebuild_views(clock::now(), move |steps| shown.set_position(steps.done as u64));
+    let failed = runtime()?.block_on(rebuilding)?;
     bar.finish_and_clear();
-    for (name, why) in &failed {
+    for ViewRefused { name, why } in &failed {
         writeln!(out, "FAILED  {name}: {why}")?;
     }
     writeln!(out, "{} tables built", count - failed.len())?;
-    Ok(if failed.is_empty() { Outcome::Done } else { Outcome::Failed })
+    Ok(if failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
 }
 
 fn run(
@@ -78,19 +81,11 @@ fn run(
     target: Target,
     json: bool,
     out: &mut dyn Write,
-) -> anyhow::Result<Outcome> {
-    let (_, sql) = views::read(file, target).map_err(|why| complain(format!("{}: {why}", file.display())))?;
-    let connection = open::open_reader(&settings.warehouse.path)?;
-    // Of a type that never arrived there is no table, and no row.
-    let connection = tables::or_empty(connection, &sql.table)?;
-    // `key` is how the warehouse finds a row's resource, and no part of a view.
-    let query = Query { select: &sql.select, person: None, hidden: &["key"] };
+) -> anyhow::Result<ExitStatus> {
+    let (_, view) =
+        views::read(file, target).map_err(|why| complain(format!("{}: {why}", file.display())))?;
     let mut out = std::io::BufWriter::new(out);
-    if json {
-        rows::write_json(&connection, query, &mut out)?;
-    } else {
-        rows::write_csv(&connection, query, &mut out)?;
-    }
+    Reader::open(&settings.warehouse.path)?.run_view(&view, json, &mut out)?;
     out.flush()?;
-    Ok(Outcome::Done)
+    Ok(ExitStatus::Done)
 }

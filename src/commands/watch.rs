@@ -1,36 +1,36 @@
-//! `status --watch`: the table again and again, until somebody has seen enough.
+//! `status --watch`: prints the table again and again, until a signal.
 
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use super::terminal::Screen;
-use super::{Context, Outcome, runtime, status};
+use super::{Context, ExitStatus, runtime, status};
 use crate::clock;
 use crate::plan::stamp;
-use crate::stop::Signals;
+use crate::stop::TerminationSignals;
 
-const EVERY: Duration = Duration::from_secs(2);
-/// Back to the upper left, and nothing below.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+/// Moves to the upper left and clears what is below.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
-/// Ends well with Ctrl-C, with SIGTERM, or with the reader of its output.
-pub(super) fn watch(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+/// Ends without an error at Ctrl-C, at SIGTERM, and when the reader of its output has gone.
+pub(super) fn watch(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     runtime()?.block_on(async {
-        let mut signals = Signals::listen()?;
+        let mut signals = TerminationSignals::listen()?;
         loop {
             match out.write_all(&page(context)?).and_then(|()| out.flush()) {
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Outcome::Done),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitStatus::Done),
                 written => written?,
             }
             tokio::select! {
-                () = signals.next() => return Ok(Outcome::Done),
-                () = tokio::time::sleep(EVERY) => {}
+                () = signals.next() => return Ok(ExitStatus::Done),
+                () = tokio::time::sleep(REFRESH_INTERVAL) => {}
             }
         }
     })
 }
 
-/// In one piece, so that the screen does not flicker.
+/// Renders the page in one piece, so that the screen does not flicker.
 fn page(context: &Context<'_>) -> std::io::Result<Vec<u8>> {
     let mut page = Vec::new();
     if Screen::of_stdout().is_terminal {
@@ -38,10 +38,10 @@ fn page(context: &Context<'_>) -> std::io::Result<Vec<u8>> {
     }
     match status::status(context, false, &mut page) {
         Ok(_) => {
-            let (now, every) = (stamp(clock::now()), EVERY.as_secs());
+            let (now, every) = (stamp(clock::now()), REFRESH_INTERVAL.as_secs());
             writeln!(page, "{now}, renewed every {every} s; Ctrl-C ends it")?;
         }
-        // A warehouse that is not there yet, say: it may be there at the next look.
+        // The warehouse may not exist yet, for example, and be there the next time.
         Err(failed) => writeln!(page, "{failed:#}")?,
     }
     Ok(page)

@@ -2,166 +2,147 @@
 //! then the confirmed withdrawals are judged together.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use chrono::TimeDelta;
 use futures_util::{StreamExt, stream};
 
-use super::workers::{Refused, Turn, Work, pull_patient};
-use super::{EndedEarly, Means, purge_one};
+use super::patient::{PatientOutcome, Refusal, consent_budget, note_permitted, pull_alone};
+use super::workers::CycleTally;
+use super::{Cycle, EndedEarly};
 use crate::clock;
 use crate::healthex::RequestFailed;
-use crate::healthex::client::{Budget, Meter};
-use crate::healthex::token::Token;
+use crate::healthex::token::AccessToken;
+use crate::plan::Timestamp;
 use crate::plan::consent::{PurgeVerdict, judge_withdrawals};
-use crate::plan::due::{Due, failure_delay};
+use crate::plan::due::Due;
+use crate::plan::failure::failure_delay;
 use crate::plan::paging::Query;
-use crate::plan::{Learned, PatientState, Timestamp};
-use crate::slot::Slot;
-use crate::warehouse::checkpoint::Lesson;
+use crate::plan::state::{Event, PatientState, PurgeReason};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::page::Tally;
-use crate::warehouse::pulls::{PullOrigin, PullOutcome};
-use crate::warehouse::purge::PurgeReason;
-use crate::warehouse::{checkpoint, pulls, purge, tables};
-
-/// What one question about a consent may cost.
-pub(super) fn budget() -> Budget {
-    Budget {
-        meter: Meter::default(),
-        bytes_max: u64::MAX,
-        ends: Instant::now() + std::time::Duration::from_hours(1),
-    }
-}
+use crate::warehouse::pull::{Fenced, PullOutcome, Setback};
 
 /// A second 403.
 struct Withdrawn {
-    refused: Refused,
+    refusal: Refusal,
     confirmed_at: Timestamp,
-    has_rows: bool,
 }
 
-pub(super) async fn confirm(means: &Means, work: &mut Work) {
-    let tried = work.tried();
-    let refused = std::mem::take(&mut work.refused);
-    let result = match means.api.token_to_confirm_with(&means.stop).await {
-        Ok(Some(token)) => ask_again(means, work, refused, &token, tried).await,
-        Ok(None) => hold_unconfirmed(means, work, refused).await,
+/// Asks everyone again who was refused, and acts on what that shows.
+pub(super) async fn confirm(cycle: &Cycle, tally: &mut CycleTally) {
+    let tried = tally.tried();
+    let refused = std::mem::take(&mut tally.refused);
+    let result = match cycle.api.token_to_confirm_with(&cycle.stop).await {
+        Ok(Some(token)) => ask_again(cycle, tally, refused, &token, tried).await,
+        Ok(None) => hold_unconfirmed(cycle, tally, refused).await,
         Err(failed) => {
             if matches!(failed, RequestFailed::CredentialsRefused { .. }) {
-                work.ended.get_or_insert(EndedEarly::CredentialsRefused(failed.to_string()));
+                tally.end(EndedEarly::CredentialsRefused(failed.to_string()));
             }
-            leave_unconfirmed(means, work, refused, &failed).await
+            leave_unconfirmed(cycle, tally, refused, &failed).await
         }
     };
     if let Err(failed) = result {
-        work.ended = Some(EndedEarly::Warehouse(failed));
+        tally.ended = Some(EndedEarly::Warehouse(failed));
     }
 }
 
 async fn ask_again(
-    means: &Means,
-    work: &mut Work,
-    refused: Vec<Refused>,
-    token: &Arc<Token>,
+    cycle: &Cycle,
+    tally: &mut CycleTally,
+    refused: Vec<Refusal>,
+    token: &Arc<AccessToken>,
     tried: usize,
 ) -> Result<(), StoreFailed> {
-    let answers: Vec<(Refused, Result<(), RequestFailed>)> = stream::iter(refused)
-        .map(|refused| async move {
-            let url = Query::of_consent(&refused.task.patient.person).first_url(means.api.base_url());
-            let answer = means.api.ask_consent(&url, token, &budget(), &means.stop).await;
-            (refused, answer)
+    let answers: Vec<(Refusal, Result<(), RequestFailed>)> = stream::iter(refused)
+        .map(|refusal| async move {
+            let url = Query::of_consent(refusal.task.person()).first_url(cycle.api.base_url());
+            let answer = cycle.api.ask_consent(&url, token, &consent_budget(), &cycle.stop).await;
+            (refusal, answer)
         })
-        .buffer_unordered(means.settings.sync.concurrency)
+        .buffer_unordered(cycle.settings.sync.concurrency)
         .collect()
         .await;
     let mut withdrawn = Vec::new();
-    for (refused, answer) in answers {
+    for (refusal, answer) in answers {
         match answer {
-            Ok(()) => after_stray(means, work, refused).await?,
+            Ok(()) => after_stray(cycle, tally, refusal).await?,
             Err(RequestFailed::Forbidden) => {
-                let person = refused.task.patient.person.clone();
-                let has_rows = means
-                    .warehouse
-                    .write(move |connection| tables::has_rows(connection, person.as_str()))
-                    .await?;
-                withdrawn.push(Withdrawn { refused, confirmed_at: clock::now(), has_rows });
+                withdrawn.push(Withdrawn { refusal, confirmed_at: clock::now() });
             }
-            Err(failed) => leave_unconfirmed(means, work, vec![refused], &failed).await?,
+            Err(failed) => leave_unconfirmed(cycle, tally, vec![refusal], &failed).await?,
         }
     }
-    judge(means, work, withdrawn, tried).await
+    judge(cycle, tally, withdrawn, tried).await
 }
 
 /// Nothing was learned: the patient has failed, or was not reached before the program was to end.
 async fn leave_unconfirmed(
-    means: &Means,
-    work: &mut Work,
-    refused: Vec<Refused>,
+    cycle: &Cycle,
+    tally: &mut CycleTally,
+    refused: Vec<Refusal>,
     failed: &RequestFailed,
 ) -> Result<(), StoreFailed> {
     let why = format!("refused (403), which could not be confirmed: {failed}");
-    if !matches!(failed, RequestFailed::Stopped) {
-        return fail_all(means, work, refused, &why).await;
+    let is_stopped = matches!(failed, RequestFailed::Stopped);
+    for refusal in refused {
+        if is_stopped {
+            let ended = refusal.ended(PullOutcome::Interrupted, Some(why.clone()));
+            let (Fenced::Kept(()) | Fenced::Superseded) =
+                cycle.warehouse.end_pull(ended, clock::now()).await?;
+            tally.not_reached += 1;
+        } else {
+            fail(cycle, tally, &refusal, &why).await?;
+        }
     }
-    for refused in refused {
-        end_pull(means, &refused, PullOutcome::Interrupted, Some(&why)).await?;
-        work.not_reached += 1;
+    if is_stopped {
+        tally.end(EndedEarly::Stopped);
     }
-    work.ended.get_or_insert(EndedEarly::Stopped);
     Ok(())
 }
 
 /// The first refusal was a stray one, or the filter is what is not permitted.
-async fn after_stray(means: &Means, work: &mut Work, refused: Refused) -> Result<(), StoreFailed> {
-    let Due::Pull(mode) = refused.task.due else {
-        return match still_permitted(means, &refused.task).await {
-            None => {
-                work.skipped += 1;
-                Ok(())
-            }
-            Some(_) => Err(StoreFailed::WriterGone),
-        };
+async fn after_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> Result<(), StoreFailed> {
+    let Due::Pull(mode) = refusal.task.due else {
+        note_permitted(cycle, &refusal.task).await?;
+        tally.skipped += 1;
+        return Ok(());
     };
     // The pull that was refused has its row; the one that follows has its own.
-    end_pull(means, &refused, PullOutcome::Failed, Some("refused once (403), permitted when asked again"))
-        .await?;
-    let mut task = refused.task;
-    let person = task.patient.person.clone();
-    if let Some(now) = means.warehouse.write(move |connection| checkpoint::one(connection, &person)).await? {
-        task.patient = now;
+    let why = "refused once (403), permitted when asked again".to_owned();
+    let ended = refusal.ended(PullOutcome::Failed, Some(why));
+    let (Fenced::Kept(()) | Fenced::Superseded) = cycle.warehouse.end_pull(ended, clock::now()).await?;
+    let mut task = refusal.task;
+    if let Some(lease) = cycle.warehouse.claim(task.person()).await? {
+        task.lease = lease;
     }
-    let (turn, tally, pages) = pull_patient(means, task, mode, &mut Slot::alone()).await;
-    work.tally += tally;
-    work.pages += pages;
-    match turn {
-        Turn::Refused(again) => {
-            let why =
-                "refused (403) with the filter it is pulled with, and permitted without; check its types";
-            fail_all(means, work, vec![*again], why).await?;
-        }
-        Turn::Ok => work.ok += 1,
-        Turn::NotFound => work.not_found += 1,
-        Turn::Ends(EndedEarly::Warehouse(failed)) => return Err(failed),
-        Turn::Permitted => work.skipped += 1,
-        Turn::Interrupted => work.not_reached += 1,
-        Turn::Ends(ended) => {
-            work.failed += 1;
-            work.ended.get_or_insert(ended);
-        }
-        Turn::Failed { .. } | Turn::TokenRefused(_) => work.failed += 1,
+    let mut report = pull_alone(cycle, task, mode).await;
+    if let PatientOutcome::Refused(again) = report.outcome {
+        let why = "refused (403) with the filter it is pulled with, and permitted without; check its types";
+        tally.resources += report.tally;
+        tally.pages += report.pages;
+        return fail(cycle, tally, &again, why).await;
     }
+    if let PatientOutcome::Ends(EndedEarly::Warehouse(failed)) = report.outcome {
+        return Err(failed);
+    }
+    if let PatientOutcome::Ends(ended) = report.outcome {
+        tally.end(ended);
+        report.outcome = PatientOutcome::Failed(crate::plan::breaker::Contact::Answered);
+    }
+    tally.count(report);
     Ok(())
 }
 
 async fn judge(
-    means: &Means,
-    work: &mut Work,
+    cycle: &Cycle,
+    tally: &mut CycleTally,
     withdrawn: Vec<Withdrawn>,
     tried: usize,
 ) -> Result<(), StoreFailed> {
-    let confirmed = withdrawn.iter().filter(|one| one.has_rows).count();
+    let holds_rows = |one: &Withdrawn| one.refusal.task.lease.checkpoint.holds_rows;
+    let confirmed = withdrawn.iter().filter(|one| holds_rows(one)).count();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let verdict = judge_withdrawals(count(confirmed), count(tried), means.settings.consent.hold);
+    let verdict = judge_withdrawals(count(confirmed), count(tried), cycle.settings.consent.hold);
     if verdict == PurgeVerdict::Hold {
         tracing::error!(
             confirmed,
@@ -170,116 +151,76 @@ async fn judge(
         );
     }
     for one in withdrawn {
-        let was_held = one.refused.task.patient.standing.state == PatientState::Held;
-        if !one.has_rows {
-            revoke_without_rows(means, &one.refused).await?;
-            work.revoked += 1;
-        } else if was_held || verdict == PurgeVerdict::Hold {
-            hold(
-                means,
-                &one.refused,
-                "consent withdrawn (403 twice), and held because too many were at once",
-            )
-            .await?;
-            work.held += 1;
+        let was_held = one.refusal.task.lease.checkpoint.state == PatientState::Held;
+        if holds_rows(&one) && (was_held || verdict == PurgeVerdict::Hold) {
+            let why = "consent withdrawn (403 twice), and held because too many were at once";
+            hold(cycle, &one.refusal, why).await?;
+            tally.held += 1;
         } else {
-            let Withdrawn { refused, confirmed_at, .. } = one;
-            let patient = &refused.task.patient;
-            purge_one(means, &patient.person, &refused.task.name, PurgeReason::ConsentRevoked, confirmed_at)
-                .await?;
-            end_pull(means, &refused, PullOutcome::Revoked, None).await?;
-            work.revoked += 1;
+            revoke(cycle, tally, &one).await?;
         }
     }
     Ok(())
 }
 
-async fn revoke_without_rows(means: &Means, refused: &Refused) -> Result<(), StoreFailed> {
-    let person = refused.task.patient.person.clone();
-    means
-        .warehouse
-        .write(move |connection| purge::revoke_without_rows(connection, &person, clock::now()))
-        .await?;
-    end_pull(means, refused, PullOutcome::Revoked, None).await
+/// Purges a patient whose withdrawal is confirmed.
+async fn revoke(cycle: &Cycle, tally: &mut CycleTally, one: &Withdrawn) -> Result<(), StoreFailed> {
+    let ended = one.refusal.ended(PullOutcome::Revoked, None);
+    if let Some(erased) = cycle.warehouse.revoke(ended, one.confirmed_at, clock::now()).await? {
+        let name = one.refusal.task.name();
+        tally.purged.push(cycle.say_purged(name, PurgeReason::ConsentRevoked, erased.rows()));
+    }
+    tally.revoked += 1;
+    Ok(())
 }
 
-async fn hold(means: &Means, refused: &Refused, why: &str) -> Result<(), StoreFailed> {
-    let name = &refused.task.name;
+async fn hold(cycle: &Cycle, refusal: &Refusal, why: &str) -> Result<(), StoreFailed> {
+    let name = refusal.task.name();
     tracing::warn!(person = %name, "{name}: {why}; its data is kept");
-    let lesson = Lesson {
-        person: refused.task.patient.person.clone(),
-        learned: Learned::ConsentWithdrawnButHeld,
+    let mut ended = refusal.ended(PullOutcome::Held, Some(why.to_owned()));
+    ended.setback = Some(Setback {
+        event: Event::WithdrawalHeld,
         error: Some(format!("{why}; `purge --held --yes` purges it, a permitted pull releases it")),
         next_attempt_at: None,
         was_answered: true,
-    };
-    means.warehouse.write(move |connection| checkpoint::learn(connection, &lesson, clock::now())).await?;
-    end_pull(means, refused, PullOutcome::Held, Some(why)).await
+        forgets_pull: false,
+    });
+    let (Fenced::Kept(()) | Fenced::Superseded) = cycle.warehouse.end_pull(ended, clock::now()).await?;
+    Ok(())
 }
 
 /// A ready token that has not changed cannot tell a withdrawal from a fault of its own.
-async fn hold_unconfirmed(means: &Means, work: &mut Work, refused: Vec<Refused>) -> Result<(), StoreFailed> {
-    for refused in refused {
-        hold(means, &refused, "refused (403), and there is no other token to confirm it with").await?;
-        work.held += 1;
+async fn hold_unconfirmed(
+    cycle: &Cycle,
+    tally: &mut CycleTally,
+    refused: Vec<Refusal>,
+) -> Result<(), StoreFailed> {
+    for refusal in refused {
+        hold(cycle, &refusal, "refused (403), and there is no other token to confirm it with").await?;
+        tally.held += 1;
     }
     Ok(())
 }
 
-async fn fail_all(
-    means: &Means,
-    work: &mut Work,
-    refused: Vec<Refused>,
+async fn fail(
+    cycle: &Cycle,
+    tally: &mut CycleTally,
+    refusal: &Refusal,
     why: &str,
 ) -> Result<(), StoreFailed> {
-    for refused in refused {
-        let name = &refused.task.name;
-        tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
-        let now = clock::now();
-        let period = means.settings.sync.schedule.period(now);
-        let wait = failure_delay(refused.task.patient.failures + 1, period);
-        let lesson = Lesson {
-            person: refused.task.patient.person.clone(),
-            learned: Learned::PullFailed,
-            error: Some(why.to_owned()),
-            next_attempt_at: Some(now + chrono::TimeDelta::from_std(wait).unwrap_or_default()),
-            was_answered: false,
-        };
-        means.warehouse.write(move |connection| checkpoint::learn(connection, &lesson, now)).await?;
-        end_pull(means, &refused, PullOutcome::Failed, Some(why)).await?;
-        work.failed += 1;
-    }
+    let (name, now) = (refusal.task.name(), clock::now());
+    tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
+    let period = cycle.settings.sync.schedule.period(now);
+    let wait = failure_delay(refusal.task.lease.checkpoint.failures + 1, period);
+    let mut ended = refusal.ended(PullOutcome::Failed, Some(why.to_owned()));
+    ended.setback = Some(Setback {
+        event: Event::PullFailed,
+        error: Some(why.to_owned()),
+        next_attempt_at: Some(now + TimeDelta::from_std(wait).unwrap_or_default()),
+        was_answered: false,
+        forgets_pull: false,
+    });
+    let (Fenced::Kept(()) | Fenced::Superseded) = cycle.warehouse.end_pull(ended, now).await?;
+    tally.failed += 1;
     Ok(())
-}
-
-/// A consent check got a 200. Gives a turn back only if that could not be written.
-pub(super) async fn still_permitted(means: &Means, task: &super::Task) -> Option<Turn> {
-    let lesson = Lesson {
-        person: task.patient.person.clone(),
-        learned: Learned::StillPermitted,
-        error: None,
-        next_attempt_at: None,
-        was_answered: true,
-    };
-    let written =
-        means.warehouse.write(move |connection| checkpoint::learn(connection, &lesson, clock::now())).await;
-    written.err().map(|failed| Turn::Ends(EndedEarly::Warehouse(failed)))
-}
-
-async fn end_pull(
-    means: &Means,
-    refused: &Refused,
-    outcome: PullOutcome,
-    error: Option<&str>,
-) -> Result<(), StoreFailed> {
-    let (row, mode, started_at) = (refused.row, refused.mode, refused.started_at);
-    let origin = PullOrigin { person: refused.task.patient.person.clone(), mode, since: None, started_at };
-    let error = error.map(str::to_owned);
-    means
-        .warehouse
-        .write(move |connection| {
-            let ended = (outcome, error.as_deref(), clock::now());
-            pulls::note(connection, &origin, &row, Tally::default(), Some(ended)).map(drop)
-        })
-        .await
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::pull::Pace;
 
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     pub total: u64,
     pub done: u64,
     pub resources: u64,
@@ -16,19 +16,19 @@ pub struct Progress {
 }
 
 #[derive(Clone, Debug)]
-pub struct PullUnderWay {
+pub(crate) struct PullUnderWay {
     pub name: String,
     pub pace: Arc<Pace>,
 }
 
-/// A pull that onlookers see until this is dropped, by a panic too.
-pub(super) struct Seen<'p> {
+/// Shows a pull to onlookers until this is dropped, by a panic too.
+pub(super) struct Onlookers<'p> {
     progress: &'p watch::Sender<Progress>,
     pub(super) pace: Arc<Pace>,
 }
 
-impl<'p> Seen<'p> {
-    pub(super) fn begin(progress: &'p watch::Sender<Progress>, name: &str) -> Self {
+impl<'p> Onlookers<'p> {
+    pub(super) fn show(progress: &'p watch::Sender<Progress>, name: &str) -> Self {
         let pace = Arc::new(Pace::default());
         let pull = PullUnderWay { name: name.to_owned(), pace: pace.clone() };
         progress.send_modify(|progress| progress.pulls.push(pull));
@@ -36,7 +36,7 @@ impl<'p> Seen<'p> {
     }
 }
 
-impl Drop for Seen<'_> {
+impl Drop for Onlookers<'_> {
     fn drop(&mut self) {
         self.progress
             .send_modify(|progress| progress.pulls.retain(|pull| !Arc::ptr_eq(&pull.pace, &self.pace)));

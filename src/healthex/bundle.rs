@@ -1,7 +1,7 @@
-//! The bytes of an answer become entries, as they arrive.
+//! Splits the bytes of an answer into entries, as they arrive.
 //!
 //! Promise: memory is bounded by the largest single entry and never by the answer; any split
-//! of the bytes gives the same entries; an entry is given out only when it was whole.
+//! of the bytes gives the same entries; an entry is returned only when it was whole.
 //! Absent on purpose: sockets, and any reading of what is inside an entry.
 
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::plan::row::Entry;
 
-/// What a bundle reader keeps and refuses.
+/// The limits of a bundle reader.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Of an entry longer than this only the beginning is kept.
@@ -33,7 +33,7 @@ pub struct NotABundle {
     pub at_byte: u64,
 }
 
-/// What a page says of itself.
+/// The total and the next link of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageFacts {
     pub total: Option<u64>,
@@ -119,32 +119,32 @@ impl BundleReader {
         Ok(())
     }
 
-    /// The answer has ended. Was it whole?
+    /// Ends the answer. Returns an error if it was not a whole searchset.
     pub fn finish(self) -> Result<PageFacts, NotABundle> {
         if self.expect != Expect::Nothing {
-            return Err(self.broken("it ended too early"));
+            return Err(self.refuse("it ended too early"));
         }
         if !self.is_bundle {
-            return Err(self.broken("its resourceType is not Bundle"));
+            return Err(self.refuse("its resourceType is not Bundle"));
         }
         if !self.is_searchset {
-            return Err(self.broken("its type is not searchset"));
+            return Err(self.refuse("its type is not searchset"));
         }
         Ok(self.facts)
     }
 
-    fn broken(&self, what: &'static str) -> NotABundle {
+    fn refuse(&self, what: &'static str) -> NotABundle {
         NotABundle { what, at_byte: self.at }
     }
 
-    /// One byte between values.
+    /// Takes one byte between values.
     fn step(&mut self, byte: u8) -> Result<(), NotABundle> {
         if matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
             && !matches!(self.expect, Expect::InKey | Expect::Mark(_))
         {
             self.space += 1;
             return if self.space > SPACE_BYTES_MAX {
-                Err(self.broken("endless white space"))
+                Err(self.refuse("endless white space"))
             } else {
                 Ok(())
             };
@@ -156,7 +156,7 @@ impl BundleReader {
             (Expect::Mark(0xBF), 0xBF) => Expect::Opening,
             (Expect::Opening, b'{') => Expect::FirstKey,
             (Expect::Opening | Expect::Mark(_), _) => {
-                return Err(self.broken("it does not begin with a brace"));
+                return Err(self.refuse("it does not begin with a brace"));
             }
             (Expect::FirstKey | Expect::Key, b'"') => {
                 self.key.clear();
@@ -165,7 +165,7 @@ impl BundleReader {
             (Expect::FirstKey | Expect::CommaInObject, b'}') => Expect::Nothing,
             (Expect::InKey, b'"') => Expect::Colon,
             (Expect::InKey, _) if self.key.len() >= 256 || byte < 0x20 || byte == b'\\' => {
-                return Err(self.broken("a key that FHIR does not have"));
+                return Err(self.refuse("a key that FHIR does not have"));
             }
             (Expect::InKey, _) => {
                 self.key.push(byte);
@@ -178,8 +178,8 @@ impl BundleReader {
             (Expect::FirstElement | Expect::Element, _) => return self.open_value(byte, true),
             (Expect::CommaInObject, b',') => Expect::Key,
             (Expect::CommaInEntries, b',') => Expect::Element,
-            (Expect::Nothing, _) => return Err(self.broken("more after its end")),
-            _ => return Err(self.broken("not JSON")),
+            (Expect::Nothing, _) => return Err(self.refuse("more after its end")),
+            _ => return Err(self.refuse("not JSON")),
         };
         Ok(())
     }
@@ -188,7 +188,7 @@ impl BundleReader {
         let opens = matches!(byte, b'{' | b'[');
         let is_string = byte == b'"';
         if !(opens || is_string || byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(self.broken("not JSON"));
+            return Err(self.refuse("not JSON"));
         }
         let depth = u32::from(opens);
         self.capture = Some(Capture {
@@ -212,14 +212,14 @@ impl BundleReader {
         if capture.size <= max as u64 {
             capture.bytes.extend_from_slice(&bytes[..taken]);
         } else if capture.is_entry {
-            // Its bytes are let go of now, and the rest passes by uncollected.
+            // Its bytes are freed now, and the rest is not collected.
             capture.bytes.truncate(OVERSIZED_KEPT);
             capture.bytes.shrink_to_fit();
         } else {
-            return Err(self.broken("a value beside the entries is too long"));
+            return Err(self.refuse("a value beside the entries is too long"));
         }
         if !capture.is_entry && capture.deepest > DEPTH_MAX {
-            return Err(self.broken("nested too deeply"));
+            return Err(self.refuse("nested too deeply"));
         }
         if !ended {
             self.capture = Some(capture);
@@ -235,32 +235,32 @@ impl BundleReader {
         Ok(taken)
     }
 
-    /// A value beside the entries. What is not needed is still to be JSON.
+    /// Takes a value beside the entries. One that is not needed must be JSON all the same.
     fn take_other(&mut self, value: &[u8]) -> Result<(), NotABundle> {
         let Ok(raw) = serde_json::from_slice::<&RawValue>(value) else {
-            return Err(self.broken("not JSON"));
+            return Err(self.refuse("not JSON"));
         };
         match self.key.as_slice() {
             b"resourceType" => {
                 self.is_bundle = raw.get() == "\"Bundle\"";
                 if !self.is_bundle {
-                    return Err(self.broken("its resourceType is not Bundle"));
+                    return Err(self.refuse("its resourceType is not Bundle"));
                 }
             }
             b"type" => {
                 self.is_searchset = raw.get() == "\"searchset\"";
                 if !self.is_searchset {
-                    return Err(self.broken("its type is not searchset"));
+                    return Err(self.refuse("its type is not searchset"));
                 }
             }
             b"total" if raw.get() != "null" => {
-                let total = raw.get().parse().map_err(|_| self.broken("its total is not a count"))?;
+                let total = raw.get().parse().map_err(|_| self.refuse("its total is not a count"))?;
                 self.facts.total = Some(total);
             }
             b"link" if raw.get() != "null" => {
-                self.facts.next = read_next(raw).map_err(|what| self.broken(what))?;
+                self.facts.next = read_next(raw).map_err(|what| self.refuse(what))?;
             }
-            b"entry" if raw.get() != "null" => return Err(self.broken("its entry is not an array")),
+            b"entry" if raw.get() != "null" => return Err(self.refuse("its entry is not an array")),
             _ => {}
         }
         Ok(())
@@ -268,7 +268,7 @@ impl BundleReader {
 }
 
 impl Capture {
-    /// How many of `bytes` belong to this value, and whether it ends with them.
+    /// Returns how many of `bytes` belong to this value, and whether it ends with them.
     fn scan(&mut self, bytes: &[u8]) -> (usize, bool) {
         let is_scalar = self.depth == 0 && !self.in_string;
         if is_scalar {

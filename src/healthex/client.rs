@@ -1,9 +1,8 @@
-//! Requests: timeouts, no redirects, one token for all, and waits that all workers share.
+//! Sends requests: timeouts, no redirects, one token for all, and waits that all workers share.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,9 +12,11 @@ use url::Url;
 
 use super::attempts::Attempts;
 use super::bundle::{BundleReader, Limits};
+use super::meter::{Budget, Meter, RequestKind};
 use super::page_stream::PageStream;
-use super::token::{Token, TokenShelf, jwt_expiration, seconds};
-use super::{Reach, RequestFailed};
+use super::pause::SharedPause;
+use super::token::{AccessToken, TokenCache, jwt_expiration, unix_seconds};
+use super::{FailureStage, RequestFailed, transport};
 use crate::plan::Timestamp;
 use crate::plan::consent::body_is_a_refusal;
 use crate::plan::retry::parse_retry_after;
@@ -23,75 +24,38 @@ use crate::settings::{ApiLimits, Credentials};
 use crate::stop::Stop;
 
 /// Larger entries are quarantined without their bytes.
-pub const ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// A token's answer and the body of a refusal are no longer than this.
+pub(crate) const ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The answer with a token and the body of a refusal are no longer than this.
 const SMALL_BODY_MAX: usize = 64 * 1024;
 /// A JWT that only says when it was made reads the same when it is minted twice in one second.
 const SAME_SECOND: Duration = Duration::from_millis(1100);
 /// Wrong credentials lock an account; a token is asked for this often at most.
 const TOKEN_ATTEMPTS_MAX: usize = 3;
 
-/// What a system without any root certificate is told.
-pub const NO_CLIENT: &str = "no TLS connection can be made; install root certificates (ca-certificates)";
-
-/// What requests have cost.
-#[derive(Debug, Default)]
-pub struct Meter {
-    pub requests: AtomicU64,
-    /// Of bodies, decompressed.
-    pub bytes: AtomicU64,
-    /// How often each status came; 0 where no answer came at all.
-    answers: Mutex<BTreeMap<(Asked, u16), u64>>,
-}
-
-/// What a request was for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Asked {
-    Token,
-    Page,
-}
-
-impl Meter {
-    fn note(&self, asked: Asked, status: u16) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        *answers.entry((asked, status)).or_default() += 1;
-    }
-
-    /// The answers since this was last called.
-    pub fn take_answers(&self) -> BTreeMap<(Asked, u16), u64> {
-        std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
+/// Says what to do on a system without any root certificate.
+pub(crate) const NO_TLS: &str = "no TLS connection can be made; install root certificates (ca-certificates)";
 
 fn status_of<E>(response: &Result<Response, E>) -> u16 {
     response.as_ref().map_or(0, |response| response.status().as_u16())
 }
 
-/// What one pull may cost.
-#[derive(Debug)]
-pub struct Budget {
-    pub meter: Meter,
-    pub bytes_max: u64,
-    pub ends: Instant,
-}
-
-/// HealthEx, as one process talks to it.
-pub struct Api {
+/// The API, as one process uses it.
+pub(crate) struct Api {
     http: reqwest::Client,
     base_url: Url,
     credentials: Credentials,
     limits: ApiLimits,
-    tokens: TokenShelf,
+    tokens: TokenCache,
     generation: AtomicU64,
-    /// Wrong credentials are not tried again in the same cycle: accounts are locked for less.
+    /// The status of the refusal, or 0. Wrong credentials are not tried again in the same cycle:
+    /// accounts are locked for less.
     credentials_refused: AtomicU16,
-    /// Nobody sends anything before this.
-    paused_until: Mutex<Option<Instant>>,
-    pub meter: Meter,
+    pause: Arc<SharedPause>,
+    pub(crate) meter: Meter,
 }
 
 impl Api {
-    pub fn new(base_url: Url, credentials: Credentials, limits: ApiLimits) -> anyhow::Result<Self> {
+    pub(crate) fn new(base_url: Url, credentials: Credentials, limits: ApiLimits) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("healthex-sync/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(limits.connect_timeout)
@@ -100,38 +64,42 @@ impl Api {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
-            .context(NO_CLIENT)?;
+            .context(NO_TLS)?;
         Ok(Self {
             http,
             base_url,
             credentials,
             limits,
-            tokens: TokenShelf::default(),
+            tokens: TokenCache::default(),
             generation: AtomicU64::new(0),
             credentials_refused: AtomicU16::new(0),
-            paused_until: Mutex::new(None),
+            pause: Arc::default(),
             meter: Meter::default(),
         })
     }
 
-    pub fn base_url(&self) -> &Url {
+    pub(crate) fn base_url(&self) -> &Url {
         &self.base_url
     }
 
-    /// Credentials that were refused may have been mended since the last cycle.
-    pub fn begin_cycle(&self) {
+    /// Allows credentials to be tried again: they may have been corrected since the last cycle.
+    pub(crate) fn begin_cycle(&self) {
         self.credentials_refused.store(0, Ordering::Relaxed);
     }
 
-    /// A fresh count of attempts for one request.
-    pub fn attempts(&self) -> Attempts {
-        Attempts::new(self.limits, self.limits.max_attempts)
+    /// Returns a fresh count of attempts for one request.
+    pub(crate) fn attempts(&self) -> Attempts {
+        self.attempts_up_to(self.limits.max_attempts)
+    }
+
+    fn attempts_up_to(&self, attempts: usize) -> Attempts {
+        Attempts::new(self.limits, attempts, self.pause.clone())
     }
 
     /// Sends the request for a page. The page itself is read from what is returned.
     ///
     /// A 401 is answered with one fresh token, fetched once for all who wait.
-    pub async fn open_page(
+    pub(crate) async fn open_page(
         &self,
         url: &Url,
         budget: &Budget,
@@ -147,19 +115,20 @@ impl Api {
         }
     }
 
-    /// Is this patient permitted, as far as this very token can tell? Nothing is read of a 200.
-    pub async fn ask_consent(
+    /// Asks whether this token may read the patient. Of a 200 nothing is read, and a refusal is
+    /// [`RequestFailed::Forbidden`].
+    pub(crate) async fn ask_consent(
         &self,
         url: &Url,
-        token: &Token,
+        token: &AccessToken,
         budget: &Budget,
         stop: &Stop,
     ) -> Result<(), RequestFailed> {
-        self.persist(self.attempts(), stop, || self.try_page(url, token, budget, stop)).await.map(drop)
+        self.retry(self.attempts(), stop, || self.try_page(url, token, budget, stop)).await.map(drop)
     }
 
-    /// Sends a request until it is answered, or until `attempts` has no more of them.
-    pub async fn persist<T, F>(
+    /// Sends a request until it is answered, or until there are no attempts left.
+    pub(crate) async fn retry<T, F>(
         &self,
         mut attempts: Attempts,
         stop: &Stop,
@@ -171,7 +140,7 @@ impl Api {
         loop {
             match send().await {
                 Ok(answer) => return Ok(answer),
-                Err(failed) => attempts.wait(failed, self, stop).await?,
+                Err(failed) => attempts.wait(failed, stop).await?,
             }
         }
     }
@@ -179,24 +148,24 @@ impl Api {
     async fn try_page(
         &self,
         url: &Url,
-        token: &Token,
+        token: &AccessToken,
         budget: &Budget,
         stop: &Stop,
     ) -> Result<PageStream, RequestFailed> {
-        self.wait_out_pause(stop).await?;
+        self.pause.wait_out(stop).await?;
         let request = self
             .http
             .get(url.clone())
             .header(header::ACCEPT, "application/json")
             .header(header::AUTHORIZATION, bearer(token)?);
         for meter in [&self.meter, &budget.meter] {
-            meter.requests.fetch_add(1, Ordering::Relaxed);
+            meter.count_request();
         }
         let sent = Instant::now();
         let ends = (sent + self.limits.page_timeout).min(budget.ends);
-        let response = until(ends, stop, request.send()).await?;
-        self.meter.note(Asked::Page, status_of(&response));
-        let response = response.map_err(|error| transient(error, Reach::Nothing))?;
+        let response = transport::before(ends, stop, request.send()).await?;
+        self.meter.count_answer(RequestKind::Page, status_of(&response));
+        let response = response.map_err(|error| transport::transient(error, FailureStage::NoAnswer))?;
         let answered_after = sent.elapsed();
         let server_date = server_date(&response);
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -210,14 +179,14 @@ impl Api {
         Ok(PageStream::new(response, reader, ends, server_date, answered_after))
     }
 
-    /// What an answer that is no 200 means.
+    /// Classifies an answer that is no 200.
     async fn refusal(&self, response: Response, ends: Instant, stop: &Stop) -> RequestFailed {
         let status = response.status();
         match status.as_u16() {
             401 => RequestFailed::TokenRefused,
-            403 => match until(ends, stop, small_body(response)).await {
+            403 => match transport::before(ends, stop, small_body(response)).await {
                 Err(failed) => failed,
-                Ok(Err(error)) => transient(error, Reach::Answered),
+                Ok(Err(error)) => transport::transient(error, FailureStage::Answered),
                 Ok(Ok(body)) if body_is_a_refusal(body.as_deref()) => RequestFailed::Forbidden,
                 Ok(Ok(_)) => RequestFailed::Rejected { status: 403 },
             },
@@ -225,14 +194,18 @@ impl Api {
             408 | 425 | 429 | 500..=599 => RequestFailed::Transient {
                 what: format!("HealthEx is busy or down ({})", status.as_u16()),
                 retry_after: retry_after(&response),
-                reach: if status == StatusCode::TOO_MANY_REQUESTS { Reach::TooMany } else { Reach::Answered },
+                stage: if status == StatusCode::TOO_MANY_REQUESTS {
+                    FailureStage::RateLimited
+                } else {
+                    FailureStage::Answered
+                },
             },
             status => RequestFailed::Rejected { status },
         }
     }
 
-    /// The token all requests share, fetched if there is none or its end is near.
-    pub async fn token(&self, stop: &Stop) -> Result<Arc<Token>, RequestFailed> {
+    /// Returns the token that all requests share, fetched if there is none or it expires soon.
+    pub(crate) async fn token(&self, stop: &Stop) -> Result<Arc<AccessToken>, RequestFailed> {
         if let Some(token) = self.tokens.current().filter(|token| token.is_fresh()) {
             return Ok(token);
         }
@@ -243,7 +216,7 @@ impl Api {
         }
         match self.fetch_token(false, stop).await {
             Ok(token) => Ok(token),
-            // The one at hand is still good for a while.
+            // The current one is still valid for a while.
             Err(RequestFailed::Transient { .. }) if current.is_some() => {
                 current.ok_or(RequestFailed::TokenRefused)
             }
@@ -251,8 +224,12 @@ impl Api {
         }
     }
 
-    /// Another token than `refused`, or `None` where no different one can be had.
-    async fn replace(&self, refused: &Token, stop: &Stop) -> Result<Option<Arc<Token>>, RequestFailed> {
+    /// Returns another token than `refused`, or `None` where no different one can be had.
+    async fn replace(
+        &self,
+        refused: &AccessToken,
+        stop: &Stop,
+    ) -> Result<Option<Arc<AccessToken>>, RequestFailed> {
         let _turn = self.tokens.fetching.lock().await;
         if let Some(current) =
             self.tokens.current().filter(|current| current.generation != refused.generation)
@@ -263,8 +240,9 @@ impl Api {
         Ok(self.differs(refused, &fresh).then_some(fresh))
     }
 
-    /// Minting is what makes a token another one; a ready JWT is another one if it reads differently.
-    fn differs(&self, before: &Token, fresh: &Token) -> bool {
+    /// Returns whether `fresh` is another token. One that was minted always is; a ready JWT is if
+    /// its text differs.
+    fn differs(&self, before: &AccessToken, fresh: &AccessToken) -> bool {
         match &self.credentials {
             Credentials::KeyAndSecret { .. } => true,
             Credentials::Ready(_) | Credentials::ReadyFile(_) => {
@@ -273,12 +251,15 @@ impl Api {
         }
     }
 
-    /// A token that was minted after all the refusals it is to confirm; `None` where only the
-    /// same one can be had.
-    pub async fn token_to_confirm_with(&self, stop: &Stop) -> Result<Option<Arc<Token>>, RequestFailed> {
+    /// Returns a token that was minted after all the refusals it is to confirm, or `None` where
+    /// only the same one can be had.
+    pub(crate) async fn token_to_confirm_with(
+        &self,
+        stop: &Stop,
+    ) -> Result<Option<Arc<AccessToken>>, RequestFailed> {
         let _turn = self.tokens.fetching.lock().await;
         let before = self.tokens.current();
-        let same = |fresh: &Token| {
+        let same = |fresh: &AccessToken| {
             before
                 .as_ref()
                 .is_some_and(|before| before.secret.expose_secret() == fresh.secret.expose_secret())
@@ -294,18 +275,14 @@ impl Api {
         Ok((!same(&fresh)).then_some(fresh))
     }
 
-    async fn fetch_token(&self, is_second_try: bool, stop: &Stop) -> Result<Arc<Token>, RequestFailed> {
-        let (secret, lifetime) = match &self.credentials {
-            Credentials::Ready(secret) => (secret.clone(), ready_lifetime(secret)),
-            Credentials::ReadyFile(path) => {
-                let secret = read_ready(path).await?;
-                let lifetime = ready_lifetime(&secret);
-                (secret, lifetime)
-            }
+    async fn fetch_token(&self, is_second_try: bool, stop: &Stop) -> Result<Arc<AccessToken>, RequestFailed> {
+        let issued = match &self.credentials {
+            Credentials::Ready(secret) => IssuedToken::ready(secret.clone()),
+            Credentials::ReadyFile(path) => IssuedToken::ready(read_ready(path).await?),
             Credentials::KeyAndSecret { key, secret } => self.mint(key, secret, stop).await?,
         };
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
-        let token = Arc::new(Token::new(secret, generation, lifetime, is_second_try));
+        let token = Arc::new(AccessToken::new(issued.secret, generation, issued.lifetime, is_second_try));
         self.tokens.put(token.clone());
         Ok(token)
     }
@@ -315,13 +292,13 @@ impl Api {
         key: &SecretString,
         secret: &SecretString,
         stop: &Stop,
-    ) -> Result<(SecretString, Option<Duration>), RequestFailed> {
+    ) -> Result<IssuedToken, RequestFailed> {
         match self.credentials_refused.load(Ordering::Relaxed) {
             0 => {}
             status => return Err(RequestFailed::CredentialsRefused { status }),
         }
-        let attempts = Attempts::new(self.limits, self.limits.max_attempts.min(TOKEN_ATTEMPTS_MAX));
-        let minted = self.persist(attempts, stop, || self.try_mint(key, secret, stop)).await;
+        let attempts = self.attempts_up_to(self.limits.max_attempts.min(TOKEN_ATTEMPTS_MAX));
+        let minted = self.retry(attempts, stop, || self.try_mint(key, secret, stop)).await;
         if let Err(RequestFailed::CredentialsRefused { status }) = &minted {
             self.credentials_refused.store(*status, Ordering::Relaxed);
         }
@@ -333,22 +310,22 @@ impl Api {
         key: &SecretString,
         secret: &SecretString,
         stop: &Stop,
-    ) -> Result<(SecretString, Option<Duration>), RequestFailed> {
-        self.wait_out_pause(stop).await?;
+    ) -> Result<IssuedToken, RequestFailed> {
+        self.pause.wait_out(stop).await?;
         let mut url = self.base_url.clone();
         url.set_path(&format!("{}/v1/auth/token", self.base_url.path().trim_end_matches('/')));
         let body = serde_json::json!({"apiKey": key.expose_secret(), "apiSecret": secret.expose_secret()});
-        self.meter.requests.fetch_add(1, Ordering::Relaxed);
+        self.meter.count_request();
         let ends = Instant::now() + self.limits.idle_timeout.min(self.limits.page_timeout);
         let request = self.http.post(url).header(header::ACCEPT, "application/json").json(&body);
-        let response = until(ends, stop, request.send()).await?;
-        self.meter.note(Asked::Token, status_of(&response));
-        let response = response.map_err(|error| transient(error, Reach::Nothing))?;
+        let response = transport::before(ends, stop, request.send()).await?;
+        self.meter.count_answer(RequestKind::Token, status_of(&response));
+        let response = response.map_err(|error| transport::transient(error, FailureStage::NoAnswer))?;
         let status = response.status();
         let unusable = |what: &str| RequestFailed::Transient {
             what: format!("the token endpoint {what}"),
             retry_after: None,
-            reach: Reach::Nothing,
+            stage: FailureStage::NoAnswer,
         };
         match status.as_u16() {
             200..=299 => {}
@@ -359,84 +336,30 @@ impl Api {
                 return Err(RequestFailed::Transient {
                     what: format!("the token endpoint is busy or down ({})", status.as_u16()),
                     retry_after: retry_after(&response),
-                    reach: if status == StatusCode::TOO_MANY_REQUESTS {
-                        Reach::TooMany
+                    stage: if status == StatusCode::TOO_MANY_REQUESTS {
+                        FailureStage::RateLimited
                     } else {
-                        Reach::Nothing
+                        FailureStage::NoAnswer
                     },
                 });
             }
             other => return Err(unusable(&format!("answered {other}; check api.base_url"))),
         }
         let date = server_date(&response);
-        let body = until(ends, stop, small_body(response))
+        let body = transport::before(ends, stop, small_body(response))
             .await?
-            .map_err(|error| transient(error, Reach::Nothing))?;
+            .map_err(|error| transport::transient(error, FailureStage::NoAnswer))?;
         let body = body.ok_or_else(|| unusable("sent an answer that is too long"))?;
-        self.meter.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        self.meter.count_bytes(body.len());
         read_token(&body, date).ok_or_else(|| unusable("sent no token; check api.base_url"))
     }
-
-    /// All workers wait until a moment that the server has named to one of them.
-    pub(super) fn pause_all(&self, wait: Duration) {
-        let until = Instant::now() + wait;
-        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
-    }
-
-    async fn wait_out_pause(&self, stop: &Stop) -> Result<(), RequestFailed> {
-        if stop.is_asked() {
-            return Err(RequestFailed::Stopped);
-        }
-        let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(wait) = until.and_then(|until| until.checked_duration_since(Instant::now())) else {
-            return Ok(());
-        };
-        if stop.sleep(wait).await { Ok(()) } else { Err(RequestFailed::Stopped) }
-    }
 }
 
-/// Waits for `work` until `ends`, or until the program must end at once.
-pub(super) async fn until<T>(
-    ends: Instant,
-    stop: &Stop,
-    work: impl Future<Output = T>,
-) -> Result<T, RequestFailed> {
-    tokio::select! {
-        biased;
-        () = stop.at_once.cancelled() => Err(RequestFailed::Stopped),
-        done = tokio::time::timeout_at(ends.into(), work) => done.map_err(|_| RequestFailed::Transient {
-            what: "the answer took longer than api.page_timeout".to_owned(),
-            retry_after: None,
-            reach: Reach::Answered,
-        }),
-    }
-}
-
-fn bearer(token: &Token) -> Result<header::HeaderValue, RequestFailed> {
+fn bearer(token: &AccessToken) -> Result<header::HeaderValue, RequestFailed> {
     let mut value = header::HeaderValue::from_str(&format!("Bearer {}", token.secret.expose_secret()))
         .map_err(|_| RequestFailed::TokenRefused)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// reqwest's errors carry the URL, which names a patient; only the innermost cause is told.
-pub(super) fn transient(error: reqwest::Error, reach: Reach) -> RequestFailed {
-    let error = error.without_url();
-    let kind = if error.is_timeout() {
-        "no byte came for too long"
-    } else if error.is_connect() {
-        "no connection to HealthEx"
-    } else if error.is_decode() {
-        "the answer's body is damaged"
-    } else {
-        "the connection broke off"
-    };
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    RequestFailed::Transient { what: format!("{kind} ({cause})"), retry_after: None, reach }
 }
 
 fn server_date(response: &Response) -> Option<Timestamp> {
@@ -449,7 +372,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     parse_retry_after(value, server_date(response))
 }
 
-/// The body, or `None` if it is longer than any that is expected.
+/// Reads the body, or returns `None` if it is longer than any that is expected.
 async fn small_body(mut response: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
@@ -461,27 +384,37 @@ async fn small_body(mut response: Response) -> Result<Option<Vec<u8>>, reqwest::
     Ok(Some(body))
 }
 
-fn read_token(body: &[u8], date: Option<Timestamp>) -> Option<(SecretString, Option<Duration>)> {
+/// A token as it was issued, before anybody used it.
+struct IssuedToken {
+    secret: SecretString,
+    lifetime: Option<Duration>,
+}
+
+impl IssuedToken {
+    /// A token that somebody else has fetched.
+    fn ready(secret: SecretString) -> Self {
+        let lifetime = jwt_expiration(&secret).map(|end| lifetime_until(end, None));
+        Self { secret, lifetime }
+    }
+}
+
+fn read_token(body: &[u8], date: Option<Timestamp>) -> Option<IssuedToken> {
     #[derive(serde::Deserialize)]
-    struct Answer {
+    struct TokenResponse {
         token: String,
         expiration: Option<serde_json::Value>,
     }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let answer: TokenResponse = serde_json::from_slice(body).ok()?;
     if answer.token.is_empty() {
         return None;
     }
-    let token = SecretString::from(answer.token);
-    let stated = answer.expiration.and_then(|value| value.as_f64()).and_then(seconds);
-    let lifetime = stated.or_else(|| jwt_expiration(&token)).map(|end| lifetime_until(end, date));
-    Some((token, lifetime))
+    let secret = SecretString::from(answer.token);
+    let stated = answer.expiration.and_then(|value| value.as_f64()).and_then(unix_seconds);
+    let lifetime = stated.or_else(|| jwt_expiration(&secret)).map(|end| lifetime_until(end, date));
+    Some(IssuedToken { secret, lifetime })
 }
 
-fn ready_lifetime(token: &SecretString) -> Option<Duration> {
-    jwt_expiration(token).map(|end| lifetime_until(end, None))
-}
-
-/// How long from now, by the server's clock where it is known.
+/// Returns how long from now `end` is, by the server's clock where it is known.
 fn lifetime_until(end: i64, date: Option<Timestamp>) -> Duration {
     let now = date.unwrap_or_else(crate::clock::now).timestamp();
     Duration::from_secs(u64::try_from(end - now).unwrap_or(0))
@@ -495,7 +428,7 @@ async fn read_ready(path: &Path) -> Result<SecretString, RequestFailed> {
         _ => Err(RequestFailed::Transient {
             what: "api.token_file cannot be read".to_owned(),
             retry_after: None,
-            reach: Reach::Nothing,
+            stage: FailureStage::NoAnswer,
         }),
     }
 }

@@ -1,13 +1,16 @@
-//! The server, as documented and as it is: requests out, pages in.
+//! HealthEx's API, as documented and as it is: requests out, pages in.
 //!
 //! Promise: the token goes to the base URL's origin and nowhere else, and no error holds a
 //! body, a token or a URL. Absent on purpose: tables, and what a page means.
 
-pub mod attempts;
+pub(crate) mod attempts;
 pub mod bundle;
-pub mod client;
-pub mod page_stream;
-pub mod token;
+pub(crate) mod client;
+pub(crate) mod meter;
+pub(crate) mod page_stream;
+mod pause;
+pub(crate) mod token;
+mod transport;
 
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ use std::time::Duration;
 ///
 /// No variant can hold a response body: a body can hold clinical content.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum RequestFailed {
+pub(crate) enum RequestFailed {
     /// Even with a fresh token.
     #[error("the token was refused (401); check the API key and its permissions")]
     TokenRefused,
@@ -31,7 +34,7 @@ pub enum RequestFailed {
     Rejected { status: u16 },
     /// May pass: worth another attempt.
     #[error("{what}")]
-    Transient { what: String, retry_after: Option<Duration>, reach: Reach },
+    Transient { what: String, retry_after: Option<Duration>, stage: FailureStage },
     /// The server asked for a longer wait than `api.retry_max`.
     #[error("HealthEx asks to wait {} s, longer than api.retry_max ({what})", .wait.as_secs())]
     WaitTooLong { what: String, wait: Duration, all_workers: bool },
@@ -41,15 +44,15 @@ pub enum RequestFailed {
     Stopped,
 }
 
-/// How far a failed request came.
+/// How far a failed request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum FailureStage {
     /// No connection or no answer at all: the server may be down.
-    Nothing,
+    NoAnswer,
     /// An answer that was no page, or broke off.
     Answered,
     /// 429: everybody is to slow down.
-    TooMany,
+    RateLimited,
 }
 
 fn hint(status: u16) -> &'static str {

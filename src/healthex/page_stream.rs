@@ -1,33 +1,33 @@
-//! The body of a 200, given out in batches of entries as it arrives.
+//! Reads the body of a 200 in batches of entries, as it arrives.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reqwest::Response;
 
-use super::bundle::{BundleReader, PageFacts};
-use super::client::{Api, Budget, transient, until};
-use super::{Reach, RequestFailed};
+use super::bundle::{BundleReader, NotABundle, PageFacts};
+use super::meter::{Budget, Meter};
+use super::{FailureStage, RequestFailed, transport};
 use crate::plan::Timestamp;
 use crate::plan::row::Entry;
 use crate::stop::Stop;
 
-/// A batch of a long answer is given out at this many entries, …
+/// A batch of a long answer has this many entries, …
 const BATCH_ENTRIES: usize = 500;
 /// … or this many bytes, whichever is less.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// A 200 whose body is being read.
-pub struct PageStream {
+pub(crate) struct PageStream {
     response: Response,
     reader: BundleReader,
     held_back: Vec<Entry>,
     ended: bool,
     ends: Instant,
     /// The server's clock when it answered.
-    pub server_date: Option<Timestamp>,
+    pub(crate) server_date: Option<Timestamp>,
     /// From the request to the head of the answer.
-    pub answered_after: Duration,
+    pub(crate) answered_after: Duration,
 }
 
 impl PageStream {
@@ -41,36 +41,32 @@ impl PageStream {
         Self { response, reader, held_back: Vec::new(), ended: false, ends, server_date, answered_after }
     }
 
-    /// The next entries, or `None` once the body has ended; whether it was whole, `finish` says.
-    /// Fewer than a batch are the last.
-    pub async fn next_batch(
+    /// Returns the next entries, or `None` once the body has ended. Fewer than a batch are the
+    /// last. Whether the body was whole, `finish` says.
+    pub(crate) async fn next_batch(
         &mut self,
-        api: &Api,
+        meter: &Meter,
         budget: &Budget,
         stop: &Stop,
     ) -> Result<Option<Vec<Entry>>, RequestFailed> {
         let mut entries = std::mem::take(&mut self.held_back);
         let mut size: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
         while !self.ended && entries.len() <= BATCH_ENTRIES && size < BATCH_BYTES {
-            let chunk = until(self.ends, stop, self.response.chunk())
+            let chunk = transport::before(self.ends, stop, self.response.chunk())
                 .await?
-                .map_err(|error| transient(error, Reach::Answered))?;
+                .map_err(|error| transport::transient(error, FailureStage::Answered))?;
             let Some(chunk) = chunk else {
                 self.ended = true;
                 break;
             };
-            for meter in [&api.meter, &budget.meter] {
-                meter.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            for meter in [meter, &budget.meter] {
+                meter.count_bytes(chunk.len());
             }
             if budget.meter.bytes.load(Ordering::Relaxed) > budget.bytes_max {
                 return Err(RequestFailed::LimitReached { what: "sync.bytes_max" });
             }
             let before = entries.len();
-            self.reader.push(&chunk, &mut entries).map_err(|broken| RequestFailed::Transient {
-                what: broken.to_string(),
-                retry_after: None,
-                reach: Reach::Answered,
-            })?;
+            self.reader.push(&chunk, &mut entries).map_err(|refused| not_a_page(&refused))?;
             size += entries[before..].iter().map(|entry| entry.bytes.len()).sum::<usize>();
         }
         if entries.len() > BATCH_ENTRIES {
@@ -79,11 +75,12 @@ impl PageStream {
         Ok((!self.ended || !entries.is_empty()).then_some(entries))
     }
 
-    pub fn finish(self) -> Result<PageFacts, RequestFailed> {
-        self.reader.finish().map_err(|broken| RequestFailed::Transient {
-            what: broken.to_string(),
-            retry_after: None,
-            reach: Reach::Answered,
-        })
+    /// Returns what the page says of itself, or an error if the body was not whole.
+    pub(crate) fn finish(self) -> Result<PageFacts, RequestFailed> {
+        self.reader.finish().map_err(|refused| not_a_page(&refused))
     }
+}
+
+fn not_a_page(refused: &NotABundle) -> RequestFailed {
+    RequestFailed::Transient { what: refused.to_string(), retry_after: None, stage: FailureStage::Answered }
 }

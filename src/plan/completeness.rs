@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::row::KeyHash;
 
 /// A walk whose count does not add up is repeated this often.
-pub const REPEATS_MAX: u32 = 2;
+pub(crate) const REPEATS_MAX: u32 = 2;
 
 /// What one walk, from a first page to a last one, has seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Walk {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Coverage {
+pub(crate) enum Coverage {
     /// As many distinct entries as the server said. May sweep.
     Whole,
     /// No page had a `total`: taken as complete, but it proves no absence.
@@ -68,7 +68,7 @@ pub enum Coverage {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WalkVerdict {
+pub(crate) enum WalkVerdict {
     Complete(Coverage),
     WalkAgain,
     /// Never the same answer twice, and never as many as `total`.
@@ -79,7 +79,7 @@ pub enum WalkVerdict {
 }
 
 /// `before` are the earlier walks of this pull, the latest last.
-pub fn judge_walk(walk: &Walk, before: &[Walk]) -> WalkVerdict {
+pub(crate) fn judge_walk(walk: &Walk, before: &[Walk]) -> WalkVerdict {
     let Some(total) = walk.total else {
         return WalkVerdict::Complete(Coverage::Uncounted);
     };

@@ -2,7 +2,7 @@
 
 /// When many withdrawals at once are held instead of purged.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct HoldRule {
+pub(crate) struct HoldRule {
     /// From this many confirmed 403s in one cycle on, …
     pub hold_after: u32,
     /// … if they are at least this share of the patients tried.
@@ -10,7 +10,7 @@ pub struct HoldRule {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PurgeVerdict {
+pub(crate) enum PurgeVerdict {
     Purge,
     Hold,
 }
@@ -19,7 +19,7 @@ pub enum PurgeVerdict {
 ///
 /// One patient withdrawing is ordinary. Half a roster within one cycle is more likely a
 /// token with too little scope, and a purge cannot be taken back.
-pub fn judge_withdrawals(confirmed: u32, tried: u32, rule: HoldRule) -> PurgeVerdict {
+pub(crate) fn judge_withdrawals(confirmed: u32, tried: u32, rule: HoldRule) -> PurgeVerdict {
     let many = rule.hold_after <= confirmed;
     let large_share = rule.hold_fraction * f64::from(tried) <= f64::from(confirmed);
     if many && large_share { PurgeVerdict::Hold } else { PurgeVerdict::Purge }
@@ -28,7 +28,7 @@ pub fn judge_withdrawals(confirmed: u32, tried: u32, rule: HoldRule) -> PurgeVer
 /// Can this body of a 403 be HealthEx's own? A proxy's page of HTML refuses nothing.
 ///
 /// `body` is `None` when it was longer than anyone's OperationOutcome.
-pub fn body_is_a_refusal(body: Option<&[u8]>) -> bool {
+pub(crate) fn body_is_a_refusal(body: Option<&[u8]>) -> bool {
     let Some(body) = body else { return false };
     let text = body.trim_ascii();
     text.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()

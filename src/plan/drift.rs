@@ -1,10 +1,10 @@
 //! Where roster and warehouse differ, for somebody who asks between two cycles.
 
-use super::PatientState;
+use super::state::PatientState;
 
 /// One patient, by what the roster and the warehouse know.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub(crate) struct Known {
     pub listed: bool,
     pub enabled: bool,
     /// `None` where the warehouse has never heard of it.
@@ -14,7 +14,7 @@ pub struct Known {
 
 /// How many patients are not simply kept in step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drift {
+pub(crate) struct Drift {
     pub in_step: u64,
     pub never_pulled: u64,
     /// The warehouse has rows of them, and no roster lists them.
@@ -29,7 +29,7 @@ pub struct Drift {
 }
 
 impl Drift {
-    pub fn of(patients: impl IntoIterator<Item = Known>) -> Self {
+    pub(crate) fn of(patients: impl IntoIterator<Item = Known>) -> Self {
         let mut drift = Self::default();
         for patient in patients {
             if let Some(count) = drift.count_for(patient) {

@@ -2,17 +2,24 @@
 //!
 //! A file here answers one question. The words that several of them share are below.
 
-pub mod completeness;
-pub mod consent;
-pub mod drift;
-pub mod due;
-pub mod paging;
+pub(crate) mod breaker;
+pub(crate) mod checkpoint;
+pub(crate) mod completeness;
+pub(crate) mod consent;
+pub(crate) mod drift;
+pub(crate) mod due;
+pub(crate) mod duplicate;
+pub(crate) mod failure;
+pub(crate) mod paging;
 pub mod resource_type;
-pub mod retry;
+pub(crate) mod resume;
+pub(crate) mod retry;
 pub mod row;
-pub mod scan;
-pub mod shrink;
-pub mod sweep;
+pub(crate) mod scan;
+pub(crate) mod shrink;
+pub(crate) mod start;
+pub mod state;
+pub(crate) mod sweep;
 
 use std::fmt;
 
@@ -59,72 +66,6 @@ impl PersonId {
 impl fmt::Display for PersonId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// Where a patient stands; the `state` column of `checkpoint`, by the same names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PatientState {
-    New,
-    Active,
-    Failing,
-    NotFound,
-    Revoked,
-    Held,
-    Paused,
-}
-
-impl PatientState {
-    pub const ALL: [Self; 7] =
-        [Self::New, Self::Active, Self::Failing, Self::NotFound, Self::Revoked, Self::Held, Self::Paused];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Active => "active",
-            Self::Failing => "failing",
-            Self::NotFound => "not_found",
-            Self::Revoked => "revoked",
-            Self::Held => "held",
-            Self::Paused => "paused",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text)
-    }
-}
-
-/// What a cycle learned about one patient. There is no event for "403 once": a refusal
-/// that was not asked for a second time has taught us nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Learned {
-    PullFinished,
-    /// A consent check got a 200; nothing was pulled.
-    StillPermitted,
-    PullFailed,
-    PersonUnknown,
-    ConsentWithdrawn,
-    ConsentWithdrawnButHeld,
-    SwitchedOff,
-}
-
-pub fn next_state(before: PatientState, learned: Learned) -> PatientState {
-    use Learned::*;
-    use PatientState::*;
-    match (before, learned) {
-        (_, SwitchedOff) => Paused,
-        (_, PullFinished) => Active,
-        (_, ConsentWithdrawn) => Revoked,
-        // Already purged: there is nothing left to hold back.
-        (Revoked, ConsentWithdrawnButHeld) => Revoked,
-        (_, ConsentWithdrawnButHeld) => Held,
-        // A recheck that got no answer says nothing about consent: the verdict stands.
-        (Revoked | Held, PersonUnknown | PullFailed) => before,
-        (_, PersonUnknown) => NotFound,
-        (New | Active | Failing | NotFound | Paused, PullFailed) => Failing,
-        (Held, StillPermitted) => Active,
-        (_, StillPermitted) => before,
     }
 }
 
@@ -200,15 +141,6 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "a b", "ä", "a?b", "a%2e", &"x".repeat(65)] {
             assert!(PersonId::parse(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_failed_recheck_leaves_the_verdict_on_consent_alone() {
-        for before in [PatientState::Revoked, PatientState::Held] {
-            assert_eq!(next_state(before, Learned::PullFailed), before);
-            assert_eq!(next_state(before, Learned::PersonUnknown), before);
-        }
-        assert_eq!(next_state(PatientState::Held, Learned::PullFinished), PatientState::Active);
     }
 
     #[test]

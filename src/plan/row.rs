@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::parse_stamp;
 use super::resource_type::ResourceType;
 use super::scan::{Repeated, Scanned, scan};
 
@@ -38,16 +37,6 @@ pub struct Row {
     pub patient: Option<String>,
     pub resource: String,
     pub content_hash: [u8; 16],
-}
-
-impl Row {
-    /// Was it last updated before a time that `meta.lastUpdated` gave, as far as both say?
-    pub fn is_older_than(&self, last_updated: Option<&str>) -> bool {
-        match (self.last_updated.as_deref().and_then(parse_stamp), last_updated.and_then(parse_stamp)) {
-            (Some(this), Some(other)) => this < other,
-            _ => false,
-        }
-    }
 }
 
 /// An entry that cannot be stored as what it claims to be.

@@ -1,64 +1,43 @@
-//! One pull of one patient: pages in, rows and progress out, until `plan` says that it is over.
+//! One pull of one patient, walk by walk: pages in, batches out, [`Walked`] at a walk's end.
 //!
 //! Promise: what is stored is what was received, and the watermark moves only in the
-//! transaction that ends a complete pull. Absent on purpose: opinions; they are in `plan`.
+//! transaction that ends a complete pull. Absent on purpose: opinions, which are in `plan`;
+//! who is pulled beside it; and SQL.
 
-mod order;
+mod context;
+mod page;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use chrono::TimeDelta;
 use url::Url;
 
-pub use self::order::{Means, Order, Pace, PullRules, Resume, Sink};
+pub(crate) use self::context::{Pace, PullContext, PullPlan, PullRules, ResumePoint};
+use self::page::{Page, PageRest};
 use crate::clock;
-use crate::healthex::bundle::PageFacts;
-use crate::healthex::client::{Budget, ENTRY_BYTES_MAX, Meter};
+use crate::healthex::meter::{Budget, Meter};
 use crate::healthex::page_stream::PageStream;
-use crate::healthex::{Reach, RequestFailed};
+use crate::healthex::{FailureStage, RequestFailed};
 use crate::plan::completeness::{Coverage, Walk, WalkVerdict, judge_walk};
-use crate::plan::paging::{LinkRefused, PageEnd, Paging, Query, Step, fhir_root};
-use crate::plan::row::{EntryRules, KeyHash, Row, Sorted, key_hash, sort_entry};
+use crate::plan::paging::{LinkRefused, PageEnd, Paging, Query, Step};
+use crate::plan::resume::{Stumble, StumbleFacts, begins_again};
+use crate::plan::row::{EntryRules, KeyHash};
+use crate::plan::start::{pull_start, watermark_after};
 use crate::plan::{PullMode, Timestamp};
-use crate::slot::Slot;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::page::{Batch, PlacedRow, Progress, PullEnd, PullFrame, Stored, Tally, WalkMark};
-use crate::warehouse::pulls::PullRow;
-use crate::warehouse::sweep::SweepRequest;
-use crate::warehouse::{checkpoint, compare, page};
+use crate::warehouse::page::{
+    Batch, Completion, PullProgress, StoredBatch, SweepOutcome, SweepRequest, Tally, WalkMark,
+};
+use crate::warehouse::pull::{Fenced, PullCost, PullHead};
 
-/// Deeper nesting is quarantined: nothing in FHIR comes near, and SQLite's JSON functions end at 1000.
-const DEPTH_MAX: u32 = 120;
-/// A link that failed in this many attempts of its patient is dropped.
-const LINK_ATTEMPTS_MAX: u32 = 2;
 /// Different notes of one pull that are kept.
 const NOTES_MAX: usize = 8;
 
-/// How a pull ended, and what it has cost and changed in any case.
-#[derive(Debug)]
-pub struct Pulled {
-    pub row: PullRow,
-    pub tally: Tally,
-    pub started_at: Timestamp,
-    pub ending: Ending,
-}
-
-#[derive(Debug)]
-pub enum Ending {
-    Finished {
-        /// Entries may have been renamed: only a full pull can tell.
-        renamed: bool,
-        /// A sweep was held back.
-        guarded: Option<u64>,
-    },
-    Failed(PullFailed),
-}
-
+/// Why a pull ended before its end.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum PullFailed {
+pub(crate) enum PullFailed {
     #[error(transparent)]
     Request(#[from] RequestFailed),
     #[error(transparent)]
@@ -67,35 +46,51 @@ pub enum PullFailed {
         "the record changed under every walk: {distinct} resources seen, {total} promised; asked again later"
     )]
     Incomplete { total: u64, distinct: u64 },
+    #[error("another pull of this patient has taken over")]
+    Superseded,
     #[error(transparent)]
     Store(#[from] StoreFailed),
 }
 
-/// Gives `slot` back as soon as nothing but the end of the pull is left to be stored.
-pub async fn pull(means: &Means, order: Order, slot: &mut Slot) -> Pulled {
-    let now = clock::now();
-    let mut pull = Pull::new(means, order, slot);
-    let result = pull.run().await;
-    let ending = match result {
-        Ok(ending) => ending,
-        Err(failed) => Ending::Failed(failed),
-    };
-    pull.count_cost();
-    let started_at = pull.frame.as_ref().map_or(now, |frame| frame.started_at);
-    Pulled { row: pull.row, tally: pull.tally, started_at, ending }
+/// A walk that came to its last page, which is not stored yet.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Walked {
+    rest: PageRest,
+    /// The keys of the last page; `None` where all of the walk's are.
+    keys: Option<Vec<KeyHash>>,
 }
 
-struct Pull<'m> {
-    means: &'m Means,
-    order: Order,
+impl Walked {
+    /// Returns whether entries are kept in memory until they are stored.
+    pub(crate) fn holds_entries(&self) -> bool {
+        !self.rest.is_empty()
+    }
+}
+
+/// What became of a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WalkEnd {
+    /// The pull is over. `guarded` rows looked vanished and were not marked.
+    Finished { guarded: Option<u64> },
+    /// It is to be walked once more.
+    Again,
+}
+
+/// A pull under way.
+pub(crate) struct Pull<'c> {
+    context: &'c PullContext,
     query: Query,
     first_url: Url,
+    /// The page at hand.
+    url: Url,
     entry_rules: EntryRules,
     budget: Budget,
-    /// Known once the server has answered, or from the pull that is resumed.
-    frame: Option<PullFrame>,
+    head: PullHead,
+    /// Whether `head.started_at` is known: from the first answer, or from the pull that is resumed.
+    has_started: bool,
     first_sent: Option<Timestamp>,
-    row: PullRow,
+    cost: PullCost,
     tally: Tally,
     /// Finished walks of this pull, and the one under way.
     walks: Vec<Walk>,
@@ -105,68 +100,32 @@ struct Pull<'m> {
     notes: Vec<String>,
     /// Attempts that ended at the link at hand without a new page.
     link_failures: u32,
-    slot: &'m mut Slot,
+    has_restarted: bool,
 }
 
-/// What of a page is not stored yet.
-#[derive(Default)]
-struct Rest {
-    rows: Vec<PlacedRow>,
-    quarantined: Vec<crate::plan::row::Quarantined>,
-}
-
-impl Rest {
-    /// Of entries with one key only the one that wins is kept: the later `meta.lastUpdated`,
-    /// else the later arrival.
-    fn place(&mut self, row: Row, is_repeat: bool) {
-        let is_same = |placed: &&mut PlacedRow| placed.row.table == row.table && placed.row.key == row.key;
-        match self.rows.iter_mut().filter(|_| is_repeat).find(is_same) {
-            Some(earlier) if row.is_older_than(earlier.row.last_updated.as_deref()) => {}
-            Some(earlier) => earlier.row = row,
-            None => self.rows.push(PlacedRow { row, is_repeat }),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.quarantined.is_empty()
-    }
-}
-
-/// A page that was read to its end.
-struct Page {
-    rest: Rest,
-    keys: HashSet<KeyHash>,
-    received: u64,
-    facts: PageFacts,
-}
-
-impl<'m> Pull<'m> {
-    fn new(means: &'m Means, order: Order, slot: &'m mut Slot) -> Self {
-        let (api, rules) = (&means.api, means.rules);
-        let query = Query {
-            person: order.person.clone(),
-            types: order.types.clone(),
-            since: order.since,
-            page_size: rules.page_size,
-        };
+impl<'c> Pull<'c> {
+    pub(crate) fn new(context: &'c PullContext, plan: PullPlan) -> Self {
+        let (api, rules) = (&context.api, context.rules);
+        let PullPlan { person, mode, types, since, resume } = plan;
+        let query = Query { person: person.clone(), types: types.clone(), since, page_size: rules.page_size };
         let first_url = query.first_url(api.base_url());
         let paging = Paging::start(query.clone(), api.base_url(), &first_url, 0, rules.pages_max);
-        Self {
-            means,
+        let head =
+            PullHead { person, mode, types, started_at: clock::now(), since, is_resumed: resume.is_some() };
+        let mut pull = Self {
+            context,
+            url: first_url.clone(),
             first_url,
-            entry_rules: EntryRules {
-                fhir_root: fhir_root(api.base_url()),
-                entry_bytes_max: ENTRY_BYTES_MAX as u64,
-                depth_max: DEPTH_MAX,
-            },
+            entry_rules: page::entry_rules(api.base_url()),
             budget: Budget {
                 meter: Meter::default(),
                 bytes_max: rules.bytes_max,
                 ends: Instant::now() + rules.time_max,
             },
-            frame: None,
+            head,
+            has_started: false,
             first_sent: None,
-            row: PullRow::default(),
+            cost: PullCost::default(),
             tally: Tally::default(),
             walks: Vec::new(),
             walk: Walk::default(),
@@ -174,148 +133,83 @@ impl<'m> Pull<'m> {
             renamed: false,
             notes: Vec::new(),
             link_failures: 0,
-            slot,
+            has_restarted: false,
             query,
-            order,
-        }
-    }
-
-    async fn run(&mut self) -> Result<Ending, PullFailed> {
-        let mut url = match self.order.resume.take() {
-            None => self.first_url.clone(),
-            Some(resume) => self.resume(resume),
         };
-        let mut may_restart = true;
+        if let Some(resume) = resume {
+            pull.resume(resume);
+        }
+        pull
+    }
+
+    /// Returns what the pull is, with the time of its start.
+    pub(crate) fn head(&self) -> &PullHead {
+        &self.head
+    }
+
+    /// Returns what the pull has cost so far.
+    pub(crate) fn cost(&self) -> PullCost {
+        let mut cost = self.cost;
+        cost.requests = self.budget.meter.requests.load(Ordering::Relaxed);
+        cost.bytes = self.budget.meter.bytes.load(Ordering::Relaxed);
+        cost
+    }
+
+    /// Returns what the pull has changed so far.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Returns whether entries may have been renamed, which only a full pull can tell.
+    pub(crate) fn met_renamed_entries(&self) -> bool {
+        self.renamed
+    }
+
+    /// Fetches and stores page after page, and comes back with the last one.
+    pub(crate) async fn walk(&mut self) -> Result<Walked, PullFailed> {
         loop {
-            self.slot.take_again().await;
-            let at_first = url == self.first_url;
-            match self.page_and_store(&url).await {
-                Ok(Some(next)) => url = next,
-                Ok(None) => return Ok(Ending::Finished { renamed: self.renamed, guarded: None }),
-                Err(Stopped::Guarded(rows)) => {
-                    return Ok(Ending::Finished { renamed: self.renamed, guarded: Some(rows) });
-                }
-                Err(Stopped::Failed(failed)) if !at_first && may_restart && self.begins_again(&failed) => {
-                    may_restart = false;
-                    self.restart().await?;
-                    url = self.first_url.clone();
-                }
-                Err(Stopped::Failed(failed)) => return Err(failed),
+            match self.page_and_store().await {
+                Ok(None) => {}
+                Ok(Some(walked)) => return Ok(walked),
+                Err(failed) if self.begins_again(&failed) => self.restart().await?,
+                Err(failed) => return Err(failed),
             }
         }
     }
 
-    fn resume(&mut self, resume: Resume) -> Url {
-        let Resume { under_way, next_url, mut walks } = resume;
-        self.frame = Some(PullFrame {
-            person: self.order.person.clone(),
-            mode: under_way.mode,
-            types: under_way.types,
-            started_at: under_way.started_at,
-            since: under_way.since,
-            is_resumed: true,
-        });
-        self.query.since = under_way.since;
-        self.first_url = self.query.first_url(self.means.api.base_url());
-        self.walk = walks.pop().unwrap_or_default();
-        self.walks = walks;
-        self.renamed = under_way.renamed;
-        self.link_failures = under_way.link_failures;
-        let pages_max = self.means.rules.pages_max;
-        // A stored link passed the same test when it was stored; the base URL may have changed since.
-        let url = Paging::start(self.query.clone(), self.means.api.base_url(), &self.first_url, 0, pages_max)
-            .accept(&self.first_url, &next_url)
-            .unwrap_or_else(|_| self.first_url.clone());
-        if url == self.first_url {
-            self.walk = Walk::default();
-        }
-        self.paging =
-            Paging::start(self.query.clone(), self.means.api.base_url(), &url, self.walk.pages, pages_max);
-        url
-    }
-
-    /// Is it where the pull went on that is at fault, so that it begins again?
-    fn begins_again(&self, failed: &PullFailed) -> bool {
-        match failed {
-            PullFailed::Request(
-                RequestFailed::Rejected { status: 400 | 410 } | RequestFailed::PersonUnknown,
-            ) => true,
-            // Much may have changed on the server since the walk that was resumed began.
-            PullFailed::Incomplete { .. } => self.frame.as_ref().is_some_and(|frame| frame.is_resumed),
-            PullFailed::Request(RequestFailed::Rejected { .. } | RequestFailed::Transient { .. })
-            | PullFailed::Link(_) => self.link_failures + 1 >= LINK_ATTEMPTS_MAX,
-            _ => false,
-        }
-    }
-
-    async fn restart(&mut self) -> Result<(), PullFailed> {
-        self.note("what was interrupted could not be gone on with; the pull began again".to_owned());
-        self.walks.clear();
-        self.begin_walk();
-        self.link_failures = 0;
-        if let (Some(frame), Sink::Warehouse(warehouse)) = (self.frame.clone(), &self.means.sink) {
-            warehouse.write(move |connection| checkpoint::begin_pull(connection, &frame)).await?;
-        }
-        Ok(())
-    }
-
-    fn begin_walk(&mut self) {
-        self.walk = Walk::default();
-        let pages_max = self.means.rules.pages_max;
-        self.paging =
-            Paging::start(self.query.clone(), self.means.api.base_url(), &self.first_url, 0, pages_max);
-    }
-
-    /// Fetches and wholly reads one page, again if it breaks off, and stores it with what it
-    /// means for the pull. Returns the next page's URL.
-    async fn page_and_store(&mut self, url: &Url) -> Result<Option<Url>, Stopped> {
-        let page = self.page(url).await?;
-        let entries = page.received;
-        self.row.pages += 1;
-        // All that the walk has seen are the keys of its first page, which may be a long answer.
-        let of_page = (self.walk.pages > 0).then(|| page.keys.iter().copied().collect());
-        self.walk.add_page(page.keys, page.received, page.facts.total);
-        self.means.pace.note(self.walk.received, self.walk.total);
-        let end =
-            PageEnd { entries, next: page.facts.next.as_deref(), more_promised: self.walk.promises_more() };
-        // Decided before it is stored: a page whose next link is refused is not kept.
-        let step = self.paging.after_page(url, end).map_err(PullFailed::Link)?;
-        let walk = self.mark();
-        match step {
-            Step::Fetch(next) => {
-                let keys = self.keys_of_page(of_page);
-                let progress = Progress::Next { url: next.to_string(), keys, walk };
-                self.store(page.rest, progress).await?;
-                self.link_failures = 0;
-                Ok(Some(next))
-            }
-            Step::End => self.end_walk(page.rest, of_page).await,
-        }
-    }
-
-    fn keys_of_page(&self, of_page: Option<Vec<KeyHash>>) -> Vec<KeyHash> {
-        of_page.unwrap_or_else(|| self.walk.seen.iter().copied().collect())
-    }
-
-    fn mark(&self) -> WalkMark {
-        WalkMark::of(&self.walk, u32::try_from(self.walks.len()).unwrap_or(u32::MAX).saturating_add(1))
-    }
-
-    async fn end_walk(&mut self, rest: Rest, of_page: Option<Vec<KeyHash>>) -> Result<Option<Url>, Stopped> {
-        let walk = self.mark();
+    /// Stores the last page of a walk and, if the walks show that they have seen everything, the
+    /// end of the pull.
+    pub(crate) async fn end_walk(&mut self, walked: Walked) -> Result<WalkEnd, PullFailed> {
+        let Walked { rest, keys } = walked;
         let coverage = match judge_walk(&self.walk, &self.walks) {
             WalkVerdict::Complete(coverage) => coverage,
             WalkVerdict::WalkAgain => {
-                let keys = self.keys_of_page(of_page);
-                self.store(rest, Progress::WalkAgain { keys, walk }).await?;
-                return Ok(Some(self.walk_again()));
+                let (keys, walk) = (self.all_if_none(keys), self.mark());
+                self.store(rest, PullProgress::WalkAgain { keys, walk }).await?;
+                self.walk_again();
+                return Ok(WalkEnd::Again);
             }
             WalkVerdict::Incomplete { total, distinct } => {
                 // What was received is kept; that it is all, nobody can say.
-                self.store(rest, Progress::Partial).await?;
-                return Err(PullFailed::Incomplete { total, distinct }.into());
+                self.store(rest, PullProgress::Partial).await?;
+                let failed = PullFailed::Incomplete { total, distinct };
+                if !self.begins_again(&failed) {
+                    return Err(failed);
+                }
+                self.restart().await?;
+                return Ok(WalkEnd::Again);
             }
         };
+        self.finish(rest, keys, coverage).await
+    }
+
+    async fn finish(
+        &mut self,
+        rest: PageRest,
+        keys: Option<Vec<KeyHash>>,
+        coverage: Coverage,
+    ) -> Result<WalkEnd, PullFailed> {
+        let walk = self.mark();
         let may_sweep = match coverage {
             Coverage::Whole => true,
             Coverage::Uncounted => false,
@@ -326,40 +220,125 @@ impl<'m> Pull<'m> {
                 may_sweep
             }
         };
-        let mode = self.frame.as_ref().map_or(self.order.mode, |frame| frame.mode);
-        let sweeps = may_sweep && mode == PullMode::Full;
+        let sweeps = may_sweep && self.head.mode == PullMode::Full;
         let seen = Arc::new(if sweeps { self.take_seen() } else { Vec::new() });
         let sweep =
             sweeps.then(|| SweepRequest { seen: seen.clone(), pages: self.walk.pages, walk: walk.number });
-        let note = (!self.notes.is_empty()).then(|| self.notes.join("; "));
-        let started_at = self.frame.as_ref().map_or_else(clock::now, |frame| frame.started_at);
-        let overlap = TimeDelta::from_std(self.means.rules.overlap).unwrap_or_default();
-        // A single page is not walked again for the sweep.
-        let keys = of_page.unwrap_or_default();
-        let end = PullEnd { watermark: started_at - overlap, note, sweep, keys, walk };
-        if rest.is_empty() {
-            // Waiting for the disk, it holds nothing; the next patient can be asked meanwhile.
-            self.slot.give_back();
-        }
-        let stored = self.store(rest, Progress::End(end)).await?;
-        if stored.walk_again {
-            self.put_seen_back(Arc::unwrap_or_clone(seen));
-            return Ok(Some(self.walk_again()));
-        }
-        match stored.guarded {
-            Some(rows) => Err(Stopped::Guarded(rows)),
-            None => Ok(None),
+        let completion = Completion {
+            watermark: watermark_after(self.head.started_at, self.context.rules.overlap),
+            note: (!self.notes.is_empty()).then(|| self.notes.join("; ")),
+            sweep,
+            // A single page is not walked again for the sweep.
+            keys: keys.unwrap_or_default(),
+            walk,
+        };
+        let stored = self.store(rest, PullProgress::End(completion)).await?;
+        match stored.sweep {
+            SweepOutcome::Done => Ok(WalkEnd::Finished { guarded: None }),
+            SweepOutcome::Guarded(rows) => Ok(WalkEnd::Finished { guarded: Some(rows) }),
+            SweepOutcome::WalkAgain => {
+                self.put_seen_back(Arc::unwrap_or_clone(seen));
+                self.walk_again();
+                Ok(WalkEnd::Again)
+            }
         }
     }
 
-    fn walk_again(&mut self) -> Url {
+    fn resume(&mut self, resume: ResumePoint) {
+        let ResumePoint { unfinished, next_url, mut walks } = resume;
+        let api = &self.context.api;
+        self.head.mode = unfinished.mode;
+        self.head.started_at = unfinished.started_at;
+        self.head.since = unfinished.since;
+        self.has_started = true;
+        self.query.since = unfinished.since;
+        self.first_url = self.query.first_url(api.base_url());
+        self.walk = walks.pop().unwrap_or_default();
+        self.walks = walks;
+        self.renamed = unfinished.renamed;
+        self.link_failures = unfinished.link_failures;
+        let pages_max = self.context.rules.pages_max;
+        // A stored link passed the same test when it was stored; the base URL may have changed since.
+        self.url = Paging::start(self.query.clone(), api.base_url(), &self.first_url, 0, pages_max)
+            .accept(&self.first_url, &next_url)
+            .unwrap_or_else(|_| self.first_url.clone());
+        if self.url == self.first_url {
+            self.walk = Walk::default();
+        }
+        self.paging =
+            Paging::start(self.query.clone(), api.base_url(), &self.url, self.walk.pages, pages_max);
+    }
+
+    fn begins_again(&self, failed: &PullFailed) -> bool {
+        begins_again(StumbleFacts {
+            stumble: stumble(failed),
+            at_first_page: self.url == self.first_url,
+            has_restarted: self.has_restarted,
+            is_resumed: self.head.is_resumed,
+            link_failures: self.link_failures,
+        })
+    }
+
+    async fn restart(&mut self) -> Result<(), PullFailed> {
+        self.note("what was interrupted could not be gone on with; the pull began again".to_owned());
+        self.has_restarted = true;
+        self.walks.clear();
+        self.begin_walk();
+        self.link_failures = 0;
+        match self.context.warehouse.restart_pull(&self.head).await? {
+            Fenced::Kept(()) => Ok(()),
+            Fenced::Superseded => Err(PullFailed::Superseded),
+        }
+    }
+
+    fn begin_walk(&mut self) {
+        self.walk = Walk::default();
+        self.url = self.first_url.clone();
+        let (base_url, pages_max) = (self.context.api.base_url(), self.context.rules.pages_max);
+        self.paging = Paging::start(self.query.clone(), base_url, &self.first_url, 0, pages_max);
+    }
+
+    fn walk_again(&mut self) {
         let walk = std::mem::take(&mut self.walk);
         self.walks.push(walk);
         self.begin_walk();
-        self.first_url.clone()
     }
 
-    /// What each walk has seen, for the sweep, without a copy: an answer may be long.
+    /// Fetches and wholly reads one page, again if it breaks off. Stores it with what it means
+    /// for the pull, unless it is the last.
+    async fn page_and_store(&mut self) -> Result<Option<Walked>, PullFailed> {
+        let url = self.url.clone();
+        let page = self.page(&url).await?;
+        let entries = page.received;
+        self.cost.pages += 1;
+        // All that the walk has seen are the keys of its first page, which may be a long answer.
+        let keys = (self.walk.pages > 0).then(|| page.keys.iter().copied().collect());
+        self.walk.add_page(page.keys, page.received, page.facts.total);
+        self.context.pace.note(self.walk.received, self.walk.total);
+        let next = page.facts.next.as_deref();
+        let end = PageEnd { entries, next, more_promised: self.walk.promises_more() };
+        // Decided before it is stored: a page whose next link is refused is not kept.
+        match self.paging.after_page(&url, end)? {
+            Step::Fetch(next) => {
+                let (keys, walk) = (self.all_if_none(keys), self.mark());
+                self.store(page.rest, PullProgress::Next { url: next.to_string(), keys, walk }).await?;
+                self.link_failures = 0;
+                self.url = next;
+                Ok(None)
+            }
+            Step::End => Ok(Some(Walked { rest: page.rest, keys })),
+        }
+    }
+
+    fn all_if_none(&self, keys: Option<Vec<KeyHash>>) -> Vec<KeyHash> {
+        keys.unwrap_or_else(|| self.walk.seen.iter().copied().collect())
+    }
+
+    fn mark(&self) -> WalkMark {
+        WalkMark::of(&self.walk, u32::try_from(self.walks.len()).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
+    /// Returns what each walk has seen, for the sweep, without a copy: an answer may be long.
     fn take_seen(&mut self) -> Vec<HashSet<KeyHash>> {
         self.walks.iter_mut().chain([&mut self.walk]).map(|walk| std::mem::take(&mut walk.seen)).collect()
     }
@@ -371,7 +350,7 @@ impl<'m> Pull<'m> {
     }
 
     async fn page(&mut self, url: &Url) -> Result<Page, PullFailed> {
-        let mut attempts = self.means.api.attempts();
+        let mut attempts = self.context.api.attempts();
         loop {
             let failed = match self.try_page(url).await {
                 Ok(page) => return Ok(page),
@@ -381,84 +360,39 @@ impl<'m> Pull<'m> {
             if self.budget.ends <= Instant::now() {
                 return Err(RequestFailed::LimitReached { what: "sync.time_max" }.into());
             }
-            attempts.wait(failed, &self.means.api, &self.means.stop).await?;
+            attempts.wait(failed, &self.context.stop).await?;
         }
     }
 
     async fn try_page(&mut self, url: &Url) -> Result<Page, PullFailed> {
-        let Means { api, stop, .. } = self.means;
+        let PullContext { api, stop, .. } = self.context;
         let first_sent = *self.first_sent.get_or_insert_with(clock::now);
         let mut stream = api.open_page(url, &self.budget, stop).await?;
-        if self.frame.is_none() {
-            self.frame = Some(self.begin(first_sent, &stream));
-        }
-        let mut rest = Rest::default();
-        let mut keys = HashSet::new();
-        let mut received = 0;
-        while let Some(entries) = stream.next_batch(api, &self.budget, stop).await? {
+        self.start(first_sent, &stream);
+        let mut page = Page::default();
+        while let Some(entries) = stream.next_batch(&api.meter, &self.budget, stop).await? {
             // Only the last batch waits for what the page says of itself.
-            if !rest.is_empty() {
-                self.store(std::mem::take(&mut rest), Progress::Partial).await?;
+            if !page.rest.is_empty() {
+                self.store(std::mem::take(&mut page.rest), PullProgress::Partial).await?;
             }
             for entry in entries {
-                let sorted =
-                    sort_entry(entry, &self.entry_rules).map_err(|_| broken_page("an entry is not JSON"))?;
-                received += u64::from(self.take_entry(sorted, &mut rest, &mut keys)?);
-            }
-            self.means.pace.note(self.walk.received + received, self.walk.total);
-        }
-        let facts = stream.finish()?;
-        Ok(Page { rest, keys, received, facts })
-    }
-
-    /// The earlier of our clock and the server's, so that neither being wrong makes a gap.
-    fn begin(&self, first_sent: Timestamp, stream: &PageStream) -> PullFrame {
-        let answered_after = TimeDelta::from_std(stream.answered_after).unwrap_or_default();
-        let by_server = stream.server_date.map(|date| date - answered_after);
-        let started_at = by_server.map_or(first_sent, |by_server| by_server.min(first_sent));
-        PullFrame {
-            person: self.order.person.clone(),
-            mode: self.order.mode,
-            types: self.order.types.clone(),
-            started_at: Timestamp::from_timestamp(started_at.timestamp(), 0).unwrap_or(started_at),
-            since: self.order.since,
-            is_resumed: false,
-        }
-    }
-
-    /// Puts an entry where it belongs; true if it counts towards `total`.
-    fn take_entry(
-        &mut self,
-        sorted: Sorted,
-        rest: &mut Rest,
-        keys: &mut HashSet<KeyHash>,
-    ) -> Result<bool, PullFailed> {
-        match sorted {
-            Sorted::Row(row) => {
-                self.row.entries += 1;
-                let key = key_hash(&row.key);
-                let is_repeat = !keys.insert(key) || self.walk.seen.contains(&key);
-                rest.place(row, is_repeat);
-            }
-            Sorted::Quarantined(entry) => {
-                self.row.entries += 1;
-                keys.insert(key_hash(&entry.key));
-                rest.quarantined.push(entry);
-            }
-            Sorted::NoResource(key) => {
-                keys.insert(key);
-                self.note("an entry without a resource".to_owned());
-            }
-            Sorted::Outcome(outcome) => {
-                let issues = outcome.issues.join(", ");
-                if outcome.is_error {
-                    return Err(broken_page(&format!("it holds an error outcome ({issues})")));
+                let taken =
+                    page.take(entry, &self.entry_rules, &self.walk).map_err(|what| broken_page(&what))?;
+                self.cost.entries += u64::from(taken.is_stored);
+                if let Some(note) = taken.note {
+                    self.note(note);
                 }
-                self.note(format!("outcome {issues}"));
-                return Ok(false);
             }
+            self.context.pace.note(self.walk.received + page.received, self.walk.total);
         }
-        Ok(true)
+        page.facts = stream.finish()?;
+        Ok(page)
+    }
+
+    fn start(&mut self, first_sent: Timestamp, stream: &PageStream) {
+        if !std::mem::replace(&mut self.has_started, true) {
+            self.head.started_at = pull_start(first_sent, stream.server_date, stream.answered_after);
+        }
     }
 
     fn note(&mut self, note: String) {
@@ -467,55 +401,34 @@ impl<'m> Pull<'m> {
         }
     }
 
-    fn count_cost(&mut self) {
-        self.row.requests = self.budget.meter.requests.load(Ordering::Relaxed);
-        self.row.bytes = self.budget.meter.bytes.load(Ordering::Relaxed);
-    }
-
-    async fn store(&mut self, rest: Rest, progress: Progress) -> Result<Stored, PullFailed> {
-        self.count_cost();
-        let Some(frame) = self.frame.clone() else {
-            return Err(StoreFailed::Superseded.into());
+    async fn store(&mut self, rest: PageRest, progress: PullProgress) -> Result<StoredBatch, PullFailed> {
+        let batch = Batch { rows: rest.rows, quarantined: rest.quarantined, progress };
+        let warehouse = &self.context.warehouse;
+        let stored = match warehouse.store_page(&self.head, self.cost(), batch, clock::now()).await? {
+            Fenced::Kept(stored) => stored,
+            Fenced::Superseded => return Err(PullFailed::Superseded),
         };
-        let mut batch = Batch { rows: rest.rows, quarantined: rest.quarantined, progress };
-        let stored = match &self.means.sink {
-            Sink::Warehouse(warehouse) => {
-                let (row, tables) = (self.row, warehouse.analyst_tables());
-                warehouse
-                    .write(move |connection| {
-                        page::store(connection, &tables, &frame, row, &batch, clock::now())
-                    })
-                    .await?
-            }
-            Sink::DryRun(reader) => {
-                // What an earlier walk has brought has been compared.
-                let walked = |key| self.walks.iter().any(|walk| walk.seen.contains(&key));
-                batch.rows.retain(|placed| !walked(key_hash(&placed.row.key)));
-                let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-                compare::store_nothing(reader.as_ref(), &frame, &batch, clock::now())?
-            }
-        };
-        self.row.id = Some(stored.pull_id);
+        self.cost.row = stored.row;
         self.tally += stored.tally;
         self.renamed |= stored.renamed;
         Ok(stored)
     }
 }
 
-/// Why the road ended before its end.
-enum Stopped {
-    Failed(PullFailed),
-    /// It ended well, but a sweep was held back.
-    Guarded(u64),
-}
-
-impl<E: Into<PullFailed>> From<E> for Stopped {
-    fn from(failed: E) -> Self {
-        Self::Failed(failed.into())
+/// Returns what is at fault, for the question whether the pull begins again.
+fn stumble(failed: &PullFailed) -> Stumble {
+    match failed {
+        PullFailed::Request(RequestFailed::Rejected { status: 400 | 410 } | RequestFailed::PersonUnknown) => {
+            Stumble::LinkGone
+        }
+        PullFailed::Request(RequestFailed::Rejected { .. } | RequestFailed::Transient { .. })
+        | PullFailed::Link(_) => Stumble::PageFailed,
+        PullFailed::Incomplete { .. } => Stumble::Incomplete,
+        PullFailed::Request(_) | PullFailed::Superseded | PullFailed::Store(_) => Stumble::Other,
     }
 }
 
 fn broken_page(what: &str) -> PullFailed {
     let what = format!("the answer is not usable: {what}");
-    RequestFailed::Transient { what, retry_after: None, reach: Reach::Answered }.into()
+    RequestFailed::Transient { what, retry_after: None, stage: FailureStage::Answered }.into()
 }

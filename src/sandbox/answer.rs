@@ -1,4 +1,4 @@
-//! A request → the answer the contract has for it, or the fault the script has.
+//! Answers a request as the contract says, or with the fault that the script has for it.
 //!
 //! Promise: the order of refusals is route, method, token, person, consent, parameters; and
 //! every request is in the log by the time its answer is sent.
@@ -12,15 +12,15 @@ use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::bend::{PageRequest, page_number};
-use super::broken::take_over;
 use super::faults::{ErrorBody, FaultKind};
-use super::query::Asked;
-use super::script::{DueFault, Occasion};
+use super::page_faults::{PageRequest, page_number};
+use super::query::Parameters;
+use super::script::{DueFault, RequestTarget};
+use super::state::{SeenRequest, ServerState, SharedState};
 use super::text::{object, operation_outcome, quoted};
 use super::tokens::{API_KEY, API_SECRET};
-use super::wire::{Answer, Takeover};
-use super::world::{SeenRequest, Shared, World};
+use super::wire::{Answer, Reply};
+use super::wire_faults::damage;
 
 const JSON: &str = "application/json";
 const FHIR_JSON: &str = "application/fhir+json";
@@ -28,27 +28,21 @@ const FHIR_JSON: &str = "application/fhir+json";
 /// A key and a secret are short.
 const TOKEN_REQUEST_BYTES_MAX: usize = 64 * 1024;
 
-/// What becomes of a request.
-pub(super) enum Reply {
-    Http(Answer),
-    Wire(Takeover),
-}
-
-/// An answer, the fault that still has to be done to its bytes, and what the log says beside it.
-struct Outcome {
+/// An answer, the fault still to be applied to its bytes, and what the log says beside it.
+struct PlannedAnswer {
     answer: Answer,
     fault: Option<FaultKind>,
     person: Option<String>,
     token: Option<u32>,
 }
 
-impl Outcome {
+impl PlannedAnswer {
     fn with_fault(answer: Answer, due: Option<DueFault>) -> Self {
         Self { fault: due.map(|due| due.kind), ..answer.into() }
     }
 }
 
-impl From<Answer> for Outcome {
+impl From<Answer> for PlannedAnswer {
     fn from(answer: Answer) -> Self {
         Self { answer, fault: None, person: None, token: None }
     }
@@ -81,7 +75,7 @@ fn decoded(text: &str) -> String {
 }
 
 /// Answers a request. `base` is where the client reached the server.
-pub(super) async fn answer(shared: &Shared, base: &str, head: Parts, body: Body) -> Reply {
+pub(super) async fn answer(shared: &SharedState, base: &str, head: Parts, body: Body) -> Reply {
     let path = head.uri.path().to_owned();
     let query = head.uri.query().unwrap_or_default().to_owned();
     let outcome = match (Route::of(&path), &head.method) {
@@ -90,9 +84,10 @@ pub(super) async fn answer(shared: &Shared, base: &str, head: Parts, body: Body)
             answer_token(&mut shared.lock(), &body)
         }
         (Route::Everything { person_id }, &Method::GET) => {
-            let asking = Asking { base, headers: &head.headers, query: &query, person_id: &person_id };
-            let outcome = asking.answer(&mut shared.lock());
-            Outcome { person: Some(person_id), ..outcome }
+            let request =
+                EverythingRequest { base, headers: &head.headers, query: &query, person_id: &person_id };
+            let outcome = request.answer(&mut shared.lock());
+            PlannedAnswer { person: Some(person_id), ..outcome }
         }
         (Route::Token, _) => not_allowed("POST").into(),
         (Route::Everything { .. }, _) => not_allowed("GET").into(),
@@ -118,17 +113,16 @@ pub(super) async fn answer(shared: &Shared, base: &str, head: Parts, body: Body)
     reply
 }
 
-/// A fault of the wire says itself how its body is coded; any other answer is compressed for
-/// those who like it.
+/// Applies the fault. An answer that no fault of the wire has touched is compressed for clients
+/// that accept it.
 fn reply(answer: Answer, fault: Option<&FaultKind>, headers: &HeaderMap) -> Reply {
-    let untouched = match fault {
-        Some(kind) => take_over(kind, answer),
-        None => Err(answer),
+    let reply = match fault {
+        Some(kind) => damage(kind, answer),
+        None => Reply::Http(answer),
     };
-    match untouched {
-        Ok(takeover) => Reply::Wire(takeover),
-        Err(answer) if answer.status == 200 && accepts_gzip(headers) => Reply::Http(answer.gzipped()),
-        Err(answer) => Reply::Http(answer),
+    match reply {
+        Reply::Http(answer) if answer.status == 200 && accepts_gzip(headers) => Reply::Http(answer.gzipped()),
+        reply => reply,
     }
 }
 
@@ -146,56 +140,56 @@ fn not_allowed(method: &str) -> Answer {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Credentials {
+struct TokenRequest {
     api_key: String,
     api_secret: String,
 }
 
-fn answer_token(world: &mut World, body: &[u8]) -> Outcome {
-    let Ok(given) = serde_json::from_slice::<Credentials>(body) else {
+fn answer_token(state: &mut ServerState, body: &[u8]) -> PlannedAnswer {
+    let Ok(given) = serde_json::from_slice::<TokenRequest>(body) else {
         return refusal(400, "invalid", "the body must be JSON with apiKey and apiSecret").into();
     };
     let right = given.api_key == API_KEY && given.api_secret == API_SECRET;
-    if world.tokens.credentials_rejected || !right {
+    if state.tokens.credentials_rejected || !right {
         return refusal(401, "login", "this apiKey and apiSecret are not known").into();
     }
-    let due = world.faults.due(Occasion::Token);
-    if let Some(other) = due.as_ref().and_then(|due| other_answer(world, &due.kind)) {
-        return Outcome::with_fault(other, due);
+    let due = state.faults.due(RequestTarget::Token);
+    if let Some(other) = due.as_ref().and_then(|due| replacement(state, &due.kind)) {
+        return PlannedAnswer::with_fault(other, due);
     }
-    let now = world.now();
-    let minted = world.tokens.mint(now);
+    let now = state.now();
+    let minted = state.tokens.mint(now);
     let silent = due.as_ref().is_some_and(|due| due.kind == FaultKind::TokenWithoutExpiration);
     let expiration = if silent { String::new() } else { minted.expiration_unix_seconds.to_string() };
     let body = object(&[("token", quoted(&minted.text)), ("expiration", expiration)]);
-    let outcome = Outcome::with_fault(Answer::whole(201, JSON, body), due);
-    Outcome { token: Some(minted.ordinal), ..outcome }
+    let outcome = PlannedAnswer::with_fault(Answer::whole(201, JSON, body), due);
+    PlannedAnswer { token: Some(minted.ordinal), ..outcome }
 }
 
-struct Asking<'a> {
+struct EverythingRequest<'a> {
     base: &'a str,
     headers: &'a HeaderMap,
     query: &'a str,
     person_id: &'a str,
 }
 
-impl Asking<'_> {
-    fn answer(&self, world: &mut World) -> Outcome {
+impl EverythingRequest<'_> {
+    fn answer(&self, state: &mut ServerState) -> PlannedAnswer {
         let bearer = bearer(self.headers);
-        let token = bearer.and_then(|bearer| world.tokens.ordinal(bearer));
-        let outcome = match self.check(world, bearer) {
-            Ok(asked) => self.serve(world, &asked),
+        let token = bearer.and_then(|bearer| state.tokens.ordinal(bearer));
+        let outcome = match self.check(state, bearer) {
+            Ok(parameters) => self.serve(state, &parameters),
             Err(refusal) => refusal.into(),
         };
-        Outcome { token, ..outcome }
+        PlannedAnswer { token, ..outcome }
     }
 
-    fn check(&self, world: &World, bearer: Option<&str>) -> Result<Asked, Answer> {
-        let now = world.now();
-        if !bearer.is_some_and(|bearer| world.tokens.is_valid(bearer, now)) {
+    fn check(&self, state: &ServerState, bearer: Option<&str>) -> Result<Parameters, Answer> {
+        let now = state.now();
+        if !bearer.is_some_and(|bearer| state.tokens.is_valid(bearer, now)) {
             return Err(token_refused());
         }
-        match world.person(self.person_id) {
+        match state.person(self.person_id) {
             None => return Err(refusal(404, "not-found", "no such Person")),
             Some(person) if person.withdrawn => return Err(forbidden()),
             Some(_) => {}
@@ -203,22 +197,23 @@ impl Asking<'_> {
         if content_type(self.headers).is_none() {
             return Err(refusal(406, "not-supported", "only application/json and application/fhir+json"));
         }
-        let mut asked = Asked::parse(self.query).map_err(|what| refusal(400, "invalid", &what))?;
-        asked.count = asked.count.or(world.paging.count_default);
-        if let Some(count_max) = world.paging.count_max {
-            asked.count = asked.count.map(|count| count.min(count_max));
+        let mut parameters = Parameters::parse(self.query).map_err(|what| refusal(400, "invalid", &what))?;
+        parameters.count = parameters.count.or(state.paging.count_default);
+        if let Some(count_max) = state.paging.count_max {
+            parameters.count = parameters.count.map(|count| count.min(count_max));
         }
-        Ok(asked)
+        Ok(parameters)
     }
 
-    fn serve(&self, world: &mut World, asked: &Asked) -> Outcome {
-        let occasion = Occasion::Page { person_id: self.person_id, page: page_number(asked) };
-        let due = world.faults.due(occasion);
-        if let Some(other) = due.as_ref().and_then(|due| other_answer(world, &due.kind)) {
-            return Outcome::with_fault(other, due);
+    fn serve(&self, state: &mut ServerState, parameters: &Parameters) -> PlannedAnswer {
+        let target = RequestTarget::Page { person_id: self.person_id, page: page_number(parameters) };
+        let due = state.faults.due(target);
+        if let Some(other) = due.as_ref().and_then(|due| replacement(state, &due.kind)) {
+            return PlannedAnswer::with_fault(other, due);
         }
-        let request = PageRequest { base: self.base, person_id: self.person_id, asked, fault: due.as_ref() };
-        let Some(person) = world.person(self.person_id) else {
+        let request =
+            PageRequest { base: self.base, person_id: self.person_id, parameters, fault: due.as_ref() };
+        let Some(person) = state.person(self.person_id) else {
             return refusal(404, "not-found", "no such Person").into();
         };
         let pieces = request.build(person).into_pieces(self.base);
@@ -230,7 +225,7 @@ impl Asking<'_> {
         if due.as_ref().is_some_and(|due| due.kind == FaultKind::Bom) {
             answer = answer.preceded_by(b"\xef\xbb\xbf");
         }
-        Outcome::with_fault(answer, due)
+        PlannedAnswer::with_fault(answer, due)
     }
 }
 
@@ -249,7 +244,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The content type to answer with; `None` where the client takes neither of the two.
+/// Returns the content type to answer with, or `None` where the client accepts neither.
 fn content_type(headers: &HeaderMap) -> Option<&'static str> {
     let mut accepted =
         headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
@@ -275,8 +270,8 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The answer of kinds that put another one in the right one's place.
-fn other_answer(world: &mut World, kind: &FaultKind) -> Option<Answer> {
+/// Returns the answer of faults that replace the right one.
+fn replacement(state: &mut ServerState, kind: &FaultKind) -> Option<Answer> {
     let answer = match kind {
         FaultKind::Status { status, body, retry_after } => {
             let answer = error_answer(*status, *body);
@@ -287,7 +282,7 @@ fn other_answer(world: &mut World, kind: &FaultKind) -> Option<Answer> {
         }
         FaultKind::ForbiddenOnce => forbidden(),
         FaultKind::ExpireTokenMidPull => {
-            world.tokens.end_all();
+            state.tokens.end_all();
             token_refused()
         }
         FaultKind::Html200 => Answer::whole(200, "text/html; charset=utf-8", PROXY_PAGE),

@@ -1,4 +1,4 @@
-//! The file a person writes faults in.
+//! Reads the file that faults are scripted in.
 //!
 //! Promise: what a file asks for is played, or refused with the names and fields there are; a
 //! misspelt key is never ignored. The names are those of [`FaultKind`] in snake case:

@@ -1,6 +1,6 @@
 //! The faults the server can play, by name.
 //!
-//! Deliberately absent: how each is played (`bend.rs` for what a page says, `broken.rs` for how
+//! Deliberately absent: how each is played (`page_faults.rs` for what a page says, `wire_faults.rs` for how
 //! bytes arrive, `answer.rs` for answers of another kind), when (`script.rs`), and the file
 //! they are written in (`fault_file.rs`).
 
@@ -295,7 +295,7 @@ fn other_path() -> String {
 }
 
 impl FaultKind {
-    /// The name it goes by in a file and in the log.
+    /// Returns its name in a file and in the log.
     pub fn name(&self) -> String {
         match serde_json::to_value(self) {
             Ok(serde_json::Value::String(name)) => name,
@@ -304,7 +304,7 @@ impl FaultKind {
         }
     }
 
-    /// It puts something at one place of a record, and all pages must agree about it.
+    /// Returns whether it changes one place of a record, so that all pages must agree about it.
     pub fn is_placed(&self) -> bool {
         self.adds_to_total()
             || matches!(
@@ -316,7 +316,7 @@ impl FaultKind {
             )
     }
 
-    /// It adds an entry that a right `total` counts.
+    /// Returns whether it adds an entry that a right `total` counts.
     pub(super) fn adds_to_total(&self) -> bool {
         matches!(
             self,
@@ -333,12 +333,12 @@ impl FaultKind {
 }
 
 impl ScriptedFault {
-    /// For every `$everything` request from now on.
+    /// Plays `kind` for every `$everything` request from now on.
     pub fn always(kind: FaultKind) -> Self {
         Self { person: None, at: FaultAt::Everything, page: None, from_request: 1, times: None, kind }
     }
 
-    /// For the next `$everything` request.
+    /// Plays `kind` for the next `$everything` request.
     pub fn once(kind: FaultKind) -> Self {
         Self { times: Some(1), ..Self::always(kind) }
     }

@@ -1,4 +1,4 @@
-//! A folder of FHIR files → a [`Population`]: one Bundle or NDJSON file is one person.
+//! Reads a folder of FHIR files into a [`Population`]: one Bundle or NDJSON file is one person.
 //!
 //! Promise: every resource is served with the bytes it has in its file. A file that is not
 //! what its name says stops the loading and is named, with the line where there is one.
@@ -71,13 +71,13 @@ fn person_id_in(resources: &[String]) -> Option<String> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum FileForm {
     Bundle,
     Lines,
 }
 
-/// The form of a file, and whether it is compressed; `None` for files that are not ours.
-fn form_of(path: &Path) -> Option<(Form, bool)> {
+/// Returns the form of a file and whether it is compressed, or `None` for a file of another name.
+fn form_of(path: &Path) -> Option<(FileForm, bool)> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
     if name.starts_with('.') {
         return None;
@@ -87,8 +87,8 @@ fn form_of(path: &Path) -> Option<(Form, bool)> {
         None => (name.as_str(), false),
     };
     match plain.rsplit_once('.')?.1 {
-        "json" => Some((Form::Bundle, compressed)),
-        "ndjson" => Some((Form::Lines, compressed)),
+        "json" => Some((FileForm::Bundle, compressed)),
+        "ndjson" => Some((FileForm::Lines, compressed)),
         _ => None,
     }
 }
@@ -110,12 +110,12 @@ fn fhir_files(folder: &Path) -> Result<Vec<PathBuf>, LoadFailed> {
 }
 
 fn resources_in(path: &Path) -> Result<Vec<String>, LoadFailed> {
-    let (form, compressed) = form_of(path).unwrap_or((Form::Bundle, false));
+    let (form, compressed) = form_of(path).unwrap_or((FileForm::Bundle, false));
     let text = read_text(path, compressed)
         .map_err(|cause| LoadFailed::Unreadable { path: path.to_owned(), cause })?;
     let resources = match form {
-        Form::Bundle => resources_of_bundle(&text),
-        Form::Lines => resources_of_lines(&text),
+        FileForm::Bundle => resources_of_bundle(&text),
+        FileForm::Lines => resources_of_lines(&text),
     };
     resources.map_err(|what| LoadFailed::NotFhir { path: path.to_owned(), what })
 }

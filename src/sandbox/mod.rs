@@ -1,4 +1,4 @@
-//! A HealthEx server to try things on: it serves the contract, and misbehaves when told to.
+//! A simulated HealthEx server: it serves the contract, and misbehaves when told to.
 //!
 //! Promise: it is an independent reading of HealthEx's documentation and shares no code with
 //! the client, so that the two can disagree. What it serves can be changed while it runs, from
@@ -8,28 +8,28 @@
 //! any real person: generated patients are made up.
 //!
 //! ```text
-//! server ─→ answer ─→ query ─→ bend ─→ page ─→ broken ─→ wire      a request, left to right
-//!              ╰──── world (population, tokens, script) ───╯
+//! server ─→ answer ─→ query ─→ page_faults ─→ page ─→ wire_faults ─→ wire    a request, left to right
+//!              ╰────────── state (population, tokens, script) ────────╯
 //! ```
 
 mod answer;
-mod bend;
-mod broken;
+mod entry_faults;
 mod fault_file;
 mod faults;
 mod generate;
 mod load;
 mod page;
+mod page_faults;
 mod population;
 mod query;
 mod r4_types;
 mod script;
 mod server;
-mod strange;
+mod state;
 mod text;
 mod tokens;
 mod wire;
-mod world;
+mod wire_faults;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
@@ -44,15 +44,15 @@ use tokio::sync::oneshot;
 pub use fault_file::FaultFileRefused;
 pub use faults::{DuplicateOrder, ErrorBody, FaultAt, FaultKind, Keep, RawBytes, ScriptedFault};
 pub use load::LoadFailed;
-pub use population::{Entry, Population};
-pub use world::SeenRequest;
+pub use population::{Population, RecordEntry};
+pub use state::SeenRequest;
 
-use world::Shared;
+use state::SharedState;
 
 /// A running server. Dropping it stops it, and its port is free again.
 #[derive(Debug)]
 pub struct Sandbox {
-    shared: Shared,
+    shared: SharedState,
     base_url: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -68,8 +68,8 @@ impl Sandbox {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let base_url = server::base_url(listener.local_addr()?);
-        let shared = Shared::default();
-        shared.lock().settle(population);
+        let shared = SharedState::default();
+        shared.lock().populate(population);
 
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -109,11 +109,12 @@ impl Sandbox {
     }
 
     /// Adds a person, or replaces the one of that id.
-    pub fn add_person(&self, id: &str, entries: Vec<Entry>) {
+    pub fn add_person(&self, id: &str, entries: Vec<RecordEntry>) {
         self.shared.lock().add_person(id.to_owned(), entries);
     }
 
-    /// From now on a 404. False where there was no such person.
+    /// Answers requests for this person with a 404 from now on. Returns false where there was no
+    /// such person.
     pub fn remove_person(&self, id: &str) -> bool {
         self.shared.lock().remove_person(id)
     }
@@ -126,17 +127,18 @@ impl Sandbox {
         self.shared.lock().put(person, full_url_tail, resource_json, &self.base_url)
     }
 
-    /// False where there was no such entry.
+    /// Removes an entry. Returns false where there was none.
     pub fn remove(&self, person: &str, full_url: &str) -> bool {
         self.shared.lock().remove(person, full_url, &self.base_url)
     }
 
-    /// All there is about a person, in the order it is served in.
-    pub fn entries(&self, person: &str) -> Vec<Entry> {
+    /// Returns all entries of a person, in the order they are served in.
+    pub fn entries(&self, person: &str) -> Vec<RecordEntry> {
         self.shared.lock().entries(person, &self.base_url)
     }
 
-    /// From now on a 403. False where there is no such person.
+    /// Answers requests for this person with a 403 from now on. Returns false where there is no
+    /// such person.
     pub fn withdraw(&self, person: &str) -> bool {
         self.shared.lock().set_withdrawn(person, true)
     }
@@ -145,32 +147,32 @@ impl Sandbox {
         self.shared.lock().set_withdrawn(person, false)
     }
 
-    /// Ends all tokens given out so far.
+    /// Ends all tokens issued so far.
     pub fn expire_tokens(&self) {
         self.shared.lock().tokens.end_all();
     }
 
-    /// For tokens given out from now on.
+    /// Sets the lifetime of tokens issued from now on.
     pub fn set_token_lifetime(&self, lifetime: Duration) {
         self.shared.lock().tokens.lifetime = lifetime;
     }
 
-    /// While true, the right key and secret are a 401 too.
+    /// While true, answers the right key and secret with a 401 too.
     pub fn reject_credentials(&self, rejected: bool) {
         self.shared.lock().tokens.credentials_rejected = rejected;
     }
 
-    /// How far the server's clock is ahead of the machine's.
+    /// Sets how far the server's clock is ahead of the machine's.
     pub fn set_clock_offset(&self, seconds: i64) {
         self.shared.lock().clock_offset = TimeDelta::try_seconds(seconds).unwrap_or_default();
     }
 
-    /// Pages of this size where no `_count` is sent; `None`, as at first: the whole record.
+    /// Sets the page size where no `_count` is sent; `None`, as at first: the whole record.
     pub fn set_count_default(&self, count: Option<usize>) {
         self.shared.lock().paging.count_default = count.map(|count| count.max(1));
     }
 
-    /// A greater `_count` is quietly taken for this one.
+    /// Sets the greatest page size. A greater `_count` is reduced to it without a word.
     pub fn set_count_max(&self, count: Option<usize>) {
         self.shared.lock().paging.count_max = count.map(|count| count.max(1));
     }
@@ -184,7 +186,7 @@ impl Sandbox {
         self.shared.lock().faults.clear();
     }
 
-    /// What has been asked for, oldest first.
+    /// Returns the requests since the start or the last `clear_requests`, oldest first.
     pub fn requests(&self) -> Vec<SeenRequest> {
         self.shared.lock().requests()
     }

@@ -1,9 +1,9 @@
-//! One page of a record: which entries, which links, and the bytes of the Bundle.
+//! Renders one page of a record: which entries, which links, and the bytes of the Bundle.
 //!
 //! Promise: resources go out as the bytes they are stored as, and the body is written piece by
 //! piece, so a record of a gigabyte costs no more memory than its largest resource.
 //!
-//! Deliberately absent: misbehaviour (`bend.rs` turns a right page into a wrong one).
+//! Deliberately absent: misbehaviour (see `page_faults.rs`).
 
 use std::sync::Arc;
 use std::vec;
@@ -11,18 +11,18 @@ use std::vec;
 use axum::body::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::population::Stored;
-use super::query::Asked;
+use super::population::StoredEntry;
+use super::query::Parameters;
 use super::text::{array, object, quoted};
 
-/// What stays as it is in a link: what a date, a list of types and an id are made of.
+/// The characters not escaped in a link: those of dates, lists of types and ids.
 const IN_LINKS: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b',');
 
 /// Pieces of about this size are handed to the connection.
 const PIECE_BYTES: usize = 32 * 1024;
 
-pub(super) struct Page {
+pub(super) struct BundlePage {
     pub(super) total: Option<i64>,
     pub(super) links: Vec<(&'static str, String)>,
     pub(super) entries: Vec<PageEntry>,
@@ -37,7 +37,7 @@ pub(super) enum LinkOrder {
 }
 
 pub(super) enum PageEntry {
-    Stored(Arc<Stored>),
+    Stored(Arc<StoredEntry>),
     /// A whole entry, right or wrong, as bytes.
     Raw(Bytes),
 }
@@ -50,15 +50,15 @@ pub(super) struct Window {
     pub(super) next_offset: Option<usize>,
 }
 
-/// The page size in force: what was asked for, else everything there is.
-pub(super) fn step(asked: &Asked, total: usize) -> usize {
-    asked.count.unwrap_or_else(|| total.max(1))
+/// Returns the page size in force: the one requested, else everything there is.
+pub(super) fn step(parameters: &Parameters, total: usize) -> usize {
+    parameters.count.unwrap_or_else(|| total.max(1))
 }
 
 impl Window {
-    pub(super) fn of(asked: &Asked, total: usize) -> Self {
-        let start = asked.offset.min(total);
-        let end = start.saturating_add(step(asked, total)).min(total);
+    pub(super) fn of(parameters: &Parameters, total: usize) -> Self {
+        let start = parameters.offset.min(total);
+        let end = start.saturating_add(step(parameters, total)).min(total);
         let next_offset = (end < total).then_some(end);
         Self { start, end, next_offset }
     }
@@ -68,7 +68,7 @@ impl Window {
 pub(super) struct Linker<'a> {
     pub(super) base: &'a str,
     pub(super) person_id: &'a str,
-    pub(super) asked: &'a Asked,
+    pub(super) parameters: &'a Parameters,
     pub(super) step: usize,
 }
 
@@ -84,11 +84,11 @@ impl Linker<'_> {
 
     pub(super) fn query(&self, offset: usize) -> String {
         let mut query = self.bare_query(offset);
-        if !self.asked.types.is_empty() {
+        if !self.parameters.types.is_empty() {
             query.push_str("&_type=");
-            query.extend(utf8_percent_encode(&self.asked.types.join(","), IN_LINKS));
+            query.extend(utf8_percent_encode(&self.parameters.types.join(","), IN_LINKS));
         }
-        if let Some(since) = &self.asked.since {
+        if let Some(since) = &self.parameters.since {
             query.push_str("&_since=");
             query.extend(utf8_percent_encode(&since.text, IN_LINKS));
         }
@@ -101,7 +101,7 @@ impl Linker<'_> {
 
     pub(super) fn links(&self, total: usize, next_offset: Option<usize>) -> Vec<(&'static str, String)> {
         let last = total.saturating_sub(1) / self.step * self.step;
-        let mut links = vec![("self", self.link(self.asked.offset)), ("first", self.link(0))];
+        let mut links = vec![("self", self.link(self.parameters.offset)), ("first", self.link(0))];
         links.extend(next_offset.map(|offset| ("next", self.link(offset))));
         links.push(("last", self.link(last)));
         links
@@ -117,7 +117,7 @@ pub(super) struct Pieces {
     tail: Option<String>,
 }
 
-impl Page {
+impl BundlePage {
     pub(super) fn into_pieces(self, base: &str) -> Pieces {
         let links = array(
             self.links

@@ -1,4 +1,4 @@
-//! Who the server knows and what it holds about them.
+//! The persons the server knows, and their records.
 //!
 //! Promise: a resource is kept as the text it was given as, byte for byte, and every entry has
 //! a `changed_at` of the server's own, whatever the resource's `meta` says.
@@ -14,15 +14,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::text::{array, object, quoted, uuid_of};
 
-/// What a [`super::Sandbox`] serves when it starts.
+/// The persons that a [`super::Sandbox`] starts with.
 #[derive(Clone, Debug, Default)]
 pub struct Population {
-    persons: Vec<(String, Vec<Entry>)>,
+    persons: Vec<(String, Vec<RecordEntry>)>,
 }
 
 /// One entry of a person's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct RecordEntry {
     /// Whole, or what follows `{base}/FHIR/R4/`; the server gives it out whole.
     pub full_url: String,
     /// The text of the resource.
@@ -31,8 +31,8 @@ pub struct Entry {
     pub changed_at: DateTime<Utc>,
 }
 
-impl Entry {
-    /// An entry that was there long before the server started.
+impl RecordEntry {
+    /// Makes an entry that changed last long before the server started.
     pub fn new(full_url: &str, resource: &str) -> Self {
         Self { full_url: full_url.to_owned(), resource: resource.to_owned(), changed_at: long_ago(full_url) }
     }
@@ -47,7 +47,7 @@ impl Population {
         self.persons.iter().map(|(id, _)| id.clone()).collect()
     }
 
-    pub fn entries(&self, person_id: &str) -> &[Entry] {
+    pub fn entries(&self, person_id: &str) -> &[RecordEntry] {
         match self.persons.iter().find(|(id, _)| id == person_id) {
             Some((_, entries)) => entries,
             None => &[],
@@ -55,7 +55,7 @@ impl Population {
     }
 
     /// Adds a person, or replaces the one of that id.
-    pub fn add_person(&mut self, id: &str, entries: Vec<Entry>) {
+    pub fn add_person(&mut self, id: &str, entries: Vec<RecordEntry>) {
         self.persons.retain(|(other, _)| other != id);
         self.persons.push((id.to_owned(), entries));
     }
@@ -69,29 +69,29 @@ impl Population {
         if !facts.iter().any(is_the_person) {
             let patients = facts.iter().filter(|facts| facts.kind == "Patient");
             let person = person_resource(id, patients.map(|patient| patient.id.as_str()));
-            entries.push(Entry::new(&format!("Person/{id}"), &person));
+            entries.push(RecordEntry::new(&format!("Person/{id}"), &person));
         }
         let mut times_seen: HashMap<&str, u64> = HashMap::new();
         for (text, facts) in resources.iter().zip(&facts) {
             if is_the_person(facts) {
-                entries.push(Entry::new(&format!("Person/{id}"), text));
+                entries.push(RecordEntry::new(&format!("Person/{id}"), text));
                 continue;
             }
             // Two entries of equal text are two entries, and need two addresses.
             let times = times_seen.entry(text).or_default();
             let uuid = uuid_of(text.as_bytes(), seed.wrapping_add(*times));
             *times += 1;
-            entries.push(Entry::new(&format!("{}/{uuid}", facts.kind), text));
+            entries.push(RecordEntry::new(&format!("{}/{uuid}", facts.kind), text));
         }
         self.add_person(id, entries);
     }
 
-    pub(super) fn into_persons(self) -> impl Iterator<Item = (String, Vec<Entry>)> {
+    pub(super) fn into_persons(self) -> impl Iterator<Item = (String, Vec<RecordEntry>)> {
         self.persons.into_iter()
     }
 }
 
-/// A Person that links to these Patients.
+/// Writes a Person that links to these Patients.
 fn person_resource<'a>(id: &str, patient_ids: impl Iterator<Item = &'a str>) -> String {
     let links: Vec<String> = patient_ids
         .filter(|patient_id| !patient_id.is_empty())
@@ -108,8 +108,8 @@ fn person_resource<'a>(id: &str, patient_ids: impl Iterator<Item = &'a str>) -> 
     ])
 }
 
-/// Some moment of the second half of 2024, always the same one for the same address: before
-/// any `_since` that a client of today would send.
+/// Returns a moment of the second half of 2024, always the same for the same address. It is
+/// before any `_since` that a client of today would send.
 fn long_ago(full_url: &str) -> DateTime<Utc> {
     const BEGIN_UNIX_SECONDS: i64 = 1_719_792_000;
     const SPREAD_SECONDS: u64 = 180 * 24 * 60 * 60;
@@ -117,7 +117,7 @@ fn long_ago(full_url: &str) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(BEGIN_UNIX_SECONDS + seconds.cast_signed())
 }
 
-/// What the server itself needs to know of a resource.
+/// The elements of a resource that the server itself reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct ResourceFacts {
@@ -127,7 +127,7 @@ pub(super) struct ResourceFacts {
 }
 
 impl ResourceFacts {
-    /// Empty where the text is not a resource: it is served all the same.
+    /// Reads a resource. The facts are empty where the text is none: it is served all the same.
     pub(super) fn of(resource: &str) -> Self {
         serde_json::from_str(resource).unwrap_or_default()
     }
@@ -135,8 +135,8 @@ impl ResourceFacts {
 
 /// An entry as the running server holds it; shared with the answers that are being sent.
 #[derive(Debug)]
-pub(super) struct Stored {
-    /// As in [`Entry::full_url`], without the base where it is our own.
+pub(super) struct StoredEntry {
+    /// As in [`RecordEntry::full_url`], without the base where it is our own.
     pub(super) tail: String,
     pub(super) kind: String,
     pub(super) id: String,
@@ -144,8 +144,8 @@ pub(super) struct Stored {
     pub(super) changed_at: DateTime<Utc>,
 }
 
-impl Stored {
-    pub(super) fn new(entry: Entry) -> Self {
+impl StoredEntry {
+    pub(super) fn new(entry: RecordEntry) -> Self {
         let facts = ResourceFacts::of(&entry.resource);
         Self {
             tail: entry.full_url,
@@ -160,8 +160,8 @@ impl Stored {
         if self.tail.contains(':') { self.tail.clone() } else { format!("{base}/FHIR/R4/{}", self.tail) }
     }
 
-    pub(super) fn to_entry(&self, base: &str) -> Entry {
-        Entry {
+    pub(super) fn to_entry(&self, base: &str) -> RecordEntry {
+        RecordEntry {
             full_url: self.full_url(base),
             resource: String::from_utf8_lossy(&self.resource).into_owned(),
             changed_at: self.changed_at,

@@ -1,17 +1,17 @@
-//! The query of a `$everything` request → what it asks for, or why it is a 400.
+//! Parses the query of a `$everything` request.
 //!
-//! Promise: what this server does not know is refused, never ignored, so that a client's
-//! slip shows. Deliberately absent: what is then found.
+//! Promise: a parameter that this server does not know is refused, never ignored, so that a
+//! client's mistake shows. Deliberately absent: the search itself.
 
 use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 
-use super::population::Stored;
+use super::population::StoredEntry;
 use super::r4_types::is_r4_type;
 
 /// The parameters of a request, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct Parameters {
     /// Empty: all types.
     pub(super) types: Vec<String>,
     pub(super) since: Option<Since>,
@@ -26,9 +26,9 @@ pub(super) struct Since {
     pub(super) at: DateTime<Utc>,
 }
 
-impl Asked {
+impl Parameters {
     pub(super) fn parse(query: &str) -> Result<Self, String> {
-        let mut asked = Self::default();
+        let mut parameters = Self::default();
         let mut given = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -38,18 +38,18 @@ impl Asked {
                 return Err(format!("{name} is given twice"));
             }
             match name.as_str() {
-                "_type" => asked.types = parse_types(&value)?,
-                "_since" => asked.since = Some(parse_since(value)?),
-                "_count" => asked.count = Some(parse_count(&value)?),
-                "_offset" => asked.offset = parse_number("_offset", &value)?,
+                "_type" => parameters.types = parse_types(&value)?,
+                "_since" => parameters.since = Some(parse_since(value)?),
+                "_count" => parameters.count = Some(parse_count(&value)?),
+                "_offset" => parameters.offset = parse_number("_offset", &value)?,
                 unknown => return Err(format!("unknown parameter {unknown}")),
             }
             given.push(name);
         }
-        Ok(asked)
+        Ok(parameters)
     }
 
-    pub(super) fn wants(&self, stored: &Stored) -> bool {
+    pub(super) fn wants(&self, stored: &StoredEntry) -> bool {
         let type_fits = self.types.is_empty() || self.types.contains(&stored.kind);
         // Inclusive: what changed in that very instant is sent again rather than lost.
         let since_fits = self.since.as_ref().is_none_or(|since| since.at <= stored.changed_at);
@@ -109,7 +109,7 @@ mod tests {
             "_count=30&_offset=60&_type=Patient%2CObservation&_since=2025-01-01T00:00:00Z",
             "_since=2025-01-01T00%3A00%3A00.123%2B02%3A00",
         ] {
-            assert!(Asked::parse(good).is_ok(), "{good}");
+            assert!(Parameters::parse(good).is_ok(), "{good}");
         }
         for bad in [
             "_count=0",
@@ -125,7 +125,7 @@ mod tests {
             "_since=2025-01-01%2000:00:00Z",
             "_page=2",
         ] {
-            assert!(Asked::parse(bad).is_err(), "{bad}");
+            assert!(Parameters::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! When a scripted fault is played: counts the requests that fit each.
+//! Decides when a scripted fault is played: counts the requests that fit each.
 //!
 //! Promise: the first fault in the script that is due gets the request; all faults it fits
 //! count it. Only requests that would have got a good answer are asked about here: one that is
@@ -20,13 +20,13 @@ struct ArmedFault {
     fault: ScriptedFault,
     fitting: u32,
     played: u32,
-    /// For [`FaultKind::ForbiddenOnce`]: whom it has already refused.
+    /// For [`FaultKind::ForbiddenOnce`]: the persons it has already refused.
     refused_once: HashSet<String>,
 }
 
-/// The request a fault is looked for.
+/// A request, as far as scripted faults choose by it.
 #[derive(Clone, Copy)]
-pub(super) enum Occasion<'a> {
+pub(super) enum RequestTarget<'a> {
     Token,
     Page { person_id: &'a str, page: usize },
 }
@@ -48,14 +48,14 @@ impl FaultScript {
         self.armed.clear();
     }
 
-    pub(super) fn due(&mut self, occasion: Occasion<'_>) -> Option<DueFault> {
+    pub(super) fn due(&mut self, target: RequestTarget<'_>) -> Option<DueFault> {
         let mut due = None;
         for armed in &mut self.armed {
-            if !armed.fits(occasion) {
+            if !armed.fits(target) {
                 continue;
             }
             armed.fitting = armed.fitting.saturating_add(1);
-            if due.is_none() && armed.is_due(occasion) {
+            if due.is_none() && armed.is_due(target) {
                 armed.played = armed.played.saturating_add(1);
                 due = Some(DueFault { kind: armed.fault.kind.clone(), place: armed.fault.page });
             }
@@ -65,11 +65,11 @@ impl FaultScript {
 }
 
 impl ArmedFault {
-    fn fits(&self, occasion: Occasion<'_>) -> bool {
+    fn fits(&self, target: RequestTarget<'_>) -> bool {
         let fault = &self.fault;
-        match occasion {
-            Occasion::Token => fault.at == FaultAt::Token,
-            Occasion::Page { person_id, page } => {
+        match target {
+            RequestTarget::Token => fault.at == FaultAt::Token,
+            RequestTarget::Page { person_id, page } => {
                 let person_fits = fault.person.as_deref().is_none_or(|wanted| wanted == person_id);
                 let page_fits = fault.kind.is_placed() || fault.page.is_none_or(|wanted| wanted == page);
                 fault.at == FaultAt::Everything && person_fits && page_fits
@@ -77,17 +77,17 @@ impl ArmedFault {
         }
     }
 
-    fn is_due(&mut self, occasion: Occasion<'_>) -> bool {
+    fn is_due(&mut self, target: RequestTarget<'_>) -> bool {
         let begun = self.fault.from_request <= self.fitting;
         let left = self.fault.times.is_none_or(|times| self.played < times);
         if !begun || !left {
             return false;
         }
-        match (&self.fault.kind, occasion) {
-            (FaultKind::ForbiddenOnce, Occasion::Page { person_id, .. }) => {
+        match (&self.fault.kind, target) {
+            (FaultKind::ForbiddenOnce, RequestTarget::Page { person_id, .. }) => {
                 self.refused_once.insert(person_id.to_owned())
             }
-            (FaultKind::ForbiddenOnce, Occasion::Token) => self.refused_once.insert(String::new()),
+            (FaultKind::ForbiddenOnce, RequestTarget::Token) => self.refused_once.insert(String::new()),
             _ => true,
         }
     }
@@ -100,7 +100,7 @@ mod tests {
     fn played(fault: ScriptedFault, requests: &[(&str, usize)]) -> Vec<bool> {
         let mut script = FaultScript::default();
         script.add(fault);
-        let mut ask = |&(person_id, page)| script.due(Occasion::Page { person_id, page }).is_some();
+        let mut ask = |&(person_id, page)| script.due(RequestTarget::Page { person_id, page }).is_some();
         requests.iter().map(&mut ask).collect()
     }
 

@@ -20,24 +20,24 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::answer::{Reply, answer};
-use super::wire::{Takeover, play};
-use super::world::Shared;
+use super::answer::answer;
+use super::state::SharedState;
+use super::wire::{Reply, Takeover, play};
 
-/// Takes connections for ever.
-pub(super) async fn accept(listener: TcpListener, shared: Shared, base: String) {
+/// Accepts connections for ever.
+pub(super) async fn accept(listener: TcpListener, shared: SharedState, base: String) {
     let base: Arc<str> = base.into();
     loop {
         // A client that is gone before it is greeted is no reason to stop.
         if let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(converse(stream, shared.clone(), Arc::clone(&base)));
+            tokio::spawn(serve_connection(stream, shared.clone(), Arc::clone(&base)));
         } else {
             tokio::task::yield_now().await;
         }
     }
 }
 
-async fn converse(stream: TcpStream, shared: Shared, base: Arc<str>) {
+async fn serve_connection(stream: TcpStream, shared: SharedState, base: Arc<str>) {
     let _ = stream.set_nodelay(true);
     let (takeover_sender, mut takeovers) = mpsc::channel(1);
     let service =
@@ -63,7 +63,7 @@ type Served = Pin<Box<dyn Future<Output = io::Result<Response<Body>>> + Send>>;
 /// Boxed, because hyper lends a connection back only where futures may be moved.
 fn serve(
     request: Request<Incoming>,
-    shared: Shared,
+    shared: SharedState,
     base: Arc<str>,
     takeovers: mpsc::Sender<Takeover>,
 ) -> Served {
@@ -83,7 +83,7 @@ fn serve(
     })
 }
 
-/// Where clients on this machine reach a listener.
+/// Returns the URL by which clients on this machine reach a listener.
 pub(super) fn base_url(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());

@@ -1,16 +1,16 @@
-//! JSON as text, UUIDs and base64: what is written without ever becoming a value.
+//! Writes JSON, UUIDs and base64 as text.
 //!
 //! Promise: a number given as `6.50` is sent as `6.50`, and the same input gives the same
 //! bytes. Deliberately absent: reading JSON, and checking that a fragment is JSON.
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-/// A JSON string, quoted and escaped.
+/// Writes a JSON string, quoted and escaped.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::String(text.to_owned()).to_string()
 }
 
-/// A JSON object of fields that are JSON already; a field with an empty value is left out.
+/// Writes a JSON object of fields that are JSON already. A field with an empty value is left out.
 pub(super) fn object(fields: &[(&str, String)]) -> String {
     let mut out = String::from("{");
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
@@ -26,13 +26,13 @@ pub(super) fn object(fields: &[(&str, String)]) -> String {
     out
 }
 
-/// A JSON array of values that are JSON already.
+/// Writes a JSON array of values that are JSON already.
 pub(super) fn array<I: IntoIterator<Item = String>>(values: I) -> String {
     let values: Vec<String> = values.into_iter().collect();
     format!("[{}]", values.join(","))
 }
 
-/// An `OperationOutcome` with one issue.
+/// Writes an `OperationOutcome` with one issue.
 pub(super) fn operation_outcome(severity: &str, code: &str, diagnostics: &str) -> String {
     let issue = object(&[
         ("severity", quoted(severity)),
@@ -42,7 +42,7 @@ pub(super) fn operation_outcome(severity: &str, code: &str, diagnostics: &str) -
     object(&[("resourceType", quoted("OperationOutcome")), ("issue", array([issue]))])
 }
 
-/// The UUID that stands for these bytes under this seed.
+/// Makes the UUID of these bytes under this seed.
 pub(super) fn uuid_of(content: &[u8], seed: u64) -> String {
     let hash = xxh3_128_with_seed(content, seed);
     // The bits that say "version 4, RFC 4122", so that it looks like any other UUID.

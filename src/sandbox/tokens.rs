@@ -1,4 +1,4 @@
-//! The tokens the server has given out.
+//! The tokens the server has issued.
 //!
 //! Promise: each is accepted until its expiration by the server's clock, or until all are
 //! ended, and never after. It looks like a JSON Web Token and cannot be guessed.
@@ -20,13 +20,13 @@ const LIFETIME_DEFAULT: Duration = Duration::from_hours(24);
 
 #[derive(Debug)]
 pub(super) struct Tokens {
-    given: HashMap<String, GivenToken>,
+    issued: HashMap<String, TokenRecord>,
     pub(super) lifetime: Duration,
     pub(super) credentials_rejected: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct GivenToken {
+struct TokenRecord {
     ordinal: u32,
     expires_at: DateTime<Utc>,
     ended: bool,
@@ -34,7 +34,7 @@ struct GivenToken {
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self { given: HashMap::new(), lifetime: LIFETIME_DEFAULT, credentials_rejected: false }
+        Self { issued: HashMap::new(), lifetime: LIFETIME_DEFAULT, credentials_rejected: false }
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) struct MintedToken {
 
 impl Tokens {
     pub(super) fn mint(&mut self, now: DateTime<Utc>) -> MintedToken {
-        let ordinal = u32::try_from(self.given.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let ordinal = u32::try_from(self.issued.len()).unwrap_or(u32::MAX).saturating_add(1);
         let lifetime = TimeDelta::from_std(self.lifetime).unwrap_or(TimeDelta::MAX);
         let expires_at = now.checked_add_signed(lifetime).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let mut signature = [0_u8; 32];
@@ -62,23 +62,23 @@ impl Tokens {
             base64_url(claims.as_bytes()),
             base64_url(&signature)
         );
-        self.given.insert(text.clone(), GivenToken { ordinal, expires_at, ended: false });
+        self.issued.insert(text.clone(), TokenRecord { ordinal, expires_at, ended: false });
         MintedToken { text, ordinal, expiration_unix_seconds: expires_at.timestamp() }
     }
 
-    /// Which token this is, expired or not.
+    /// Returns the number of a token, expired or not.
     pub(super) fn ordinal(&self, token: &str) -> Option<u32> {
-        self.given.get(token).map(|given| given.ordinal)
+        self.issued.get(token).map(|record| record.ordinal)
     }
 
     pub(super) fn is_valid(&self, token: &str, now: DateTime<Utc>) -> bool {
-        let given = self.given.get(token);
-        given.is_some_and(|given| !given.ended && now < given.expires_at)
+        let record = self.issued.get(token);
+        record.is_some_and(|record| !record.ended && now < record.expires_at)
     }
 
     pub(super) fn end_all(&mut self) {
-        for given in self.given.values_mut() {
-            given.ended = true;
+        for record in self.issued.values_mut() {
+            record.ended = true;
         }
     }
 }

@@ -1,7 +1,7 @@
-//! An answer on its way to a connection: through hyper, or act by act once hyper has let go.
+//! Sends answers: through hyper, or action by action on a connection taken from hyper.
 //!
 //! Promise: a body is made while it is sent, and never all at once. Deliberately absent: what
-//! the answer says, and which acts break it (`broken.rs`).
+//! the answer says, and which actions break it (`wire_faults.rs`).
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -27,14 +27,20 @@ pub(super) struct Answer {
     pub(super) body: BodyPieces,
 }
 
-/// What is done to a connection instead of answering on it; then it is closed.
+/// What becomes of a request.
+pub(super) enum Reply {
+    Http(Answer),
+    Wire(Takeover),
+}
+
+/// The actions on a connection that is taken from hyper; then it is closed.
 pub(super) struct Takeover {
     /// The status that is sent, where one is.
     pub(super) status: Option<u16>,
-    pub(super) acts: Box<dyn Iterator<Item = Act> + Send>,
+    pub(super) actions: Box<dyn Iterator<Item = Action> + Send>,
 }
 
-pub(super) enum Act {
+pub(super) enum Action {
     Send(Bytes),
     Pause(Duration),
     /// Nothing, until the client gives up or this has passed.
@@ -60,7 +66,7 @@ impl Answer {
         self
     }
 
-    /// Puts bytes before the body.
+    /// Inserts bytes before the body.
     pub(super) fn preceded_by(mut self, bytes: &'static [u8]) -> Self {
         self.body = Box::new(iter::once(Bytes::from_static(bytes)).chain(self.body));
         self
@@ -71,7 +77,7 @@ impl Answer {
         Self { body: Box::new(body), ..self }.with_header("content-encoding", "gzip")
     }
 
-    /// The answer as hyper sends it: chunked, a piece at a time.
+    /// Turns into the answer that hyper sends: chunked, a piece at a time.
     pub(super) fn into_response(self) -> Response<Body> {
         let pieces = self.body.filter(|piece| !piece.is_empty());
         let mut response = Response::new(Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>))));
@@ -86,7 +92,7 @@ impl Answer {
         response
     }
 
-    /// Status line and headers, with those that say where the body ends.
+    /// Writes status line and headers, with those that say where the body ends.
     pub(super) fn head(&self, framing: &str) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} Sandbox\r\n", self.status);
         for (name, value) in &self.headers {
@@ -106,17 +112,17 @@ impl Answer {
     }
 }
 
-/// Does it to the connection, then closes it.
+/// Does the actions on the connection, then closes it.
 pub(super) async fn play(mut stream: TcpStream, takeover: Takeover) -> io::Result<()> {
-    for act in takeover.acts {
-        match act {
-            Act::Send(bytes) => stream.write_all(&bytes).await?,
-            Act::Pause(pause) => time::sleep(pause).await,
-            Act::Stall(limit) => {
+    for action in takeover.actions {
+        match action {
+            Action::Send(bytes) => stream.write_all(&bytes).await?,
+            Action::Pause(pause) => time::sleep(pause).await,
+            Action::Stall(limit) => {
                 // Whether the client gave up or the time is over, there is nothing more to say.
                 let _ = time::timeout(limit, until_closed(&mut stream)).await;
             }
-            Act::Reset => return stream.set_zero_linger(),
+            Action::Reset => return stream.set_zero_linger(),
         }
     }
     stream.shutdown().await

@@ -1,15 +1,15 @@
-//! What the warehouse says at the end of a cycle about who needs a person.
+//! Reads from the warehouse, at the end of a cycle, which patients need a person.
 
 use std::collections::HashSet;
 
-use super::problems::{Facts, Standing};
-use crate::cycle::name_of;
-use crate::plan::{PatientState, PersonId, Timestamp};
+use super::problems::{Facts, PulledPatient};
+use crate::plan::state::PatientState;
+use crate::plan::{PersonId, Timestamp};
 use crate::roster::Roster;
 use crate::settings::Settings;
+use crate::warehouse::Warehouse;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::writer::Warehouse;
-use crate::warehouse::{checkpoint, purge};
+use crate::warehouse::patient::Attention;
 
 /// Reads the facts, and notes a cycle that ended well.
 pub(super) async fn gather(
@@ -18,26 +18,19 @@ pub(super) async fn gather(
     settings: &Settings,
     good_end: Option<Timestamp>,
 ) -> Result<Facts, StoreFailed> {
-    let (patients, oldest_unscrubbed) = warehouse
-        .write(move |connection| {
-            if let Some(now) = good_end {
-                checkpoint::note_good_cycle(connection, now)?;
-            }
-            Ok((checkpoint::all(connection)?, purge::oldest_unscrubbed(connection)?))
-        })
-        .await?;
+    let Attention { patients, oldest_unscrubbed } = warehouse.attention(good_end).await?;
     let pulled: HashSet<&PersonId> =
         roster.patients.iter().filter(|patient| patient.enabled).map(|patient| &patient.person).collect();
     let mut facts = Facts { oldest_unscrubbed, ..Facts::default() };
     facts.scrub_due = oldest_unscrubbed.and_then(|since| settings.consent.scrub.as_ref()?.next_after(since));
     for patient in &patients {
-        match patient.standing.state {
-            PatientState::Held => facts.held.push(name_of(patient)),
+        match patient.state {
+            PatientState::Held => facts.held.push(patient.name().to_owned()),
             PatientState::New | PatientState::Active | PatientState::Failing | PatientState::NotFound
                 if pulled.contains(&patient.person) =>
             {
-                let last_success_at = patient.standing.last_success_at;
-                facts.pulled.push(Standing { name: name_of(patient), last_success_at });
+                let last_success_at = patient.last_success_at;
+                facts.pulled.push(PulledPatient { name: patient.name().to_owned(), last_success_at });
             }
             _ => {}
         }

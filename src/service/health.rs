@@ -1,4 +1,4 @@
-//! Is all well? Facts in, verdicts out: no IO, no clock.
+//! Judges cycles, and from them the service. Facts in, verdicts out: no IO, no clock.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::cycle::{EndedEarly, Summary};
 use crate::plan::{Timestamp, stamp};
 use crate::settings::Schedule;
 
-/// How a cycle ended, as far as an onlooker cares.
+/// How a cycle ended, for the status page and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CycleVerdict {
     /// Nobody needs a look.
@@ -22,7 +22,7 @@ pub(super) enum CycleVerdict {
 }
 
 impl CycleVerdict {
-    /// As a metric's label and a word on the page.
+    /// Returns the metric's label, which is also the word on the page.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -53,28 +53,32 @@ pub(super) fn judge(summary: &Summary) -> CycleVerdict {
 /// Times are kept in whole seconds, and a tick is not prompt to the second.
 const SLACK: TimeDelta = TimeDelta::seconds(3);
 
-/// Until when a cycle that ended well speaks for the service: twice the schedule.
-pub(super) fn well_until(schedule: &Schedule, last_good: Timestamp) -> Timestamp {
+/// Returns until when a cycle that ended well keeps the service healthy: two ticks of the schedule.
+pub(super) fn healthy_until(schedule: &Schedule, last_good: Timestamp) -> Timestamp {
     let twice = schedule.next_after(last_good).and_then(|next| schedule.next_after(next));
-    // A schedule whose end is near says nothing more, so it speaks for ever.
+    // A schedule that is about to end has no two ticks left: the last cycle counts for ever.
     twice.map_or(Timestamp::MAX_UTC, |twice| twice + SLACK)
 }
 
-/// Why the service is not healthy; `None` while it is.
-pub(super) fn unwell(schedule: &Schedule, last_good: Option<Timestamp>, now: Timestamp) -> Option<String> {
+/// Returns why the service is not healthy, or `None` while it is.
+pub(super) fn unhealthy_reason(
+    schedule: &Schedule,
+    last_good: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<String> {
     match last_good {
         None => Some("no cycle has ended well yet".to_owned()),
-        Some(last_good) if now <= well_until(schedule, last_good) => None,
+        Some(last_good) if now <= healthy_until(schedule, last_good) => None,
         Some(last_good) => Some(format!("no cycle has ended well since {}", stamp(last_good))),
     }
 }
 
-/// How long the daemon leaves a server alone that has not answered for `rounds` cycles.
-pub(super) fn pause_after(rounds: u32, period: Duration, told: Option<Duration>) -> Duration {
+/// Returns how long the daemon sends nothing to a server that has not answered for `rounds` cycles.
+pub(super) fn pause_after(rounds: u32, period: Duration, requested: Option<Duration>) -> Duration {
     let doublings = rounds.saturating_sub(1).min(16);
     let grown =
         period.saturating_mul(1 << doublings).min(period.saturating_mul(PAUSE_PERIODS_MAX)).min(PAUSE_MAX);
-    told.unwrap_or_default().max(grown)
+    requested.unwrap_or_default().max(grown)
 }
 
 const PAUSE_PERIODS_MAX: u32 = 8;
@@ -106,14 +110,14 @@ mod tests {
     fn a_good_cycle_speaks_for_twice_the_schedule() {
         let at = |seconds: i64| Timestamp::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         let every = Schedule::Every(Duration::from_mins(15));
-        assert!(unwell(&every, None, at(0)).is_some());
-        assert_eq!(unwell(&every, Some(at(0)), at(1800)), None);
-        assert!(unwell(&every, Some(at(0)), at(1804)).is_some());
-        assert_eq!(unwell(&every, Some(at(5000)), at(0)), None);
+        assert!(unhealthy_reason(&every, None, at(0)).is_some());
+        assert_eq!(unhealthy_reason(&every, Some(at(0)), at(1800)), None);
+        assert!(unhealthy_reason(&every, Some(at(0)), at(1804)).is_some());
+        assert_eq!(unhealthy_reason(&every, Some(at(5000)), at(0)), None);
         // 1 800 000 000 is a Friday, 08:00 UTC: the second weekday after it is Tuesday.
         let weekdays = Schedule::parse("0 0 8 * * 1-5").unwrap();
-        assert_eq!(unwell(&weekdays, Some(at(60)), at(3 * 86_400)), None);
-        assert!(unwell(&weekdays, Some(at(60)), at(5 * 86_400)).is_some());
+        assert_eq!(unhealthy_reason(&weekdays, Some(at(60)), at(3 * 86_400)), None);
+        assert!(unhealthy_reason(&weekdays, Some(at(60)), at(5 * 86_400)).is_some());
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! `/`, `/healthz` and `/metrics`: what an onlooker may see, by a read-only connection of its own.
+//! Serves `/`, `/healthz` and `/metrics`, by a read-only connection of its own.
 //!
-//! Promise: nothing here changes anything, one look at the warehouse at a time, and without a
-//! token nobody is answered who did not ask for this machine by name. Absent on purpose: TLS, and
-//! scripts.
+//! Promise: nothing here changes anything, the warehouse is read by one request at a time, and
+//! without a token only requests for this machine's own name are answered. Absent on purpose:
+//! TLS, and scripts.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -23,52 +23,56 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
+use super::status::Status;
 use super::{health, page};
 use crate::clock;
 use crate::plan::stamp;
 use crate::settings::{Complaints, HttpSettings, read_secret};
-use crate::warehouse::glance::Glance;
-use crate::warehouse::{glance, open};
+use crate::warehouse::Reader;
+use crate::warehouse::report::Overview;
 
 /// Patients that the page lists; the rest are counted.
 const LISTED_MAX: usize = 200;
-/// A look at the warehouse serves all who ask within this.
-const LOOK_LASTS: Duration = Duration::from_secs(1);
-/// Nobody waits longer for an answer.
-const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// An overview of the warehouse answers all requests within this.
+const OVERVIEW_AGE_MAX: Duration = Duration::from_secs(1);
+/// A request that takes longer is answered with a 503.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// All that an answer is made from.
-struct Desk {
-    board: Arc<Board>,
+/// All that answers are made from.
+struct AppState {
+    status: Arc<Status>,
     warehouse: PathBuf,
     token: Option<SecretString>,
-    last_look: tokio::sync::Mutex<Option<(Instant, Arc<Glance>)>>,
+    last_overview: tokio::sync::Mutex<Option<CachedOverview>>,
 }
 
-/// Listens, if that is wanted, until `stop`.
+struct CachedOverview {
+    read_at: Instant,
+    overview: Arc<Overview>,
+}
+
+/// Listens until `stop`, if `http.listen` is set.
 pub(super) async fn serve(
     settings: &HttpSettings,
-    board: Arc<Board>,
+    status: Arc<Status>,
     warehouse: PathBuf,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(listen) = settings.listen else { return Ok(()) };
     let token = settings.token_file.as_deref().map(read_secret).transpose();
-    let token =
-        token.map_err(|why| Complaints { list: vec![format!("http.token_file: {why}")], roster: None })?;
+    let token = token.map_err(|why| Complaints::one(format!("http.token_file: {why}")))?;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("http.listen: {listen} cannot be listened on"))?;
     let address = listener.local_addr().unwrap_or(listen);
     tracing::info!(%address, "status page at http://{address}/");
-    let desk = Arc::new(Desk { board, warehouse, token, last_look: tokio::sync::Mutex::default() });
+    let app = Arc::new(AppState { status, warehouse, token, last_overview: tokio::sync::Mutex::default() });
     let routes = Router::new()
         .route("/", get(status_page))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
-        .layer(middleware::from_fn_with_state(desk.clone(), guard))
-        .with_state(desk);
+        .layer(middleware::from_fn_with_state(app.clone(), guard))
+        .with_state(app);
     tokio::spawn(async move {
         let serving = axum::serve(listener, routes);
         tokio::select! {
@@ -79,10 +83,11 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Who may ask, how long it may take, and what no answer lacks.
-async fn guard(Extract(desk): Extract<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let refused = match &desk.token {
-        Some(token) if !bears(request.headers(), token) => Some(
+/// Refuses requests without a right to an answer, limits their time, and sets the headers that
+/// every answer carries.
+async fn guard(Extract(app): Extract<Arc<AppState>>, request: Request, next: Next) -> Response {
+    let refused = match &app.token {
+        Some(token) if !has_token(request.headers(), token) => Some(
             (
                 StatusCode::UNAUTHORIZED,
                 [(header::WWW_AUTHENTICATE, "Basic realm=\"healthex-sync\"")],
@@ -90,8 +95,9 @@ async fn guard(Extract(desk): Extract<Arc<Desk>>, request: Request, next: Next) 
             )
                 .into_response(),
         ),
-        // A page elsewhere can have its name point here, and would read along in the browser.
-        None if !asks_for_this_machine(request.headers()) => Some(
+        // Another site's name can be made to resolve to this machine (DNS rebinding); its scripts
+        // could then read the page in a visitor's browser.
+        None if !is_for_this_machine(request.headers()) => Some(
             (StatusCode::MISDIRECTED_REQUEST, "ask for 127.0.0.1 or localhost, or set http.token_file\n")
                 .into_response(),
         ),
@@ -99,7 +105,7 @@ async fn guard(Extract(desk): Extract<Arc<Desk>>, request: Request, next: Next) 
     };
     let mut response = match refused {
         Some(refused) => refused,
-        None => match tokio::time::timeout(ANSWER_MAX, next.run(request)).await {
+        None => match tokio::time::timeout(ANSWER_TIME_MAX, next.run(request)).await {
             Ok(response) => response,
             Err(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the warehouse takes too long to answer\n").into_response()
@@ -121,15 +127,15 @@ async fn guard(Extract(desk): Extract<Arc<Desk>>, request: Request, next: Next) 
     response
 }
 
-/// `Bearer TOKEN`, or `Basic` with the token as the password and any name.
-fn bears(headers: &HeaderMap, token: &SecretString) -> bool {
+/// Accepts `Bearer TOKEN`, and `Basic` with the token as the password and any user name.
+fn has_token(headers: &HeaderMap, token: &SecretString) -> bool {
     let Some(given) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
         return false;
     };
     let Some((scheme, rest)) = given.split_once(' ') else { return false };
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("bearer") {
-        return is_same(rest.as_bytes(), token.expose_secret().as_bytes());
+        return is_equal(rest.as_bytes(), token.expose_secret().as_bytes());
     }
     let basic = scheme
         .eq_ignore_ascii_case("basic")
@@ -137,16 +143,16 @@ fn bears(headers: &HeaderMap, token: &SecretString) -> bool {
         .flatten()
         .unwrap_or_default();
     let password = basic.iter().position(|byte| *byte == b':').map(|colon| &basic[colon + 1..]);
-    password.is_some_and(|password| is_same(password, token.expose_secret().as_bytes()))
+    password.is_some_and(|password| is_equal(password, token.expose_secret().as_bytes()))
 }
 
-/// Takes as long whatever differs.
-fn is_same(given: &[u8], right: &[u8]) -> bool {
+/// Compares in constant time.
+fn is_equal(given: &[u8], right: &[u8]) -> bool {
     let differs = given.iter().zip(right).fold(0, |differs, (a, b)| differs | (a ^ b));
     given.len() == right.len() && differs == 0
 }
 
-fn asks_for_this_machine(headers: &HeaderMap) -> bool {
+fn is_for_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return true };
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -156,24 +162,25 @@ fn asks_for_this_machine(headers: &HeaderMap) -> bool {
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-async fn healthz(Extract(desk): Extract<Arc<Desk>>) -> Response {
-    let state = desk.board.look();
+async fn healthz(Extract(app): Extract<Arc<AppState>>) -> Response {
+    let state = app.status.snapshot();
     let now = clock::now();
-    let reason = health::unwell(&state.settings.sync.schedule, state.last_good_end, now).map(|reason| {
-        let under_way = state.under_way_since.map(|since| {
-            let progress = desk.board.progress.borrow();
-            format!(
-                "; a cycle is under way since {}: {} of {} patients",
-                stamp(since),
-                progress.done,
-                progress.total
-            )
+    let reason =
+        health::unhealthy_reason(&state.settings.sync.schedule, state.last_good_end, now).map(|reason| {
+            let running = state.running_since.map(|since| {
+                let progress = app.status.progress.borrow();
+                format!(
+                    "; a cycle is under way since {}: {} of {} patients",
+                    stamp(since),
+                    progress.done,
+                    progress.total
+                )
+            });
+            let paused = state
+                .paused_until
+                .map(|until| format!("; HealthEx does not answer, and is left alone until {}", stamp(until)));
+            format!("{reason}{}{}", running.unwrap_or_default(), paused.unwrap_or_default())
         });
-        let paused = state
-            .paused_until
-            .map(|until| format!("; HealthEx does not answer, and is left alone until {}", stamp(until)));
-        format!("{reason}{}{}", under_way.unwrap_or_default(), paused.unwrap_or_default())
-    });
     let problems: Vec<&str> = state.problems.keys().map(|problem| problem.as_str()).collect();
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({
@@ -185,45 +192,47 @@ async fn healthz(Extract(desk): Extract<Arc<Desk>>) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-async fn metrics(Extract(desk): Extract<Arc<Desk>>) -> Response {
-    let glance = desk.glance().await;
-    let progress = desk.board.progress.borrow().clone();
-    let text = desk.board.metrics.text(&desk.board.look(), &progress, glance.as_deref().ok(), clock::now());
+async fn metrics(Extract(app): Extract<Arc<AppState>>) -> Response {
+    let overview = app.overview().await;
+    let progress = app.status.progress.borrow().clone();
+    let (state, overview) = (app.status.snapshot(), overview.as_deref().ok());
+    let text = app.status.metrics.render(&state, &progress, overview, clock::now());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-async fn status_page(Extract(desk): Extract<Arc<Desk>>) -> Response {
-    let glance = desk.glance().await;
-    let progress = desk.board.progress.borrow().clone();
-    let sight = page::Sight {
-        state: &desk.board.look(),
+async fn status_page(Extract(app): Extract<Arc<AppState>>) -> Response {
+    let overview = app.overview().await;
+    let progress = app.status.progress.borrow().clone();
+    let model = page::PageModel {
+        state: &app.status.snapshot(),
         progress: &progress,
-        glance: glance.as_deref(),
+        overview: overview.as_deref(),
         now: clock::now(),
     };
-    let text = page::render(&sight).into_string();
+    let text = page::render(&model).into_string();
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
 }
 
-impl Desk {
-    /// A look at the warehouse, shared by all who ask in the same second. The error is for a person.
-    async fn glance(&self) -> Result<Arc<Glance>, String> {
-        let mut last = self.last_look.lock().await;
-        if let Some((at, glance)) = last.as_ref().filter(|(at, _)| at.elapsed() < LOOK_LASTS) {
-            let _ = at;
-            return Ok(glance.clone());
+impl AppState {
+    /// Reads an overview of the warehouse, shared by all requests of the same second. The error is
+    /// for a person.
+    async fn overview(&self) -> Result<Arc<Overview>, String> {
+        let mut last = self.last_overview.lock().await;
+        if let Some(last) = last.as_ref().filter(|last| last.read_at.elapsed() < OVERVIEW_AGE_MAX) {
+            return Ok(last.overview.clone());
         }
         let path = self.warehouse.clone();
         let patience =
-            TimeDelta::from_std(self.board.state().settings.alert.stale_after).unwrap_or(TimeDelta::MAX);
+            TimeDelta::from_std(self.status.state().settings.alert.stale_after).unwrap_or(TimeDelta::MAX);
         let behind_since = clock::now().checked_sub_signed(patience).unwrap_or_default();
-        let look = tokio::task::spawn_blocking(move || {
-            let connection = open::open_reader(&path).map_err(|failed| failed.to_string())?;
-            glance::glance(&connection, &path, behind_since, LISTED_MAX).map_err(|failed| failed.to_string())
+        let reading = tokio::task::spawn_blocking(move || {
+            let reader = Reader::open(&path).map_err(|failed| failed.to_string())?;
+            reader.overview(behind_since, LISTED_MAX).map_err(|failed| failed.to_string())
         });
-        let glance = Arc::new(look.await.map_err(|_| "the look at the warehouse has failed".to_owned())??);
-        *last = Some((Instant::now(), glance.clone()));
-        Ok(glance)
+        let overview =
+            Arc::new(reading.await.map_err(|_| "the look at the warehouse has failed".to_owned())??);
+        *last = Some(CachedOverview { read_at: Instant::now(), overview: overview.clone() });
+        Ok(overview)
     }
 }
 
@@ -236,10 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_borne_as_bearer_or_password() {
+    fn a_token_is_sent_as_bearer_or_password() {
         let token = SecretString::from("canary");
         let check = |value: &str, fits: bool| {
-            assert_eq!(bears(&headers(header::AUTHORIZATION, value), &token), fits, "{value}");
+            assert_eq!(has_token(&headers(header::AUTHORIZATION, value), &token), fits, "{value}");
         };
         check("Bearer canary", true);
         check("bearer canary", true);
@@ -254,7 +263,7 @@ mod tests {
     #[test]
     fn only_this_machine_is_asked_for_without_a_token() {
         let check = |host: &str, fits: bool| {
-            assert_eq!(asks_for_this_machine(&headers(header::HOST, host)), fits, "{host}");
+            assert_eq!(is_for_this_machine(&headers(header::HOST, host)), fits, "{host}");
         };
         check("127.0.0.1:9464", true);
         check("localhost", true);

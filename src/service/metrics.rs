@@ -1,20 +1,20 @@
-//! What Prometheus reads, in its text format 0.0.4.
+//! Metrics for Prometheus, in its text format 0.0.4.
 //!
-//! Counters are of this process; gauges are set when somebody asks. No label names a patient.
+//! Counters are of this process; gauges are set at each scrape. No label names a patient.
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-use super::board::State;
 use super::health::CycleVerdict;
 use super::problems::Problem;
+use super::state::ServiceState;
 use crate::cycle::Summary;
 use crate::cycle::progress::Progress;
-use crate::healthex::client::{Asked, Meter};
+use crate::healthex::meter::{Meter, RequestKind};
 use crate::plan::Timestamp;
-use crate::warehouse::glance::Glance;
+use crate::warehouse::report::Overview;
 
 /// From a cycle in which nothing happened to a first full pull of many.
 const DURATION_BUCKETS: [f64; 12] =
@@ -48,11 +48,11 @@ pub(super) struct Metrics {
     start_time: IntGauge,
 }
 
-/// Makes a metric and has it shown.
-struct Maker(Registry);
+/// Makes metrics and registers them.
+struct MetricFactory(Registry);
 
-impl Maker {
-    fn show<M: prometheus::core::Collector + Clone + 'static>(
+impl MetricFactory {
+    fn register<M: prometheus::core::Collector + Clone + 'static>(
         &self,
         made: prometheus::Result<M>,
     ) -> prometheus::Result<M> {
@@ -62,25 +62,25 @@ impl Maker {
     }
 
     fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        self.show(IntCounter::new(format!("healthex_sync_{name}"), help))
+        self.register(IntCounter::new(format!("healthex_sync_{name}"), help))
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-        self.show(IntCounterVec::new(Opts::new(format!("healthex_sync_{name}"), help), labels))
+        self.register(IntCounterVec::new(Opts::new(format!("healthex_sync_{name}"), help), labels))
     }
 
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.show(IntGauge::new(name, help))
+        self.register(IntGauge::new(name, help))
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-        self.show(IntGaugeVec::new(Opts::new(format!("healthex_sync_{name}"), help), labels))
+        self.register(IntGaugeVec::new(Opts::new(format!("healthex_sync_{name}"), help), labels))
     }
 }
 
 impl Metrics {
     pub(super) fn new() -> prometheus::Result<Self> {
-        let make = Maker(Registry::new());
+        let make = MetricFactory(Registry::new());
         let gauge = |name: &str, help: &str| make.gauge(&format!("healthex_sync_{name}"), help);
         let duration = HistogramOpts::new("healthex_sync_cycle_duration_seconds", "How long cycles took.");
         let build =
@@ -88,7 +88,8 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
             cycles: make.counters("cycles_total", "Cycles by how they ended.", &["outcome"])?,
-            cycle_duration: make.show(Histogram::with_opts(duration.buckets(DURATION_BUCKETS.to_vec())))?,
+            cycle_duration: make
+                .register(Histogram::with_opts(duration.buckets(DURATION_BUCKETS.to_vec())))?,
             ticks_skipped: make
                 .counter("ticks_skipped_total", "Ticks of the schedule that were left out.")?,
             pulls: make.counters("pulls_total", "Patients a cycle dealt with, by outcome.", &["outcome"])?,
@@ -129,12 +130,13 @@ impl Metrics {
             start_time: make.gauge("process_start_time_seconds", "When this process started.")?,
             registry: make.0,
         };
-        metrics.begin_at_zero();
+        metrics.initialise_counters();
         Ok(metrics)
     }
 
-    /// A counter that is missing until its first event cannot be watched for it.
-    fn begin_at_zero(&self) {
+    /// Makes every label appear with zero: a counter that is missing until its first event
+    /// cannot be alerted on.
+    fn initialise_counters(&self) {
         for outcome in ["good", "partly", "idle", "interrupted", "bad"] {
             self.cycles.with_label_values(&[outcome]);
         }
@@ -178,44 +180,44 @@ impl Metrics {
         self.ticks_skipped.inc_by(ticks);
     }
 
-    /// Moves the meter's answers here, and says how many of them show a server that works.
+    /// Moves the meter's answers here, and returns how many of them show a server that works.
     pub(super) fn count_answers(&self, meter: &Meter) -> u64 {
         let mut good = 0;
-        for ((asked, status), count) in meter.take_answers() {
-            let kind = match asked {
-                Asked::Token => "token",
-                Asked::Page => "page",
+        for ((request, status), count) in meter.take_answers() {
+            let kind = match request {
+                RequestKind::Token => "token",
+                RequestKind::Page => "page",
             };
             self.requests.with_label_values(&[kind, &status.to_string()]).inc_by(count);
-            let shows_life = matches!(status, 200..=499) && !matches!(status, 408 | 425 | 429);
-            good += if asked == Asked::Page && shows_life { count } else { 0 };
+            let is_answer = matches!(status, 200..=499) && !matches!(status, 408 | 425 | 429);
+            good += if request == RequestKind::Page && is_answer { count } else { 0 };
         }
         good
     }
 
-    /// The text of one scrape.
-    pub(super) fn text(
+    /// Returns the text of one scrape.
+    pub(super) fn render(
         &self,
-        state: &State,
+        state: &ServiceState,
         progress: &Progress,
-        glance: Option<&Glance>,
+        overview: Option<&Overview>,
         now: Timestamp,
     ) -> String {
         self.last_success.set(state.last_good_end.map_or(0, |at| at.timestamp()));
         self.next_tick.set(state.next_tick.map_or(0, |at| at.timestamp()));
         self.start_time.set(state.started_at.timestamp());
-        self.under_way.set(i64::from(state.under_way_since.is_some()));
-        let shown = if state.under_way_since.is_some() { progress.clone() } else { Progress::default() };
-        self.progress.with_label_values(&["done"]).set(whole(shown.done));
-        self.progress.with_label_values(&["total"]).set(whole(shown.total));
+        self.under_way.set(i64::from(state.running_since.is_some()));
+        let shown = if state.running_since.is_some() { progress.clone() } else { Progress::default() };
+        self.progress.with_label_values(&["done"]).set(to_gauge(shown.done));
+        self.progress.with_label_values(&["total"]).set(to_gauge(shown.total));
         for problem in Problem::ALL {
             let is_one = state.problems.contains_key(&problem);
             self.problems.with_label_values(&[problem.as_str()]).set(i64::from(is_one));
         }
-        if let Some(glance) = glance {
-            self.set_glance(glance, now);
+        if let Some(overview) = overview {
+            self.set_overview(overview, now);
         }
-        let process = Process::read();
+        let process = ProcessUsage::read();
         self.memory.set(process.memory_bytes);
         self.open_files.set(process.open_files);
         let mut text = Vec::new();
@@ -225,40 +227,40 @@ impl Metrics {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    fn set_glance(&self, glance: &Glance, now: Timestamp) {
+    fn set_overview(&self, overview: &Overview, now: Timestamp) {
         let age = |since: Option<Timestamp>| since.map_or(0, |since| (now - since).num_seconds().max(0));
-        let count = |state: &str| whole(glance.states.get(state).copied().unwrap_or_default());
+        let count = |state: &str| to_gauge(overview.states.get(state).copied().unwrap_or_default());
         for state in STATES {
             self.patients.with_label_values(&[state]).set(count(state));
         }
         self.held.set(count("held"));
-        self.watermark_age.set(age(glance.oldest_watermark));
-        self.unscrubbed.set(whole(glance.unscrubbed));
-        self.unscrubbed_age.set(age(glance.oldest_unscrubbed));
-        self.quarantined.set(whole(glance.quarantined));
-        for (file, bytes) in &glance.bytes {
-            self.warehouse.with_label_values(&[*file]).set(whole(*bytes));
+        self.watermark_age.set(age(overview.oldest_watermark));
+        self.unscrubbed.set(to_gauge(overview.unscrubbed));
+        self.unscrubbed_age.set(age(overview.oldest_unscrubbed));
+        self.quarantined.set(to_gauge(overview.quarantined));
+        for size in &overview.bytes {
+            self.warehouse.with_label_values(&[size.file]).set(to_gauge(size.bytes));
         }
     }
 }
 
-fn whole(count: u64) -> i64 {
+fn to_gauge(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// What the kernel says of this process.
-struct Process {
+/// Usage of this process, by the kernel.
+struct ProcessUsage {
     memory_bytes: i64,
     open_files: i64,
 }
 
-impl Process {
-    /// Zeros where `/proc` is not to be had.
+impl ProcessUsage {
+    /// Reads `/proc`; zeros where there is none.
     fn read() -> Self {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
         let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
         let memory = pages.saturating_mul(rustix::param::page_size() as u64);
         let open_files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-        Self { memory_bytes: whole(memory), open_files: i64::try_from(open_files).unwrap_or_default() }
+        Self { memory_bytes: to_gauge(memory), open_files: i64::try_from(open_files).unwrap_or_default() }
     }
 }

@@ -2,25 +2,28 @@
 //!
 //! Promise: it waits for what can heal (credentials, the server, a roster, a full disk) and says
 //! so; it ends by itself only where a restart would not mend it. One task, the worker, owns the
-//! cycles and feeds the watchdog; all others look at the board.
+//! cycles and feeds the watchdog; all others read the status.
 //!
 //! ```text
-//! alarm ─→ worker ─→ board ─→ http (page, metrics)      systemd: what it is told
-//!             ╰───→ problems ─→ alert                   health: the verdicts
+//! scheduler ─→ worker ─→ status ─→ http (page, metrics)      systemd: its notifications
+//!                 ╰───→ problems ─→ notifier                 health: the verdicts
 //! ```
 
-mod alarm;
-mod alert;
-mod attend;
-mod board;
 mod chart;
 mod facts;
+mod format;
 mod health;
 mod http;
+mod liveness;
 mod metrics;
+mod notifier;
 mod page;
 mod problems;
 mod reload;
+mod scheduler;
+mod state;
+mod status;
+mod supervise;
 mod systemd;
 mod worker;
 
@@ -38,89 +41,89 @@ use crate::roster::Roster;
 use crate::settings::{Environment, Schedule, Settings};
 use crate::stop::Stop;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::lock::{Lock, LockFor};
-use crate::warehouse::open::{OtherServer, Place};
-use crate::warehouse::writer::Warehouse;
-use crate::warehouse::{checkpoint, open};
+use crate::warehouse::patient::CycleTimes;
+use crate::warehouse::place::{FileIdentity, OtherServer, Place};
+use crate::warehouse::{ServiceLock, Warehouse, identity};
 
-use alarm::Alarm;
-use attend::DISK_PATIENCE;
-use board::Board;
+use liveness::DISK_PATIENCE;
+use scheduler::Scheduler;
+use status::Status;
 use worker::Worker;
 
-pub struct Daemon {
-    pub settings: Arc<Settings>,
-    pub roster: Roster,
-    pub place: Place,
-    pub config: Option<PathBuf>,
-    pub environment: Environment,
+/// What the daemon is started with.
+pub(crate) struct Daemon {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) roster: Roster,
+    pub(crate) place: Place,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) environment: Environment,
 }
 
-/// How often the worker shows that it lives, and looks around.
-const PULSE: Duration = Duration::from_secs(1);
+/// How often the worker feeds the watchdog, and looks at clock and schedule.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the daemon is told from outside.
-pub struct Told {
+/// The signals the daemon obeys: to stop, and to reload.
+pub(crate) struct Signals {
     stop: Stop,
     hangup: Signal,
 }
 
-impl Told {
-    /// To be the first thing that is done: until then a signal ends the process unsaid.
-    pub fn listen() -> std::io::Result<Self> {
+impl Signals {
+    /// To be called before anything else: until then a signal ends the process without a word.
+    pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Self { stop: Stop::on_signals()?, hangup: signal(SignalKind::hangup())? })
     }
 }
 
-pub async fn run(daemon: Daemon, told: Told) -> anyhow::Result<()> {
-    let Told { stop, mut hangup } = told;
-    open::prepare(&daemon.place.path)?;
-    let _only_daemon = Lock::take(&daemon.place.path, LockFor::Daemon)?;
-    let looking = Begun::look(&daemon.place, &daemon.settings.sync.schedule);
-    let Some(begun) = unless_stopped(&stop, looking).await else { return Ok(()) };
-    let begun = begun?;
-    let board = Arc::new(Board::new(daemon.settings.clone(), begun.last_good_end, clock::now())?);
-    let mut alarm = Alarm::set(&daemon.settings.sync.schedule).await?;
+pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> {
+    let Signals { stop, mut hangup } = signals;
+    let _only_daemon = ServiceLock::take(&daemon.place)?;
+    let reading = StartupState::read(&daemon.place, &daemon.settings.sync.schedule);
+    let Some(found) = unless_stopped(&stop, reading).await else { return Ok(()) };
+    let found = found?;
+    let status = Arc::new(Status::new(daemon.settings.clone(), found.last_good_end, clock::now())?);
+    let mut scheduler = Scheduler::start(&daemon.settings.sync.schedule).await?;
     tracing::info!(
         patients = daemon.roster.patients.len(),
         "running; the schedule is {:?}",
         daemon.settings.sync.schedule
     );
-    http::serve(&daemon.settings.http, board.clone(), daemon.place.path.clone(), stop.gently.clone()).await?;
-    let mut worker = Worker::new(daemon, board, alarm.bell.clone(), stop.clone(), begun.identity)?;
-    if begun.missed {
-        alarm.bell.ring();
+    http::serve(&daemon.settings.http, status.clone(), daemon.place.path.clone(), stop.gently.clone())
+        .await?;
+    let mut worker = Worker::new(daemon, status, scheduler.trigger.clone(), stop.clone(), found.identity)?;
+    if found.missed_tick {
+        scheduler.trigger.fire();
     }
-    let bell = alarm.bell.clone();
-    let mut pulse = tokio::time::interval(PULSE);
-    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let trigger = scheduler.trigger.clone();
+    let mut poll = tokio::time::interval(POLL_INTERVAL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let result = loop {
         tokio::select! {
             biased;
             () = stop.gently.cancelled() => break Ok(()),
-            _ = hangup.recv() => if let Err(failed) = worker.reload(&mut alarm).await { break Err(failed) },
-            () = bell.rung() => if let Err(failed) = worker.tick().await { break Err(failed) },
-            _ = pulse.tick() => {
-                match alarm.heed_clock().await {
+            _ = hangup.recv() => if let Err(failed) = worker.reload(&mut scheduler).await { break Err(failed) },
+            () = trigger.fired() => if let Err(failed) = worker.tick().await { break Err(failed) },
+            _ = poll.tick() => {
+                match scheduler.follow_clock().await {
                     Ok(Some(step)) => worker.after_clock_step(step),
                     Ok(None) => {}
                     Err(failed) => break Err(failed),
                 }
-                worker.rest();
+                worker.idle();
             }
         }
     };
     worker.end();
-    alarm.end().await;
+    scheduler.shut_down().await;
     tracing::info!("stopped");
     result
 }
 
-/// A large warehouse takes long to bring to a new schema: systemd is told to wait for it, and a
-/// stop does not.
+/// Waits for `work`, or returns `None` at a stop. A large warehouse takes long to bring to a new
+/// schema, so systemd is asked to wait for it.
 async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Option<T> {
-    let begun = Instant::now();
-    let mut pulse = tokio::time::interval(PULSE);
+    let started_at = Instant::now();
+    let mut poll = tokio::time::interval(POLL_INTERVAL);
     tokio::pin!(work);
     loop {
         tokio::select! {
@@ -130,47 +133,45 @@ async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Option
                 tracing::warn!("stopped while the warehouse was being opened; the next start begins again");
                 return None;
             }
-            _ = pulse.tick() => if begun.elapsed() < DISK_PATIENCE { systemd::still_starting() },
+            _ = poll.tick() => if started_at.elapsed() < DISK_PATIENCE { systemd::still_starting() },
         }
     }
 }
 
-/// What is found at the start.
-struct Begun {
-    missed: bool,
+/// What the warehouse says when the daemon starts.
+struct StartupState {
+    /// A tick has passed since the last cycle began.
+    missed_tick: bool,
     last_good_end: Option<Timestamp>,
-    identity: Option<(u64, u64)>,
+    identity: Option<FileIdentity>,
 }
 
-impl Begun {
-    /// A warehouse that cannot be used is told at once, and not at the first tick.
-    async fn look(place: &Place, schedule: &Schedule) -> anyhow::Result<Self> {
-        let _lock = match Lock::take(&place.path, LockFor::Writing) {
-            Ok(lock) => lock,
-            // A `sync` under way; the first tick looks again.
+impl StartupState {
+    /// Opens the warehouse, so that one that cannot be used is reported now and not at the first
+    /// tick.
+    async fn read(place: &Place, schedule: &Schedule) -> anyhow::Result<Self> {
+        let opened_at = place.clone();
+        let opening = spawn_blocking(move || Warehouse::open(&opened_at, OtherServer::Refuse, clock::now()));
+        let warehouse = match opening.await? {
+            Ok(warehouse) => warehouse,
+            // A `sync` is running; the first tick looks again.
             Err(OpenFailed::InUse { .. }) => {
-                return Ok(Self { missed: true, last_good_end: None, identity: None });
+                return Ok(Self { missed_tick: true, last_good_end: None, identity: None });
             }
             Err(failed) => return Err(failed.into()),
         };
-        let opened_at = place.clone();
-        let warehouse = spawn_blocking(move || Warehouse::open(&opened_at, OtherServer::Refuse)).await??;
-        let (last, last_good_end) = warehouse
-            .write(|connection| {
-                Ok((checkpoint::last_cycle(connection)?, checkpoint::last_good_cycle(connection)?))
-            })
-            .await?;
+        let CycleTimes { last_started_at, last_good_end } = warehouse.cycle_times().await?;
         spawn_blocking(move || drop(warehouse)).await?;
         let now = clock::now();
-        let missed = last.is_none_or(|last| missed_since(schedule, last, now));
-        // One that lies ahead was noted by a clock that was wrong, and speaks for no longer than now.
+        let missed_tick = last_started_at.is_none_or(|last| has_missed_a_tick(schedule, last, now));
+        // An end in the future was noted by a wrong clock, and counts as now.
         let last_good_end = last_good_end.map(|end| end.min(now));
-        Ok(Self { missed, last_good_end, identity: open::identity(&place.path) })
+        Ok(Self { missed_tick, last_good_end, identity: identity(place) })
     }
 }
 
-/// Has a tick passed since the last cycle began, while nobody was running?
-fn missed_since(schedule: &Schedule, last: Timestamp, now: Timestamp) -> bool {
-    // A cycle that lies ahead was noted by a clock that was wrong.
+/// Returns whether a tick has passed since the last cycle began.
+fn has_missed_a_tick(schedule: &Schedule, last: Timestamp, now: Timestamp) -> bool {
+    // A cycle in the future was noted by a wrong clock.
     last > now || schedule.next_after(last).is_none_or(|next| next <= now)
 }

@@ -1,16 +1,17 @@
-//! The status page: is all well, in one sentence, and then why.
+//! The status page: one sentence that says whether all is well, and then why.
 //!
 //! Rendered here, readable without scripts, no asset from elsewhere. Labels rather than ids, and
-//! nothing clinical: all it shows is what `Glance` and the board hold.
+//! nothing clinical: all it shows is in [`PageModel`].
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::board::{CycleMark, State};
-use super::problems::{Problem, hours};
+use super::format::{elapsed, moment, size};
+use super::problems::Problem;
+use super::state::{CycleRecord, ServiceState};
 use super::{chart, health};
 use crate::cycle::progress::Progress;
-use crate::plan::{Timestamp, stamp};
-use crate::warehouse::glance::{Glance, Worrying};
+use crate::plan::Timestamp;
+use crate::warehouse::report::{Overview, PatientBehind};
 
 const STYLE: &str = include_str!("page.css");
 const REFRESH_SECONDS: u32 = 15;
@@ -28,24 +29,24 @@ const STATES: [(&str, &str); 7] = [
     ("paused", "paused"),
 ];
 
-/// All there is to see.
-pub(super) struct Sight<'s> {
-    pub(super) state: &'s State,
+/// All that the page shows.
+pub(super) struct PageModel<'s> {
+    pub(super) state: &'s ServiceState,
     pub(super) progress: &'s Progress,
-    /// Or why the warehouse could not be looked at.
-    pub(super) glance: Result<&'s Glance, &'s String>,
+    /// The error says why the warehouse could not be read.
+    pub(super) overview: Result<&'s Overview, &'s String>,
     pub(super) now: Timestamp,
 }
 
 /// The sentence, and its colour.
-struct Mood {
+struct Headline {
     colour: &'static str,
     sentence: String,
 }
 
-pub(super) fn render(sight: &Sight<'_>) -> Markup {
-    let mood = mood(sight);
-    let refresh = if sight.state.under_way_since.is_some() { REFRESH_SECONDS_BUSY } else { REFRESH_SECONDS };
+pub(super) fn render(model: &PageModel<'_>) -> Markup {
+    let headline = headline(model);
+    let refresh = if model.state.running_since.is_some() { REFRESH_SECONDS_BUSY } else { REFRESH_SECONDS };
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -53,26 +54,26 @@ pub(super) fn render(sight: &Sight<'_>) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta http-equiv="refresh" content=(refresh);
-                title { (if mood.colour == "good" { "✓" } else { "!" }) " healthex-sync" }
+                title { (if headline.colour == "good" { "✓" } else { "!" }) " healthex-sync" }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 main {
-                    header { span { "healthex-sync " (env!("CARGO_PKG_VERSION")) } span { (moment(sight.now)) ", renewed every " (refresh) " s" } }
-                    h1 style=(format!("--mood: var(--{})", mood.colour)) { (mood.sentence) }
-                    (cycle_under_way(sight))
-                    (problems(sight.state))
-                    @match sight.glance {
-                        Ok(glance) => {
-                            (patients(glance))
-                            (held(glance))
-                            (cycles(sight))
-                            (worrying(glance, sight.now))
-                            (warehouse(glance, sight.now))
+                    header { span { "healthex-sync " (env!("CARGO_PKG_VERSION")) } span { (moment(model.now)) ", renewed every " (refresh) " s" } }
+                    h1 style=(format!("--headline: var(--{})", headline.colour)) { (headline.sentence) }
+                    (cycle_under_way(model))
+                    (problems(model.state))
+                    @match model.overview {
+                        Ok(overview) => {
+                            (patients(overview))
+                            (held(overview))
+                            (cycles(model))
+                            (patients_behind(overview, model.now))
+                            (warehouse(overview, model.now))
                         }
                         Err(why) => {
                             section { h2 { "Warehouse" } p { (why) } }
-                            (cycles(sight))
+                            (cycles(model))
                         }
                     }
                 }
@@ -81,69 +82,71 @@ pub(super) fn render(sight: &Sight<'_>) -> Markup {
     }
 }
 
-fn mood(sight: &Sight<'_>) -> Mood {
-    let state = sight.state;
-    let ago = |at: Timestamp| format!("{} ago", span(sight.now, at));
+fn headline(model: &PageModel<'_>) -> Headline {
+    let state = model.state;
+    let ago = |at: Timestamp| format!("{} ago", elapsed(model.now, at));
     let last = state.last_good_end.map_or_else(|| "never".to_owned(), ago);
     if let Some(until) = state.paused_until {
         let sentence = format!(
             "HealthEx does not answer. It is asked again at {}; what is stored stays as it was.",
             moment(until)
         );
-        return Mood { colour: "bad", sentence };
+        return Headline { colour: "bad", sentence };
     }
     if !state.problems.is_empty() {
         let titles: Vec<&str> = state.problems.keys().map(|problem| problem.title()).collect();
         let sentence =
             format!("This needs a person: {}. The last good cycle ended {last}.", titles.join("; "));
-        return Mood { colour: "bad", sentence };
+        return Headline { colour: "bad", sentence };
     }
-    if let Some(reason) = health::unwell(&state.settings.sync.schedule, state.last_good_end, sight.now) {
-        if let Some(since) = state.under_way_since {
+    if let Some(reason) =
+        health::unhealthy_reason(&state.settings.sync.schedule, state.last_good_end, model.now)
+    {
+        if let Some(since) = state.running_since {
             let sentence = format!("A cycle is under way since {}; {reason}.", moment(since));
-            return Mood { colour: "partly", sentence };
+            return Headline { colour: "partly", sentence };
         }
         if state.cycles.is_empty() && state.last_good_end.is_none() {
-            return Mood {
+            return Headline {
                 colour: "partly",
                 sentence: "Started; the first cycle is still to come.".to_owned(),
             };
         }
-        return Mood { colour: "bad", sentence: format!("Not well: {reason}.") };
+        return Headline { colour: "bad", sentence: format!("Not well: {reason}.") };
     }
-    let Ok(glance) = sight.glance else {
-        return Mood { colour: "bad", sentence: "The warehouse cannot be looked at.".to_owned() };
+    let Ok(overview) = model.overview else {
+        return Headline { colour: "bad", sentence: "The warehouse cannot be looked at.".to_owned() };
     };
-    match glance.worrying_total {
-        0 => Mood { colour: "good", sentence: format!("All is well: the last cycle ended well {last}.") },
-        1 => Mood {
+    match overview.behind_total {
+        0 => Headline { colour: "good", sentence: format!("All is well: the last cycle ended well {last}.") },
+        1 => Headline {
             colour: "partly",
             sentence: format!("Running; one patient needs a look. The last cycle ended {last}."),
         },
-        many => Mood {
+        many => Headline {
             colour: "partly",
             sentence: format!("Running; {many} patients need a look. The last cycle ended {last}."),
         },
     }
 }
 
-fn cycle_under_way(sight: &Sight<'_>) -> Markup {
-    let Some(since) = sight.state.under_way_since else {
-        let next = sight.state.next_tick.map_or_else(|| "unknown".to_owned(), moment);
+fn cycle_under_way(model: &PageModel<'_>) -> Markup {
+    let Some(since) = model.state.running_since else {
+        let next = model.state.next_tick.map_or_else(|| "unknown".to_owned(), moment);
         return html! { p.soft { "No cycle is under way; the next is due at " (next) "." } };
     };
-    let Progress { total, done, resources, .. } = sight.progress;
+    let Progress { total, done, resources, .. } = model.progress;
     html! {
         section {
             h2 { "Cycle under way" }
             progress max=((*total).max(1)) value=(done) { (done) " of " (total) }
-            p { (done) " of " (total) " patients, " (resources) " resources, since " (moment(since)) " (" (span(sight.now, since)) ")" }
+            p { (done) " of " (total) " patients, " (resources) " resources, since " (moment(since)) " (" (elapsed(model.now, since)) ")" }
         }
     }
 }
 
 /// Held revocations have a section of their own.
-fn problems(state: &State) -> Markup {
+fn problems(state: &ServiceState) -> Markup {
     let texts: Vec<&String> = state
         .problems
         .iter()
@@ -157,13 +160,13 @@ fn problems(state: &State) -> Markup {
     }
 }
 
-fn patients(glance: &Glance) -> Markup {
+fn patients(overview: &Overview) -> Markup {
     html! {
         section {
             h2 { "Patients" }
             dl.states {
                 @for (state, name) in STATES {
-                    @let count = glance.states.get(state).copied().unwrap_or_default();
+                    @let count = overview.states.get(state).copied().unwrap_or_default();
                     @if count > 0 || state == "active" { div class=(state) { dt { (name) } dd { (count) } } }
                 }
             }
@@ -171,10 +174,10 @@ fn patients(glance: &Glance) -> Markup {
     }
 }
 
-fn held(glance: &Glance) -> Markup {
+fn held(overview: &Overview) -> Markup {
     let held: Vec<&str> =
-        glance.worrying.iter().filter(|one| one.state == "held").map(|one| one.name.as_str()).collect();
-    let count = glance.states.get("held").copied().unwrap_or_default();
+        overview.behind.iter().filter(|one| one.state == "held").map(|one| one.name.as_str()).collect();
+    let count = overview.states.get("held").copied().unwrap_or_default();
     html! {
         @if count > 0 {
             section {
@@ -188,27 +191,27 @@ fn held(glance: &Glance) -> Markup {
 }
 
 /// Those that are held are listed above.
-fn worrying(glance: &Glance, now: Timestamp) -> Markup {
-    let behind: Vec<&Worrying> = glance.worrying.iter().filter(|one| one.state != "held").collect();
+fn patients_behind(overview: &Overview, now: Timestamp) -> Markup {
+    let behind: Vec<&PatientBehind> = overview.behind.iter().filter(|one| one.state != "held").collect();
     html! {
         @if !behind.is_empty() {
             section {
                 h2 { "Who is behind, and why" }
                 table {
                     thead { tr { th { "patient" } th { "state" } th { "last success" } th { "why" } } }
-                    tbody { @for patient in &behind { (worrying_row(patient, now)) } }
+                    tbody { @for patient in &behind { (behind_row(patient, now)) } }
                 }
-                @if glance.worrying.len() as u64 != glance.worrying_total {
-                    p.soft { "The first " (glance.worrying.len()) " of " (glance.worrying_total) ", held ones included; " code { "healthex-sync status" } " lists all." }
+                @if overview.behind.len() as u64 != overview.behind_total {
+                    p.soft { "The first " (overview.behind.len()) " of " (overview.behind_total) ", held ones included; " code { "healthex-sync status" } " lists all." }
                 }
             }
         }
     }
 }
 
-fn worrying_row(patient: &Worrying, now: Timestamp) -> Markup {
+fn behind_row(patient: &PatientBehind, now: Timestamp) -> Markup {
     let last =
-        patient.last_success_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", span(now, at)));
+        patient.last_success_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", elapsed(now, at)));
     let why = patient.last_error.as_deref().unwrap_or("not pulled for longer than alert.stale_after");
     html! {
         tr {
@@ -226,19 +229,19 @@ fn worrying_row(patient: &Worrying, now: Timestamp) -> Markup {
     }
 }
 
-fn cycles(sight: &Sight<'_>) -> Markup {
-    let Some(last) = sight.state.cycles.back() else { return html! {} };
+fn cycles(model: &PageModel<'_>) -> Markup {
+    let Some(last) = model.state.cycles.back() else { return html! {} };
     html! {
         section {
             h2 { "Last cycles" }
-            (chart::bars(&sight.state.cycles))
+            (chart::bars(&model.state.cycles))
             (last_cycle(last))
         }
     }
 }
 
-fn last_cycle(last: &CycleMark) -> Markup {
-    let CycleMark { patients, resources, .. } = last;
+fn last_cycle(last: &CycleRecord) -> Markup {
+    let CycleRecord { patients, resources, .. } = last;
     html! {
         p.soft {
             "The last began at " (moment(last.started_at)) " and took " (format!("{:.1} s", last.took.as_secs_f64())) ": "
@@ -248,40 +251,24 @@ fn last_cycle(last: &CycleMark) -> Markup {
     }
 }
 
-fn warehouse(glance: &Glance, now: Timestamp) -> Markup {
-    let bytes: u64 = glance.bytes.iter().map(|(_, bytes)| bytes).sum();
+fn warehouse(overview: &Overview, now: Timestamp) -> Markup {
+    let bytes: u64 = overview.bytes.iter().map(|size| size.bytes).sum();
     html! {
         section {
             h2 { "Warehouse" }
             p {
                 (size(bytes)) " on the disk"
-                @if let Some(oldest) = glance.oldest_watermark { "; every active patient is complete up to " (span(now, oldest)) " ago" }
+                @if let Some(oldest) = overview.oldest_watermark { "; every active patient is complete up to " (elapsed(now, oldest)) " ago" }
                 "."
             }
-            @if glance.quarantined > 0 { p { (glance.quarantined) " entries are in quarantine: see the table " code { "quarantine" } } }
-            @if glance.unscrubbed > 0 {
+            @if overview.quarantined > 0 { p { (overview.quarantined) " entries are in quarantine: see the table " code { "quarantine" } } }
+            @if overview.unscrubbed > 0 {
                 p {
-                    (glance.unscrubbed) " purges still have bytes in the file"
-                    @if let Some(since) = glance.oldest_unscrubbed { ", the oldest since " (moment(since)) }
+                    (overview.unscrubbed) " purges still have bytes in the file"
+                    @if let Some(since) = overview.oldest_unscrubbed { ", the oldest since " (moment(since)) }
                     "; " code { "healthex-sync status" } " says what they wait for."
                 }
             }
         }
-    }
-}
-
-pub(super) fn moment(at: Timestamp) -> String {
-    stamp(at).replace('T', " ").replace('Z', " UTC")
-}
-
-fn span(now: Timestamp, at: Timestamp) -> String {
-    hours((now - at).to_std().unwrap_or_default())
-}
-
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..10_000_000 => format!("{} kB", bytes / 1_000),
-        10_000_000..10_000_000_000 => format!("{} MB", bytes / 1_000_000),
-        _ => format!("{} GB", bytes / 1_000_000_000),
     }
 }

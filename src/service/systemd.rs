@@ -1,18 +1,18 @@
-//! What systemd is told: ready, alive, what is being done, reloading, stopping.
+//! Notifies systemd: ready, alive, status, reloading, stopping.
 //!
-//! Without `$NOTIFY_SOCKET` there is nobody to tell, and all of it does nothing.
+//! Without `$NOTIFY_SOCKET` there is nobody to notify, and all of it does nothing.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// Once a second before `ready`.
+/// Asks for more time to start. To be called once a second before `ready`.
 pub(super) fn still_starting() {
-    tell(&[
+    notify(&[
         NotifyState::ExtendTimeoutUsec(START_PATIENCE_USEC),
         NotifyState::Status("opening the warehouse"),
     ]);
@@ -21,44 +21,44 @@ pub(super) fn still_starting() {
 const START_PATIENCE_USEC: u32 = 60_000_000;
 
 pub(super) fn feed_watchdog() {
-    tell(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(failed) => tracing::debug!("the monotonic clock cannot be read: {failed}"),
     }
 }
 
 /// The sentence that `systemctl status` shows.
 #[derive(Default)]
-pub(super) struct Status {
-    /// What was last said, so that it is not repeated.
-    said: String,
+pub(super) struct StatusLine {
+    /// The last text sent, so that it is not repeated.
+    sent: String,
 }
 
-impl Status {
-    pub(super) fn say(&mut self, status: String) {
-        if status != self.said {
-            tell(&[NotifyState::Status(&status)]);
-            self.said = status;
+impl StatusLine {
+    pub(super) fn set(&mut self, status: String) {
+        if status != self.sent {
+            notify(&[NotifyState::Status(&status)]);
+            self.sent = status;
         }
     }
 
     pub(super) fn stopping(&mut self) {
-        tell(&[NotifyState::Stopping]);
-        self.say("stopping".to_owned());
+        notify(&[NotifyState::Stopping]);
+        self.set("stopping".to_owned());
     }
 }
 
-/// How often systemd wants to hear of us.
-pub(super) fn watchdog() -> Option<Duration> {
+/// Returns the interval in which systemd expects a sign of life, if it watches.
+pub(super) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(failed) = sd_notify::notify(states) {
-        tracing::debug!("systemd could not be told: {failed}");
+        tracing::debug!("systemd could not be notified: {failed}");
     }
 }

@@ -12,7 +12,7 @@ const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where a token is to be had.
 #[derive(Debug)]
-pub enum Credentials {
+pub(crate) enum Credentials {
     /// A JWT from the environment.
     Ready(SecretString),
     /// A JWT in a file, which somebody else renews.
@@ -25,7 +25,7 @@ pub enum Credentials {
 
 impl Settings {
     /// The first of: a ready token, key and secret from the environment, key and secret from files.
-    pub fn credentials(&self, environment: &Environment) -> Result<Credentials, Vec<String>> {
+    pub(crate) fn credentials(&self, environment: &Environment) -> Result<Credentials, Vec<String>> {
         let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty());
         if let Some(token) = variable("HEALTHEX_TOKEN") {
             return Ok(Credentials::Ready(SecretString::from(token.trim())));
@@ -66,7 +66,7 @@ impl Settings {
 }
 
 /// Reads a secret that only its owner and its group may read. The complaint never holds it.
-pub fn read_secret(path: &Path) -> Result<SecretString, String> {
+pub(crate) fn read_secret(path: &Path) -> Result<SecretString, String> {
     let name = path.display();
     let file = std::fs::File::open(path).map_err(|error| {
         format!("{name}: cannot be read: {error}; put the API key and secret from HealthEx's admin page into api.api_key_file and api.api_secret_file, mode 0600")

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use super::{Sql, Target, ViewDefinition, catalogue, compile};
 use crate::plan::resource_type::ResourceType;
-use crate::warehouse::analyst_tables::{AnalystTable, AnalystTables};
 
 /// The warehouse's own tables; those of the resource types are taken too.
 const TAKEN: [&str; 10] = [
@@ -27,25 +26,39 @@ const TAKEN: [&str; 10] = [
 
 const NAME_LENGTH_MAX: usize = 64;
 
+/// A view whose rows are kept in a table of its own.
+#[derive(Clone, Debug)]
+pub struct AnalystTable {
+    pub name: String,
+    pub view: Sql,
+}
+
+/// Views that can be tables, and what is wrong with those that are left out.
+#[derive(Debug)]
+pub struct Loaded {
+    pub tables: Vec<AnalystTable>,
+    pub refused: Vec<String>,
+}
+
 /// The built-in views and the user's own, and what is wrong with those that are left out.
-pub fn analyst_tables(folder: Option<&Path>) -> (AnalystTables, Vec<String>) {
+pub fn analyst_tables(folder: Option<&Path>) -> Loaded {
     let (mut tables, mut refused) = (Vec::new(), Vec::new());
     for view in catalogue() {
         match view.sql() {
-            Ok(sql) => tables.push(table(view.name, sql)),
+            Ok(sql) => tables.push(AnalystTable { name: view.name.to_owned(), view: sql.clone() }),
             Err(why) => refused.push(format!("the built-in view {}: {why}", view.name)),
         }
     }
     let (own, own_refused) = own_views(folder);
     tables.extend(own);
     refused.extend(own_refused);
-    (AnalystTables::new(tables), refused)
+    Loaded { tables, refused }
 }
 
 /// The same without the built-in views. Their names stay theirs: a name means one thing.
-pub fn own_tables(folder: Option<&Path>) -> (AnalystTables, Vec<String>) {
+pub fn own_tables(folder: Option<&Path>) -> Loaded {
     let (tables, refused) = own_views(folder);
-    (AnalystTables::new(tables), refused)
+    Loaded { tables, refused }
 }
 
 fn own_views(folder: Option<&Path>) -> (Vec<AnalystTable>, Vec<String>) {
@@ -67,8 +80,11 @@ fn own_views(folder: Option<&Path>) -> (Vec<AnalystTable>, Vec<String>) {
 
 /// A view's SQL by its name: a built-in one or one of the folder.
 pub fn select_of(name: &str, folder: Option<&Path>) -> Option<String> {
-    let (tables, _) = analyst_tables(folder);
-    tables.iter().find(|table| table.name == name).map(|table| table.select.clone())
+    analyst_tables(folder)
+        .tables
+        .iter()
+        .find(|table| table.name == name)
+        .map(|table| table.view.select.clone())
 }
 
 /// Reads and compiles one file.
@@ -114,17 +130,5 @@ fn own(file: &Path, names: &mut BTreeSet<String>) -> Result<AnalystTable, String
     if !names.insert(lower) {
         return Err(format!("`name` {name:?}: another view is called that; choose another"));
     }
-    Ok(table(&name, &sql))
-}
-
-fn table(name: &str, sql: &Sql) -> AnalystTable {
-    AnalystTable {
-        name: name.to_owned(),
-        resource_type: sql.resource_type.clone(),
-        source_table: sql.table.clone(),
-        create: sql.create(name),
-        insert_all: sql.insert_all(name),
-        insert_row: sql.insert_row(name),
-        select: sql.select.clone(),
-    }
+    Ok(AnalystTable { name, view: sql })
 }

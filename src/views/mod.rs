@@ -26,7 +26,6 @@ mod number;
 mod program;
 mod refused;
 mod rows;
-mod stored;
 mod tape;
 mod view;
 
@@ -34,7 +33,7 @@ pub use catalogue::{BuiltIn, built_in, catalogue};
 pub use cell::Cell;
 pub use compile::compile;
 pub use definition::ViewDefinition;
-pub use load::{analyst_tables, own_tables, read, select_of};
+pub use load::{AnalystTable, Loaded, analyst_tables, own_tables, read, select_of};
 pub use refused::Refused;
 pub use rows::{Dropped, Evaluation, NotEvaluated, Several};
 pub use tape::{NotATape, Tape, TapeMemory};

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use rusqlite::ErrorCode;
-
 /// The warehouse cannot be used at all: exit status 5.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenFailed {
@@ -38,32 +36,36 @@ pub enum StoreFailed {
     Damaged(String),
     #[error("the warehouse file was replaced or removed while in use; restart to use the new one")]
     Replaced,
-    #[error("the pull was superseded by another one")]
-    Superseded,
     #[error("the warehouse is busy: {0}")]
     Busy(String),
     #[error("the warehouse failed: {0}")]
-    Sqlite(String),
+    Engine(String),
+    #[error("the warehouse cannot hold what this patient's record has: {0}")]
+    Data(String),
     #[error("the warehouse's writer has stopped")]
     WriterGone,
 }
 
-impl StoreFailed {
-    /// Does it concern every patient, so that going on with the next makes no sense?
-    pub fn is_about_the_file(&self) -> bool {
-        !matches!(self, Self::Superseded)
-    }
+/// Whom a failure concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// This patient's data alone: the next one is pulled.
+    Patient,
+    /// Everybody for now: a later cycle may find it mended.
+    Cycle,
+    /// The file itself, which somebody has to see to.
+    File,
 }
 
-impl From<rusqlite::Error> for StoreFailed {
-    fn from(error: rusqlite::Error) -> Self {
-        let text = error.to_string();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::DiskFull,
-            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::ReadOnly,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(text),
-            _ => Self::Sqlite(text),
+impl StoreFailed {
+    /// Returns whom the failure concerns, and with that what it ends.
+    pub fn concern(&self) -> Concern {
+        match self {
+            Self::Data(_) => Concern::Patient,
+            Self::DiskFull | Self::ReadOnly | Self::Busy(_) | Self::Engine(_) | Self::WriterGone => {
+                Concern::Cycle
+            }
+            Self::Damaged(_) | Self::Replaced => Concern::File,
         }
     }
 }

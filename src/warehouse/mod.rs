@@ -1,28 +1,359 @@
-//! SQLite. Plain synchronous functions on a `Connection`, and one thread that owns the
-//! connection that writes.
+//! The warehouse's door: named operations, each of them one transaction.
 //!
-//! Promise: a page is stored together with the fact that it is stored, or not at all; what
-//! was acknowledged is on the disk. Absent on purpose: requests, URLs, and any decision
-//! that `plan` could make.
+//! Promise: `Ok` means committed and on the disk. One fact is one call, and the time comes in as
+//! `now`. A page is stored together with the fact that it is stored, or not at all. Absent on
+//! purpose: requests, URLs, any decision that `plan` could make; and everything that knows which
+//! engine it is, which stays in the engine's folder.
+//!
+//! [`Warehouse`] is an enum because its engines are a closed set. `conformance` holds them to one
+//! meaning.
 
-pub mod analyst_tables;
-pub mod checkpoint;
-pub mod compare;
-pub mod export;
-pub mod extract;
-pub mod failure;
-pub mod freshness;
-pub mod glance;
-pub mod lock;
-pub mod open;
+pub(crate) mod failure;
 pub mod page;
-mod parquet_file;
-pub mod pulls;
-pub mod purge;
-pub mod report;
-pub mod rows;
-pub mod survey;
-pub mod sweep;
-pub mod tables;
-pub mod verify;
-pub mod writer;
+pub mod patient;
+pub mod place;
+pub mod pull;
+pub(crate) mod purge;
+mod rehearsal;
+pub(crate) mod report;
+mod sqlite;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use self::failure::{OpenFailed, StoreFailed};
+use self::page::{Batch, StoredBatch};
+use self::patient::{Attention, CycleTimes, Listed, RosterChange};
+use self::place::{Close, FileIdentity, OtherServer, Place, WriterActivity};
+use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
+use self::purge::{Erased, PurgedPatient, Scrub};
+use self::rehearsal::Rehearsal;
+use self::report::{
+    ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
+    ViewRefused,
+};
+use crate::plan::completeness::Walk;
+use crate::plan::state::PurgeReason;
+use crate::plan::{PersonId, Timestamp};
+use crate::views::AnalystTable;
+
+pub use self::sqlite::{RowsFailed, ServiceLock};
+
+/// A warehouse, open for writing or for a rehearsal of it. No other process writes to it
+/// until it is closed.
+pub enum Warehouse {
+    Sqlite(sqlite::Engine),
+    /// Answers every write from a reader and changes nothing: what `--dry-run` is run over.
+    Rehearsal(Rehearsal),
+}
+
+impl Warehouse {
+    /// Opens the warehouse for writing, makes it where there is none, and brings it to the
+    /// schema of this program.
+    ///
+    /// Takes as long as a large migration or a WAL left by a crash takes; blocks.
+    pub fn open(place: &Place, other_server: OtherServer, now: Timestamp) -> Result<Self, OpenFailed> {
+        sqlite::Engine::open(place, other_server, now).map(Self::Sqlite)
+    }
+
+    /// Opens what is there to be read, so that everything can be asked and nothing is changed.
+    pub fn rehearse(place: &Place, other_server: OtherServer) -> Result<Self, OpenFailed> {
+        Rehearsal::open(place, other_server).map(Self::Rehearsal)
+    }
+
+    /// Returns whether nothing is changed by what is called.
+    pub fn is_rehearsal(&self) -> bool {
+        matches!(self, Self::Rehearsal(_))
+    }
+
+    /// Lets the warehouse go. Blocks while the last of it is moved into its place, unless others
+    /// still hold it.
+    pub fn close(self: Arc<Self>, how: Close) {
+        if let (Self::Sqlite(engine), Close::Abandon) = (&*self, how) {
+            engine.abandon();
+        }
+    }
+
+    /// Returns whether the writer is at work, for a watchdog.
+    pub fn activity(&self) -> WriterActivity {
+        match self {
+            Self::Sqlite(engine) => engine.activity(),
+            Self::Rehearsal(_) => WriterActivity::Idle { done: 0 },
+        }
+    }
+
+    /// Returns when cycles last began and ended well.
+    pub async fn cycle_times(&self) -> Result<CycleTimes, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.cycle_times().await,
+            Self::Rehearsal(_) => Ok(CycleTimes::default()),
+        }
+    }
+
+    /// Returns who has left the roster, without acting on it.
+    pub async fn roster_change(&self, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.roster_change(listed).await,
+            Self::Rehearsal(rehearsal) => rehearsal.roster_change(listed),
+        }
+    }
+
+    /// Begins a cycle: takes the roster over, notes the time, and says of pulls that a kill cut
+    /// off that they were. Returns every patient that is known, in the order of their ids.
+    pub async fn begin_cycle(&self, listed: Vec<Listed>, now: Timestamp) -> Result<Vec<Lease>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.begin_cycle(listed, now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.begin_cycle(&listed),
+        }
+    }
+
+    /// Ends a cycle: forgets the oldest rows of `pull` beyond its limit.
+    pub async fn end_cycle(&self) -> Result<(), StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.end_cycle().await,
+            Self::Rehearsal(_) => Ok(()),
+        }
+    }
+
+    /// Returns who needs a person, and notes the end of a cycle that went well.
+    pub async fn attention(&self, good_end: Option<Timestamp>) -> Result<Attention, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.attention(good_end).await,
+            Self::Rehearsal(_) => Ok(Attention::default()),
+        }
+    }
+
+    /// Reads a patient's checkpoint again; `None` where it is not known.
+    pub async fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.claim(person).await,
+            Self::Rehearsal(rehearsal) => rehearsal.claim(person),
+        }
+    }
+
+    /// Returns the walks of an interrupted pull, the one under way last.
+    pub async fn unfinished_walks(&self, person: &PersonId) -> Result<Vec<Walk>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.unfinished_walks(person).await,
+            Self::Rehearsal(rehearsal) => rehearsal.unfinished_walks(person),
+        }
+    }
+
+    /// Stores a batch, the marks of what was seen and the progress of the pull, or nothing.
+    /// With the last batch the watermark moves as well.
+    pub async fn store_page(
+        &self,
+        head: &PullHead,
+        cost: PullCost,
+        batch: Batch,
+        now: Timestamp,
+    ) -> Result<Fenced<StoredBatch>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.store_page(head, cost, batch, now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.store_page(head, &batch, now),
+        }
+    }
+
+    /// Begins an interrupted pull again from its first page: its walks are forgotten.
+    pub async fn restart_pull(&self, head: &PullHead) -> Result<Fenced<()>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.restart_pull(head).await,
+            Self::Rehearsal(_) => Ok(Fenced::Kept(())),
+        }
+    }
+
+    /// Notes that a full pull follows for the sake of renamed entries.
+    pub async fn note_renamed_full(&self, person: &PersonId, now: Timestamp) -> Result<(), StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.note_renamed_full(person, now).await,
+            Self::Rehearsal(_) => Ok(()),
+        }
+    }
+
+    /// Ends a pull that did not finish: its row in `pull` and its patient's checkpoint together.
+    pub async fn end_pull(&self, ended: PullEnded, now: Timestamp) -> Result<Fenced<()>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.end_pull(ended, now).await,
+            Self::Rehearsal(rehearsal) => {
+                rehearsal.end_pull(&ended.head.person);
+                Ok(Fenced::Kept(()))
+            }
+        }
+    }
+
+    /// Notes what a question about a consent has shown.
+    pub async fn note_answer(
+        &self,
+        person: &PersonId,
+        answer: Setback,
+        now: Timestamp,
+    ) -> Result<Fenced<()>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.note_answer(person, answer, now).await,
+            Self::Rehearsal(_) => Ok(Fenced::Kept(())),
+        }
+    }
+
+    /// Removes every row of a patient whose withdrawal is confirmed, logs it, moves the patient to
+    /// `revoked` and ends its pull. Without rows there is nothing to log.
+    pub async fn revoke(
+        &self,
+        ended: PullEnded,
+        confirmed_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Erased>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.revoke(ended, confirmed_at, now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.erasable(&ended.head.person),
+        }
+    }
+
+    /// Removes every row of a patient, logs it, and moves the patient to the state of the reason.
+    /// `None` where there is nothing to remove, or where the patient is not known.
+    pub async fn purge(
+        &self,
+        person: &PersonId,
+        reason: PurgeReason,
+        now: Timestamp,
+    ) -> Result<Option<PurgedPatient>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.purge(person, reason, now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.purgeable(person),
+        }
+    }
+
+    /// Purges every held patient, on an operator's word that these are withdrawals.
+    pub async fn purge_held(&self, now: Timestamp) -> Result<Vec<PurgedPatient>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.purge_held(now).await,
+            Self::Rehearsal(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Returns when the oldest purge was made whose bytes are still in the file.
+    pub async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.unscrubbed().await,
+            Self::Rehearsal(rehearsal) => rehearsal.unscrubbed(),
+        }
+    }
+
+    /// Removes the last bytes of all purged patients. `clock` is read once they are gone.
+    ///
+    /// Not a transaction: what is interrupted is begun again by the next scrub.
+    pub async fn scrub(&self, clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.scrub(clock).await,
+            Self::Rehearsal(_) => Ok(Scrub::NothingToDo),
+        }
+    }
+
+    /// Stops a scrub that a shutdown cannot wait for.
+    pub fn interrupt(&self) {
+        if let Self::Sqlite(engine) = self {
+            engine.interrupt();
+        }
+    }
+
+    /// Builds every analysts' table anew. Returns those that cannot be, and why. `told` hears how
+    /// far it has come.
+    pub async fn rebuild_views(
+        &self,
+        now: Timestamp,
+        told: impl FnMut(Steps) + Send + 'static,
+    ) -> Result<Vec<ViewRefused>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.rebuild_views(now, told).await,
+            Self::Rehearsal(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// A warehouse, open for reading. It is never made by that, and never waited for.
+pub struct Reader {
+    engine: sqlite::Reader,
+}
+
+impl Reader {
+    pub fn open(place: &Path) -> Result<Self, OpenFailed> {
+        Ok(Self { engine: sqlite::Reader::open(place)? })
+    }
+
+    /// Returns what `status` tells, as of one moment.
+    pub fn status(&self) -> Result<StatusReport, StoreFailed> {
+        self.engine.status()
+    }
+
+    /// Returns counts and who has not been pulled since `behind_since`, at most `listed_max`
+    /// of them. Resources are not counted, which takes longer than a look may.
+    pub fn overview(&self, behind_since: Timestamp, listed_max: usize) -> Result<Overview, StoreFailed> {
+        self.engine.overview(behind_since, listed_max)
+    }
+
+    /// Returns all purges, or those of one patient.
+    pub fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
+        self.engine.purges(person)
+    }
+
+    /// Checks everything that must be true of a sound warehouse.
+    pub fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
+        self.engine.verify(views)
+    }
+
+    /// Returns the analysts' tables as they are stored.
+    pub fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {
+        self.engine.views()
+    }
+
+    /// Returns whether anything is known of a patient.
+    pub fn knows(&self, person: &PersonId) -> Result<bool, StoreFailed> {
+        self.engine.knows(person)
+    }
+
+    /// Writes the warehouse, or one patient of it, as files into `folder`, which is there and empty.
+    pub fn export(
+        &self,
+        format: ExportFormat,
+        folder: &Path,
+        person: Option<&PersonId>,
+        told: impl FnMut(Steps),
+    ) -> Result<Exported, RowsFailed> {
+        self.engine.export(format, folder, person, told)
+    }
+
+    /// Writes the rows of a view as CSV, or as a JSON array.
+    pub fn run_view(
+        self,
+        view: &crate::views::Sql,
+        json: bool,
+        out: &mut dyn Write,
+    ) -> Result<u64, RowsFailed> {
+        self.engine.run_view(view, json, out)
+    }
+
+    /// Returns what the demo shows of each patient as text, the names of the columns first.
+    pub fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {
+        self.engine.demo_table()
+    }
+}
+
+/// Returns what `check` wants to know. Only looks.
+pub fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
+    sqlite::preflight(place)
+}
+
+/// Tries to be the one that writes, for a moment.
+pub fn try_lock(place: &Place) -> Result<(), OpenFailed> {
+    sqlite::try_lock(place)
+}
+
+/// Tries all views on an empty warehouse, and returns what is wrong with them.
+pub fn rehearse_views(views: &[AnalystTable]) -> Result<Vec<ViewRefused>, StoreFailed> {
+    sqlite::rehearse_views(views)
+}
+
+/// Returns which file the path names now, so that one that was replaced is noticed.
+pub fn identity(place: &Place) -> Option<FileIdentity> {
+    sqlite::identity(&place.path)
+}

@@ -1,12 +1,12 @@
-//! What `status` and `audit` tell. Reads only.
+//! The words for what a warehouse tells of itself.
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
+use super::purge::DiskRoom;
+use crate::plan::Timestamp;
+use crate::plan::checkpoint::Checkpoint;
 
-use super::failure::StoreFailed;
-use super::tables;
-
+/// One patient in `status`.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PatientLine {
     pub id: String,
@@ -24,45 +24,16 @@ pub struct PatientLine {
     pub listed: bool,
 }
 
+/// What `status` tells.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct StatusReport {
     pub patients: Vec<PatientLine>,
-    /// Live rows.
+    /// Live rows by table.
     pub resources: BTreeMap<String, u64>,
     pub quarantined: u64,
     pub unscrubbed: u64,
-}
-
-pub fn report(connection: &Connection) -> Result<Report, StoreFailed> {
-    // One snapshot for everything that is counted.
-    let transaction = connection.unchecked_transaction()?;
-    let live = tables::live_rows(&transaction)?;
-    let mut statement = transaction.prepare(
-        "SELECT person_id, label, state, watermark, last_success_at, failures, next_attempt_at, last_error,
-                sweep_guarded_at, listed
-           FROM checkpoint ORDER BY coalesce(label, person_id), person_id",
-    )?;
-    let patients = statement
-        .query_map([], |row| {
-            let id: String = row.get(0)?;
-            Ok(PatientLine {
-                resources: live.by_person.get(&id).copied().unwrap_or_default(),
-                id,
-                label: row.get(1)?,
-                state: row.get(2)?,
-                watermark: row.get(3)?,
-                last_success_at: row.get(4)?,
-                failures: row.get(5)?,
-                next_attempt_at: row.get(6)?,
-                last_error: row.get(7)?,
-                sweep_guarded_at: row.get(8)?,
-                listed: row.get(9)?,
-            })
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
-    let quarantined = transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?;
-    let unscrubbed = super::purge::unscrubbed(&transaction)?;
-    Ok(Report { patients, resources: live.by_table, quarantined, unscrubbed })
+    /// What the bytes of purged patients wait for.
+    pub scrub_waits_for: Option<String>,
 }
 
 /// One purge, as an auditor asks for it.
@@ -77,51 +48,129 @@ pub struct PurgeLine {
     pub rows_by_table: BTreeMap<String, u64>,
 }
 
-pub fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
-    let mut statement = connection.prepare(
-        "SELECT p.person_id, c.label, p.reason, p.confirmed_at, p.purged_at, p.scrubbed_at, p.rows_by_table
-           FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
-          WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id",
-    )?;
-    let lines = statement
-        .query_map([person], |row| {
-            let rows: String = row.get(6)?;
-            Ok(PurgeLine {
-                person_id: row.get(0)?,
-                label: row.get(1)?,
-                reason: row.get(2)?,
-                confirmed_at: row.get(3)?,
-                purged_at: row.get(4)?,
-                scrubbed_at: row.get(5)?,
-                rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
-            })
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(lines)
+/// What an onlooker sees: counts, and who is behind.
+#[derive(Clone, Debug, Default)]
+pub struct Overview {
+    pub states: BTreeMap<String, u64>,
+    /// Of those that are pulled.
+    pub oldest_watermark: Option<Timestamp>,
+    pub quarantined: u64,
+    pub unscrubbed: u64,
+    pub oldest_unscrubbed: Option<Timestamp>,
+    /// Of the database and its WAL.
+    pub bytes: Vec<FileSize>,
+    /// On the roster and not active, or active and not pulled since then; the longest wait first.
+    pub behind: Vec<PatientBehind>,
+    /// How many of these there are in all.
+    pub behind_total: u64,
 }
 
-/// The rows of a query as text, the names of the columns first.
-pub fn query(connection: &Connection, statement: &str) -> Result<Vec<Vec<String>>, StoreFailed> {
-    let mut statement = connection.prepare(statement)?;
-    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
-    let columns = names.len();
-    let mut table = vec![names];
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let cells =
-            (0..columns).map(|column| row.get_ref(column).map(as_text)).collect::<Result<Vec<_>, _>>()?;
-        table.push(cells);
-    }
-    Ok(table)
+/// The size of one file of a warehouse.
+#[derive(Clone, Copy, Debug)]
+pub struct FileSize {
+    pub file: &'static str,
+    pub bytes: u64,
 }
 
-fn as_text(value: rusqlite::types::ValueRef<'_>) -> String {
-    use rusqlite::types::ValueRef;
-    match value {
-        ValueRef::Null => String::new(),
-        ValueRef::Integer(number) => number.to_string(),
-        ValueRef::Real(number) => number.to_string(),
-        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-        ValueRef::Blob(bytes) => format!("{} bytes", bytes.len()),
+/// A patient that somebody may want to look at.
+#[derive(Clone, Debug)]
+pub struct PatientBehind {
+    pub name: String,
+    pub state: String,
+    pub last_success_at: Option<Timestamp>,
+    pub failures: u32,
+    pub next_attempt_at: Option<Timestamp>,
+    pub last_error: Option<String>,
+}
+
+/// What `check` wants to know before a cycle uses a warehouse.
+#[derive(Debug)]
+pub struct Preflight {
+    pub schema: i64,
+    /// The schema that this program writes.
+    pub schema_known: i64,
+    pub room: Option<DiskRoom>,
+    pub patients: Vec<Checkpoint>,
+    /// The file's permission bits.
+    pub mode: u32,
+    pub access: Access,
+}
+
+/// Whom the file's mode lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    AsWanted,
+    /// The next cycle opens it to `warehouse.group`.
+    TooNarrow,
+    /// A group may read it, and `warehouse.group` names none.
+    GroupUnasked,
+    /// A group other than `warehouse.group` may read it.
+    OtherGroup,
+    TooWide,
+}
+
+/// What `verify` has found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    pub rows: u64,
+    /// One sentence each: table, key and what is wrong; nothing clinical.
+    pub wrong: Vec<String>,
+    /// Findings beyond those that are told.
+    pub more: u64,
+}
+
+impl Findings {
+    /// Findings beyond this many are only counted.
+    const SHOWN_MAX: usize = 20;
+
+    pub(super) fn add(&mut self, finding: String) {
+        if self.wrong.len() < Self::SHOWN_MAX {
+            self.wrong.push(finding);
+        } else {
+            self.more += 1;
+        }
     }
+
+    pub fn is_sound(&self) -> bool {
+        self.wrong.is_empty()
+    }
+}
+
+/// One analysts' table, as `views` lists it.
+#[derive(Debug)]
+pub struct StoredTable {
+    pub name: String,
+    pub resource: String,
+    pub built_at: String,
+    pub rows: u64,
+    pub columns: u64,
+}
+
+/// A view that cannot be a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewRefused {
+    pub name: String,
+    pub why: String,
+}
+
+/// How far a number of steps has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    pub done: usize,
+    pub of: usize,
+}
+
+/// What `export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportFormat {
+    Ndjson,
+    Csv,
+    Parquet,
+}
+
+/// What `export` has written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    pub files: u64,
+    pub rows: u64,
 }

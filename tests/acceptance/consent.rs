@@ -3,9 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::world::{
-    NAME_CANARY, TEXT_CANARY, World, observation, observation_tail, wait_until, write_private,
-};
+use crate::world::{NAME_CANARY, TEXT_CANARY, World, observation, observation_tail, wait_until};
 
 /// Synced once, with a log of requests that begins after it.
 fn synced<const N: usize>(persons: [&str; N]) -> World {
@@ -271,7 +269,7 @@ fn purge_held_confirms_them_all() {
 fn a_ready_token_that_cannot_be_renewed_holds() {
     let world = synced(["anna", "ben"]);
     let answer = minted_token(&world);
-    write_private(&world.path("token"), &answer);
+    world.write_private("token", &answer);
     world.change_setting("api.token_file", r#""token""#);
     world.sandbox.withdraw("anna");
     let ran = world.run(["sync", "--json"]).exits(3);

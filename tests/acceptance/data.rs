@@ -2,23 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 
 use healthex_sync::sandbox::Population;
 
-use crate::world::{World, resource_tables, skip};
-
-/// `$HEALTHEX_SHARED/data`, else beside the project; said aloud where it is missing.
-fn shared(name: &str) -> Option<PathBuf> {
-    let shared = std::env::var_os("HEALTHEX_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = shared.join("data").join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    skip(&format!("{} is not there", path.display()));
-    None
-}
+use crate::support::shared;
+use crate::world::{World, resource_tables};
 
 #[track_caller]
 fn arrives_whole(population: Population) -> World {

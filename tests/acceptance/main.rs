@@ -2,16 +2,22 @@
 //! as its server. Each test is named as the claim it holds.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, its helpers as well")]
+#![expect(clippy::print_stderr, reason = "the seed of a random test must be told")]
 
+mod analysts;
 mod command_line;
 mod completeness;
 mod consent;
 mod crash;
 mod data;
+mod dry_run;
 mod faults;
 mod first_sync;
 mod house;
 mod process;
+mod service;
+#[path = "../support/mod.rs"]
+mod support;
 mod terminal;
 mod walk;
 mod world;

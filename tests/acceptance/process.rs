@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::world::{Running, World, skip, wait_until};
+use crate::support::skip;
+use crate::world::{Running, World, wait_until};
 
 /// One run is under way and gets no answer.
 fn stalled(world: &World) -> Running {

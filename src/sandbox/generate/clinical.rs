@@ -1,46 +1,40 @@
-//! What happened to a patient: conditions, treatment, and encounters with all they bring.
+//! Generates conditions, treatment, and encounters with their results.
 
 use super::super::text::{array, base64, object, quoted};
 use super::codes::{
-    ALLERGIES, CONDITIONS, CVX, DIABETES, DOCUMENTS, ENCOUNTERS, ICD10, LOINC, MEDICATIONS, PROCEDURES,
-    REACTIONS, RXNORM, SNOMED, VACCINES,
+    ALLERGIES, CONDITIONS, CVX, ConditionCode, DIABETES, DOCUMENTS, ENCOUNTERS, ICD10, LOINC, MEDICATIONS,
+    PROCEDURES, REACTIONS, RXNORM, SNOMED, VACCINES,
 };
 use super::measured;
-use super::record::{Record, Source, coding, concept, day, reference, status_concept};
+use super::record::{Record, SourceSystem, Visit, coding, concept, day, reference, status_concept};
 
-/// A visit: where its resources belong, and when it was.
-pub(super) struct Visit {
-    pub(super) source: Source,
-    pub(super) encounter_id: String,
-    pub(super) days_ago: u32,
-}
-
-/// What a patient brings along, before any encounter of the record.
+/// Adds what was there before any encounter of the record.
 pub(super) fn add_history(record: &mut Record) {
     if record.is_diabetic {
         add_condition(record, DIABETES);
     }
-    for _ in 0..record.dice.between(3, 10) {
-        let condition = *record.dice.pick(CONDITIONS);
+    for _ in 0..record.rng.between(3, 10) {
+        let condition = *record.rng.pick(CONDITIONS);
         add_condition(record, condition);
     }
-    for _ in 0..record.dice.below(4) {
+    for _ in 0..record.rng.below(4) {
         add_allergy(record);
     }
-    for _ in 0..record.dice.between(4, 14) {
+    for _ in 0..record.rng.between(4, 14) {
         add_immunization(record);
     }
-    for _ in 0..record.dice.between(2, 8) {
-        let (source, days_ago) = (record.source(), record.dice.between(30, 4_000));
+    for _ in 0..record.rng.between(2, 8) {
+        let (source, days_ago) = (record.source(), record.rng.between(30, 4_000));
         add_medication_request(record, &source, days_ago, None);
     }
 }
 
-fn add_condition(record: &mut Record, (snomed, icd10, name, lasts): (&str, &str, &str, bool)) {
+fn add_condition(record: &mut Record, condition: ConditionCode) {
+    let ConditionCode { snomed, icd10, name, is_chronic } = condition;
     let source = record.source();
     let id = record.new_id(&source);
-    let days_ago = record.dice.between(60, 5_000);
-    let is_active = lasts && record.dice.chance(85);
+    let days_ago = record.rng.between(60, 5_000);
+    let is_active = is_chronic && record.rng.chance(85);
     let onset = record.vague_date(days_ago + 20);
     let abated = if is_active { String::new() } else { quoted(&day(days_ago - 14).to_string()) };
     let recorder = record.practitioner();
@@ -69,10 +63,10 @@ fn add_condition(record: &mut Record, (snomed, icd10, name, lasts): (&str, &str,
 fn add_allergy(record: &mut Record) {
     let source = record.source();
     let id = record.new_id(&source);
-    let days_ago = record.dice.between(100, 6_000);
-    let (code, name, category) = *record.dice.pick(ALLERGIES);
-    let (reaction, reaction_name) = *record.dice.pick(REACTIONS);
-    let severity = *record.dice.pick(&["mild", "moderate", "severe"]);
+    let days_ago = record.rng.between(100, 6_000);
+    let (code, name, category) = *record.rng.pick(ALLERGIES);
+    let (reaction, reaction_name) = *record.rng.pick(REACTIONS);
+    let severity = *record.rng.pick(&["mild", "moderate", "severe"]);
     let manifestation = concept([coding(SNOMED, reaction, reaction_name)], reaction_name);
     let reaction = object(&[("manifestation", array([manifestation])), ("severity", quoted(severity))]);
     let criticality = if severity == "severe" { "high" } else { "low" };
@@ -97,12 +91,12 @@ fn add_allergy(record: &mut Record) {
 fn add_immunization(record: &mut Record) {
     let source = record.source();
     let id = record.new_id(&source);
-    let days_ago = record.dice.between(20, 3_600);
-    let (code, name) = *record.dice.pick(VACCINES);
+    let days_ago = record.rng.between(20, 3_600);
+    let (code, name) = *record.rng.pick(VACCINES);
     let at = record.time(days_ago, &source);
-    let is_done = record.dice.chance(95);
+    let is_done = record.rng.chance(95);
     let reason = if is_done { String::new() } else { status_concept("v3-ActReason", "PATOBJ") };
-    let lot_number = if is_done { quoted(&record.dice.digits(6)) } else { String::new() };
+    let lot_number = if is_done { quoted(&record.rng.digits(6)) } else { String::new() };
     record.add(
         "Immunization",
         &id,
@@ -119,12 +113,17 @@ fn add_immunization(record: &mut Record) {
     );
 }
 
-fn add_medication_request(record: &mut Record, source: &Source, days_ago: u32, encounter_id: Option<&str>) {
+fn add_medication_request(
+    record: &mut Record,
+    source: &SourceSystem,
+    days_ago: u32,
+    encounter_id: Option<&str>,
+) {
     let id = record.new_id(source);
-    let (code, name, how) = *record.dice.pick(MEDICATIONS);
+    let (code, name, how) = *record.rng.pick(MEDICATIONS);
     let medication = concept([coding(RXNORM, code, name)], name);
     // Some systems keep the drug in a resource of its own.
-    let (inline, referred) = if record.dice.chance(8) {
+    let (inline, referred) = if record.rng.chance(8) {
         let medication_id = record.new_id(source);
         record.add(
             "Medication",
@@ -136,11 +135,11 @@ fn add_medication_request(record: &mut Record, source: &Source, days_ago: u32, e
     } else {
         (medication, String::new())
     };
-    let status = *record.dice.pick(&["active", "active", "completed", "stopped"]);
+    let status = *record.rng.pick(&["active", "active", "completed", "stopped"]);
     let at = record.time(days_ago, source);
     let requester = record.practitioner();
     let encounter = encounter_id.map_or_else(String::new, |id| reference("Encounter", id));
-    let refills = record.dice.below(4).to_string();
+    let refills = record.rng.below(4).to_string();
     record.add(
         "MedicationRequest",
         &id,
@@ -161,34 +160,34 @@ fn add_medication_request(record: &mut Record, source: &Source, days_ago: u32, e
     );
 }
 
-/// A visit with its vital signs, and some of what else a visit may bring.
+/// Adds a visit with its vital signs, and some of what else a visit may bring.
 pub(super) fn add_encounter(record: &mut Record) {
     let source = record.source();
     let encounter_id = record.new_id(&source);
-    let days_ago = record.dice.between(1, 3_650);
+    let days_ago = record.rng.between(1, 3_650);
     let visit = Visit { source, encounter_id, days_ago };
     add_encounter_itself(record, &visit);
     measured::add_vital_signs(record, &visit);
-    if record.dice.chance(55) {
+    if record.rng.chance(55) {
         measured::add_lab_panel(record, &visit);
     }
-    if record.dice.chance(if record.is_diabetic { 60 } else { 20 }) {
+    if record.rng.chance(if record.is_diabetic { 60 } else { 20 }) {
         measured::add_hba1c(record, &visit);
     }
-    if record.dice.chance(35) {
+    if record.rng.chance(35) {
         add_medication_request(record, &visit.source, days_ago, Some(&visit.encounter_id));
     }
-    if record.dice.chance(30) {
+    if record.rng.chance(30) {
         add_procedure(record, &visit);
     }
-    if record.dice.chance(25) {
+    if record.rng.chance(25) {
         add_document(record, &visit);
     }
 }
 
 fn add_encounter_itself(record: &mut Record, visit: &Visit) {
-    let (class, code, name) = *record.dice.pick(ENCOUNTERS);
-    let days = if class == "IMP" { record.dice.between(1, 9).min(visit.days_ago) } else { 0 };
+    let (class, code, name) = *record.rng.pick(ENCOUNTERS);
+    let days = if class == "IMP" { record.rng.between(1, 9).min(visit.days_ago) } else { 0 };
     let zone = visit.source.zone;
     let (start, end) = (day(visit.days_ago), day(visit.days_ago - days));
     let period = object(&[
@@ -201,8 +200,8 @@ fn add_encounter_itself(record: &mut Record, visit: &Visit) {
         ("system", quoted("http://terminology.hl7.org/CodeSystem/v3-ActCode")),
         ("code", quoted(class)),
     ]);
-    let reason = if record.dice.chance(40) {
-        array([reference("Condition", record.dice.pick(&record.conditions).as_str())])
+    let reason = if record.rng.chance(40) {
+        array([reference("Condition", record.rng.pick(&record.conditions).as_str())])
     } else {
         String::new()
     };
@@ -225,9 +224,9 @@ fn add_encounter_itself(record: &mut Record, visit: &Visit) {
 
 fn add_procedure(record: &mut Record, visit: &Visit) {
     let id = record.new_id(&visit.source);
-    let (code, name) = *record.dice.pick(PROCEDURES);
+    let (code, name) = *record.rng.pick(PROCEDURES);
     let start = record.time(visit.days_ago, &visit.source);
-    let (moment, period) = if record.dice.chance(60) {
+    let (moment, period) = if record.rng.chance(60) {
         (quoted(&start), String::new())
     } else {
         let end = format!("{}T20:00:00{}", day(visit.days_ago), visit.source.zone);
@@ -252,11 +251,11 @@ fn add_procedure(record: &mut Record, visit: &Visit) {
 
 fn add_document(record: &mut Record, visit: &Visit) {
     let id = record.new_id(&visit.source);
-    let (code, name) = *record.dice.pick(DOCUMENTS);
+    let (code, name) = *record.rng.pick(DOCUMENTS);
     let at = record.time(visit.days_ago, &visit.source);
     let author = record.practitioner();
     let mut note = format!("{name} of {}\n\nMade up for the sandbox.\n", day(visit.days_ago));
-    for _ in 0..record.dice.between(2, 60) {
+    for _ in 0..record.rng.between(2, 60) {
         note.push_str("The patient reports feeling well; plan unchanged.\n");
     }
     let attachment = object(&[

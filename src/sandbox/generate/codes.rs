@@ -7,50 +7,72 @@ pub(super) const LOINC: &str = "http://loinc.org";
 pub(super) const RXNORM: &str = "http://www.nlm.nih.gov/research/umls/rxnorm";
 pub(super) const CVX: &str = "http://hl7.org/fhir/sid/cvx";
 
-/// SNOMED CT, ICD-10-CM, name, and whether it lasts.
-pub(super) const CONDITIONS: &[(&str, &str, &str, bool)] = &[
-    ("59621000", "I10", "Essential hypertension", true),
-    ("55822004", "E78.5", "Hyperlipidemia", true),
-    ("195967001", "J45.909", "Asthma", true),
-    ("235595009", "K21.9", "Gastroesophageal reflux disease", true),
-    ("370143000", "F32.9", "Major depressive disorder", true),
-    ("414916001", "E66.9", "Obesity", true),
-    ("40930008", "E03.9", "Hypothyroidism", true),
-    ("396275006", "M19.90", "Osteoarthritis", true),
-    ("37796009", "G43.909", "Migraine", true),
-    ("49436004", "I48.91", "Atrial fibrillation", true),
-    ("709044004", "N18.9", "Chronic kidney disease", true),
-    ("13645005", "J44.9", "Chronic obstructive pulmonary disease", true),
-    ("10509002", "J20.9", "Acute bronchitis", false),
-    ("68566005", "N39.0", "Urinary tract infection", false),
-    ("363746003", "J02.9", "Acute pharyngitis", false),
-    ("36971009", "J32.9", "Sinusitis", false),
-    ("44465007", "S93.409A", "Sprain of ankle", false),
-    ("271737000", "D64.9", "Anemia", false),
+#[derive(Clone, Copy)]
+pub(super) struct ConditionCode {
+    pub(super) snomed: &'static str,
+    pub(super) icd10: &'static str,
+    pub(super) name: &'static str,
+    pub(super) is_chronic: bool,
+}
+
+const fn condition(
+    snomed: &'static str,
+    icd10: &'static str,
+    name: &'static str,
+    is_chronic: bool,
+) -> ConditionCode {
+    ConditionCode { snomed, icd10, name, is_chronic }
+}
+
+pub(super) const CONDITIONS: &[ConditionCode] = &[
+    condition("59621000", "I10", "Essential hypertension", true),
+    condition("55822004", "E78.5", "Hyperlipidemia", true),
+    condition("195967001", "J45.909", "Asthma", true),
+    condition("235595009", "K21.9", "Gastroesophageal reflux disease", true),
+    condition("370143000", "F32.9", "Major depressive disorder", true),
+    condition("414916001", "E66.9", "Obesity", true),
+    condition("40930008", "E03.9", "Hypothyroidism", true),
+    condition("396275006", "M19.90", "Osteoarthritis", true),
+    condition("37796009", "G43.909", "Migraine", true),
+    condition("49436004", "I48.91", "Atrial fibrillation", true),
+    condition("709044004", "N18.9", "Chronic kidney disease", true),
+    condition("13645005", "J44.9", "Chronic obstructive pulmonary disease", true),
+    condition("10509002", "J20.9", "Acute bronchitis", false),
+    condition("68566005", "N39.0", "Urinary tract infection", false),
+    condition("363746003", "J02.9", "Acute pharyngitis", false),
+    condition("36971009", "J32.9", "Sinusitis", false),
+    condition("44465007", "S93.409A", "Sprain of ankle", false),
+    condition("271737000", "D64.9", "Anemia", false),
 ];
 
-pub(super) const DIABETES: (&str, &str, &str, bool) = ("44054006", "E11.9", "Type 2 diabetes mellitus", true);
+pub(super) const DIABETES: ConditionCode = condition("44054006", "E11.9", "Type 2 diabetes mellitus", true);
 
-/// LOINC, name, unit, and the least and greatest value, scaled by the decimals.
+/// A laboratory value by LOINC.
 pub(super) struct Lab {
     pub(super) loinc: &'static str,
     pub(super) name: &'static str,
     pub(super) unit: &'static str,
+    pub(super) range: Range,
+}
+
+const fn lab(loinc: &'static str, name: &'static str, unit: &'static str, range: Range) -> Lab {
+    Lab { loinc, name, unit, range }
+}
+
+/// The values that a laboratory may report, as whole numbers of the last decimal.
+#[derive(Clone, Copy)]
+pub(super) struct Range {
     pub(super) least: u32,
     pub(super) most: u32,
     pub(super) decimals: usize,
 }
 
-const fn lab(
-    loinc: &'static str,
-    name: &'static str,
-    unit: &'static str,
-    (least, most, decimals): (u32, u32, usize),
-) -> Lab {
-    Lab { loinc, name, unit, least, most, decimals }
+const fn range(least: u32, most: u32, decimals: usize) -> Range {
+    Range { least, most, decimals }
 }
 
-pub(super) const HBA1C: Lab = lab("4548-4", "Hemoglobin A1c/Hemoglobin.total in Blood", "%", (480, 1_120, 2));
+pub(super) const HBA1C: Lab =
+    lab("4548-4", "Hemoglobin A1c/Hemoglobin.total in Blood", "%", range(480, 1_120, 2));
 
 /// LOINC and name of the panel, and its parts.
 pub(super) const PANELS: &[(&str, &str, &[Lab])] = &[
@@ -58,17 +80,17 @@ pub(super) const PANELS: &[(&str, &str, &[Lab])] = &[
         "24323-8",
         "Comprehensive metabolic 2000 panel - Serum or Plasma",
         &[
-            lab("2345-7", "Glucose [Mass/volume] in Serum or Plasma", "mg/dL", (68, 240, 0)),
-            lab("2160-0", "Creatinine [Mass/volume] in Serum or Plasma", "mg/dL", (60, 190, 2)),
-            lab("3094-0", "Urea nitrogen [Mass/volume] in Serum or Plasma", "mg/dL", (7, 31, 0)),
-            lab("2951-2", "Sodium [Moles/volume] in Serum or Plasma", "mmol/L", (133, 147, 0)),
-            lab("2823-3", "Potassium [Moles/volume] in Serum or Plasma", "mmol/L", (33, 54, 1)),
-            lab("17861-6", "Calcium [Mass/volume] in Serum or Plasma", "mg/dL", (84, 106, 1)),
+            lab("2345-7", "Glucose [Mass/volume] in Serum or Plasma", "mg/dL", range(68, 240, 0)),
+            lab("2160-0", "Creatinine [Mass/volume] in Serum or Plasma", "mg/dL", range(60, 190, 2)),
+            lab("3094-0", "Urea nitrogen [Mass/volume] in Serum or Plasma", "mg/dL", range(7, 31, 0)),
+            lab("2951-2", "Sodium [Moles/volume] in Serum or Plasma", "mmol/L", range(133, 147, 0)),
+            lab("2823-3", "Potassium [Moles/volume] in Serum or Plasma", "mmol/L", range(33, 54, 1)),
+            lab("17861-6", "Calcium [Mass/volume] in Serum or Plasma", "mg/dL", range(84, 106, 1)),
             lab(
                 "1742-6",
                 "Alanine aminotransferase [Enzymatic activity/volume] in Serum or Plasma",
                 "U/L",
-                (8, 72, 0),
+                range(8, 72, 0),
             ),
         ],
     ),
@@ -76,14 +98,14 @@ pub(super) const PANELS: &[(&str, &str, &[Lab])] = &[
         "57698-3",
         "Lipid panel with direct LDL - Serum or Plasma",
         &[
-            lab("2093-3", "Cholesterol [Mass/volume] in Serum or Plasma", "mg/dL", (118, 290, 0)),
-            lab("2571-8", "Triglyceride [Mass/volume] in Serum or Plasma", "mg/dL", (45, 380, 0)),
-            lab("2085-9", "Cholesterol in HDL [Mass/volume] in Serum or Plasma", "mg/dL", (28, 92, 0)),
+            lab("2093-3", "Cholesterol [Mass/volume] in Serum or Plasma", "mg/dL", range(118, 290, 0)),
+            lab("2571-8", "Triglyceride [Mass/volume] in Serum or Plasma", "mg/dL", range(45, 380, 0)),
+            lab("2085-9", "Cholesterol in HDL [Mass/volume] in Serum or Plasma", "mg/dL", range(28, 92, 0)),
             lab(
                 "18262-6",
                 "Cholesterol in LDL [Mass/volume] in Serum or Plasma by Direct assay",
                 "mg/dL",
-                (50, 210, 0),
+                range(50, 210, 0),
             ),
         ],
     ),
@@ -91,25 +113,35 @@ pub(super) const PANELS: &[(&str, &str, &[Lab])] = &[
         "58410-2",
         "CBC panel - Blood by Automated count",
         &[
-            lab("718-7", "Hemoglobin [Mass/volume] in Blood", "g/dL", (98, 172, 1)),
-            lab("4544-3", "Hematocrit [Volume Fraction] of Blood by Automated count", "%", (300, 510, 1)),
-            lab("6690-2", "Leukocytes [#/volume] in Blood by Automated count", "10*3/uL", (340, 1_240, 2)),
-            lab("777-3", "Platelets [#/volume] in Blood by Automated count", "10*3/uL", (140, 420, 0)),
+            lab("718-7", "Hemoglobin [Mass/volume] in Blood", "g/dL", range(98, 172, 1)),
+            lab(
+                "4544-3",
+                "Hematocrit [Volume Fraction] of Blood by Automated count",
+                "%",
+                range(300, 510, 1),
+            ),
+            lab(
+                "6690-2",
+                "Leukocytes [#/volume] in Blood by Automated count",
+                "10*3/uL",
+                range(340, 1_240, 2),
+            ),
+            lab("777-3", "Platelets [#/volume] in Blood by Automated count", "10*3/uL", range(140, 420, 0)),
         ],
     ),
     (
         "24348-5",
         "Free T4 and TSH panel - Serum or Plasma",
-        &[lab("3016-3", "Thyrotropin [Units/volume] in Serum or Plasma", "m[IU]/L", (350, 6_200, 3))],
+        &[lab("3016-3", "Thyrotropin [Units/volume] in Serum or Plasma", "m[IU]/L", range(350, 6_200, 3))],
     ),
 ];
 
 /// Of one number each; weight, height and blood pressure are made apart.
 pub(super) const VITALS: &[Lab] = &[
-    lab("8867-4", "Heart rate", "/min", (52, 108, 0)),
-    lab("9279-1", "Respiratory rate", "/min", (11, 22, 0)),
-    lab("8310-5", "Body temperature", "Cel", (360, 384, 1)),
-    lab("59408-5", "Oxygen saturation in Arterial blood by Pulse oximetry", "%", (91, 100, 0)),
+    lab("8867-4", "Heart rate", "/min", range(52, 108, 0)),
+    lab("9279-1", "Respiratory rate", "/min", range(11, 22, 0)),
+    lab("8310-5", "Body temperature", "Cel", range(360, 384, 1)),
+    lab("59408-5", "Oxygen saturation in Arterial blood by Pulse oximetry", "%", range(91, 100, 0)),
 ];
 
 /// `RxNorm`, name, and how it is taken.

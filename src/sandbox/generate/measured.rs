@@ -1,25 +1,24 @@
-//! What was measured: vital signs, laboratory results and their reports.
+//! Generates vital signs, laboratory results and their reports.
 
 use super::super::text::{array, object, quoted};
-use super::clinical::Visit;
-use super::codes::{HBA1C, LOINC, Lab, PANELS, VITALS};
-use super::record::{Record, coding, concept, decimal, quantity, reference, status_concept};
+use super::codes::{HBA1C, LOINC, Lab, PANELS, Range, VITALS};
+use super::record::{Record, Visit, coding, concept, decimal, quantity, reference, status_concept};
 
 type Field = (&'static str, String);
 
 pub(super) fn add_vital_signs(record: &mut Record, visit: &Visit) {
     add_blood_pressure(record, visit);
     // A body changes slowly.
-    let weight = record.weight_hectograms + record.dice.below(21) - 10;
-    let hundredths = weight * 10 + record.dice.below(10);
+    let weight = record.weight_hectograms + record.rng.below(21) - 10;
+    let hundredths = weight * 10 + record.rng.below(10);
     let weight = quantity(&decimal(hundredths, 2), "kg");
     add_vital_sign(record, visit, ("29463-7", "Body weight"), ("valueQuantity", weight));
-    if record.dice.chance(50) {
+    if record.rng.chance(50) {
         let height = quantity(&decimal(record.height_centimetres * 10, 1), "cm");
         add_vital_sign(record, visit, ("8302-2", "Body height"), ("valueQuantity", height));
     }
     for vital in VITALS {
-        if record.dice.chance(70) {
+        if record.rng.chance(70) {
             let value = measured_value(record, vital);
             add_vital_sign(record, visit, (vital.loinc, vital.name), value);
         }
@@ -27,8 +26,8 @@ pub(super) fn add_vital_signs(record: &mut Record, visit: &Visit) {
 }
 
 fn add_blood_pressure(record: &mut Record, visit: &Visit) {
-    let systolic = record.dice.between(98, 178);
-    let diastolic = record.dice.between(56, 104).min(systolic - 20);
+    let systolic = record.rng.between(98, 178);
+    let diastolic = record.rng.between(56, 104).min(systolic - 20);
     let component = |loinc: &str, name: &str, value: u32| {
         object(&[
             ("code", concept([coding(LOINC, loinc, name)], name)),
@@ -86,7 +85,7 @@ fn add_observation_of_id(record: &mut Record, visit: &Visit, id: &str, measureme
 
 /// A panel of laboratory values and the report that holds them together.
 pub(super) fn add_lab_panel(record: &mut Record, visit: &Visit) {
-    let (loinc, name, labs) = *record.dice.pick(PANELS);
+    let (loinc, name, labs) = *record.rng.pick(PANELS);
     let ids: Vec<String> = labs.iter().map(|lab| add_lab(record, visit, lab)).collect();
     add_report(record, visit, (loinc, name), &ids);
 }
@@ -96,7 +95,7 @@ pub(super) fn add_hba1c(record: &mut Record, visit: &Visit) {
     add_report(record, visit, (HBA1C.loinc, HBA1C.name), &[id]);
 }
 
-/// One id, given by two systems to two things.
+/// Adds two results to which two systems have given one id.
 pub(super) fn add_twins(record: &mut Record) {
     for (source, lab) in record.sources.clone().into_iter().zip([&HBA1C, &VITALS[0]]) {
         let visit = Visit { source, encounter_id: String::new(), days_ago: 90 };
@@ -111,16 +110,17 @@ fn add_lab(record: &mut Record, visit: &Visit, lab: &Lab) -> String {
 }
 
 fn lab_measurement<'a>(record: &mut Record, lab: &'a Lab) -> Measurement<'a> {
-    let range = object(&[
-        ("low", quantity(&decimal(lab.least + (lab.most - lab.least) / 5, lab.decimals), lab.unit)),
-        ("high", quantity(&decimal(lab.most - (lab.most - lab.least) / 4, lab.decimals), lab.unit)),
+    let Range { least, most, decimals } = lab.range;
+    let normal = object(&[
+        ("low", quantity(&decimal(least + (most - least) / 5, decimals), lab.unit)),
+        ("high", quantity(&decimal(most - (most - least) / 4, decimals), lab.unit)),
     ]);
-    let value = match record.dice.below(100) {
+    let value = match record.rng.below(100) {
         // What laboratories also write.
         0..2 => ("valueString", quoted("Hemolyzed specimen; see comment")),
         2..4 => ("dataAbsentReason", status_concept("data-absent-reason", "not-performed")),
         4..6 => {
-            let below = decimal(lab.least, lab.decimals);
+            let below = decimal(least, decimals);
             let coded = quantity(&below, lab.unit);
             ("valueQuantity", coded.replacen('{', r#"{"comparator":"<","#, 1))
         }
@@ -129,13 +129,14 @@ fn lab_measurement<'a>(record: &mut Record, lab: &'a Lab) -> Measurement<'a> {
     Measurement {
         category: "laboratory",
         code: (lab.loinc, lab.name),
-        values: vec![value, ("referenceRange", array([range]))],
+        values: vec![value, ("referenceRange", array([normal]))],
     }
 }
 
 fn measured_value(record: &mut Record, lab: &Lab) -> Field {
-    let scaled = record.dice.between(lab.least, lab.most);
-    ("valueQuantity", quantity(&decimal(scaled, lab.decimals), lab.unit))
+    let Range { least, most, decimals } = lab.range;
+    let scaled = record.rng.between(least, most);
+    ("valueQuantity", quantity(&decimal(scaled, decimals), lab.unit))
 }
 
 fn add_report(record: &mut Record, visit: &Visit, (loinc, name): (&str, &str), result_ids: &[String]) {
@@ -143,8 +144,7 @@ fn add_report(record: &mut Record, visit: &Visit, (loinc, name): (&str, &str), r
     let at = record.time(visit.days_ago, &visit.source);
     let performer = record.organization();
     let results = result_ids.iter().map(|id| reference("Observation", id));
-    let conclusion =
-        if record.dice.chance(20) { quoted("Within the expected range.") } else { String::new() };
+    let conclusion = if record.rng.chance(20) { quoted("Within the expected range.") } else { String::new() };
     record.add(
         "DiagnosticReport",
         &id,

@@ -1,4 +1,4 @@
-//! A seed → the same made-up patients every time, shaped like US Core records.
+//! Generates made-up patients from a seed, shaped like US Core records.
 //!
 //! Promise: the same seed and number give the same bytes, and more patients leave the first
 //! ones as they are. 150 to 2,000 resources a patient, most of them near the low end; some
@@ -10,36 +10,36 @@
 
 mod clinical;
 mod codes;
-mod dice;
 mod measured;
 mod people;
 mod record;
+mod seeded_rng;
 
 use super::population::Population;
-use dice::Dice;
 use record::Record;
+use seeded_rng::SeededRng;
 
 impl Population {
-    /// `sandbox-0001`, `sandbox-0002`, … from a seed.
+    /// Generates `sandbox-0001`, `sandbox-0002`, … from a seed.
     pub fn generated(patients: usize, seed: u64) -> Self {
         let mut population = Self::empty();
         for number in 1..=patients {
             let id = format!("sandbox-{number:04}");
-            let resources = person(&id, number, seed);
+            let resources = resources_of(&id, number, seed);
             population.add_resources(&id, &resources, seed);
         }
         population
     }
 }
 
-/// Some encounter may still go over the number by what it brings.
+/// The last encounter may exceed the number by its own resources.
 const RESOURCES_MIN: u32 = 150;
 const RESOURCES_SPREAD: u32 = 1_800;
 
-fn person(person_id: &str, number: usize, seed: u64) -> Vec<String> {
-    let mut dice = Dice::for_person(seed, number);
-    let size = dice.mostly_low(RESOURCES_SPREAD) + RESOURCES_MIN;
-    let mut record = Record::new(dice, seed);
+fn resources_of(person_id: &str, number: usize, seed: u64) -> Vec<String> {
+    let mut rng = SeededRng::for_person(seed, number);
+    let size = rng.mostly_low(RESOURCES_SPREAD) + RESOURCES_MIN;
+    let mut record = Record::new(rng, seed);
     people::add_identity(&mut record, person_id);
     people::add_care_givers(&mut record);
     people::add_coverages(&mut record);

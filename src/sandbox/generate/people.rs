@@ -1,9 +1,9 @@
-//! Who is in a record: the Person, their Patients, those who treat them, those who pay.
+//! Generates the Person, their Patients, those who treat them and those who pay.
 
 use super::super::text::{array, object, quoted};
 use super::codes::{FAMILY_NAMES, FEMALE_NAMES, MALE_NAMES, TOWNS};
-use super::dice::Dice;
 use super::record::{Record, coding, day, reference, status_concept};
+use super::seeded_rng::SeededRng;
 
 /// Practitioners and organizations are shared between the records of a seed, as in life: the
 /// same text, so the same address.
@@ -40,12 +40,12 @@ pub(super) fn add_identity(record: &mut Record, person_id: &str) {
 }
 
 fn new_identity(record: &mut Record) -> Identity {
-    let dice = &mut record.dice;
+    let rng = &mut record.rng;
     let (gender, given) =
-        if dice.chance(50) { ("female", *dice.pick(FEMALE_NAMES)) } else { ("male", *dice.pick(MALE_NAMES)) };
-    let family = dice.pick(FAMILY_NAMES);
-    let (town, state, postal_code) = dice.pick(TOWNS);
-    let street = format!("{} Sample Street", dice.between(1, 980));
+        if rng.chance(50) { ("female", *rng.pick(FEMALE_NAMES)) } else { ("male", *rng.pick(MALE_NAMES)) };
+    let family = rng.pick(FAMILY_NAMES);
+    let (town, state, postal_code) = rng.pick(TOWNS);
+    let street = format!("{} Sample Street", rng.between(1, 980));
     Identity {
         gender,
         name: object(&[
@@ -63,12 +63,12 @@ fn new_identity(record: &mut Record) -> Identity {
             ("postalCode", quoted(postal_code)),
             ("country", quoted("US")),
         ]),
-        phone: format!("555-01{}", dice.digits(2)),
+        phone: format!("555-01{}", rng.digits(2)),
     }
 }
 
 fn add_patient(record: &mut Record, patient_id: &str, identity: &Identity) {
-    let number = record.dice.digits(7);
+    let number = record.rng.digits(7);
     let identifier = object(&[
         ("use", quoted("usual")),
         ("type", status_concept("v2-0203", "MR")),
@@ -80,8 +80,8 @@ fn add_patient(record: &mut Record, patient_id: &str, identity: &Identity) {
     let language = coding("urn:ietf:bcp:47", "en-US", "English (United States)");
     let communication =
         object(&[("language", object(&[("coding", array([language]))])), ("preferred", "true".to_owned())]);
-    let marital_status = *record.dice.pick(&["M", "S", "D", "W"]);
-    let extensions = us_core_extensions(&mut record.dice, identity.gender);
+    let marital_status = *record.rng.pick(&["M", "S", "D", "W"]);
+    let extensions = us_core_extensions(&mut record.rng, identity.gender);
     record.add(
         "Patient",
         patient_id,
@@ -102,7 +102,7 @@ fn add_patient(record: &mut Record, patient_id: &str, identity: &Identity) {
     );
 }
 
-fn us_core_extensions(dice: &mut Dice, gender: &str) -> String {
+fn us_core_extensions(rng: &mut SeededRng, gender: &str) -> String {
     const RACES: &[(&str, &str)] =
         &[("2106-3", "White"), ("2054-5", "Black or African American"), ("2028-9", "Asian")];
     const ETHNICITIES: &[(&str, &str)] =
@@ -116,8 +116,8 @@ fn us_core_extensions(dice: &mut Dice, gender: &str) -> String {
         let url = format!("http://hl7.org/fhir/us/core/StructureDefinition/us-core-{name}");
         object(&[("url", quoted(&url)), ("extension", array([coded, text]))])
     };
-    let race = nested("race", *dice.pick(RACES));
-    let ethnicity = nested("ethnicity", *dice.pick(ETHNICITIES));
+    let race = nested("race", *rng.pick(RACES));
+    let ethnicity = nested("ethnicity", *rng.pick(ETHNICITIES));
     let birth_sex = object(&[
         ("url", quoted("http://hl7.org/fhir/us/core/StructureDefinition/us-core-birthsex")),
         ("valueCode", quoted(if gender == "female" { "F" } else { "M" })),
@@ -126,29 +126,29 @@ fn us_core_extensions(dice: &mut Dice, gender: &str) -> String {
 }
 
 pub(super) fn add_care_givers(record: &mut Record) {
-    for number in some_of(&mut record.dice, ORGANIZATIONS, 2, 4) {
+    for number in some_of(&mut record.rng, ORGANIZATIONS, 2, 4) {
         let (id, text) = organization(record.seed, number);
         record.organizations.push(id);
         record.resources.push(text);
     }
-    for number in some_of(&mut record.dice, PRACTITIONERS, 3, 6) {
+    for number in some_of(&mut record.rng, PRACTITIONERS, 3, 6) {
         let (id, text) = practitioner(record.seed, number);
         record.practitioners.push(id);
         record.resources.push(text);
     }
 }
 
-/// A few different numbers below a limit.
-fn some_of(dice: &mut Dice, limit: u32, least: u32, most: u32) -> impl Iterator<Item = u32> + use<> {
-    let (first, count) = (dice.below(limit), dice.between(least, most));
+/// Picks a few different numbers below a limit.
+fn some_of(rng: &mut SeededRng, limit: u32, least: u32, most: u32) -> impl Iterator<Item = u32> + use<> {
+    let (first, count) = (rng.below(limit), rng.between(least, most));
     (0..count).map(move |number| (first + number) % limit)
 }
 
 fn organization(seed: u64, number: u32) -> (String, String) {
-    let mut dice = Dice::for_person(seed ^ 0x6f72_6700, number as usize + 1);
-    let id = format!("org-{}.{}", dice.word(12), number + 1);
-    let (town, state, _) = dice.pick(TOWNS);
-    let kind = *dice.pick(&["Community Hospital", "Family Medicine", "Health Partners", "Clinic"]);
+    let mut rng = SeededRng::for_person(seed ^ 0x6f72_6700, number as usize + 1);
+    let id = format!("org-{}.{}", rng.word(12), number + 1);
+    let (town, state, _) = rng.pick(TOWNS);
+    let kind = *rng.pick(&["Community Hospital", "Family Medicine", "Health Partners", "Clinic"]);
     let text = object(&[
         ("resourceType", quoted("Organization")),
         ("id", quoted(&id)),
@@ -161,12 +161,12 @@ fn organization(seed: u64, number: u32) -> (String, String) {
 }
 
 fn practitioner(seed: u64, number: u32) -> (String, String) {
-    let mut dice = Dice::for_person(seed ^ 0x7072_6163, number as usize + 1);
-    let id = format!("prac-{}-{}", dice.word(16), number + 1);
-    let (given, family) = (*dice.pick(FEMALE_NAMES), *dice.pick(FAMILY_NAMES));
+    let mut rng = SeededRng::for_person(seed ^ 0x7072_6163, number as usize + 1);
+    let id = format!("prac-{}-{}", rng.word(16), number + 1);
+    let (given, family) = (*rng.pick(FEMALE_NAMES), *rng.pick(FAMILY_NAMES));
     let identifier = object(&[
         ("system", quoted("http://hl7.org/fhir/sid/us-npi")),
-        ("value", quoted(&format!("9{}", dice.digits(9)))),
+        ("value", quoted(&format!("9{}", rng.digits(9)))),
     ]);
     let name = object(&[
         ("text", quoted(&format!("Dr. {given} {family}"))),
@@ -185,15 +185,15 @@ fn practitioner(seed: u64, number: u32) -> (String, String) {
 }
 
 pub(super) fn add_coverages(record: &mut Record) {
-    for number in 0..record.dice.between(1, 3) {
+    for number in 0..record.rng.between(1, 3) {
         let source = record.source();
         let id = record.new_id(&source);
-        let begun_days_ago = record.dice.between(200, 2_500) + number * 365;
+        let begun_days_ago = record.rng.between(200, 2_500) + number * 365;
         let ended = if number == 0 { String::new() } else { quoted(&day(begun_days_ago - 200).to_string()) };
         let period = object(&[("start", quoted(&day(begun_days_ago).to_string())), ("end", ended)]);
         let patient = reference("Patient", &source.patient_id);
-        let kind = *record.dice.pick(&["EHCPOL", "PUBLICPOL", "HMO"]);
-        let member = record.dice.digits(9);
+        let kind = *record.rng.pick(&["EHCPOL", "PUBLICPOL", "HMO"]);
+        let member = record.rng.digits(9);
         let payor = record.organization();
         let plan = object(&[
             ("type", status_concept("coverage-class", "plan")),

@@ -1,0 +1,354 @@
+//! One patient of a cycle: pulled, or asked for its consent, and what came of it recorded.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::progress::Onlookers;
+use super::tasks::Task;
+use super::{Cycle, EndedEarly};
+use crate::clock;
+use crate::healthex::meter::{Budget, Meter};
+use crate::healthex::{FailureStage, RequestFailed};
+use crate::plan::PullMode;
+use crate::plan::breaker::Contact;
+use crate::plan::due::{Due, may_pull_renamed};
+use crate::plan::failure::{Effect, Failure, judge_failure};
+use crate::plan::paging::Query;
+use crate::plan::resume::{can_resume, mode_of};
+use crate::plan::state::Event;
+use crate::pull::{Pull, PullContext, PullFailed, PullPlan, PullRules, ResumePoint, WalkEnd};
+use crate::settings::Settings;
+use crate::warehouse::failure::{Concern, StoreFailed};
+use crate::warehouse::page::Tally;
+use crate::warehouse::pull::{Fenced, PullCost, PullEnded, PullHead, PullOutcome, Setback};
+
+/// How one patient's turn in a cycle ended.
+pub(super) enum PatientOutcome {
+    Ok,
+    /// Asked for its consent only, which stands.
+    Permitted,
+    Refused(Box<Refusal>),
+    NotFound,
+    Failed(Contact),
+    /// This ends the cycle for all.
+    Ends(EndedEarly),
+    Interrupted,
+}
+
+/// What one patient's turn has come to.
+pub(super) struct PatientReport {
+    pub(super) outcome: PatientOutcome,
+    pub(super) tally: Tally,
+    pub(super) pages: u64,
+    /// Given back once this has been counted, so that nobody begins before.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl PatientReport {
+    fn without_pull(outcome: PatientOutcome, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { outcome, tally: Tally::default(), pages: 0, permit }
+    }
+}
+
+/// A patient whose pull, or question about its consent, ended in a 403.
+pub(super) struct Refusal {
+    pub(super) task: Task,
+    pub(super) head: PullHead,
+    pub(super) cost: PullCost,
+}
+
+impl Refusal {
+    /// Returns the end of the pull that was refused.
+    pub(super) fn ended(&self, outcome: PullOutcome, error: Option<String>) -> PullEnded {
+        PullEnded { head: self.head.clone(), cost: self.cost, outcome, error, setback: None }
+    }
+}
+
+/// Returns what one question about a consent may cost.
+pub(super) fn consent_budget() -> Budget {
+    Budget { meter: Meter::default(), bytes_max: u64::MAX, ends: Instant::now() + Duration::from_hours(1) }
+}
+
+/// Does what is due about one patient. Further pulls wait for a permit of `permits`.
+pub(super) async fn deal_with(
+    cycle: &Cycle,
+    task: Task,
+    permits: &Arc<Semaphore>,
+    permit: OwnedSemaphorePermit,
+) -> PatientReport {
+    match task.due {
+        Due::Pull(mode) => pull_patient(cycle, task, mode, permits, permit).await,
+        Due::AskConsent | Due::Nothing(_) => {
+            PatientReport::without_pull(ask_consent(cycle, task).await, Some(permit))
+        }
+    }
+}
+
+/// Pulls one patient that nobody else is pulled beside.
+pub(super) async fn pull_alone(cycle: &Cycle, task: Task, mode: PullMode) -> PatientReport {
+    let permits = Arc::new(Semaphore::new(1));
+    match permits.clone().acquire_owned().await {
+        Ok(permit) => pull_patient(cycle, task, mode, &permits, permit).await,
+        Err(_closed) => PatientReport::without_pull(PatientOutcome::Interrupted, None),
+    }
+}
+
+/// Pulls one patient, and in full at once if entries seem to have been renamed.
+async fn pull_patient(
+    cycle: &Cycle,
+    task: Task,
+    mode: PullMode,
+    permits: &Arc<Semaphore>,
+    permit: OwnedSemaphorePermit,
+) -> PatientReport {
+    let pulled = pull_once(cycle, &task, mode, permits, permit).await;
+    let renamed_full_at = task.lease.checkpoint.renamed_full_at;
+    let asks_for_full = pulled.met_renamed_entries && mode == PullMode::Incremental;
+    if !asks_for_full || !may_pull_renamed(renamed_full_at, clock::now()) {
+        return pulled.report;
+    }
+    let mut report = pulled.report;
+    if let Err(failed) = cycle.warehouse.note_renamed_full(task.person(), clock::now()).await {
+        report.outcome = PatientOutcome::Ends(EndedEarly::Warehouse(failed));
+        return report;
+    }
+    let name = task.name();
+    tracing::info!(person = %name, "{name}: entries have new names; a full pull follows");
+    drop(report.permit.take());
+    // No semaphore of ours is ever closed.
+    let Ok(permit) = permits.clone().acquire_owned().await else { return report };
+    let mut full = pull_once(cycle, &task, PullMode::Full, permits, permit).await.report;
+    full.tally += report.tally;
+    full.pages += report.pages;
+    full
+}
+
+struct PulledOnce {
+    report: PatientReport,
+    met_renamed_entries: bool,
+}
+
+async fn pull_once(
+    cycle: &Cycle,
+    task: &Task,
+    mode: PullMode,
+    permits: &Arc<Semaphore>,
+    permit: OwnedSemaphorePermit,
+) -> PulledOnce {
+    let plan = match plan_pull(cycle, task, mode).await {
+        Ok(plan) => plan,
+        Err(failed) => {
+            let outcome = PatientOutcome::Ends(EndedEarly::Warehouse(failed));
+            let report = PatientReport::without_pull(outcome, Some(permit));
+            return PulledOnce { report, met_renamed_entries: false };
+        }
+    };
+    let onlookers = Onlookers::show(&cycle.progress, task.name());
+    let context = PullContext {
+        api: cycle.api.clone(),
+        warehouse: cycle.warehouse.clone(),
+        rules: pull_rules(&cycle.settings),
+        stop: cycle.stop.clone(),
+        pace: onlookers.pace.clone(),
+    };
+    let mut pull = Pull::new(&context, plan);
+    let mut permit = Some(permit);
+    let ended = walk_to_the_end(&mut pull, permits, &mut permit).await;
+    let (tally, pages) = (pull.tally(), pull.cost().pages);
+    let met_renamed_entries = ended.is_ok() && pull.met_renamed_entries();
+    let outcome = match ended {
+        Ok(guarded) => {
+            say_finished(task, &pull, guarded);
+            PatientOutcome::Ok
+        }
+        Err(failed) => {
+            let asked = Asked { task, head: pull.head().clone(), cost: pull.cost() };
+            record_failure(cycle, asked, failed).await
+        }
+    };
+    PulledOnce { report: PatientReport { outcome, tally, pages, permit }, met_renamed_entries }
+}
+
+/// Walks until the pull is over. The permit is given back as soon as nothing but the end of the
+/// pull is left to be stored: waiting for the disk, it holds nothing, and the next patient can
+/// be asked meanwhile. Returns how many rows looked vanished and were not marked.
+async fn walk_to_the_end(
+    pull: &mut Pull<'_>,
+    permits: &Arc<Semaphore>,
+    permit: &mut Option<OwnedSemaphorePermit>,
+) -> Result<Option<u64>, PullFailed> {
+    loop {
+        if permit.is_none() {
+            *permit = permits.clone().acquire_owned().await.ok();
+        }
+        let walked = pull.walk().await?;
+        if !walked.holds_entries() {
+            *permit = None;
+        }
+        if let WalkEnd::Finished { guarded } = pull.end_walk(walked).await? {
+            return Ok(guarded);
+        }
+    }
+}
+
+fn say_finished(task: &Task, pull: &Pull<'_>, guarded: Option<u64>) {
+    let (name, tally, mode) = (task.name(), pull.tally(), pull.head().mode);
+    tracing::debug!(
+        person = %name, mode = mode.as_str(), pages = pull.cost().pages, inserted = tally.inserted,
+        updated = tally.updated, deleted = tally.deleted, "pull of {name} finished"
+    );
+    if let Some(rows) = guarded {
+        tracing::warn!(person = %name, rows, "{name}: {rows} resources were gone at once; nothing is marked as deleted for 24 hours");
+    }
+}
+
+fn pull_rules(settings: &Settings) -> PullRules {
+    PullRules {
+        page_size: settings.sync.page_size,
+        overlap: settings.sync.overlap,
+        pages_max: settings.sync.pages_max,
+        bytes_max: settings.sync.bytes_max,
+        time_max: settings.sync.time_max,
+    }
+}
+
+async fn plan_pull(cycle: &Cycle, task: &Task, due: PullMode) -> Result<PullPlan, StoreFailed> {
+    let checkpoint = &task.lease.checkpoint;
+    let mode = mode_of(checkpoint, due);
+    let mut plan = PullPlan {
+        person: checkpoint.person.clone(),
+        mode,
+        types: task.types.clone(),
+        since: checkpoint.watermark.filter(|_| mode == PullMode::Incremental),
+        resume: None,
+    };
+    if let Some(unfinished) = &checkpoint.unfinished
+        && let Some(next_url) = &unfinished.next_url
+        && can_resume(unfinished, mode, &task.types, clock::now())
+    {
+        let walks = cycle.warehouse.unfinished_walks(&checkpoint.person).await?;
+        plan.since = unfinished.since;
+        let (unfinished, next_url) = (unfinished.clone(), next_url.clone());
+        plan.resume = Some(ResumePoint { unfinished, next_url, walks });
+    }
+    Ok(plan)
+}
+
+/// What was asked about a patient, and failed.
+struct Asked<'t> {
+    task: &'t Task,
+    head: PullHead,
+    cost: PullCost,
+}
+
+/// Records how a pull ended that did not finish.
+async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> PatientOutcome {
+    let Asked { task, head, cost } = asked;
+    if matches!(failed, PullFailed::Request(RequestFailed::Forbidden)) {
+        return PatientOutcome::Refused(Box::new(Refusal { task: task.clone(), head, cost }));
+    }
+    let (now, name, why) = (clock::now(), task.name(), failed.to_string());
+    let period = cycle.settings.sync.schedule.period(now);
+    let failure = failure_of(&failed);
+    let verdict = judge_failure(failure, task.lease.checkpoint.failures + 1, period);
+    let setback = verdict.event.map(|event| Setback {
+        event,
+        error: Some(why.clone()),
+        next_attempt_at: verdict.delay.map(|delay| now + TimeDelta::from_std(delay).unwrap_or_default()),
+        was_answered: event == Event::PersonUnknown,
+        forgets_pull: matches!(failed, PullFailed::Incomplete { .. }),
+    });
+    let outcome = match failure {
+        Failure::CredentialsRefused | Failure::Warehouse => return PatientOutcome::Ends(end_of(failed)),
+        Failure::PersonUnknown => PullOutcome::NotFound,
+        Failure::Stopped => PullOutcome::Interrupted,
+        _ => PullOutcome::Failed,
+    };
+    let error = if failure == Failure::Stopped { "asked to stop".to_owned() } else { why.clone() };
+    if failure != Failure::Stopped {
+        tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
+    }
+    let ended = PullEnded { head, cost, outcome, error: Some(error), setback };
+    match cycle.warehouse.end_pull(ended, now).await {
+        Ok(Fenced::Kept(())) => {}
+        Ok(Fenced::Superseded) => tracing::warn!(person = %name, "{name}: {}", PullFailed::Superseded),
+        Err(failed) => return PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
+    }
+    match (failure, verdict.effect) {
+        (_, Effect::EndsCycle) => PatientOutcome::Ends(end_of(failed)),
+        (_, Effect::CountsAsSilent) => PatientOutcome::Failed(Contact::Silent),
+        (_, Effect::CountsAsTokenRefused) => PatientOutcome::Failed(Contact::TokenRefused),
+        (Failure::PersonUnknown, Effect::None) => PatientOutcome::NotFound,
+        (Failure::Stopped, Effect::None) => PatientOutcome::Interrupted,
+        (_, Effect::None) => PatientOutcome::Failed(Contact::Answered),
+    }
+}
+
+fn failure_of(failed: &PullFailed) -> Failure {
+    match failed {
+        PullFailed::Request(RequestFailed::PersonUnknown) => Failure::PersonUnknown,
+        PullFailed::Request(RequestFailed::TokenRefused) => Failure::TokenRefused,
+        PullFailed::Request(RequestFailed::CredentialsRefused { .. }) => Failure::CredentialsRefused,
+        PullFailed::Request(RequestFailed::Stopped) => Failure::Stopped,
+        PullFailed::Request(RequestFailed::WaitTooLong { wait, all_workers, .. }) => {
+            Failure::ToldToWait { wait: *wait, everyone: *all_workers }
+        }
+        PullFailed::Request(RequestFailed::Transient { stage: FailureStage::NoAnswer, .. }) => {
+            Failure::Silent
+        }
+        PullFailed::Store(failed) if failed.concern() != Concern::Patient => Failure::Warehouse,
+        _ => Failure::Other,
+    }
+}
+
+/// Returns why the cycle ends, for a failure that ends it.
+fn end_of(failed: PullFailed) -> EndedEarly {
+    match failed {
+        PullFailed::Store(failed) => EndedEarly::Warehouse(failed),
+        PullFailed::Request(RequestFailed::WaitTooLong { wait, .. }) => EndedEarly::ToldToWait(wait),
+        failed => EndedEarly::CredentialsRefused(failed.to_string()),
+    }
+}
+
+async fn ask_consent(cycle: &Cycle, task: Task) -> PatientOutcome {
+    let Cycle { api, stop, .. } = cycle;
+    let url = Query::of_consent(task.person()).first_url(api.base_url());
+    let head = PullHead {
+        person: task.person().clone(),
+        mode: PullMode::Incremental,
+        types: task.types.clone(),
+        started_at: clock::now(),
+        since: None,
+        is_resumed: false,
+    };
+    let budget = consent_budget();
+    let answer = api.retry(api.attempts(), stop, || api.open_page(&url, &budget, stop)).await;
+    match answer.map(drop) {
+        Ok(()) => match note_permitted(cycle, &task).await {
+            Ok(()) => PatientOutcome::Permitted,
+            Err(failed) => PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
+        },
+        Err(RequestFailed::Stopped) => PatientOutcome::Interrupted,
+        Err(failed) => {
+            let asked = Asked { task: &task, head, cost: PullCost::default() };
+            record_failure(cycle, asked, failed.into()).await
+        }
+    }
+}
+
+/// Notes that a question about a consent got a 200.
+pub(super) async fn note_permitted(cycle: &Cycle, task: &Task) -> Result<(), StoreFailed> {
+    let answer = Setback {
+        event: Event::StillPermitted,
+        error: None,
+        next_attempt_at: None,
+        was_answered: true,
+        forgets_pull: false,
+    };
+    match cycle.warehouse.note_answer(task.person(), answer, clock::now()).await? {
+        Fenced::Kept(()) | Fenced::Superseded => Ok(()),
+    }
+}

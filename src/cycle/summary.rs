@@ -1,0 +1,68 @@
+//! What a cycle has done, as everyone is told it.
+
+use std::time::Duration;
+
+use crate::plan::state::PurgeReason;
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::page::Tally;
+
+/// How many patients came to which end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct PatientCounts {
+    pub total: u64,
+    pub ok: u64,
+    pub revoked: u64,
+    pub held: u64,
+    pub not_found: u64,
+    pub failed: u64,
+    pub skipped: u64,
+}
+
+/// A patient that was purged in a cycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PurgeNote {
+    pub name: String,
+    pub reason: PurgeReason,
+    pub rows: u64,
+}
+
+/// What a cycle has done, or, of a rehearsal, would have done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Summary {
+    pub is_rehearsal: bool,
+    pub patients: PatientCounts,
+    pub resources: Tally,
+    pub pages: u64,
+    pub requests: u64,
+    pub bytes: u64,
+    pub took: Duration,
+    /// Due, and not asked because the cycle ended early; part of `skipped`.
+    pub not_reached: u64,
+    pub ended_early: Option<EndedEarly>,
+    pub purged: Vec<PurgeNote>,
+    /// Why the bytes of purged patients are still there.
+    pub scrub_waits: Option<String>,
+}
+
+impl Summary {
+    /// Returns whether there is no patient that an operator should look at.
+    pub(crate) fn all_is_well(&self) -> bool {
+        let PatientCounts { held, not_found, failed, .. } = self.patients;
+        held + not_found + failed + self.not_reached == 0 && self.ended_early.is_none()
+    }
+}
+
+/// Why a cycle did not get through its patients.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum EndedEarly {
+    #[error("{0}")]
+    CredentialsRefused(String),
+    #[error("HealthEx does not answer; patients not reached are asked in the next cycle")]
+    ServerDown,
+    #[error("HealthEx asks everyone to wait {} s; patients not reached are asked in the next cycle", .0.as_secs())]
+    ToldToWait(Duration),
+    #[error("asked to stop")]
+    Stopped,
+    #[error("{0}")]
+    Warehouse(StoreFailed),
+}

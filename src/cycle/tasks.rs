@@ -1,0 +1,68 @@
+//! The roster and what was asked for, joined with what the warehouse remembers.
+
+use std::collections::HashMap;
+
+use super::{Cycle, Summary};
+use crate::plan::due::{Due, NotDue, PatientRequest, decide};
+use crate::plan::{PersonId, Timestamp, TypeFilter};
+use crate::roster::{Roster, RosterPatient};
+use crate::warehouse::pull::Lease;
+
+/// One patient that a cycle deals with.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) types: TypeFilter,
+    pub(super) due: Due,
+    pub(super) lease: Lease,
+}
+
+impl Task {
+    pub(super) fn person(&self) -> &PersonId {
+        self.lease.person()
+    }
+
+    /// Returns the name the patient goes by in logs and messages.
+    pub(super) fn name(&self) -> &str {
+        self.lease.checkpoint.name()
+    }
+}
+
+/// Returns what there is to do, those that have waited longest first, never-pulled ones before.
+pub(super) fn tasks(cycle: &Cycle, roster: &Roster, patients: Vec<Lease>, now: Timestamp) -> Vec<Task> {
+    let listed: HashMap<&PersonId, &RosterPatient> =
+        roster.patients.iter().map(|patient| (&patient.person, patient)).collect();
+    let rules = cycle.settings.due_rules();
+    let mut tasks = Vec::with_capacity(patients.len());
+    for lease in patients {
+        let request = request(cycle, listed.get(lease.person()).copied(), lease.person());
+        if !cycle.request.named.is_empty() && !request.named {
+            continue;
+        }
+        let due = decide(&lease.checkpoint, &request, rules, now);
+        if due != Due::Nothing(NotDue::Unlisted) {
+            tasks.push(Task { types: request.types, due, lease });
+        }
+    }
+    tasks.sort_by_key(|task| task.lease.checkpoint.last_success_at);
+    tasks
+}
+
+fn request(cycle: &Cycle, entry: Option<&RosterPatient>, person: &PersonId) -> PatientRequest {
+    let asked = &cycle.request;
+    PatientRequest {
+        listed: entry.is_some(),
+        enabled: entry.is_some_and(|entry| entry.enabled),
+        types: entry
+            .and_then(|entry| entry.types.clone())
+            .unwrap_or_else(|| cycle.settings.sync.types.clone()),
+        named: asked.named.contains(person),
+        full: asked.full,
+        impatient: !asked.waits_after_failures,
+    }
+}
+
+/// Counts the patients that nothing is to be done about.
+pub(super) fn count_idle(tasks: &[Task], summary: &mut Summary) {
+    summary.patients.total = tasks.len() as u64;
+    summary.patients.skipped = tasks.iter().filter(|task| matches!(task.due, Due::Nothing(_))).count() as u64;
+}

@@ -1,0 +1,50 @@
+//! Counts what requests cost: how many, how many bytes, and how they were answered.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// What requests have cost.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    pub(crate) requests: AtomicU64,
+    /// Of bodies, decompressed.
+    pub(crate) bytes: AtomicU64,
+    /// How often each status came; 0 where no answer came at all.
+    answers: Mutex<BTreeMap<(RequestKind, u16), u64>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RequestKind {
+    Token,
+    Page,
+}
+
+impl Meter {
+    pub(super) fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_bytes(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_answer(&self, kind: RequestKind, status: u16) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        *answers.entry((kind, status)).or_default() += 1;
+    }
+
+    /// Takes the counts of answers since the last call.
+    pub(crate) fn take_answers(&self) -> BTreeMap<(RequestKind, u16), u64> {
+        std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The limits of one pull, and what it has cost so far.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    pub(crate) meter: Meter,
+    pub(crate) bytes_max: u64,
+    pub(crate) ends: Instant,
+}

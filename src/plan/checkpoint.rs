@@ -1,0 +1,88 @@
+//! What the warehouse remembers of one patient: the facts that most rules begin from.
+
+use super::state::PatientState;
+use super::{PersonId, PullMode, Timestamp, TypeFilter};
+
+/// One row of the table `checkpoint`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub person: PersonId,
+    pub label: Option<String>,
+    /// Whether the roster of the latest cycle lists the patient.
+    pub listed: bool,
+    pub state: PatientState,
+    /// The next `_since`; `None` asks for a full pull.
+    pub watermark: Option<Timestamp>,
+    /// The filter under which the watermark holds.
+    pub types: TypeFilter,
+    pub last_full_at: Option<Timestamp>,
+    pub last_success_at: Option<Timestamp>,
+    /// When the server last said 200, 403 or 404 about this patient.
+    pub last_asked_at: Option<Timestamp>,
+    /// How often in a row it has failed.
+    pub failures: u32,
+    pub next_attempt_at: Option<Timestamp>,
+    /// Since when a suspiciously large sweep is held back.
+    pub sweep_guarded_at: Option<Timestamp>,
+    /// When entries that had been renamed last caused a full pull.
+    pub renamed_full_at: Option<Timestamp>,
+    /// Whether rows of the patient have been stored since the last purge.
+    pub holds_rows: bool,
+    pub unfinished: Option<UnfinishedPull>,
+}
+
+/// A pull that was interrupted, as the pull columns of `checkpoint` keep it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfinishedPull {
+    pub mode: PullMode,
+    pub types: TypeFilter,
+    pub started_at: Timestamp,
+    pub since: Option<Timestamp>,
+    /// Where it goes on; `None` where a walk was about to begin.
+    pub next_url: Option<String>,
+    pub pages: u64,
+    pub walk: u32,
+    /// Whether the server has said how many entries the walk under way has.
+    pub has_total: bool,
+    /// Whether a new key was met for a type and id that are stored under another one.
+    pub renamed: bool,
+    /// Attempts that ended at `next_url` without a new page.
+    pub link_failures: u32,
+}
+
+impl Checkpoint {
+    /// Returns what is known of a patient that the warehouse has never heard of.
+    pub fn unknown(person: PersonId, label: Option<String>) -> Self {
+        Self {
+            person,
+            label,
+            listed: true,
+            state: PatientState::New,
+            watermark: None,
+            types: TypeFilter::default(),
+            last_full_at: None,
+            last_success_at: None,
+            last_asked_at: None,
+            failures: 0,
+            next_attempt_at: None,
+            sweep_guarded_at: None,
+            renamed_full_at: None,
+            holds_rows: false,
+            unfinished: None,
+        }
+    }
+
+    /// Forgets what means nothing to another server, so that a full pull is due.
+    pub fn forget_server(&mut self) {
+        self.watermark = None;
+        self.last_full_at = None;
+        self.sweep_guarded_at = None;
+        self.renamed_full_at = None;
+        self.unfinished = None;
+    }
+
+    /// Returns the name the patient goes by in logs and messages: the label, else the id.
+    pub fn name(&self) -> &str {
+        self.label.as_deref().unwrap_or(self.person.as_str())
+    }
+}

@@ -1,0 +1,205 @@
+//! Notifies the outside: a heartbeat after a wholly good cycle, a command when something needs
+//! a person.
+//!
+//! Promise: the worker never waits for it, and nothing it runs lasts longer than a limit. The
+//! command gets a sentence as its last argument, no shell, and none of our secrets.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use url::Url;
+
+use super::problems::Alert;
+use crate::healthex::client::NO_TLS;
+use crate::settings::AlertSettings;
+
+/// How long a heartbeat or one run of the command may take.
+const TIME_MAX: Duration = Duration::from_secs(30);
+/// Alerts that wait; one more is left out, and logged.
+const QUEUE_MAX: usize = 32;
+const ATTEMPTS_MAX: u32 = 3;
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+
+/// Not passed on to a command that somebody else wrote.
+const WITHHELD_VARIABLES: [&str; 7] = [
+    "HEALTHEX_TOKEN",
+    "HEALTHEX_API_KEY",
+    "HEALTHEX_API_SECRET",
+    "CREDENTIALS_DIRECTORY",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+];
+
+enum Notification {
+    Heartbeat(Url),
+    Alert { command: Vec<String>, alert: Alert },
+}
+
+/// Sends notifications one after the other, beside the worker.
+pub(super) struct Notifier {
+    alerts: mpsc::Sender<Notification>,
+    heartbeats: mpsc::Sender<Notification>,
+}
+
+impl Notifier {
+    pub(super) fn start() -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("healthex-sync/", env!("CARGO_PKG_VERSION")))
+            .timeout(TIME_MAX)
+            .no_proxy()
+            .build()
+            .context(NO_TLS)?;
+        // A heartbeat that hangs must not hold up an alert.
+        Ok(Self { alerts: spawn_sender(http.clone(), QUEUE_MAX), heartbeats: spawn_sender(http, 1) })
+    }
+
+    pub(super) fn heartbeat(&self, settings: &AlertSettings) {
+        if let Some(url) = &settings.heartbeat_url {
+            // One that still waits says the same.
+            let _ = self.heartbeats.try_send(Notification::Heartbeat(url.clone()));
+        }
+    }
+
+    pub(super) fn alert(&self, settings: &AlertSettings, alert: Alert) {
+        if settings.command.is_empty() {
+            return;
+        }
+        let notification = Notification::Alert { command: settings.command.clone(), alert };
+        if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) = self.alerts.try_send(notification) {
+            tracing::error!("alert.command is too slow: {QUEUE_MAX} alerts wait, and one was left out");
+        }
+    }
+}
+
+fn spawn_sender(http: reqwest::Client, queue_max: usize) -> mpsc::Sender<Notification> {
+    let (notifications, mut queue) = mpsc::channel(queue_max);
+    tokio::spawn(async move {
+        while let Some(notification) = queue.recv().await {
+            send(&http, &notification).await;
+        }
+    });
+    notifications
+}
+
+async fn send(http: &reqwest::Client, notification: &Notification) {
+    let what = match notification {
+        Notification::Heartbeat(_) => "alert.heartbeat_url",
+        Notification::Alert { .. } => "alert.command",
+    };
+    for attempt in 1..=ATTEMPTS_MAX {
+        let result = match notification {
+            Notification::Heartbeat(url) => send_heartbeat(http, url.clone()).await,
+            Notification::Alert { command, alert } => {
+                run_command(command, alert, tokio::time::sleep(TIME_MAX)).await
+            }
+        };
+        match result {
+            Ok(()) => return,
+            Err(why) if attempt == ATTEMPTS_MAX => tracing::error!("{what} failed {attempt} times: {why}"),
+            Err(why) => tracing::warn!("{what} failed: {why}; trying again"),
+        }
+        tokio::time::sleep(RETRY_DELAY).await;
+    }
+}
+
+/// The URL is a secret of its own, and is not in the error.
+async fn send_heartbeat(http: &reqwest::Client, url: Url) -> Result<(), String> {
+    let answer = http.get(url).send().await.map_err(|failed| failed.without_url().to_string())?;
+    let status = answer.status();
+    if status.is_success() { Ok(()) } else { Err(format!("the answer was {}", status.as_u16())) }
+}
+
+/// Runs the command once. One that still runs at `timeout` is killed.
+async fn run_command(
+    command: &[String],
+    alert: &Alert,
+    timeout: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+    let phase = if alert.is_over { "over" } else { "problem" };
+    let mut process = Command::new(program);
+    process
+        .args(arguments)
+        .arg(format!("healthex-sync: {}{}", if alert.is_over { "over: " } else { "" }, alert.text))
+        .env("HEALTHEX_SYNC_ALERT", phase)
+        .env("HEALTHEX_SYNC_PROBLEM", alert.problem.as_str())
+        .env("HEALTHEX_SYNC_TEXT", &alert.text)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0);
+    for name in WITHHELD_VARIABLES {
+        process.env_remove(name);
+    }
+    let child = process.spawn().map_err(|failed| format!("{program} cannot be run: {failed}"))?;
+    let mut group = ProcessGroup { leader: child };
+    let ended = tokio::select! {
+        ended = group.leader.wait() => ended,
+        () = timeout => return Err(format!("{program} took longer than {} s and was ended", TIME_MAX.as_secs())),
+    };
+    match ended {
+        Err(failed) => Err(format!("{program} was lost: {failed}")),
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{program} ended with {status}")),
+    }
+}
+
+/// A command and all processes that it has started. Dropped while the command runs, all of them
+/// are killed: in a script, it is mostly not the shell that hangs.
+struct ProcessGroup {
+    leader: Child,
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        // A child that was waited for has no id any more.
+        if let Some(leader) = self.leader.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // What has ended meanwhile needs no signal.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::problems::Problem;
+
+    /// Looks every now and then until there is something. Panics when the time is up.
+    async fn found<T>(look: impl Fn() -> Option<T>) -> T {
+        let looking = async {
+            loop {
+                if let Some(found) = look() {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), looking).await.unwrap()
+    }
+
+    fn is_alive(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // A zombie has ended, and was not waited for yet.
+        stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_killed_with_all_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let child = folder.path().join("child");
+        let script = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", child.display());
+        let command = ["sh", "-c", &script].map(str::to_owned);
+        let alert = Alert { problem: Problem::Held, is_over: false, text: "anna is held".to_owned() };
+        let started = || std::fs::read_to_string(&child).ok();
+        let result = run_command(&command, &alert, async { drop(found(started).await) }).await;
+        assert!(result.unwrap_err().contains("took longer than 30 s"));
+        let pid = started().unwrap();
+        found(|| (!is_alive(pid.trim())).then_some(())).await;
+    }
+}

@@ -1,0 +1,70 @@
+//! Supervises long work: signs of life to systemd, and an end to the waiting after a signal.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::liveness::{Activity, Counters, Liveness};
+use super::worker::Worker;
+use super::{POLL_INTERVAL, systemd};
+
+/// After the grace for pages in flight, this much is left for VACUUM to give up: ten seconds in all.
+const LAST_WAIT: Duration = Duration::from_secs(3);
+
+impl Worker {
+    /// Waits for the work to end. Returns `None` if it has not ended ten seconds after a signal.
+    pub(super) async fn supervise<T>(
+        &mut self,
+        activity: Activity,
+        mut work: Pin<Box<impl Future<Output = T>>>,
+    ) -> Option<T> {
+        let stop = self.stop.clone();
+        let overdue = async move {
+            stop.at_once.cancelled().await;
+            tokio::time::sleep(LAST_WAIT).await;
+        };
+        tokio::pin!(overdue);
+        let mut poll = tokio::time::interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.liveness = Liveness::default();
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut work => return Some(result),
+                () = &mut overdue => {
+                    tracing::warn!("the warehouse takes too long to stop; what is not committed is done again at the next start");
+                    return None;
+                }
+                _ = poll.tick() => self.check_liveness(&activity),
+            }
+        }
+    }
+
+    /// Feeds the watchdog while something moves, and tells systemd how far the cycle is.
+    fn check_liveness(&mut self, activity: &Activity) {
+        let progress = self.status.progress.borrow().clone();
+        self.count_answers();
+        let (requests, bytes) = self.api.as_ref().map_or((0, 0), |api| {
+            (api.meter.requests.load(Ordering::Relaxed), api.meter.bytes.load(Ordering::Relaxed))
+        });
+        let writer = activity.writer();
+        let counters = Counters { requests, bytes, patients: progress.done, writer };
+        if self.liveness.observe(counters, self.daemon.settings.api.limits) {
+            systemd::feed_watchdog();
+        }
+        let stopping = if self.stop.is_asked() { "stopping; " } else { "" };
+        self.status_line.set(format!(
+            "{stopping}cycle: {} of {} patients, {} resources",
+            progress.done, progress.total, progress.resources
+        ));
+    }
+
+    /// Counts what the server has answered since the last call.
+    pub(super) fn count_answers(&mut self) {
+        if let Some(api) = &self.api {
+            self.outage.answers += self.status.metrics.count_answers(&api.meter);
+        }
+    }
+}

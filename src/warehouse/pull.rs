@@ -1,0 +1,101 @@
+//! The words for one pull of one patient.
+
+use crate::plan::checkpoint::Checkpoint;
+use crate::plan::state::Event;
+use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
+
+/// The right to pull one patient. In SQLite the lock on the file is what gives it.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    pub checkpoint: Checkpoint,
+}
+
+impl Lease {
+    pub fn person(&self) -> &PersonId {
+        &self.checkpoint.person
+    }
+}
+
+/// The answer to a move of a pull.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fenced<T> {
+    /// Committed.
+    Kept(T),
+    /// Another pull of this patient has taken over: nothing of the move is kept.
+    Superseded,
+}
+
+/// What stays the same from a pull's first page to its last.
+#[derive(Clone, Debug)]
+pub struct PullHead {
+    pub person: PersonId,
+    pub mode: PullMode,
+    pub types: TypeFilter,
+    pub started_at: Timestamp,
+    pub since: Option<Timestamp>,
+    /// Whether it goes on where an earlier process or attempt was interrupted.
+    pub is_resumed: bool,
+}
+
+/// What a pull has cost so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PullCost {
+    /// Its row in `pull`; `None` until something is stored.
+    pub row: Option<i64>,
+    pub pages: u64,
+    pub requests: u64,
+    pub bytes: u64,
+    pub entries: u64,
+}
+
+/// The `outcome` column of `pull`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullOutcome {
+    Ok,
+    Revoked,
+    Held,
+    NotFound,
+    Failed,
+    Interrupted,
+}
+
+impl PullOutcome {
+    /// Returns the outcome's name in the `outcome` column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Revoked => "revoked",
+            Self::Held => "held",
+            Self::NotFound => "not_found",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// How a pull ended that did not finish.
+#[derive(Clone, Debug)]
+pub struct PullEnded {
+    pub head: PullHead,
+    pub cost: PullCost,
+    pub outcome: PullOutcome,
+    /// What `pull.error` says.
+    pub error: Option<String>,
+    /// What it does to the patient; `None` where it was nobody's fault.
+    pub setback: Option<Setback>,
+}
+
+/// What a pull or a question that did not end well does to its patient's checkpoint.
+#[derive(Clone, Debug)]
+pub struct Setback {
+    pub event: Event,
+    /// What an operator is told in `last_error`; `None` clears it.
+    pub error: Option<String>,
+    /// The daemon leaves the patient alone until then.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Whether the server answered about this patient: 200, 403 or 404.
+    pub was_answered: bool,
+    /// Whether the interrupted pull is forgotten, so that the next one begins at its beginning.
+    pub forgets_pull: bool,
+}

@@ -1,0 +1,130 @@
+//! A warehouse that changes nothing: every write is answered from a reader.
+//!
+//! Promise: a cycle over it takes the same decisions as one over the warehouse would. Absent on
+//! purpose: a lock, and the counts of what was stored earlier in the same rehearsal.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::failure::{OpenFailed, StoreFailed};
+use super::page::{Batch, PullProgress, StoredBatch, SweepOutcome};
+use super::patient::{Listed, RosterChange};
+use super::place::{OtherServer, Place};
+use super::pull::{Fenced, Lease, PullHead};
+use super::purge::{Erased, PurgedPatient};
+use super::sqlite;
+use crate::plan::checkpoint::Checkpoint;
+use crate::plan::completeness::Walk;
+use crate::plan::row::KeyHash;
+use crate::plan::{PersonId, Timestamp};
+
+/// What the operations of a rehearsal look at.
+pub struct Rehearsal {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// `None` where there is no warehouse yet.
+    reader: Option<sqlite::Reader>,
+    /// Another server filled it, whose watermarks mean nothing.
+    adopts: bool,
+    /// What each pull under way has compared already, by key hash.
+    compared: HashMap<PersonId, HashSet<KeyHash>>,
+}
+
+impl Rehearsal {
+    pub(super) fn open(place: &Place, other_server: OtherServer) -> Result<Self, OpenFailed> {
+        let reader = match sqlite::Reader::open(&place.path) {
+            Ok(reader) => Some(reader),
+            Err(OpenFailed::Missing(_)) => None,
+            Err(failed) => return Err(failed),
+        };
+        let adopts = match reader.as_ref().map_or(Ok(()), |reader| reader.check_server(place)) {
+            Err(OpenFailed::OtherServer { .. }) if other_server == OtherServer::Adopt => true,
+            checked => checked.map(|()| false)?,
+        };
+        Ok(Self { state: Mutex::new(State { reader, adopts, compared: HashMap::new() }) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers by the reader, or as an empty warehouse would.
+    fn ask<T: Default>(
+        &self,
+        read: impl FnOnce(&sqlite::Reader) -> Result<T, StoreFailed>,
+    ) -> Result<T, StoreFailed> {
+        self.state().reader.as_ref().map_or_else(|| Ok(T::default()), read)
+    }
+
+    pub(super) fn roster_change(&self, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
+        self.ask(|reader| reader.roster_change(listed))
+    }
+
+    pub(super) fn begin_cycle(&self, listed: &[Listed]) -> Result<Vec<Lease>, StoreFailed> {
+        let mut known = self.ask(sqlite::Reader::checkpoints)?;
+        let on_roster: HashMap<&PersonId, &Listed> =
+            listed.iter().map(|patient| (&patient.person, patient)).collect();
+        let adopts = self.state().adopts;
+        for checkpoint in &mut known {
+            if adopts {
+                checkpoint.forget_server();
+            }
+            let entry = on_roster.get(&checkpoint.person);
+            checkpoint.listed = entry.is_some();
+            if let Some(entry) = entry {
+                checkpoint.label.clone_from(&entry.label);
+            }
+        }
+        let all: HashSet<PersonId> = known.iter().map(|checkpoint| checkpoint.person.clone()).collect();
+        let new = listed.iter().filter(|patient| !all.contains(&patient.person));
+        known.extend(new.map(|patient| Checkpoint::unknown(patient.person.clone(), patient.label.clone())));
+        known.sort_by(|one, other| one.person.cmp(&other.person));
+        Ok(known.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
+    }
+
+    pub(super) fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
+        let found = self.ask(|reader| reader.checkpoint(person))?;
+        let checkpoint = found.unwrap_or_else(|| Checkpoint::unknown(person.clone(), None));
+        Ok(Some(Lease { checkpoint }))
+    }
+
+    pub(super) fn unfinished_walks(&self, person: &PersonId) -> Result<Vec<Walk>, StoreFailed> {
+        self.ask(|reader| reader.unfinished_walks(person))
+    }
+
+    pub(super) fn store_page(
+        &self,
+        head: &PullHead,
+        batch: &Batch,
+        now: Timestamp,
+    ) -> Result<Fenced<StoredBatch>, StoreFailed> {
+        let mut state = self.state();
+        let State { reader, compared, .. } = &mut *state;
+        let compared_before = compared.entry(head.person.clone()).or_default();
+        let stored = sqlite::compare_page(reader.as_ref(), head, batch, compared_before, now)?;
+        if matches!(batch.progress, PullProgress::End(_)) && stored.sweep != SweepOutcome::WalkAgain {
+            compared.remove(&head.person);
+        }
+        Ok(Fenced::Kept(stored))
+    }
+
+    pub(super) fn end_pull(&self, person: &PersonId) {
+        self.state().compared.remove(person);
+    }
+
+    /// Returns what a purge would remove.
+    pub(super) fn erasable(&self, person: &PersonId) -> Result<Option<Erased>, StoreFailed> {
+        self.ask(|reader| reader.erasable(person))
+    }
+
+    pub(super) fn purgeable(&self, person: &PersonId) -> Result<Option<PurgedPatient>, StoreFailed> {
+        let found = self.ask(|reader| Ok(reader.checkpoint(person)?.zip(reader.erasable(person)?)))?;
+        Ok(found.map(|(checkpoint, erased)| PurgedPatient { name: checkpoint.name().to_owned(), erased }))
+    }
+
+    pub(super) fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
+        self.ask(sqlite::Reader::unscrubbed)
+    }
+}

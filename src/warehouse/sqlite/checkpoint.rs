@@ -1,0 +1,456 @@
+//! Where each patient stands, and how far a pull under way has come.
+//!
+//! A move of a pull that hits no row means that another pull has taken over: then nothing
+//! of the move is kept.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::failure::Undone;
+use super::tables;
+use crate::plan::checkpoint::{Checkpoint, UnfinishedPull};
+use crate::plan::completeness::Walk;
+use crate::plan::row::KeyHash;
+use crate::plan::state::{Event, PatientState, next_state};
+use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::page::WalkMark;
+use crate::warehouse::patient::{CycleTimes, Listed, RosterChange};
+use crate::warehouse::pull::{PullHead, Setback};
+
+/// Brings the checkpoint in line with the roster: new patients get a row, all others a mark.
+pub(super) fn take_roster(connection: &Connection, listed: &[Listed]) -> Result<(), StoreFailed> {
+    let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
+    let mut known = connection.prepare("SELECT person_id, label, listed FROM checkpoint")?;
+    let known = known
+        .query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, (row.get::<_, Option<String>>(1)?, row.get::<_, bool>(2)?)))
+        })?
+        .collect::<Result<HashMap<_, _>, _>>()?;
+    let mut add = connection.prepare_cached(
+        "INSERT INTO checkpoint (person_id, label) VALUES (?1, ?2)
+         ON CONFLICT (person_id) DO UPDATE SET label = excluded.label, listed = 1",
+    )?;
+    for patient in listed {
+        let same = known
+            .get(patient.person.as_str())
+            .is_some_and(|(label, listed)| *listed && *label == patient.label);
+        if !same {
+            add.execute(params![patient.person.as_str(), patient.label])?;
+        }
+    }
+    let mut leave = connection.prepare_cached("UPDATE checkpoint SET listed = 0 WHERE person_id = ?1")?;
+    for (person, (_, listed)) in &known {
+        if *listed && !on_roster.contains(person.as_str()) {
+            leave.execute([person])?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns who has left the roster, by the checkpoint as it is.
+pub(super) fn roster_change(connection: &Connection, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
+    let listed: HashSet<&PersonId> = listed.iter().map(|patient| &patient.person).collect();
+    let mut change = RosterChange::default();
+    for patient in all(connection)? {
+        if listed.contains(&patient.person) {
+            change.known += 1;
+        } else if patient.listed || patient.holds_rows {
+            change.known += 1;
+            change.gone.push(patient);
+        }
+    }
+    Ok(change)
+}
+
+/// Notes that a cycle has begun: a daemon that starts wants to know whether it has missed one.
+pub(super) fn note_cycle(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    note_time(connection, LAST_CYCLE, now)
+}
+
+/// Notes that a cycle ended well: `/healthz` goes by it, so that a restart does not make it forget.
+pub(super) fn note_good_cycle(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    note_time(connection, LAST_GOOD_CYCLE, now)
+}
+
+pub(super) fn cycle_times(connection: &Connection) -> Result<CycleTimes, StoreFailed> {
+    Ok(CycleTimes {
+        last_started_at: noted_time(connection, LAST_CYCLE)?,
+        last_good_end: noted_time(connection, LAST_GOOD_CYCLE)?,
+    })
+}
+
+const LAST_CYCLE: &str = "last_cycle_started_at";
+const LAST_GOOD_CYCLE: &str = "last_good_cycle_ended_at";
+
+fn note_time(connection: &Connection, name: &str, now: Timestamp) -> Result<(), StoreFailed> {
+    connection.execute(
+        "INSERT INTO about (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        [name, &stamp(now)],
+    )?;
+    Ok(())
+}
+
+fn noted_time(connection: &Connection, name: &str) -> Result<Option<Timestamp>, StoreFailed> {
+    let last: Option<String> = connection
+        .query_row("SELECT value FROM about WHERE name = ?1", [name], |row| row.get(0))
+        .optional()?;
+    Ok(last.as_deref().and_then(parse_stamp))
+}
+
+/// The table's columns, and whether the server has counted the walk under way.
+const SELECT: &str = "SELECT c.*, CASE WHEN c.pull_mode IS NOT NULL THEN
+            (SELECT w.total IS NOT NULL FROM walk AS w WHERE w.person_id = c.person_id AND w.walk = c.pull_walk)
+        END AS pull_has_total
+   FROM checkpoint AS c";
+
+pub(super) fn all(connection: &Connection) -> Result<Vec<Checkpoint>, StoreFailed> {
+    let mut statement = connection.prepare(&format!("{SELECT} ORDER BY c.person_id"))?;
+    let mut rows = statement.query([])?;
+    let mut patients = Vec::new();
+    while let Some(row) = rows.next()? {
+        patients.push(read(row)?);
+    }
+    Ok(patients)
+}
+
+pub(super) fn one(connection: &Connection, person: &PersonId) -> Result<Option<Checkpoint>, StoreFailed> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE c.person_id = ?1"))?;
+    let mut rows = statement.query([person.as_str()])?;
+    rows.next()?.map(read).transpose()
+}
+
+fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
+    let damaged = |what: &str| StoreFailed::Damaged(format!("checkpoint.{what} cannot be read"));
+    let time = |name: &str| -> Result<Option<Timestamp>, StoreFailed> {
+        let text: Option<String> = row.get(name)?;
+        text.map(|text| parse_stamp(&text).ok_or_else(|| damaged(name))).transpose()
+    };
+    let id: String = row.get("person_id")?;
+    let state: String = row.get("state")?;
+    let mode: Option<String> = row.get("pull_mode")?;
+    let unfinished = match (mode.as_deref().and_then(PullMode::parse), time("pull_started_at")?) {
+        (Some(mode), Some(started_at)) => Some(UnfinishedPull {
+            mode,
+            types: TypeFilter::parse(&row.get::<_, Option<String>>("pull_types")?.unwrap_or_default()),
+            started_at,
+            since: time("pull_since")?,
+            next_url: row.get("pull_next_url")?,
+            pages: row.get::<_, Option<u64>>("pull_pages")?.unwrap_or_default(),
+            walk: row.get::<_, Option<u32>>("pull_walk")?.unwrap_or(1),
+            has_total: row.get::<_, Option<bool>>("pull_has_total")?.unwrap_or_default(),
+            renamed: row.get::<_, Option<bool>>("pull_renamed")?.unwrap_or_default(),
+            link_failures: row.get::<_, Option<u32>>("pull_link_failures")?.unwrap_or_default(),
+        }),
+        _ => None,
+    };
+    Ok(Checkpoint {
+        person: PersonId::parse(&id).map_err(|_| damaged("person_id"))?,
+        label: row.get("label")?,
+        listed: row.get("listed")?,
+        state: PatientState::parse(&state).ok_or_else(|| damaged("state"))?,
+        watermark: time("watermark")?,
+        types: TypeFilter::parse(&row.get::<_, String>("types")?),
+        last_full_at: time("last_full_at")?,
+        last_success_at: time("last_success_at")?,
+        last_asked_at: time("last_asked_at")?,
+        failures: row.get("failures")?,
+        next_attempt_at: time("next_attempt_at")?,
+        sweep_guarded_at: time("sweep_guarded_at")?,
+        renamed_full_at: time("renamed_full_at")?,
+        holds_rows: holds_rows(row)?,
+        unfinished,
+    })
+}
+
+/// Reads `holds_rows`. In a file that the next cycle migrates, whoever was pulled counts as having rows.
+fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
+    match row.get("holds_rows") {
+        Err(rusqlite::Error::InvalidColumnName(_)) => {
+            Ok(row.get::<_, Option<String>>("last_success_at")?.is_some())
+        }
+        found => Ok(found?),
+    }
+}
+
+/// Fills in `holds_rows`, for a warehouse that did not have it.
+pub(super) fn find_who_holds_rows(connection: &Connection) -> Result<(), StoreFailed> {
+    for table in tables::purged_tables(connection)? {
+        connection.execute(
+            &format!(
+                "UPDATE checkpoint SET holds_rows = 1
+                  WHERE holds_rows = 0 AND person_id IN (SELECT person_id FROM \"{table}\")"
+            ),
+            [],
+        )?;
+    }
+    Ok(())
+}
+
+/// The walks of an interrupted pull, the one under way last.
+pub(super) fn walks(connection: &Connection, person: &PersonId) -> Result<Vec<Walk>, StoreFailed> {
+    let mut statement = connection.prepare_cached(
+        "SELECT walk, pages, received, total, total_changed FROM walk WHERE person_id = ?1 ORDER BY walk",
+    )?;
+    let marks = statement
+        .query_map([person.as_str()], |row| {
+            Ok(WalkMark {
+                number: row.get(0)?,
+                pages: row.get(1)?,
+                received: row.get(2)?,
+                total: row.get(3)?,
+                total_changed: row.get(4)?,
+            })
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut walks = Vec::new();
+    let mut seen =
+        connection.prepare_cached("SELECT key_hashes FROM seen WHERE person_id = ?1 AND walk = ?2")?;
+    for mark in marks {
+        let mut hashes = HashSet::new();
+        let mut pages = seen.query(params![person.as_str(), mark.number])?;
+        while let Some(page) = pages.next()? {
+            let (page, _) = page.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?.as_chunks();
+            hashes.extend(page.iter().map(|hash| KeyHash::from_be_bytes(*hash)));
+        }
+        let WalkMark { pages, received, total, total_changed, .. } = mark;
+        walks.push(Walk { seen: hashes, received, total, total_changed, pages });
+    }
+    Ok(walks)
+}
+
+/// Remembers that this pull has begun, in place of any earlier one.
+pub(super) fn begin_pull(connection: &Connection, head: &PullHead) -> Result<(), Undone> {
+    forget_walks(connection, &head.person)?;
+    let changed = connection
+        .prepare_cached(
+            "UPDATE checkpoint
+                SET pull_mode = ?2, pull_types = ?3, pull_started_at = ?4, pull_since = ?5, pull_next_url = NULL,
+                    pull_pages = 0, pull_walk = 1, pull_renamed = 0, pull_link_failures = 0,
+                    holds_rows = 1
+              WHERE person_id = ?1",
+        )?
+        .execute(params![
+            head.person.as_str(),
+            head.mode.as_str(),
+            head.types.to_string(),
+            stamp(head.started_at),
+            head.since.map(stamp),
+        ])?;
+    expect_one(changed)
+}
+
+/// A page is whole: its link is next, or (`None`) the walk begins again.
+pub(super) fn advance(
+    connection: &Connection,
+    head: &PullHead,
+    next_url: Option<&str>,
+    walk: WalkMark,
+) -> Result<(), Undone> {
+    connection
+        .prepare_cached(
+            "INSERT INTO walk (person_id, walk, pages, received, total, total_changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (person_id, walk) DO UPDATE
+                SET pages = excluded.pages, received = excluded.received,
+                    total = excluded.total, total_changed = excluded.total_changed",
+        )?
+        .execute(params![
+            head.person.as_str(),
+            walk.number,
+            walk.pages,
+            walk.received,
+            walk.total,
+            walk.total_changed
+        ])?;
+    let changed = connection
+        .prepare_cached(
+            "UPDATE checkpoint SET pull_next_url = ?3, pull_pages = ?4, pull_walk = ?5, pull_link_failures = 0
+              WHERE person_id = ?1 AND pull_started_at = ?2",
+        )?
+        .execute(params![head.person.as_str(), stamp(head.started_at), next_url, walk.pages, walk.number])?;
+    expect_one(changed)
+}
+
+/// Adds a page's keys to what the walk has seen. `walk.pages` is the page's number.
+pub(super) fn keep_seen(
+    connection: &Connection,
+    person: &PersonId,
+    walk: WalkMark,
+    keys: &[KeyHash],
+) -> Result<(), StoreFailed> {
+    let hashes: Vec<u8> = keys.iter().flat_map(|key| key.to_be_bytes()).collect();
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO seen (person_id, walk, page, key_hashes) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![person.as_str(), walk.number, walk.pages, hashes])?;
+    Ok(())
+}
+
+pub(super) fn note_renamed(connection: &Connection, person: &PersonId) -> Result<(), StoreFailed> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE checkpoint SET pull_renamed = 1 WHERE person_id = ?1 AND pull_mode IS NOT NULL",
+        )?
+        .execute([person.as_str()])?;
+    // The page that ends a pull has cleared the columns already; its pull is told in the reply.
+    debug_assert!(changed <= 1);
+    Ok(())
+}
+
+/// Notes when renamed entries last asked for a full pull.
+pub(super) fn note_renamed_full(
+    connection: &Connection,
+    person: &PersonId,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    connection.execute(
+        "UPDATE checkpoint SET renamed_full_at = ?2 WHERE person_id = ?1",
+        params![person.as_str(), stamp(now)],
+    )?;
+    Ok(())
+}
+
+/// Forgets the pull under way, so that the next one begins at its beginning.
+pub(super) fn drop_pull(connection: &Connection, person: &PersonId) -> Result<(), StoreFailed> {
+    let statement = concat!(
+        "UPDATE checkpoint SET ",
+        include_str!("../../../schema/no_pull.sql"),
+        " WHERE person_id = ?1"
+    );
+    connection.prepare_cached(statement)?.execute([person.as_str()])?;
+    forget_walks(connection, person)
+}
+
+fn forget_walks(connection: &Connection, person: &PersonId) -> Result<(), StoreFailed> {
+    let walks =
+        connection.prepare_cached("DELETE FROM walk WHERE person_id = ?1")?.execute([person.as_str()])?;
+    // Nothing is noted as seen without its walk.
+    if walks > 0 {
+        connection.prepare_cached("DELETE FROM seen WHERE person_id = ?1")?.execute([person.as_str()])?;
+    }
+    Ok(())
+}
+
+/// What a complete pull leaves behind.
+pub(super) struct Finished {
+    /// Whether the pull was marked as under way, and so must still be.
+    pub(super) is_marked: bool,
+    pub(super) watermark: Timestamp,
+    /// Whether its last batch has stored anything.
+    pub(super) stored_rows: bool,
+    pub(super) now: Timestamp,
+}
+
+/// Moves the watermark, in the transaction of the pull's last rows.
+pub(super) fn finish_pull(
+    connection: &Connection,
+    head: &PullHead,
+    finished: &Finished,
+) -> Result<(), Undone> {
+    let Finished { is_marked, watermark, stored_rows, now } = *finished;
+    let full_at = (head.mode == PullMode::Full).then(|| stamp(now));
+    // Whatever the state was: it is not read for this.
+    let state = next_state(PatientState::Active, Event::PullFinished);
+    let statement = concat!(
+        "UPDATE checkpoint
+            SET state = ?3, watermark = ?4, types = ?5, last_success_at = ?6, last_asked_at = ?6,
+                last_full_at = coalesce(?7, last_full_at), failures = 0, next_attempt_at = NULL, last_error = NULL,
+                holds_rows = max(holds_rows, ?8), ",
+        include_str!("../../../schema/no_pull.sql"),
+        " WHERE person_id = ?1 AND (?2 IS NULL OR pull_started_at = ?2)"
+    );
+    let changed = connection.prepare_cached(statement)?.execute(params![
+        head.person.as_str(),
+        is_marked.then(|| stamp(head.started_at)),
+        state.as_str(),
+        stamp(watermark),
+        head.types.to_string(),
+        stamp(now),
+        full_at,
+        stored_rows,
+    ])?;
+    expect_one(changed)?;
+    Ok(forget_walks(connection, &head.person)?)
+}
+
+/// Applies what a pull that did not finish means for its patient.
+pub(super) fn set_back(
+    connection: &Connection,
+    person: &PersonId,
+    setback: &Setback,
+    now: Timestamp,
+) -> Result<(), Undone> {
+    if setback.forgets_pull {
+        drop_pull(connection, person)?;
+    }
+    count_link_failure(connection, person)?;
+    apply(connection, person, setback, now)
+}
+
+/// Moves the patient's state by an event that is neither a finished pull nor a purge.
+pub(super) fn apply(
+    connection: &Connection,
+    person: &PersonId,
+    setback: &Setback,
+    now: Timestamp,
+) -> Result<(), Undone> {
+    let before: Option<String> = connection
+        .query_row("SELECT state FROM checkpoint WHERE person_id = ?1", [person.as_str()], |row| row.get(0))
+        .optional()?;
+    let before = before.as_deref().and_then(PatientState::parse).unwrap_or(PatientState::New);
+    let changed = connection
+        .prepare_cached(
+            "UPDATE checkpoint
+                SET state = ?2, last_error = ?3, next_attempt_at = ?4,
+                    failures = CASE WHEN ?5 THEN failures + 1 ELSE 0 END,
+                    last_asked_at = CASE WHEN ?6 THEN ?7 ELSE last_asked_at END
+              WHERE person_id = ?1",
+        )?
+        .execute(params![
+            person.as_str(),
+            next_state(before, setback.event).as_str(),
+            setback.error,
+            setback.next_attempt_at.map(stamp),
+            setback.event == Event::PullFailed,
+            setback.was_answered,
+            stamp(now),
+        ])?;
+    expect_one(changed)
+}
+
+/// Counts that the link a pull under way would go on at has failed once more.
+fn count_link_failure(connection: &Connection, person: &PersonId) -> Result<(), StoreFailed> {
+    connection.execute(
+        "UPDATE checkpoint SET pull_link_failures = coalesce(pull_link_failures, 0) + 1
+          WHERE person_id = ?1 AND pull_next_url IS NOT NULL",
+        [person.as_str()],
+    )?;
+    Ok(())
+}
+
+/// Forgets what is known of a patient beside who it is, when its rows are gone.
+pub(super) fn forget(
+    connection: &Connection,
+    person: &PersonId,
+    event: Event,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    drop_pull(connection, person)?;
+    let state = next_state(PatientState::Active, event);
+    connection.execute(
+        "UPDATE checkpoint
+            SET state = ?2, watermark = NULL, types = '', last_full_at = NULL, last_error = NULL, failures = 0,
+                next_attempt_at = NULL, sweep_guarded_at = NULL, renamed_full_at = NULL, last_asked_at = ?3,
+                holds_rows = 0
+          WHERE person_id = ?1",
+        params![person.as_str(), state.as_str(), stamp(now)],
+    )?;
+    Ok(())
+}
+
+/// A move that hits no row was made by a pull that another one has taken over.
+fn expect_one(changed: usize) -> Result<(), Undone> {
+    if changed == 1 { Ok(()) } else { Err(Undone::Superseded) }
+}

@@ -1,0 +1,90 @@
+//! What a page would change: the reading half of storing it, for a dry run.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rusqlite::Connection;
+
+use super::page::{lookup, renames};
+use super::{Reader, sweep, tables};
+use crate::plan::row::{KeyHash, Row, key_hash};
+use crate::plan::sweep::SweepVerdict;
+use crate::plan::{PullMode, Timestamp};
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::page::{Batch, IncomingRow, PullProgress, StoredBatch, SweepOutcome, Tally};
+use crate::warehouse::pull::PullHead;
+
+/// Answers as storing the batch would, and writes nothing. Without a warehouse everything is
+/// new. `compared` is what this pull has brought already.
+pub(in crate::warehouse) fn compare_page(
+    reader: Option<&Reader>,
+    head: &PullHead,
+    batch: &Batch,
+    compared: &mut HashSet<KeyHash>,
+    now: Timestamp,
+) -> Result<StoredBatch, StoreFailed> {
+    let quarantined = batch.quarantined.len() as u64;
+    let Some(connection) = reader.map(Reader::connection) else {
+        let mut tally = Tally { quarantined, ..Tally::default() };
+        for IncomingRow { row, .. } in &batch.rows {
+            let is_new = compared.insert(key_hash(&row.key));
+            *(if is_new { &mut tally.inserted } else { &mut tally.unchanged }) += 1;
+        }
+        return Ok(StoredBatch { tally, ..StoredBatch::default() });
+    };
+    let mut stored = compare(connection, head, &batch.rows, compared)?;
+    stored.tally.quarantined = quarantined;
+    if let PullProgress::End(completion) = &batch.progress
+        && let Some(request) = &completion.sweep
+    {
+        let judged = sweep::judge(connection, head, request, now)?;
+        stored.sweep = match judged.verdict {
+            SweepVerdict::Mark => {
+                stored.tally.deleted = judged.facts.unseen;
+                SweepOutcome::Done
+            }
+            SweepVerdict::WalkAgain => SweepOutcome::WalkAgain,
+            SweepVerdict::Guard => SweepOutcome::Guarded(judged.facts.unseen),
+        };
+    }
+    Ok(stored)
+}
+
+fn compare(
+    connection: &Connection,
+    head: &PullHead,
+    rows: &[IncomingRow],
+    compared: &mut HashSet<KeyHash>,
+) -> Result<StoredBatch, StoreFailed> {
+    let person = head.person.as_str();
+    let mut tally = Tally::default();
+    let mut new: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for IncomingRow { row, .. } in rows {
+        if !compared.insert(key_hash(&row.key)) {
+            // Nothing was written, so it would look new or changed once more.
+            tally.unchanged += 1;
+            continue;
+        }
+        let known = if tables::exists(connection, row.table)? {
+            lookup(connection, row.table, person, &row.key)?
+        } else {
+            None
+        };
+        match known {
+            None => {
+                tally.inserted += 1;
+                new.entry(row.table).or_default().push(row);
+            }
+            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
+                tally.unchanged += 1;
+            }
+            Some(_) => tally.updated += 1,
+        }
+    }
+    let mut renamed = false;
+    if head.mode == PullMode::Incremental {
+        for (table, new) in new {
+            renamed |= tables::exists(connection, table)? && renames(connection, person, table, &new)?;
+        }
+    }
+    Ok(StoredBatch { tally, renamed, ..StoredBatch::default() })
+}

@@ -1,0 +1,285 @@
+//! Opening: a file is ours or it is left alone; a new one appears whole or not at all.
+
+use std::fs;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::Read;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::analyst_tables::AnalystTables;
+use super::{checkpoint, tables};
+use crate::plan::Timestamp;
+use crate::plan::resource_type::{ResourceType, US_CORE};
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::place::{FileIdentity, OtherServer, Place, folder_of};
+
+/// `HEXS`
+pub(super) const APPLICATION_ID: i32 = 0x4845_5853;
+
+/// Of the warehouse's files, and what it is where `warehouse.group` may read.
+pub(super) const MODE: u32 = 0o600;
+pub(super) const MODE_FOR_GROUP: u32 = 0o640;
+
+/// Measured on Synthea data: see ARCHITECTURE.md.
+const PAGE_SIZE: u32 = 8192;
+
+const MIGRATIONS: [Migration; 5] = [
+    Migration::of(include_str!("../../../schema/0001_bookkeeping.sql")),
+    Migration::of(include_str!("../../../schema/0002_analyst_tables.sql")),
+    Migration::of(include_str!("../../../schema/0003_seen_by_page.sql")),
+    Migration::of(include_str!("../../../schema/0004_shorter_hashes.sql")),
+    Migration {
+        sql: include_str!("../../../schema/0005_who_holds_rows.sql"),
+        then: Some(checkpoint::find_who_holds_rows),
+    },
+];
+
+/// What is done after a migration's SQL.
+type Completion = fn(&Connection) -> Result<(), StoreFailed>;
+
+/// One step of the schema, in a transaction of its own.
+struct Migration {
+    sql: &'static str,
+    /// What SQL alone cannot do.
+    then: Option<Completion>,
+}
+
+impl Migration {
+    const fn of(sql: &'static str) -> Self {
+        Self { sql, then: None }
+    }
+}
+
+/// The schema this program writes.
+#[expect(clippy::cast_possible_wrap, reason = "a handful of migrations")]
+pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Refuses what is not a warehouse, and makes the folder of a new one. Touches nothing else.
+pub(super) fn prepare(path: &Path) -> Result<(), OpenFailed> {
+    if look(path)? == Found::Warehouse {
+        return Ok(());
+    }
+    let folder = folder_of(path);
+    if folder.exists() {
+        return Ok(());
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| OpenFailed::Io { path: path.to_owned(), source })
+}
+
+/// Opens for writing, making the warehouse where there is none.
+pub(super) fn open_writer(
+    place: &Place,
+    analyst_tables: &AnalystTables,
+    other_server: OtherServer,
+    now: Timestamp,
+) -> Result<Connection, OpenFailed> {
+    let path = &place.path;
+    if look(path)? == Found::Nothing {
+        create(place)?;
+    }
+    let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.clone(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(error.into()))?;
+    set_pragmas(&connection, path).map_err(|error| unusable(error.into()))?;
+    let version = user_version(&connection).map_err(unusable)?;
+    if version > SCHEMA_VERSION {
+        return Err(OpenFailed::NewerSchema { path: path.clone(), version, known: SCHEMA_VERSION });
+    }
+    match check_server(&connection, place) {
+        Ok(()) => migrate(&mut connection, version).map_err(unusable)?,
+        Err(OpenFailed::OtherServer { .. }) if other_server == OtherServer::Adopt => {
+            migrate(&mut connection, version).map_err(unusable)?;
+            adopt(&mut connection, &place.base_url).map_err(unusable)?;
+        }
+        Err(failed) => return Err(failed),
+    }
+    analyst_tables.migrate(&mut connection, now).map_err(unusable)?;
+    restrict(place).map_err(|source| OpenFailed::Io { path: path.clone(), source })?;
+    Ok(connection)
+}
+
+/// Opens for reading. Never makes a file.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
+    if look(path)? == Found::Nothing {
+        return Err(OpenFailed::Missing(path.to_owned()));
+    }
+    let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.to_owned(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(error.into()))?;
+    connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(|error| unusable(error.into()))?;
+    let version = user_version(&connection).map_err(unusable)?;
+    if version > SCHEMA_VERSION {
+        return Err(OpenFailed::NewerSchema { path: path.to_owned(), version, known: SCHEMA_VERSION });
+    }
+    Ok(connection)
+}
+
+/// Refuses a warehouse that another server filled.
+pub(super) fn check_server(connection: &Connection, place: &Place) -> Result<(), OpenFailed> {
+    let path = place.path.clone();
+    let filled_from =
+        filled_from(connection).map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
+    if filled_from == place.base_url {
+        return Ok(());
+    }
+    Err(OpenFailed::OtherServer { path, filled_from, base_url: place.base_url.clone() })
+}
+
+/// Returns which file the path names now.
+pub(in crate::warehouse) fn identity(path: &Path) -> Option<FileIdentity> {
+    let found = fs::metadata(path).ok()?;
+    Some(FileIdentity { device: found.dev(), inode: found.ino() })
+}
+
+#[derive(PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Warehouse,
+}
+
+/// Reads the header as bytes, so that looking at a file that is not ours changes nothing.
+fn look(path: &Path) -> Result<Found, OpenFailed> {
+    let failed = |source| OpenFailed::Io { path: path.to_owned(), source };
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(failed(error)),
+        Ok(found) if found.is_dir() => return Err(OpenFailed::IsDirectory(path.to_owned())),
+        Ok(found) if found.len() == 0 => return Err(OpenFailed::IsEmpty(path.to_owned())),
+        Ok(_) => {}
+    }
+    let mut header = [0; 100];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Err(OpenFailed::NotOurs(path.to_owned()));
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    let ours = header.starts_with(b"SQLite format 3\0") && header[68..72] == APPLICATION_ID.to_be_bytes();
+    if ours { Ok(Found::Warehouse) } else { Err(OpenFailed::NotOurs(path.to_owned())) }
+}
+
+/// Built beside its place and renamed once it is whole, so that a kill leaves none or all of it.
+fn create(place: &Place) -> Result<(), OpenFailed> {
+    let path = &place.path;
+    let failed = |source| OpenFailed::Io { path: path.clone(), source };
+    prepare(path)?;
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut leftover = new.as_os_str().to_owned();
+        leftover.push(suffix);
+        match fs::remove_file(&leftover) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    OpenOptions::new().write(true).create_new(true).mode(MODE).open(&new).map_err(failed)?;
+    fs::set_permissions(&new, Permissions::from_mode(MODE)).map_err(failed)?;
+    let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.clone(), source };
+    build(&new, &place.base_url).map_err(unusable)?;
+    fs::rename(&new, path).map_err(failed)?;
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+fn build(new: &Path, base_url: &str) -> Result<(), StoreFailed> {
+    let mut connection = Connection::open(new)?;
+    connection.pragma_update(None, "page_size", PAGE_SIZE)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    set_pragmas(&connection, new)?;
+    migrate(&mut connection, 0)?;
+    connection.execute("INSERT INTO about (name, value) VALUES ('base_url', ?1)", [base_url])?;
+    let transaction = connection.transaction()?;
+    for name in US_CORE {
+        if let Some(known) = ResourceType::by_name(name) {
+            tables::ensure(&transaction, &known.table)?;
+        }
+    }
+    transaction.commit()?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    connection.close().map_err(|(_, error)| error.into())
+}
+
+fn set_pragmas(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    // Before anything is written: what is deleted from now on is overwritten with zeros.
+    connection.pragma_update(None, "secure_delete", true)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // NORMAL loses acknowledged commits in a power cut, and a purge that comes back may not happen.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    // VACUUM and large sorts would otherwise write patients' rows into /var/tmp.
+    connection.pragma_update(None, "temp_store", "FILE")?;
+    if let Some(folder) = folder_of(path).to_str() {
+        connection.pragma_update(None, "temp_store_directory", folder)?;
+    }
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    // Else a statement is planned again whenever its parameters change, for statistics we do not keep.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
+const CACHE_KIB: i64 = 16 * 1024;
+const WAL_PAGES: i64 = 4000;
+const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+/// Three for each resource type, and what else there is.
+const STATEMENTS_KEPT: usize = 512;
+
+fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreFailed> {
+    for (version, migration) in (1i64..).zip(&MIGRATIONS).filter(|(version, _)| *version > from) {
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        transaction.execute_batch(migration.sql)?;
+        if let Some(then) = migration.then {
+            then(&transaction)?;
+        }
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn adopt(connection: &mut Connection, base_url: &str) -> Result<(), StoreFailed> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let adopt = include_str!("../../../schema/adopt_server.sql");
+    transaction.execute_batch(&adopt.replace("{no_pull}", include_str!("../../../schema/no_pull.sql")))?;
+    transaction.execute("UPDATE about SET value = ?1 WHERE name = 'base_url'", [base_url])?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The schema of this file; an older one is brought up by the next cycle.
+pub(super) fn user_version(connection: &Connection) -> Result<i64, StoreFailed> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+/// The server this warehouse was filled from.
+fn filled_from(connection: &Connection) -> Result<String, StoreFailed> {
+    let found = connection
+        .query_row("SELECT value FROM about WHERE name = 'base_url'", [], |row| row.get(0))
+        .optional()?;
+    found.ok_or_else(|| StoreFailed::Damaged("it does not say which server it was filled from".to_owned()))
+}
+
+fn restrict(place: &Place) -> std::io::Result<()> {
+    let mode = if place.group.is_some() { MODE_FOR_GROUP } else { MODE };
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = place.path.as_os_str().to_owned();
+        path.push(suffix);
+        if !Path::new(&path).exists() {
+            continue;
+        }
+        if let Some(group) = place.group {
+            std::os::unix::fs::chown(&path, None, Some(group))?;
+        }
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! The door's writing operations, each of them one piece of work for the writer's thread.
+
+use std::sync::Arc;
+
+use super::analyst_tables::AnalystTables;
+use super::lock::WriterLock;
+use super::writer::Writer;
+use super::{checkpoint, open, page, pulls, purge};
+use crate::plan::completeness::Walk;
+use crate::plan::state::{PatientState, PurgeReason};
+use crate::plan::{PersonId, Timestamp};
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::page::{Batch, StoredBatch};
+use crate::warehouse::patient::{Attention, CycleTimes, Listed, RosterChange};
+use crate::warehouse::place::{OtherServer, Place, WriterActivity};
+use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
+use crate::warehouse::purge::{Erased, PurgedPatient, Scrub};
+use crate::warehouse::report::{Steps, ViewRefused};
+
+/// A file that is open for writing, and its lock.
+pub struct Engine {
+    // Closed before the lock is freed: fields are dropped in this order.
+    writer: Writer,
+    _lock: WriterLock,
+    analyst_tables: Arc<AnalystTables>,
+}
+
+impl Engine {
+    pub(in crate::warehouse) fn open(
+        place: &Place,
+        other_server: OtherServer,
+        now: Timestamp,
+    ) -> Result<Self, OpenFailed> {
+        open::prepare(&place.path)?;
+        let lock = WriterLock::take(&place.path)?;
+        let analyst_tables = Arc::new(AnalystTables::new(&place.views));
+        let connection = open::open_writer(place, &analyst_tables, other_server, now)?;
+        let writer = Writer::start(connection, &place.path)?;
+        Ok(Self { writer, _lock: lock, analyst_tables })
+    }
+
+    pub(in crate::warehouse) fn abandon(&self) {
+        self.writer.abandon();
+    }
+
+    pub(in crate::warehouse) fn activity(&self) -> WriterActivity {
+        self.writer.activity()
+    }
+
+    pub(in crate::warehouse) fn interrupt(&self) {
+        self.writer.interrupt();
+    }
+
+    pub(in crate::warehouse) async fn cycle_times(&self) -> Result<CycleTimes, StoreFailed> {
+        self.writer.write(checkpoint::cycle_times).await
+    }
+
+    pub(in crate::warehouse) async fn roster_change(
+        &self,
+        listed: &[Listed],
+    ) -> Result<RosterChange, StoreFailed> {
+        let listed = listed.to_vec();
+        self.writer.write(move |connection| checkpoint::roster_change(connection, &listed)).await
+    }
+
+    pub(in crate::warehouse) async fn begin_cycle(
+        &self,
+        listed: Vec<Listed>,
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreFailed> {
+        let begin = self.writer.write(move |connection| {
+            pulls::close_cut_off(connection, now)?;
+            checkpoint::note_cycle(connection, now)?;
+            checkpoint::take_roster(connection, &listed)?;
+            checkpoint::all(connection)
+        });
+        Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
+    }
+
+    pub(in crate::warehouse) async fn end_cycle(&self) -> Result<(), StoreFailed> {
+        self.writer.write(pulls::prune).await
+    }
+
+    pub(in crate::warehouse) async fn attention(
+        &self,
+        good_end: Option<Timestamp>,
+    ) -> Result<Attention, StoreFailed> {
+        let look = self.writer.write(move |connection| {
+            if let Some(now) = good_end {
+                checkpoint::note_good_cycle(connection, now)?;
+            }
+            let patients = checkpoint::all(connection)?;
+            Ok(Attention { patients, oldest_unscrubbed: purge::oldest_unscrubbed(connection)? })
+        });
+        look.await
+    }
+
+    pub(in crate::warehouse) async fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
+        let person = person.clone();
+        let found = self.writer.write(move |connection| checkpoint::one(connection, &person)).await?;
+        Ok(found.map(|checkpoint| Lease { checkpoint }))
+    }
+
+    pub(in crate::warehouse) async fn unfinished_walks(
+        &self,
+        person: &PersonId,
+    ) -> Result<Vec<Walk>, StoreFailed> {
+        let person = person.clone();
+        self.writer.write(move |connection| checkpoint::walks(connection, &person)).await
+    }
+
+    pub(in crate::warehouse) async fn store_page(
+        &self,
+        head: &PullHead,
+        cost: PullCost,
+        batch: Batch,
+        now: Timestamp,
+    ) -> Result<Fenced<StoredBatch>, StoreFailed> {
+        let (head, tables) = (head.clone(), self.analyst_tables.clone());
+        let store = move |connection: &_| page::store(connection, &tables, &head, cost, &batch, now);
+        self.writer.write_fenced(store).await
+    }
+
+    pub(in crate::warehouse) async fn restart_pull(
+        &self,
+        head: &PullHead,
+    ) -> Result<Fenced<()>, StoreFailed> {
+        let head = head.clone();
+        self.writer.write_fenced(move |connection| checkpoint::begin_pull(connection, &head)).await
+    }
+
+    pub(in crate::warehouse) async fn note_renamed_full(
+        &self,
+        person: &PersonId,
+        now: Timestamp,
+    ) -> Result<(), StoreFailed> {
+        let person = person.clone();
+        self.writer.write(move |connection| checkpoint::note_renamed_full(connection, &person, now)).await
+    }
+
+    pub(in crate::warehouse) async fn end_pull(
+        &self,
+        ended: PullEnded,
+        now: Timestamp,
+    ) -> Result<Fenced<()>, StoreFailed> {
+        let end = move |connection: &_| {
+            let PullEnded { head, setback, .. } = &ended;
+            pulls::note_end(connection, &ended, now)?;
+            match setback {
+                Some(setback) => checkpoint::set_back(connection, &head.person, setback, now),
+                None => Ok(()),
+            }
+        };
+        self.writer.write_fenced(end).await
+    }
+
+    pub(in crate::warehouse) async fn note_answer(
+        &self,
+        person: &PersonId,
+        answer: Setback,
+        now: Timestamp,
+    ) -> Result<Fenced<()>, StoreFailed> {
+        let person = person.clone();
+        let note = move |connection: &_| checkpoint::apply(connection, &person, &answer, now);
+        self.writer.write_fenced(note).await
+    }
+
+    pub(in crate::warehouse) async fn revoke(
+        &self,
+        ended: PullEnded,
+        confirmed_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Erased>, StoreFailed> {
+        let revoke = self.writer.write(move |connection| {
+            let (person, reason) = (&ended.head.person, PurgeReason::ConsentRevoked);
+            let erased = purge::erase(connection, person, reason, confirmed_at, now)?;
+            if erased.is_none() {
+                purge::forget(connection, person, reason, now)?;
+            }
+            pulls::note_end(connection, &ended, now)?;
+            Ok(erased)
+        });
+        revoke.await
+    }
+
+    pub(in crate::warehouse) async fn purge(
+        &self,
+        person: &PersonId,
+        reason: PurgeReason,
+        now: Timestamp,
+    ) -> Result<Option<PurgedPatient>, StoreFailed> {
+        let person = person.clone();
+        let erase = self.writer.write(move |connection| {
+            let Some(patient) = checkpoint::one(connection, &person)? else { return Ok(None) };
+            let erased = match (purge::erase(connection, &person, reason, now, now)?, reason) {
+                // An operator's word is logged, whether or not there was anything to remove.
+                (None, PurgeReason::Operator) => {
+                    let nothing = Erased::default();
+                    purge::forget(connection, &person, reason, now)?;
+                    purge::log(connection, &person, reason, &nothing, now, now)?;
+                    Some(nothing)
+                }
+                (erased, _) => erased,
+            };
+            Ok(erased.map(|erased| PurgedPatient { name: patient.name().to_owned(), erased }))
+        });
+        erase.await
+    }
+
+    pub(in crate::warehouse) async fn purge_held(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<PurgedPatient>, StoreFailed> {
+        let erase = self.writer.write(move |connection| {
+            let mut purged = Vec::new();
+            let all = checkpoint::all(connection)?;
+            for patient in all.into_iter().filter(|patient| patient.state == PatientState::Held) {
+                // The second 403 was the last that the server said.
+                let confirmed_at = patient.last_asked_at.unwrap_or(now);
+                let reason = PurgeReason::ConsentRevoked;
+                let erased = purge::erase(connection, &patient.person, reason, confirmed_at, now)?;
+                if erased.is_none() {
+                    purge::forget(connection, &patient.person, reason, now)?;
+                }
+                let (name, erased) = (patient.name().to_owned(), erased.unwrap_or_default());
+                purged.push(PurgedPatient { name, erased });
+            }
+            Ok(purged)
+        });
+        erase.await
+    }
+
+    pub(in crate::warehouse) async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
+        self.writer.write(purge::oldest_unscrubbed).await
+    }
+
+    pub(in crate::warehouse) async fn scrub(&self, clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
+        let path = self.writer.path().to_owned();
+        self.writer.alone(move |connection| purge::scrub(connection, &path, clock)).await
+    }
+
+    pub(in crate::warehouse) async fn rebuild_views(
+        &self,
+        now: Timestamp,
+        told: impl FnMut(Steps) + Send + 'static,
+    ) -> Result<Vec<ViewRefused>, StoreFailed> {
+        let tables = self.analyst_tables.clone();
+        self.writer.alone(move |connection| tables.rebuild(connection, now, told)).await
+    }
+}

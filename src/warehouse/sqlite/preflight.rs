@@ -1,0 +1,59 @@
+//! What `check` wants to know of a warehouse before a cycle uses it. Reads only.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::{checkpoint, open, purge};
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::place::Place;
+use crate::warehouse::report::{Access, Preflight};
+
+/// Looks at a warehouse without a lock.
+pub(in crate::warehouse) fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
+    let path = &place.path;
+    let connection = open::open_reader(path)?;
+    open::check_server(&connection, place)?;
+    let look = || -> Result<Preflight, StoreFailed> {
+        let found = std::fs::metadata(path).map_err(|error| StoreFailed::Engine(error.to_string()))?;
+        let mode = found.mode() & 0o777;
+        Ok(Preflight {
+            schema: open::user_version(&connection)?,
+            schema_known: open::SCHEMA_VERSION,
+            room: purge::room(&connection, path)?,
+            patients: checkpoint::all(&connection)?,
+            mode,
+            access: judge_mode(mode, found.gid(), place.group),
+        })
+    };
+    look().map_err(|source| OpenFailed::Unusable { path: path.clone(), source })
+}
+
+fn judge_mode(mode: u32, owner: u32, group: Option<u32>) -> Access {
+    if mode & !open::MODE_FOR_GROUP != 0 {
+        return Access::TooWide;
+    }
+    match (mode & !open::MODE != 0, group) {
+        (true, None) => Access::GroupUnasked,
+        (true, Some(wanted)) if wanted != owner => Access::OtherGroup,
+        (false, Some(_)) => Access::TooNarrow,
+        (true, Some(_)) | (false, None) => Access::AsWanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_reads_only_where_the_setting_names_it() {
+        let check = |mode, owner, group, expected| {
+            assert_eq!(judge_mode(mode, owner, group), expected, "{mode:o} {owner} {group:?}");
+        };
+        check(0o600, 5, None, Access::AsWanted);
+        check(0o640, 5, Some(5), Access::AsWanted);
+        check(0o600, 5, Some(5), Access::TooNarrow);
+        check(0o640, 5, None, Access::GroupUnasked);
+        check(0o640, 6, Some(5), Access::OtherGroup);
+        check(0o644, 5, None, Access::TooWide);
+        check(0o660, 5, Some(5), Access::TooWide);
+    }
+}

@@ -1,0 +1,170 @@
+//! Erases a patient: first the rows, in one transaction, then the bytes they leave behind.
+//!
+//! Deleted rows leave copies in the gaps of pages that live on, `secure_delete` or not, so a
+//! purge is over only when VACUUM has rewritten the file and the WAL is empty. Until then
+//! `scrubbed_at` is NULL.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+
+use super::{checkpoint, tables};
+use crate::plan::state::{Event, PurgeReason};
+use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::place::folder_of;
+use crate::warehouse::purge::{DiskRoom, Erased, Scrub, ScrubWaits};
+
+/// Removes every row of the patient in every table that has a `person_id`, and logs it. Returns
+/// `None` where there was none, and logs nothing. Runs inside a transaction.
+pub(super) fn erase(
+    connection: &Connection,
+    person: &PersonId,
+    reason: PurgeReason,
+    confirmed_at: Timestamp,
+    now: Timestamp,
+) -> Result<Option<Erased>, StoreFailed> {
+    let mut erased = Erased::default();
+    for table in tables::purged_tables(connection)? {
+        let statement = format!("DELETE FROM \"{table}\" WHERE person_id = ?1");
+        let rows = connection.prepare_cached(&statement)?.execute([person.as_str()])? as u64;
+        if rows > 0 {
+            erased.rows_by_table.insert(table, rows);
+        }
+    }
+    if erased.rows_by_table.is_empty() {
+        return Ok(None);
+    }
+    forget(connection, person, reason, now)?;
+    log(connection, person, reason, &erased, confirmed_at, now)?;
+    Ok(Some(erased))
+}
+
+/// Forgets what is known of a patient beside who it is.
+pub(super) fn forget(
+    connection: &Connection,
+    person: &PersonId,
+    reason: PurgeReason,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    checkpoint::forget(connection, person, Event::Purged(reason), now)?;
+    connection.execute(
+        "UPDATE pull SET error = NULL WHERE person_id = ?1 AND error IS NOT NULL",
+        [person.as_str()],
+    )?;
+    Ok(())
+}
+
+/// Notes a purge in `purge_log`.
+pub(super) fn log(
+    connection: &Connection,
+    person: &PersonId,
+    reason: PurgeReason,
+    erased: &Erased,
+    confirmed_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    let rows_by_table = serde_json::to_string(&erased.rows_by_table)
+        .map_err(|error| StoreFailed::Data(format!("counting erased rows: {error}")))?;
+    connection.execute(
+        "INSERT INTO purge_log (person_id, reason, confirmed_at, purged_at, rows_by_table) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![person.as_str(), reason.as_str(), stamp(confirmed_at), stamp(now), rows_by_table],
+    )?;
+    Ok(())
+}
+
+/// Counts what a purge would remove. Only reads.
+pub(super) fn erasable(connection: &Connection, person: &PersonId) -> Result<Option<Erased>, StoreFailed> {
+    let mut erased = Erased::default();
+    for table in tables::purged_tables(connection)? {
+        let statement = format!("SELECT count(*) FROM \"{table}\" WHERE person_id = ?1");
+        let rows: u64 =
+            connection.prepare_cached(&statement)?.query_row([person.as_str()], |row| row.get(0))?;
+        if rows > 0 {
+            erased.rows_by_table.insert(table, rows);
+        }
+    }
+    Ok((!erased.rows_by_table.is_empty()).then_some(erased))
+}
+
+pub(super) fn unscrubbed(connection: &Connection) -> Result<u64, StoreFailed> {
+    Ok(connection
+        .query_row("SELECT count(*) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?)
+}
+
+/// Since when the bytes of a purged patient wait to be removed.
+pub(super) fn oldest_unscrubbed(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
+    let oldest: Option<String> = connection.query_row(
+        "SELECT min(purged_at) FROM purge_log WHERE scrubbed_at IS NULL",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(oldest.as_deref().and_then(parse_stamp))
+}
+
+/// Removes the last bytes of all purged patients. `clock` is read once the bytes are gone.
+pub(super) fn scrub(
+    connection: &Connection,
+    path: &Path,
+    clock: fn() -> Timestamp,
+) -> Result<Scrub, StoreFailed> {
+    let purges = unscrubbed(connection)?;
+    if purges == 0 {
+        return Ok(Scrub::NothingToDo);
+    }
+    if let Some(waits) = room_missing(connection, path)? {
+        return Ok(Scrub::Waits(waits));
+    }
+    if !wal_is_empty(connection)? {
+        return Ok(Scrub::Waits(ScrubWaits::Reader));
+    }
+    if let Err(error) = connection.execute_batch("VACUUM") {
+        return Ok(Scrub::Waits(ScrubWaits::Failed(error.to_string())));
+    }
+    if !wal_is_empty(connection)? {
+        return Ok(Scrub::Waits(ScrubWaits::Reader));
+    }
+    connection
+        .execute("UPDATE purge_log SET scrubbed_at = ?1 WHERE scrubbed_at IS NULL", [stamp(clock())])?;
+    Ok(Scrub::Done { purges })
+}
+
+/// What `status` says of purges whose last bytes are still there. Only looks.
+pub(super) fn scrub_waits_for(connection: &Connection, path: &Path) -> Result<Option<String>, StoreFailed> {
+    if unscrubbed(connection)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(match room_missing(connection, path)? {
+        Some(waits) => waits.to_string(),
+        None => "the next cycle, or a reader that has the warehouse open".to_owned(),
+    }))
+}
+
+/// Moves the WAL into the file and cuts it to nothing; false while a reader holds it.
+fn wal_is_empty(connection: &Connection) -> Result<bool, StoreFailed> {
+    connection.busy_timeout(SCRUB_PATIENCE)?;
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    connection.busy_timeout(Duration::from_secs(10))?;
+    Ok(busy? == 0)
+}
+
+/// How long a scrub waits for a reader before it leaves the rest to the next cycle.
+const SCRUB_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Returns what room a VACUUM needs and finds; `None` where the disk does not tell.
+pub(super) fn room(connection: &Connection, path: &Path) -> Result<Option<DiskRoom>, StoreFailed> {
+    let pages: u64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    let page_size: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    let free_pages: u64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+    // A copy in a temporary file and the same again in the WAL, of the pages that are in use.
+    let needed = pages.saturating_sub(free_pages) * page_size * 22 / 10;
+    let folder = folder_of(path);
+    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(None) };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    Ok(Some(DiskRoom { needed, free }))
+}
+
+fn room_missing(connection: &Connection, path: &Path) -> Result<Option<ScrubWaits>, StoreFailed> {
+    Ok(room(connection, path)?.filter(|room| !room.is_enough()).map(ScrubWaits::Room))
+}

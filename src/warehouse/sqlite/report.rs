@@ -1,0 +1,88 @@
+//! What `status` and `audit` tell. Reads only.
+
+use rusqlite::Connection;
+
+use super::tables;
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::report::{PatientLine, PurgeLine, StatusReport};
+
+pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFailed> {
+    // One snapshot for everything that is counted.
+    let transaction = connection.unchecked_transaction()?;
+    let live = tables::live_rows(&transaction)?;
+    let mut statement = transaction.prepare(
+        "SELECT person_id, label, state, watermark, last_success_at, failures, next_attempt_at, last_error,
+                sweep_guarded_at, listed
+           FROM checkpoint ORDER BY coalesce(label, person_id), person_id",
+    )?;
+    let patients = statement
+        .query_map([], |row| {
+            let id: String = row.get(0)?;
+            Ok(PatientLine {
+                resources: live.by_person.get(&id).copied().unwrap_or_default(),
+                id,
+                label: row.get(1)?,
+                state: row.get(2)?,
+                watermark: row.get(3)?,
+                last_success_at: row.get(4)?,
+                failures: row.get(5)?,
+                next_attempt_at: row.get(6)?,
+                last_error: row.get(7)?,
+                sweep_guarded_at: row.get(8)?,
+                listed: row.get(9)?,
+            })
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    let quarantined = transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?;
+    let unscrubbed = super::purge::unscrubbed(&transaction)?;
+    Ok(StatusReport { patients, resources: live.by_table, quarantined, unscrubbed, scrub_waits_for: None })
+}
+
+pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
+    let mut statement = connection.prepare(
+        "SELECT p.person_id, c.label, p.reason, p.confirmed_at, p.purged_at, p.scrubbed_at, p.rows_by_table
+           FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
+          WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id",
+    )?;
+    let lines = statement
+        .query_map([person], |row| {
+            let rows: String = row.get(6)?;
+            Ok(PurgeLine {
+                person_id: row.get(0)?,
+                label: row.get(1)?,
+                reason: row.get(2)?,
+                confirmed_at: row.get(3)?,
+                purged_at: row.get(4)?,
+                scrubbed_at: row.get(5)?,
+                rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
+            })
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(lines)
+}
+
+/// The rows of a query as text, the names of the columns first.
+pub(super) fn query(connection: &Connection, statement: &str) -> Result<Vec<Vec<String>>, StoreFailed> {
+    let mut statement = connection.prepare(statement)?;
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let columns = names.len();
+    let mut table = vec![names];
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let cells =
+            (0..columns).map(|column| row.get_ref(column).map(as_text)).collect::<Result<Vec<_>, _>>()?;
+        table.push(cells);
+    }
+    Ok(table)
+}
+
+fn as_text(value: rusqlite::types::ValueRef<'_>) -> String {
+    use rusqlite::types::ValueRef;
+    match value {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => number.to_string(),
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        ValueRef::Blob(bytes) => format!("{} bytes", bytes.len()),
+    }
+}

@@ -1,0 +1,86 @@
+//! The tables of resources, and every table that has rows of a patient.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+
+use crate::plan::resource_type::ResourceType;
+use crate::warehouse::failure::StoreFailed;
+
+/// Makes the table of a type where it is missing. `table` comes from the R4 type list.
+pub(super) fn ensure(connection: &Connection, table: &str) -> Result<(), StoreFailed> {
+    Ok(connection.execute_batch(&fill_in(include_str!("../../../schema/resource_table.sql"), table))?)
+}
+
+/// Puts the name of a table into a statement from `schema/`.
+pub(super) fn fill_in(statement: &str, table: &str) -> String {
+    statement.replace("{table}", table)
+}
+
+pub(super) fn exists(connection: &Connection, table: &str) -> Result<bool, StoreFailed> {
+    let statement = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1";
+    Ok(connection.prepare_cached(statement)?.exists([table])?)
+}
+
+/// The connection if it has the table of a type, else one to an empty table of it.
+pub(super) fn or_empty(connection: Connection, table: &str) -> Result<Connection, StoreFailed> {
+    if exists(&connection, table)? {
+        return Ok(connection);
+    }
+    let memory = Connection::open_in_memory()?;
+    ensure(&memory, table)?;
+    Ok(memory)
+}
+
+/// The resource types that have a table in this warehouse, by name.
+pub(super) fn resource_tables(connection: &Connection) -> Result<Vec<&'static ResourceType>, StoreFailed> {
+    let mut statement =
+        connection.prepare_cached("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(names.iter().filter_map(|name| ResourceType::by_table(name)).collect())
+}
+
+/// These keep what is known *about* a patient, and outlive a purge.
+const OUTLIVE_A_PURGE: [&str; 3] = ["checkpoint", "pull", "purge_log"];
+
+/// Every table that holds rows of patients and goes with them, found from the schema itself,
+/// so that one added later cannot be forgotten.
+pub(super) fn purged_tables(connection: &Connection) -> Result<Vec<String>, StoreFailed> {
+    let mut statement = connection.prepare(
+        "SELECT m.name FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c
+          WHERE m.type = 'table' AND c.name = 'person_id' ORDER BY m.name",
+    )?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(names.into_iter().filter(|name| !OUTLIVE_A_PURGE.contains(&name.as_str())).collect())
+}
+
+/// Live rows of one person in one table.
+pub(super) fn live_rows_of(connection: &Connection, table: &str, person: &str) -> Result<u64, StoreFailed> {
+    let statement = format!("SELECT count(*) FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL");
+    Ok(connection.prepare_cached(&statement)?.query_row([person], |row| row.get(0))?)
+}
+
+/// Live rows by table, and by person.
+pub(super) fn live_rows(connection: &Connection) -> Result<LiveRows, StoreFailed> {
+    let mut rows = LiveRows::default();
+    for known in resource_tables(connection)? {
+        let table = &known.table;
+        let statement = format!(
+            "SELECT person_id, count(*) FROM \"{table}\" WHERE deleted_at IS NULL GROUP BY person_id"
+        );
+        let mut statement = connection.prepare(&statement)?;
+        let mut counts = statement.query([])?;
+        while let Some(row) = counts.next()? {
+            let count: u64 = row.get(1)?;
+            *rows.by_table.entry(table.clone()).or_default() += count;
+            *rows.by_person.entry(row.get(0)?).or_default() += count;
+        }
+    }
+    Ok(rows)
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LiveRows {
+    pub(super) by_table: BTreeMap<String, u64>,
+    pub(super) by_person: BTreeMap<String, u64>,
+}

@@ -1,0 +1,133 @@
+//! What must be true of a sound warehouse, as a list of checks. Reads only.
+//!
+//! SQLite has no checksums: a flipped bit in a payload passes its own check, so every row is
+//! held against its hash.
+
+use rusqlite::Connection;
+
+use super::analyst_tables::AnalystTables;
+use super::{freshness, tables};
+use crate::plan::resource_type::ResourceType;
+use crate::plan::row::row_of;
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::report::Findings;
+
+pub(super) fn verify(
+    connection: &Connection,
+    analyst_tables: &AnalystTables,
+) -> Result<Findings, StoreFailed> {
+    let mut findings = Findings::default();
+    let transaction = connection.unchecked_transaction()?;
+    let mut statement = transaction.prepare("PRAGMA integrity_check")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let line: String = row.get(0)?;
+        if line != "ok" {
+            findings.add(format!("integrity_check: {line}"));
+        }
+    }
+    for known in tables::resource_tables(&transaction)? {
+        check_rows(&transaction, known, &mut findings)?;
+    }
+    check_revoked(&transaction, &mut findings)?;
+    check_pull_columns(&transaction, &mut findings)?;
+    check_analyst_tables(&transaction, analyst_tables, &mut findings)?;
+    Ok(findings)
+}
+
+fn check_rows(
+    connection: &Connection,
+    known: &ResourceType,
+    findings: &mut Findings,
+) -> Result<(), StoreFailed> {
+    let table = &known.table;
+    let mut statement = connection.prepare(&format!(
+        "SELECT person_id, key, id, version_id, last_updated, source, patient, content_hash, resource FROM \"{table}\""
+    ))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        findings.rows += 1;
+        let (person, key): (String, String) = (row.get(0)?, row.get(1)?);
+        let Ok(resource) = row.get::<_, String>(8) else {
+            findings.add(format!("{table} {person} {key}: resource is not text"));
+            continue;
+        };
+        let Some(again) = row_of(&key, &resource).filter(|again| again.table == table) else {
+            findings.add(format!("{table} {person} {key}: resource is none of this table"));
+            continue;
+        };
+        if row.get::<_, Vec<u8>>(7)? != again.content_hash {
+            findings.add(format!("{table} {person} {key}: content_hash does not match resource"));
+            continue;
+        }
+        let stored: [Option<String>; 5] = [row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?];
+        if stored != [again.id, again.version_id, again.last_updated, again.source, again.patient] {
+            findings.add(format!("{table} {person} {key}: columns do not match resource"));
+        }
+    }
+    Ok(())
+}
+
+/// Each stored view against a fresh evaluation, and the counts of `freshness`.
+fn check_analyst_tables(
+    connection: &Connection,
+    views: &AnalystTables,
+    findings: &mut Findings,
+) -> Result<(), StoreFailed> {
+    if !tables::exists(connection, "analyst_table")? {
+        return Ok(());
+    }
+    for name in views.stale_tables(connection)? {
+        findings.add(format!("{name} does not hold what its view gives; `views apply` builds it anew"));
+    }
+    for person in freshness::miscounted(connection)? {
+        findings.add(format!(
+            "live_resources of {person} is not the number of its rows; `views apply` counts anew"
+        ));
+    }
+    Ok(())
+}
+
+fn check_revoked(connection: &Connection, findings: &mut Findings) -> Result<(), StoreFailed> {
+    for table in tables::purged_tables(connection)? {
+        let mut statement = connection.prepare(&format!(
+            "SELECT c.person_id, count(*) FROM \"{table}\" AS t JOIN checkpoint AS c ON c.person_id = t.person_id
+              WHERE c.state = 'revoked' GROUP BY c.person_id"
+        ))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (person, count): (String, u64) = (row.get(0)?, row.get(1)?);
+            findings.add(format!("{table} holds {count} rows of {person}, whose consent is withdrawn"));
+        }
+    }
+    Ok(())
+}
+
+/// A pull under way has all its columns, and a patient without one has none of its marks.
+fn check_pull_columns(connection: &Connection, findings: &mut Findings) -> Result<(), StoreFailed> {
+    let checks = [
+        (
+            "pull columns without a pull under way",
+            "SELECT person_id FROM checkpoint
+              WHERE pull_mode IS NULL AND (pull_started_at IS NOT NULL OR pull_since IS NOT NULL
+                    OR pull_next_url IS NOT NULL OR pull_pages IS NOT NULL)",
+        ),
+        (
+            "a pull under way without its start",
+            "SELECT person_id FROM checkpoint WHERE pull_mode IS NOT NULL AND pull_started_at IS NULL",
+        ),
+        (
+            "marks of a pull that is not under way",
+            "SELECT DISTINCT w.person_id FROM walk AS w LEFT JOIN checkpoint AS c ON c.person_id = w.person_id
+              WHERE c.pull_mode IS NULL",
+        ),
+    ];
+    for (what, statement) in checks {
+        let mut statement = connection.prepare(statement)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            findings.add(format!("checkpoint of {}: {what}", row.get::<_, String>(0)?));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! What the warehouse of a [`World`] holds, read as an analyst would.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
+
+use super::{DEADLINE, World};
+
+impl World {
+    /// A read-only connection, as an analyst has one.
+    pub(crate) fn open(&self) -> Connection {
+        self.open_with(OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    /// A connection of somebody who writes into the file beside the program.
+    pub(crate) fn open_to_write(&self) -> Connection {
+        self.open_with(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+    }
+
+    fn open_with(&self, flags: OpenFlags) -> Connection {
+        let connection = Connection::open_with_flags(self.warehouse(), flags).unwrap();
+        connection.busy_timeout(DEADLINE).unwrap();
+        connection
+    }
+
+    pub(crate) fn exec(&self, sql: &str) {
+        self.open_to_write().execute_batch(sql).unwrap();
+    }
+
+    /// The first column of the first row, as text.
+    pub(crate) fn ask(&self, sql: &str) -> Option<String> {
+        ask(&self.open(), sql)
+    }
+
+    pub(crate) fn count(&self, sql: &str) -> i64 {
+        let answer = self.ask(sql).unwrap_or_default();
+        answer.parse().unwrap_or_else(|_| panic!("{sql}: {answer}"))
+    }
+
+    /// The rows of a query as text, NULL as nothing.
+    pub(crate) fn table(&self, sql: &str) -> Vec<Vec<String>> {
+        let connection = self.open();
+        let mut statement = connection.prepare(sql).unwrap();
+        let columns = statement.column_count();
+        let mut found = statement.query([]).unwrap();
+        let mut rows = Vec::new();
+        while let Some(row) = found.next().unwrap() {
+            let cell = |at| text_of(row.get_ref(at).unwrap()).unwrap_or_default();
+            rows.push((0..columns).map(cell).collect());
+        }
+        rows
+    }
+
+    /// The names of the stored views.
+    pub(crate) fn stored_views(&self) -> Vec<String> {
+        self.table("SELECT name FROM analyst_table WHERE name <> 'freshness' ORDER BY name").concat()
+    }
+
+    /// Live rows of a person: key to resource.
+    pub(crate) fn rows(&self, person: &str) -> BTreeMap<String, String> {
+        let connection = self.open();
+        let mut rows = BTreeMap::new();
+        for table in resource_tables(&connection) {
+            let sql =
+                format!("SELECT key, resource FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL");
+            let mut statement = connection.prepare(&sql).unwrap();
+            let found = statement.query_map([person], |row| Ok((row.get(0)?, row.get(1)?)));
+            rows.extend(found.unwrap().map(Result::unwrap));
+        }
+        rows
+    }
+
+    /// Rows of a person in every table that has a `person_id`, but the three that stay.
+    pub(crate) fn rows_anywhere(&self, person: &str) -> i64 {
+        let connection = self.open();
+        let stays = ["checkpoint", "pull", "purge_log"];
+        let tables = tables_with(&connection, "person_id");
+        let tables = tables.iter().filter(|table| !stays.contains(&table.as_str()));
+        let count = |table: &String| -> i64 {
+            let sql = format!("SELECT count(*) FROM \"{table}\" WHERE person_id = ?1");
+            connection.query_row(&sql, [person], |row| row.get(0)).unwrap()
+        };
+        tables.map(count).sum()
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_equals_sandbox(&self, person: &str) {
+        let (have, want) = (self.rows(person), self.oracle(person));
+        let only_in = |left: &BTreeMap<String, String>, right: &BTreeMap<String, String>| {
+            let keys = left.iter().filter(|(key, resource)| right.get(*key) != Some(resource));
+            keys.map(|(key, _)| key.clone()).take(5).collect::<Vec<_>>()
+        };
+        assert!(
+            have == want,
+            "{person}: {} rows, and {} entries on the server; missing or old: {:?}; too many or old: {:?}",
+            have.len(),
+            want.len(),
+            only_in(&want, &have),
+            only_in(&have, &want),
+        );
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_sound(&self) {
+        assert_eq!(self.ask("PRAGMA integrity_check").as_deref(), Some("ok"), "integrity_check");
+        self.run(["verify"]).exits(0);
+    }
+
+    /// One column of a patient's checkpoint.
+    pub(crate) fn checkpoint(&self, person: &str, column: &str) -> Option<String> {
+        self.ask(&format!("SELECT {column} FROM checkpoint WHERE person_id = '{person}'"))
+    }
+
+    pub(crate) fn state(&self, person: &str) -> String {
+        self.checkpoint(person, "state").unwrap_or_default()
+    }
+
+    /// Does any file beside the warehouse hold these bytes, in whatever case?
+    pub(crate) fn warehouse_bytes_contain(&self, needle: &str) -> bool {
+        let needle = needle.to_ascii_lowercase();
+        let files = fs::read_dir(self.path("data")).unwrap();
+        files.map(|file| file.unwrap().path()).any(|file| {
+            let bytes = fs::read(file).unwrap().to_ascii_lowercase();
+            memchr::memmem::find(&bytes, needle.as_bytes()).is_some()
+        })
+    }
+
+    pub(crate) fn watermark(&self, person: &str) -> Option<String> {
+        self.checkpoint(person, "watermark")
+    }
+
+    /// The latest pull of a patient: one of its columns.
+    pub(crate) fn pull(&self, person: &str, column: &str) -> Option<String> {
+        self.ask(&format!("SELECT {column} FROM pull WHERE person_id = '{person}' ORDER BY id DESC LIMIT 1"))
+    }
+}
+
+pub(crate) fn ask(connection: &Connection, sql: &str) -> Option<String> {
+    let mut statement = connection.prepare(sql).unwrap();
+    let mut rows = statement.query([]).unwrap();
+    text_of(rows.next().unwrap()?.get_ref(0).unwrap())
+}
+
+fn text_of(cell: ValueRef<'_>) -> Option<String> {
+    match cell {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+        ValueRef::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
+        ValueRef::Blob(bytes) => Some(format!("{bytes:?}")),
+    }
+}
+
+pub(crate) fn resource_tables(connection: &Connection) -> Vec<String> {
+    tables_with(connection, "content_hash")
+}
+
+fn tables_with(connection: &Connection, column: &str) -> Vec<String> {
+    let sql = "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND c.name = ?1";
+    let mut statement = connection.prepare(sql).unwrap();
+    let names = statement.query_map([column], |row| row.get(0)).unwrap();
+    names.map(Result::unwrap).collect()
+}
