@@ -3,12 +3,13 @@
 use std::io::Write;
 
 use super::{Context, ExitStatus, place};
+use crate::clock;
 use crate::warehouse::Reader;
 use crate::warehouse::report::PurgeLine;
 
 pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let findings = Reader::open(&settings.warehouse.path)?.verify(&place(&settings).views)?;
+    let findings = Reader::open(&settings.warehouse.path)?.verify(&place(&settings).views, clock::now())?;
     for finding in &findings.wrong {
         writeln!(out, "{finding}")?;
     }

@@ -32,16 +32,62 @@ fn read(text: &str) -> Result<Value, NotATape> {
 #[test]
 fn what_is_no_json_is_refused_and_what_is_is_not() {
     for text in [
-        "", " ", "{", "}", "[1,]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "[,1]", "01", "-", "1.", ".5", "1e",
-        "+1", "tru", "nul", "\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\u{1}\"", "\"\n\"", "1 2", "[1}", "{\"a\":1]",
-        "{1:2}", "[1 2]", "{\"a\":1 \"b\":2}", "NaN", "'a'", "\u{feff}{}", "[]]", "{}}", "\"\\\"",
+        "",
+        " ",
+        "{",
+        "}",
+        "[1,]",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{,}",
+        "[,1]",
+        "01",
+        "-",
+        "1.",
+        ".5",
+        "1e",
+        "+1",
+        "tru",
+        "nul",
+        "\"",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\u12g4\"",
+        "\"\u{1}\"",
+        "\"\n\"",
+        "1 2",
+        "[1}",
+        "{\"a\":1]",
+        "{1:2}",
+        "[1 2]",
+        "{\"a\":1 \"b\":2}",
+        "NaN",
+        "'a'",
+        "\u{feff}{}",
+        "[]]",
+        "{}}",
+        "\"\\\"",
     ] {
         assert!(serde_json::from_str::<IgnoredAny>(text).is_err(), "{text}");
         assert_eq!(read(text), Err(NotATape::NotJson), "{text}");
     }
     for text in [
-        "0", "-0", "-0.0e-0", "1E+5", "[]", " [ ] ", "{}", "{ }", "\"\"", "[[],{}]", "{\"\":null}", "\r\n\t true ",
-        "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\"", "{\"\\u0069d\":[1.50,-2e3]}", "\"\u{7f}é😀\"",
+        "0",
+        "-0",
+        "-0.0e-0",
+        "1E+5",
+        "[]",
+        " [ ] ",
+        "{}",
+        "{ }",
+        "\"\"",
+        "[[],{}]",
+        "{\"\":null}",
+        "\r\n\t true ",
+        "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\"",
+        "{\"\\u0069d\":[1.50,-2e3]}",
+        "\"\u{7f}é😀\"",
     ] {
         assert_eq!(read(text).unwrap(), serde_json::from_str::<Value>(text).unwrap(), "{text}");
     }
@@ -88,7 +134,10 @@ fn a_value_is_written_without_layout_and_compared_without_order() {
     let tape = Tape::read(text, &mut memory).unwrap();
     let mut compact = String::new();
     tape.push_compact(tape.root(), &mut compact);
-    assert_eq!(serde_json::from_str::<Value>(&compact).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+    assert_eq!(
+        serde_json::from_str::<Value>(&compact).unwrap(),
+        serde_json::from_str::<Value>(text).unwrap()
+    );
     assert!(compact.starts_with("[{\"a\":[1.50,\"x  y\\\"\"],\"b\":null},"), "{compact}");
     let all: Vec<At> = tape.elements(tape.root()).collect();
     assert!(tape.same(all[0], all[1]) && tape.same(all[3], all[3]));

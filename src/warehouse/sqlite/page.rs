@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::analyst_tables::{AnalystTables, Changed, Changes};
+use super::analyst_tables::{AnalystTables, Change, Changed, Changes};
 use super::checkpoint::Finished;
 use super::failure::Undone;
 use super::pulls::End;
@@ -17,11 +17,19 @@ use super::{checkpoint, pulls, sweep, tables};
 use crate::plan::duplicate::replaces;
 use crate::plan::row::{KeyHash, Quarantined, Row};
 use crate::plan::{PullMode, Timestamp, stamp};
+use crate::views::KeptRows;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{
     Batch, Completion, IncomingRow, PullProgress, StoredBatch, SweepOutcome, Tally, WalkMark,
 };
 use crate::warehouse::pull::{PullCost, PullHead, PullOutcome};
+
+/// A batch, and what its rows give their views as far as that was worked out before: nothing, or
+/// one for each row.
+pub(super) struct EvaluatedBatch {
+    pub(super) batch: Batch,
+    pub(super) gained: Vec<Option<KeptRows>>,
+}
 
 /// Stores a batch and the fact that it is stored, or neither. Runs inside a transaction.
 pub(super) fn store(
@@ -29,13 +37,13 @@ pub(super) fn store(
     analyst_tables: &AnalystTables,
     head: &PullHead,
     cost: PullCost,
-    batch: &Batch,
+    EvaluatedBatch { batch, gained }: &EvaluatedBatch,
     now: Timestamp,
 ) -> Result<StoredBatch, Undone> {
     let mut mark = PullMark { connection, head, is_set: cost.row.is_some() || head.is_resumed };
     let mut upserts =
         Upserts { connection, person: head.person.as_str(), now: stamp(now), changes: Changes::default() };
-    let mut tally = upserts.rows(&batch.rows)?;
+    let mut tally = upserts.rows(&batch.rows, gained)?;
     tally.quarantined = upserts.quarantine(&batch.quarantined)?;
     let renamed = head.mode == PullMode::Incremental && upserts.met_a_renamed_entry()?;
     let mut changes = upserts.changes;
@@ -58,7 +66,7 @@ pub(super) fn store(
             }
         }
     }
-    analyst_tables.apply_changes(connection, &head.person, &changes)?;
+    analyst_tables.apply_changes(connection, &head.person, &changes, now)?;
     if renamed {
         checkpoint::note_renamed(connection, &head.person)?;
     }
@@ -190,11 +198,16 @@ fn read_stored(
 }
 
 impl<'c> Upserts<'c> {
-    fn rows(&mut self, rows: &'c [IncomingRow]) -> Result<Tally, StoreFailed> {
+    fn rows(
+        &mut self,
+        rows: &'c [IncomingRow],
+        gained: &'c [Option<KeptRows>],
+    ) -> Result<Tally, StoreFailed> {
         let mut tally = Tally::default();
         let clears_quarantine = !rows.is_empty() && self.has_quarantined()?;
         let mut tables: HashMap<&'static str, TableStatements<'_>> = HashMap::new();
-        for IncomingRow { row, is_repeat } in rows {
+        let gained = gained.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        for (IncomingRow { row, is_repeat }, gained) in rows.iter().zip(gained) {
             let statements = match tables.entry(row.table) {
                 Entry::Occupied(prepared) => prepared.into_mut(),
                 Entry::Vacant(missing) => {
@@ -206,27 +219,28 @@ impl<'c> Upserts<'c> {
                     .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND key = ?2")?
                     .execute([self.person, &row.key])?;
             }
-            self.row(row, *is_repeat, statements, &mut tally)?;
+            self.row(Change { row, gained }, *is_repeat, statements, &mut tally)?;
         }
         Ok(tally)
     }
 
     fn row(
         &mut self,
-        row: &'c Row,
+        change: Change<'c>,
         is_repeat: bool,
         statements: &mut TableStatements<'_>,
         tally: &mut Tally,
     ) -> Result<(), StoreFailed> {
+        let row = change.row;
         // What comes after a new row mostly is new, what comes after a known one known.
-        if statements.expects_new && self.insert(&mut statements.insert, row, tally)? {
+        if statements.expects_new && self.insert(&mut statements.insert, change, tally)? {
             return Ok(());
         }
         let known = read_stored(&mut statements.known, self.person, &row.key)?;
         statements.expects_new = known.is_none();
         match known {
             None => {
-                self.insert(&mut statements.insert, row, tally)?;
+                self.insert(&mut statements.insert, change, tally)?;
             }
             Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
                 tally.unchanged += 1;
@@ -235,7 +249,7 @@ impl<'c> Upserts<'c> {
             Some(known) => {
                 self.write(&mut statements.update, row)?;
                 tally.updated += 1;
-                self.changes.updated(row, known.is_deleted);
+                self.changes.updated(change, known.is_deleted);
             }
         }
         Ok(())
@@ -245,14 +259,14 @@ impl<'c> Upserts<'c> {
     fn insert(
         &mut self,
         statement: &mut CachedStatement<'_>,
-        row: &'c Row,
+        change: Change<'c>,
         tally: &mut Tally,
     ) -> Result<bool, StoreFailed> {
-        if self.write(statement, row)? == 0 {
+        if self.write(statement, change.row)? == 0 {
             return Ok(false);
         }
         tally.inserted += 1;
-        self.changes.inserted(row);
+        self.changes.inserted(change);
         Ok(true)
     }
 
@@ -302,7 +316,8 @@ impl<'c> Upserts<'c> {
 
     fn met_a_renamed_entry(&self) -> Result<bool, StoreFailed> {
         for (table, Changed { new, .. }) in self.changes.by_table() {
-            if renames(self.connection, self.person, table, new)? {
+            let new: Vec<&Row> = new.iter().map(|change| change.row).collect();
+            if renames(self.connection, self.person, table, &new)? {
                 return Ok(true);
             }
         }

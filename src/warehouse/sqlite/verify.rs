@@ -6,7 +6,8 @@
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
-use super::{freshness, tables};
+use super::{freshness, tables, view_check};
+use crate::plan::Timestamp;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::row::row_of;
 use crate::warehouse::failure::StoreFailed;
@@ -15,6 +16,7 @@ use crate::warehouse::report::Findings;
 pub(super) fn verify(
     connection: &Connection,
     analyst_tables: &AnalystTables,
+    now: Timestamp,
 ) -> Result<Findings, StoreFailed> {
     let mut findings = Findings::default();
     let transaction = connection.unchecked_transaction()?;
@@ -31,7 +33,7 @@ pub(super) fn verify(
     }
     check_revoked(&transaction, &mut findings)?;
     check_pull_columns(&transaction, &mut findings)?;
-    check_analyst_tables(&transaction, analyst_tables, &mut findings)?;
+    check_analyst_tables(&transaction, analyst_tables, now, &mut findings)?;
     Ok(findings)
 }
 
@@ -72,12 +74,13 @@ fn check_rows(
 fn check_analyst_tables(
     connection: &Connection,
     views: &AnalystTables,
+    now: Timestamp,
     findings: &mut Findings,
 ) -> Result<(), StoreFailed> {
     if !tables::exists(connection, "analyst_table")? {
         return Ok(());
     }
-    for name in views.stale_tables(connection)? {
+    for name in view_check::stale_tables(views, connection, now)? {
         findings.add(format!("{name} does not hold what its view gives; `views apply` builds it anew"));
     }
     for person in freshness::miscounted(connection)? {
