@@ -40,7 +40,9 @@ impl KeptRows {
         for view in views {
             let mut dropped = Dropped::default();
             let evaluated = view.rows(&tape, evaluation, &mut dropped, &mut |cells| {
-                cells.iter().for_each(|cell| kept.push(cell));
+                for cell in cells {
+                    kept.push(cell);
+                }
                 ControlFlow::Continue(())
             });
             if let Err(failed) = evaluated {
@@ -68,11 +70,7 @@ impl KeptRows {
     }
 
     /// Returns the rows of one of the views, by its place among them.
-    pub fn rows<'k>(
-        &'k self,
-        view: usize,
-        columns: usize,
-    ) -> impl Iterator<Item = impl Iterator<Item = Cell<'k>>> {
+    pub fn rows(&self, view: usize, columns: usize) -> impl Iterator<Item = impl Iterator<Item = Cell<'_>>> {
         let start = view.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
         let end = self.ends.get(view).copied().unwrap_or(start);
         self.cells[start..end].chunks(columns.max(1)).map(|row| row.iter().map(|cell| self.cell(*cell)))

@@ -271,7 +271,7 @@ mod tests {
         #[test]
         fn a_real_is_the_one_nearest_to_the_digits(number: f64) {
             if number.is_finite() {
-                proptest::prop_assert_eq!(read(&number.to_string()).as_f64(), number);
+                proptest::prop_assert_eq!(read(&number.to_string()).as_f64().to_bits(), number.to_bits());
             }
         }
 

@@ -18,7 +18,7 @@ const COLUMNS_MAX: usize = 500;
 const INDEX_TAG: &str = "healthex-sync/index";
 /// What every row of a table begins with, so no column of a view may be called that.
 const OWN_COLUMNS: [&str; 2] = ["person_id", "key"];
-/// Where the types' own StructureDefinitions are.
+/// Where the types' own `StructureDefinition`s are.
 const TYPE_URL: &str = "http://hl7.org/fhir/StructureDefinition/";
 
 /// A compiled view.

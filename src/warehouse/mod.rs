@@ -30,14 +30,15 @@ use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{Erased, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{
-    ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, RowFormat, StatusReport, Steps,
-    StoredTable, ViewRefused, ViewRun,
+    ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
+    ViewRefused,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Evaluation, View};
 
+pub use self::report::{RowFormat, ViewRun};
 pub use self::sqlite::{RowsFailed, ServiceLock};
 
 /// A warehouse, open for writing or for a rehearsal of it. No other process writes to it

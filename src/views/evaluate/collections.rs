@@ -44,40 +44,16 @@ impl<'d> Evaluator<'d> {
                 }
             }
             Function::Distinct | Function::Union | Function::Combine => {
-                let mut seen = Vec::new();
-                for node in std::iter::once(base).chain(arguments) {
-                    self.each(node, focus, &mut |item| {
-                        let is_wanted = function == Function::Combine || self.is_new(&item, &mut seen)?;
-                        if is_wanted { sink(item) } else { Flow::Continue(()) }
-                    })?;
-                }
-                done
+                let all = std::iter::once(base).chain(arguments);
+                self.united(function == Function::Combine, all, focus, sink)
             }
             Function::Intersect | Function::Exclude => {
-                let others = arguments.first().map(|other| self.all_of(other, focus)).unwrap_or_default();
-                let mut seen = Vec::new();
-                self.each(base, focus, &mut |item| {
-                    self.spend(others.len() as u64)?;
-                    let is_there = self.is_among(&item, &others);
-                    let is_wanted = match function {
-                        Function::Intersect => is_there && self.is_new(&item, &mut seen)?,
-                        _ => !is_there,
-                    };
-                    if is_wanted { sink(item) } else { Flow::Continue(()) }
-                })
+                let Some(others) = arguments.first() else { return done };
+                self.compared(function, base, others, focus, sink)
             }
             Function::Coalesce => {
-                let mut found = false;
-                for node in std::iter::once(base).chain(arguments) {
-                    self.each(node, focus, &mut |item| {
-                        found = true;
-                        sink(item)
-                    })?;
-                    if found {
-                        break;
-                    }
-                }
-                done
+                let filled = std::iter::once(base).chain(arguments).find(|node| self.exists(node, focus));
+                filled.map_or(done, |node| self.each(node, focus, sink))
             }
             Function::Children => self.each(base, focus, &mut |item| self.children(&item, sink)),
             Function::Descendants => {
@@ -92,6 +68,46 @@ impl<'d> Evaluator<'d> {
             }
             one => self.whole(one, base, arguments, focus).map_or(done, sink),
         }
+    }
+
+    /// All of several collections, each element once unless they are only put together.
+    fn united(
+        &self,
+        keeps_repeats: bool,
+        nodes: impl Iterator<Item = &'d Node>,
+        focus: &Focus<'d>,
+        sink: Sink<'_, 'd>,
+    ) -> Flow {
+        let mut seen = Vec::new();
+        for node in nodes {
+            self.each(node, focus, &mut |item| {
+                let is_wanted = keeps_repeats || self.is_new(&item, &mut seen)?;
+                if is_wanted { sink(item) } else { Flow::Continue(()) }
+            })?;
+        }
+        Flow::Continue(())
+    }
+
+    /// What is in the other collection too, each element once; or what is not.
+    fn compared(
+        &self,
+        function: Function,
+        base: &'d Node,
+        others: &'d Node,
+        focus: &Focus<'d>,
+        sink: Sink<'_, 'd>,
+    ) -> Flow {
+        let others = self.all_of(others, focus);
+        let mut seen = Vec::new();
+        self.each(base, focus, &mut |item| {
+            self.spend(others.len() as u64)?;
+            let is_there = self.is_among(&item, &others);
+            let is_wanted = match function {
+                Function::Intersect => is_there && self.is_new(&item, &mut seen)?,
+                _ => !is_there,
+            };
+            if is_wanted { sink(item) } else { Flow::Continue(()) }
+        })
     }
 
     fn count(&self, node: &'d Node, focus: &Focus<'d>) -> Option<i64> {

@@ -1,7 +1,5 @@
 //! The functions of one value.
 
-use std::borrow::Cow;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use chrono::SecondsFormat;
@@ -180,7 +178,7 @@ impl<'d> Evaluator<'d> {
     pub(super) fn pieces(
         &self,
         function: Function,
-        text: &Cow<'d, str>,
+        text: &str,
         arguments: &'d [Node],
         focus: &Focus<'d>,
         sink: Sink<'_, 'd>,

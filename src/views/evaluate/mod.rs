@@ -133,7 +133,7 @@ impl<'d> Evaluator<'d> {
             }
             Node::Repeat(base, projection) => self.repeat(base, projection, focus, sink),
             Node::OfType(base, test) => self.each(base, focus, &mut |item| {
-                if self.is_of(&item, test) { sink(item) } else { Flow::Continue(()) }
+                if is_of(&item, test) { sink(item) } else { Flow::Continue(()) }
             }),
             Node::ResourceKey(base) => self.each(base, focus, &mut |item| self.any_step("id", &item, sink)),
             Node::ReferenceKey(base, wanted) => {
@@ -162,7 +162,7 @@ impl<'d> Evaluator<'d> {
                 });
                 Some(holds)
             }
-            Node::Is(base, test) => self.single(base, focus).map(|item| self.is_of(&item, test)),
+            Node::Is(base, test) => self.single(base, focus).map(|item| is_of(&item, test)),
             Node::Logic(logic, left, right) => self.logic(*logic, left, right, focus),
             Node::Compare(comparison, left, right) => self.compare(*comparison, left, right, focus),
             Node::Member { element, of } => self.is_member(element, of, focus),
@@ -271,15 +271,6 @@ impl<'d> Evaluator<'d> {
         }
     }
 
-    fn is_of(&self, item: &Item<'d>, test: &TypeTest) -> bool {
-        match (test, item.kind()) {
-            (TypeTest::Kind(wanted), kind) => *wanted == kind,
-            (TypeTest::Resource(wanted), Kind::Complex(name)) => *wanted == name,
-            (TypeTest::AnyResource, Kind::Complex(name)) => elements::is_resource(name),
-            _ => false,
-        }
-    }
-
     fn matches(
         &self,
         base: &'d Node,
@@ -329,5 +320,14 @@ fn borrowed<'d>(item: &'d Item<'static>) -> Item<'d> {
         }
         Item::Boolean(value) => Item::Boolean(*value),
         Item::Number(number, kind) => Item::Number(*number, *kind),
+    }
+}
+
+fn is_of(item: &Item<'_>, test: &TypeTest) -> bool {
+    match (test, item.kind()) {
+        (TypeTest::Kind(wanted), kind) => *wanted == kind,
+        (TypeTest::Resource(wanted), Kind::Complex(name)) => *wanted == name,
+        (TypeTest::AnyResource, Kind::Complex(name)) => elements::is_resource(name),
+        _ => false,
     }
 }
