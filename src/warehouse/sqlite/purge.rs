@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::{checkpoint, tables};
+use super::{checkpoint, tables, view_build};
 use crate::plan::state::{Event, PurgeReason};
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
@@ -119,6 +119,7 @@ pub(super) fn scrub(
     if !wal_is_empty(connection)? {
         return Ok(Scrub::Waits(ScrubWaits::Reader));
     }
+    view_build::restart_all(connection)?;
     if let Err(error) = connection.execute_batch("VACUUM") {
         return Ok(Scrub::Waits(ScrubWaits::Failed(error.to_string())));
     }

@@ -184,6 +184,13 @@ fn finish(connection: &Connection, table: &ViewTable, now: Timestamp) -> Result<
     keep(connection, table, make_indexes(connection, table))
 }
 
+/// Has the builds under way begin again: a VACUUM may number the rows anew that they count by. None
+/// comes to stand behind the end of a build that was before it.
+pub(super) fn restart_all(connection: &Connection) -> Result<(), StoreFailed> {
+    connection.execute("UPDATE analyst_table SET built_to = 0 WHERE built_to IS NOT NULL", [])?;
+    Ok(())
+}
+
 /// Makes the indexes of the tables that were filled for the first time.
 pub(super) fn make_missing_indexes(
     tables: &AnalystTables,
@@ -210,4 +217,136 @@ fn make_indexes(connection: &Connection, table: &ViewTable) -> Result<(), StoreF
     let statement = "UPDATE analyst_table SET indexes_missing = 0 WHERE name = ?1";
     connection.prepare_cached(statement)?.execute([&table.name])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::analyst_tables::{Change, Changes};
+    use super::super::view_check::stale_tables;
+    use super::*;
+    use crate::clock;
+    use crate::plan::PersonId;
+    use crate::plan::row::{Row, row_of};
+    use crate::views::analyst_tables as built_in;
+
+    fn observation(number: usize, value: usize) -> Row {
+        let resource = format!(
+            r#"{{"resourceType":"Observation","id":"o{number}","category":[{{"coding":[{{"code":"laboratory"}}]}}],"valueQuantity":{{"value":{value}}}}}"#
+        );
+        row_of(&format!("Observation/{number}"), &resource).unwrap()
+    }
+
+    fn put(connection: &Connection, row: &Row) {
+        let put = "INSERT OR REPLACE INTO observation (person_id, key, first_seen_at, changed_at, content_hash, resource)
+                   VALUES ('anna', ?1, '', '', ?2, ?3)";
+        connection.execute(put, params![row.key, row.content_hash, row.resource]).unwrap();
+    }
+
+    fn warehouse() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        for migration in [
+            include_str!("../../../schema/0001_bookkeeping.sql"),
+            include_str!("../../../schema/0002_analyst_tables.sql"),
+            include_str!("../../../schema/0006_late_indexes.sql"),
+        ] {
+            connection.execute_batch(migration).unwrap();
+        }
+        tables::ensure(&connection, "observation").unwrap();
+        connection
+    }
+
+    fn indexes(connection: &Connection) -> u64 {
+        let count = "SELECT count(*) FROM sqlite_master WHERE name LIKE 'lab\\_results\\_by\\_%' ESCAPE '\\'";
+        connection.query_row(count, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Between two steps a page changes, adds and removes resources on both sides of the place
+    /// the build has come to; then the process is killed.
+    #[test]
+    fn a_build_lets_pages_through_and_goes_on_where_a_kill_cut_it_off() {
+        let (mut connection, now) = (warehouse(), clock::now());
+        let person = PersonId::parse("anna").unwrap();
+        for number in 0..2 * STEP_RESOURCES + 500 {
+            put(&connection, &observation(number, 1));
+        }
+        let tables = AnalystTables::new(&built_in(None).tables);
+        tables.migrate(&mut connection, now).unwrap();
+        assert!(step(&tables, &mut connection, now).unwrap());
+        assert_eq!(indexes(&connection), 0);
+        let sides = [10, 2 * STEP_RESOURCES + 10].map(|number| observation(number, 2));
+        let new = observation(9_999, 3);
+        let mut changes = Changes::default();
+        for row in &sides {
+            let put = "UPDATE observation SET resource = ?2, content_hash = ?3 WHERE key = ?1";
+            connection.execute(put, params![row.key, row.resource, row.content_hash]).unwrap();
+            changes.updated(Change { row, gained: None }, false);
+        }
+        put(&connection, &new);
+        changes.inserted(Change { row: &new, gained: None });
+        for number in [20, 2 * STEP_RESOURCES + 20] {
+            let key = format!("Observation/{number}");
+            connection.execute("UPDATE observation SET deleted_at = '' WHERE key = ?1", [&key]).unwrap();
+            changes.gone("observation", key);
+        }
+        tables.apply_changes(&connection, &person, &changes, now).unwrap();
+
+        let tables = AnalystTables::new(&built_in(None).tables);
+        tables.migrate(&mut connection, now).unwrap();
+        assert!(remaining(&tables, &connection).unwrap() > 0);
+        let mut steps = 0;
+        while step(&tables, &mut connection, now).unwrap() {
+            steps += 1;
+            assert!(steps < 10, "the build does not end");
+        }
+        assert_eq!(remaining(&tables, &connection).unwrap(), 0);
+        assert_eq!(stale_tables(&tables, &connection, now).unwrap(), Vec::<String>::new());
+        let counts =
+            "SELECT count(*), count(DISTINCT \"key\"), count(*) FILTER (WHERE value = 2) FROM lab_results";
+        let counts: (usize, usize, usize) =
+            connection.query_row(counts, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        let whole = 2 * STEP_RESOURCES + 500 - 2 + 1;
+        assert_eq!(counts, (whole, whole, 2));
+        assert!(indexes(&connection) > 0);
+    }
+
+    #[test]
+    fn a_table_that_was_empty_gets_its_indexes_once_it_has_been_filled_or_at_the_next_start() {
+        for restarts in [false, true] {
+            let (mut connection, now) = (warehouse(), clock::now());
+            let tables = AnalystTables::new(&built_in(None).tables);
+            tables.migrate(&mut connection, now).unwrap();
+            assert!(!step(&tables, &mut connection, now).unwrap(), "there is nothing to build");
+            assert_eq!(indexes(&connection), 0);
+            if restarts {
+                AnalystTables::new(&built_in(None).tables).migrate(&mut connection, now).unwrap();
+            } else {
+                make_missing_indexes(&tables, &mut connection).unwrap();
+            }
+            assert!(indexes(&connection) > 0);
+            let missing = "SELECT sum(indexes_missing) FROM analyst_table";
+            assert_eq!(connection.query_row(missing, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_row_too_many_too_few_or_other_is_found() {
+        let (mut connection, now) = (warehouse(), clock::now());
+        put(&connection, &observation(1, 1));
+        put(&connection, &observation(2, 1));
+        let tables = AnalystTables::new(&built_in(None).tables);
+        tables.migrate(&mut connection, now).unwrap();
+        while step(&tables, &mut connection, now).unwrap() {}
+        for damage in [
+            "UPDATE lab_results SET value = 7 WHERE id = 'o1'",
+            "DELETE FROM lab_results WHERE id = 'o2'",
+            "INSERT INTO lab_results SELECT * FROM lab_results WHERE id = 'o1'",
+            "UPDATE lab_results SET \"key\" = 'Observation/3' WHERE id = 'o1'",
+        ] {
+            connection.execute_batch("SAVEPOINT whole").unwrap();
+            assert_eq!(stale_tables(&tables, &connection, now).unwrap(), Vec::<String>::new());
+            connection.execute_batch(damage).unwrap();
+            assert_eq!(stale_tables(&tables, &connection, now).unwrap(), ["lab_results"], "{damage}");
+            connection.execute_batch("ROLLBACK TO whole; RELEASE whole").unwrap();
+        }
+    }
 }
