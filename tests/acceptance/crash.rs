@@ -54,6 +54,9 @@ fn a_pull_that_an_older_schema_left_under_way_begins_again() {
          CREATE TABLE seen (person_id TEXT NOT NULL, walk INTEGER NOT NULL, key_hash BLOB NOT NULL,
                             PRIMARY KEY (person_id, walk, key_hash)) WITHOUT ROWID;
          ALTER TABLE checkpoint DROP COLUMN holds_rows;
+         ALTER TABLE analyst_table DROP COLUMN built_to;
+         ALTER TABLE analyst_table DROP COLUMN build_end;
+         ALTER TABLE analyst_table DROP COLUMN indexes_missing;
          PRAGMA user_version = 2;",
     );
     world.sandbox.clear_requests();

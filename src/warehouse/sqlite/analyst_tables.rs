@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, named_params, params};
 
-use super::view_build;
-use super::view_rows::{self, BySource, Gained};
+use super::view_build::{drop_table, in_transaction};
+use super::view_rows::{BySource, Gained, keep, tolerate};
 use super::view_table::ViewTable;
-use super::{freshness, tables};
+use super::{freshness, tables, view_build, view_check, view_rows};
 use crate::plan::row::Row;
 use crate::plan::{PersonId, Timestamp, stamp};
 use crate::views::{AnalystTable, KeptRows, TapeMemory};
@@ -24,10 +24,10 @@ use crate::warehouse::report::{StoredTable, ViewRefused};
 /// All of them, by name.
 #[derive(Debug, Default)]
 pub(super) struct AnalystTables {
-    pub(super) known: Vec<ViewTable>,
+    known: Vec<ViewTable>,
     by_source: BySource,
     /// Whether a table may be under build: to ask the file each time would cost more.
-    pub(super) is_building: AtomicBool,
+    is_building: AtomicBool,
 }
 
 /// A resource that changed, and the rows it gives its views where they are known already.
@@ -108,7 +108,7 @@ impl AnalystTables {
         if !built.contains_key(freshness::NAME) {
             in_transaction(connection, |connection| note_freshness(connection, now))?;
         }
-        view_build::make_missing_indexes(self, connection)?;
+        self.make_missing_indexes(connection)?;
         for table in &self.known {
             if built.get(&table.name) != Some(&table.definition) {
                 tolerate(&table.name, view_build::begin(connection, table, now))?;
@@ -136,6 +136,44 @@ impl AnalystTables {
         }
         self.is_building.store(true, Ordering::Relaxed);
         Ok(failed)
+    }
+
+    /// Returns whether tables may be under build.
+    pub(super) fn is_building(&self) -> bool {
+        self.is_building.load(Ordering::Relaxed)
+    }
+
+    /// Builds tables on for some resources. Returns whether there is more to do.
+    pub(super) fn build_step(
+        &self,
+        connection: &mut Connection,
+        now: Timestamp,
+    ) -> Result<bool, StoreFailed> {
+        let done = view_build::step(&self.known, connection, now);
+        // What fails is gone on with at the next start.
+        if !matches!(done, Ok(true)) {
+            self.is_building.store(false, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// Returns how many rows of source tables are still to be read, over all builds.
+    pub(super) fn rows_to_build(&self, connection: &Connection) -> Result<usize, StoreFailed> {
+        view_build::remaining(&self.known, connection)
+    }
+
+    /// Makes the indexes of the tables that were filled for the first time.
+    pub(super) fn make_missing_indexes(&self, connection: &mut Connection) -> Result<(), StoreFailed> {
+        view_build::make_missing_indexes(&self.known, connection)
+    }
+
+    /// Returns the tables that hold other rows than their view gives now.
+    pub(super) fn stale_tables(
+        &self,
+        connection: &Connection,
+        now: Timestamp,
+    ) -> Result<Vec<String>, StoreFailed> {
+        view_check::stale_tables(&self.known, connection, now)
     }
 
     /// Evaluates the views of a row that is likely to change something, before it is handed to the
@@ -206,33 +244,6 @@ pub(in crate::warehouse) fn rehearse_views(views: &[AnalystTable]) -> Result<Vec
     Ok(wrong)
 }
 
-/// A view that fails is worth a warning; a file that fails ends the work.
-pub(super) fn tolerate(name: &str, done: Result<(), StoreFailed>) -> Result<(), StoreFailed> {
-    match done {
-        Err(StoreFailed::Engine(why) | StoreFailed::Data(why)) => {
-            tracing::warn!(
-                "the analysts' table {name} could not be kept up ({why}); `views apply` builds it anew"
-            );
-            Ok(())
-        }
-        done => done,
-    }
-}
-
-/// The table of a view that failed may be missing rows from here on.
-pub(super) fn keep(
-    connection: &Connection,
-    view: &ViewTable,
-    followed: Result<(), StoreFailed>,
-) -> Result<(), StoreFailed> {
-    if followed.is_err() {
-        connection
-            .prepare_cached("UPDATE analyst_table SET definition = '' WHERE name = ?1")?
-            .execute([&view.name])?;
-    }
-    tolerate(&view.name, followed)
-}
-
 /// Takes out the rows of resources, whose keys are a JSON array.
 fn forget(
     connection: &Connection,
@@ -255,14 +266,6 @@ pub(super) fn built(connection: &Connection) -> Result<BTreeMap<String, String>,
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Only a table that is on our own list is dropped.
-pub(super) fn drop_table(connection: &Connection, name: &str) -> Result<(), StoreFailed> {
-    if connection.execute("DELETE FROM analyst_table WHERE name = ?1", [name])? > 0 {
-        connection.execute_batch(&format!("DROP TABLE IF EXISTS \"{name}\""))?;
-    }
-    Ok(())
-}
-
 fn note_freshness(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
     freshness::recount(connection)?;
     connection.execute(
@@ -270,15 +273,6 @@ fn note_freshness(connection: &Connection, now: Timestamp) -> Result<(), StoreFa
         params![freshness::NAME, stamp(now)],
     )?;
     Ok(())
-}
-
-pub(super) fn in_transaction(
-    connection: &mut Connection,
-    work: impl FnOnce(&Connection) -> Result<(), StoreFailed>,
-) -> Result<(), StoreFailed> {
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    work(&transaction)?;
-    Ok(transaction.commit()?)
 }
 
 /// Returns the tables as they are stored.

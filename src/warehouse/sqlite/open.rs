@@ -35,7 +35,7 @@ const MIGRATIONS: [Migration; 6] = [
         sql: include_str!("../../../schema/0005_who_holds_rows.sql"),
         then: Some(checkpoint::find_who_holds_rows),
     },
-    Migration::of(include_str!("../../../schema/0006_late_indexes.sql")),
+    Migration::of(include_str!("../../../schema/0007_late_indexes.sql")),
 ];
 
 /// What is done after a migration's SQL.

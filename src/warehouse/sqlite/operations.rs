@@ -6,7 +6,7 @@ use super::analyst_tables::AnalystTables;
 use super::lock::WriterLock;
 use super::page::EvaluatedBatch;
 use super::writer::Writer;
-use super::{checkpoint, open, page, pulls, purge, view_build};
+use super::{checkpoint, open, page, pulls, purge};
 use crate::plan::completeness::Walk;
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
@@ -247,7 +247,7 @@ impl Engine {
     pub(in crate::warehouse) async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {
         while self.build_step(now).await? {}
         let tables = self.analyst_tables.clone();
-        self.writer.alone(move |connection| view_build::make_missing_indexes(&tables, connection)).await
+        self.writer.alone(move |connection| tables.make_missing_indexes(connection)).await
     }
 
     pub(in crate::warehouse) async fn rebuild_views(
@@ -271,12 +271,12 @@ impl Engine {
 
     async fn build_step(&self, now: Timestamp) -> Result<bool, StoreFailed> {
         let tables = self.analyst_tables.clone();
-        self.writer.alone(move |connection| view_build::step(&tables, connection, now)).await
+        self.writer.alone(move |connection| tables.build_step(connection, now)).await
     }
 
     async fn remaining(&self) -> Result<usize, StoreFailed> {
         let tables = self.analyst_tables.clone();
-        self.writer.alone(move |connection| view_build::remaining(&tables, connection)).await
+        self.writer.alone(move |connection| tables.rows_to_build(connection)).await
     }
 }
 

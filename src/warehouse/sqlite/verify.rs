@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
-use super::{freshness, tables, view_check};
+use super::{freshness, tables};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::row::row_of;
@@ -80,7 +80,7 @@ fn check_analyst_tables(
     if !tables::exists(connection, "analyst_table")? {
         return Ok(());
     }
-    for name in view_check::stale_tables(views, connection, now)? {
+    for name in views.stale_tables(connection, now)? {
         findings.add(format!("{name} does not hold what its view gives; `views apply` builds it anew"));
     }
     for person in freshness::miscounted(connection)? {

@@ -6,14 +6,11 @@
 //!
 //! Absent on purpose: when a step is made, which the writer's thread knows.
 
-use std::sync::atomic::Ordering;
-
 use rusqlite::{Connection, params};
 
-use super::analyst_tables::{AnalystTables, drop_table, in_transaction, keep, tolerate};
-use super::tables;
-use super::view_rows::{self, Gained};
+use super::view_rows::{Gained, keep, tolerate};
 use super::view_table::ViewTable;
+use super::{tables, view_rows};
 use crate::plan::{Timestamp, stamp};
 use crate::views::{KeptRows, TapeMemory};
 use crate::warehouse::failure::StoreFailed;
@@ -60,7 +57,7 @@ struct Unfinished<'t> {
 }
 
 fn unfinished<'t>(
-    tables: &'t AnalystTables,
+    known: &'t [ViewTable],
     connection: &Connection,
 ) -> Result<Vec<Unfinished<'t>>, StoreFailed> {
     let mut statement = connection.prepare_cached(
@@ -70,8 +67,8 @@ fn unfinished<'t>(
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (name, definition): (String, String) = (row.get(0)?, row.get(1)?);
-        let known = tables.known.iter().find(|table| table.name == name && table.definition == definition);
-        if let Some(table) = known {
+        let is_it = |table: &&ViewTable| table.name == name && table.definition == definition;
+        if let Some(table) = known.iter().find(is_it) {
             found.push(Unfinished { table, built_to: row.get(2)?, end: row.get(3)? });
         }
     }
@@ -79,22 +76,19 @@ fn unfinished<'t>(
 }
 
 /// Returns how many rows of source tables are still to be read, over all builds.
-pub(super) fn remaining(tables: &AnalystTables, connection: &Connection) -> Result<usize, StoreFailed> {
-    let all = unfinished(tables, connection)?;
+pub(super) fn remaining(known: &[ViewTable], connection: &Connection) -> Result<usize, StoreFailed> {
+    let all = unfinished(known, connection)?;
     Ok(all.iter().map(|build| usize::try_from(build.end - build.built_to).unwrap_or(0)).sum())
 }
 
 /// Builds on for some resources. Returns whether there is more to do.
 pub(super) fn step(
-    tables: &AnalystTables,
+    known: &[ViewTable],
     connection: &mut Connection,
     now: Timestamp,
 ) -> Result<bool, StoreFailed> {
-    let builds = unfinished(tables, connection)?;
-    let Some(first) = builds.first() else {
-        tables.is_building.store(false, Ordering::Relaxed);
-        return Ok(false);
-    };
+    let builds = unfinished(known, connection)?;
+    let Some(first) = builds.first() else { return Ok(false) };
     // Tables of one source mostly begin together: each resource is read once for all of them.
     let is_beside = |build: &&Unfinished<'_>| {
         (&build.table.source_table, build.built_to, build.end)
@@ -193,7 +187,7 @@ pub(super) fn restart_all(connection: &Connection) -> Result<(), StoreFailed> {
 
 /// Makes the indexes of the tables that were filled for the first time.
 pub(super) fn make_missing_indexes(
-    tables: &AnalystTables,
+    known: &[ViewTable],
     connection: &mut Connection,
 ) -> Result<(), StoreFailed> {
     let missing = {
@@ -205,7 +199,7 @@ pub(super) fn make_missing_indexes(
         definitions.collect::<Result<Vec<String>, _>>()?
     };
     // A table whose view has changed is made anew.
-    for table in tables.known.iter().filter(|table| missing.contains(&table.definition)) {
+    for table in known.iter().filter(|table| missing.contains(&table.definition)) {
         let made = in_transaction(connection, |connection| make_indexes(connection, table));
         tolerate(&table.name, made)?;
     }
@@ -219,10 +213,26 @@ fn make_indexes(connection: &Connection, table: &ViewTable) -> Result<(), StoreF
     Ok(())
 }
 
+/// Only a table that is on our own list is dropped.
+pub(super) fn drop_table(connection: &Connection, name: &str) -> Result<(), StoreFailed> {
+    if connection.execute("DELETE FROM analyst_table WHERE name = ?1", [name])? > 0 {
+        connection.execute_batch(&format!("DROP TABLE IF EXISTS \"{name}\""))?;
+    }
+    Ok(())
+}
+
+pub(super) fn in_transaction(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> Result<(), StoreFailed>,
+) -> Result<(), StoreFailed> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    work(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::analyst_tables::{Change, Changes};
-    use super::super::view_check::stale_tables;
+    use super::super::analyst_tables::{AnalystTables, Change, Changes};
     use super::*;
     use crate::clock;
     use crate::plan::PersonId;
@@ -247,7 +257,7 @@ mod tests {
         for migration in [
             include_str!("../../../schema/0001_bookkeeping.sql"),
             include_str!("../../../schema/0002_analyst_tables.sql"),
-            include_str!("../../../schema/0006_late_indexes.sql"),
+            include_str!("../../../schema/0007_late_indexes.sql"),
         ] {
             connection.execute_batch(migration).unwrap();
         }
@@ -271,7 +281,7 @@ mod tests {
         }
         let tables = AnalystTables::new(&built_in(None).tables);
         tables.migrate(&mut connection, now).unwrap();
-        assert!(step(&tables, &mut connection, now).unwrap());
+        assert!(tables.build_step(&mut connection, now).unwrap());
         assert_eq!(indexes(&connection), 0);
         let sides = [10, 2 * STEP_RESOURCES + 10].map(|number| observation(number, 2));
         let new = observation(9_999, 3);
@@ -292,14 +302,14 @@ mod tests {
 
         let tables = AnalystTables::new(&built_in(None).tables);
         tables.migrate(&mut connection, now).unwrap();
-        assert!(remaining(&tables, &connection).unwrap() > 0);
+        assert!(tables.rows_to_build(&connection).unwrap() > 0);
         let mut steps = 0;
-        while step(&tables, &mut connection, now).unwrap() {
+        while tables.build_step(&mut connection, now).unwrap() {
             steps += 1;
             assert!(steps < 10, "the build does not end");
         }
-        assert_eq!(remaining(&tables, &connection).unwrap(), 0);
-        assert_eq!(stale_tables(&tables, &connection, now).unwrap(), Vec::<String>::new());
+        assert_eq!(tables.rows_to_build(&connection).unwrap(), 0);
+        assert_eq!(tables.stale_tables(&connection, now).unwrap(), Vec::<String>::new());
         let counts =
             "SELECT count(*), count(DISTINCT \"key\"), count(*) FILTER (WHERE value = 2) FROM lab_results";
         let counts: (usize, usize, usize) =
@@ -315,12 +325,12 @@ mod tests {
             let (mut connection, now) = (warehouse(), clock::now());
             let tables = AnalystTables::new(&built_in(None).tables);
             tables.migrate(&mut connection, now).unwrap();
-            assert!(!step(&tables, &mut connection, now).unwrap(), "there is nothing to build");
+            assert!(!tables.build_step(&mut connection, now).unwrap(), "there is nothing to build");
             assert_eq!(indexes(&connection), 0);
             if restarts {
                 AnalystTables::new(&built_in(None).tables).migrate(&mut connection, now).unwrap();
             } else {
-                make_missing_indexes(&tables, &mut connection).unwrap();
+                tables.make_missing_indexes(&mut connection).unwrap();
             }
             assert!(indexes(&connection) > 0);
             let missing = "SELECT sum(indexes_missing) FROM analyst_table";
@@ -335,7 +345,7 @@ mod tests {
         put(&connection, &observation(2, 1));
         let tables = AnalystTables::new(&built_in(None).tables);
         tables.migrate(&mut connection, now).unwrap();
-        while step(&tables, &mut connection, now).unwrap() {}
+        while tables.build_step(&mut connection, now).unwrap() {}
         for damage in [
             "UPDATE lab_results SET value = 7 WHERE id = 'o1'",
             "DELETE FROM lab_results WHERE id = 'o2'",
@@ -343,9 +353,9 @@ mod tests {
             "UPDATE lab_results SET \"key\" = 'Observation/3' WHERE id = 'o1'",
         ] {
             connection.execute_batch("SAVEPOINT whole").unwrap();
-            assert_eq!(stale_tables(&tables, &connection, now).unwrap(), Vec::<String>::new());
+            assert_eq!(tables.stale_tables(&connection, now).unwrap(), Vec::<String>::new());
             connection.execute_batch(damage).unwrap();
-            assert_eq!(stale_tables(&tables, &connection, now).unwrap(), ["lab_results"], "{damage}");
+            assert_eq!(tables.stale_tables(&connection, now).unwrap(), ["lab_results"], "{damage}");
             connection.execute_batch("ROLLBACK TO whole; RELEASE whole").unwrap();
         }
     }

@@ -5,7 +5,6 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::analyst_tables::AnalystTables;
 use super::view_table::ViewTable;
 use super::{tables, view_rows};
 use crate::plan::Timestamp;
@@ -15,7 +14,7 @@ use crate::warehouse::failure::StoreFailed;
 /// Returns the tables that hold other rows than their view gives now. What the next start builds
 /// anew, or goes on building, is not asked.
 pub(super) fn stale_tables(
-    analyst_tables: &AnalystTables,
+    known: &[ViewTable],
     connection: &Connection,
     now: Timestamp,
 ) -> Result<Vec<String>, StoreFailed> {
@@ -27,7 +26,7 @@ pub(super) fn stale_tables(
             AND name IN (SELECT name FROM sqlite_master)",
     )?;
     let mut differing = Vec::new();
-    for table in &analyst_tables.known {
+    for table in known {
         let is_whole = statement.exists([&table.name, &table.definition])?;
         if is_whole && differs(connection, table, now)? {
             differing.push(table.name.clone());

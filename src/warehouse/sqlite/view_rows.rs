@@ -72,3 +72,30 @@ pub(super) fn insert<'r>(
     }
     Ok(())
 }
+
+/// A view that fails is worth a warning; a file that fails ends the work.
+pub(super) fn tolerate(name: &str, done: Result<(), StoreFailed>) -> Result<(), StoreFailed> {
+    match done {
+        Err(StoreFailed::Engine(why) | StoreFailed::Data(why)) => {
+            tracing::warn!(
+                "the analysts' table {name} could not be kept up ({why}); `views apply` builds it anew"
+            );
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// The table of a view that failed may be missing rows from here on.
+pub(super) fn keep(
+    connection: &Connection,
+    view: &ViewTable,
+    followed: Result<(), StoreFailed>,
+) -> Result<(), StoreFailed> {
+    if followed.is_err() {
+        connection
+            .prepare_cached("UPDATE analyst_table SET definition = '' WHERE name = ?1")?
+            .execute([&view.name])?;
+    }
+    tolerate(&view.name, followed)
+}

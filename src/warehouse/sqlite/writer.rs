@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
-use super::{open, view_build};
+use super::open;
 use crate::plan::Timestamp;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{FileIdentity, WriterActivity};
@@ -218,7 +218,7 @@ impl WriterThread {
     fn work(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut left = None;
         loop {
-            let is_building = self.analyst_tables.is_building.load(Ordering::Relaxed);
+            let is_building = self.analyst_tables.is_building();
             let job = match left.take() {
                 None if is_building => match queue.try_recv() {
                     Ok(job) => Some(job),
@@ -250,8 +250,7 @@ impl WriterThread {
 
     /// Builds the analysts' tables on, between pages and while there are none.
     fn build_on(&mut self) {
-        if let Err(why) = view_build::step(&self.analyst_tables, &mut self.connection, self.opened_at) {
-            self.analyst_tables.is_building.store(false, Ordering::Relaxed);
+        if let Err(why) = self.analyst_tables.build_step(&mut self.connection, self.opened_at) {
             tracing::warn!("the analysts' tables are not built to their end ({why}); the next start goes on");
         }
     }
