@@ -10,7 +10,7 @@ use super::{Context, ExitStatus, place, runtime, sync, wanted_tables};
 use crate::clock;
 use crate::healthex::RequestFailed;
 use crate::healthex::client::Api;
-use crate::healthex::meter::{Budget, Meter};
+use crate::healthex::meter::Budget;
 use crate::plan::PersonId;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::drift::{Drift, Known};
@@ -126,6 +126,7 @@ fn describe_drift(drift: Drift, on_removed: OnRemoved) -> String {
         (drift.in_step, "in step"),
         (drift.never_pulled, "never pulled (the next cycle does)"),
         (drift.failing, "failing (`status` says why)"),
+        (drift.refused, "refused (the next cycle asks them again)"),
         (drift.held, "held (`status` says what to do)"),
         (drift.not_found, "not found (check their ids)"),
         (drift.revoked, "revoked"),
@@ -206,7 +207,7 @@ async fn check_network(
     };
     let query = Query::of_consent(&patient.person);
     let ends = Instant::now() + settings.api.limits.page_timeout;
-    let budget = Budget { meter: Meter::default(), bytes_max: u64::MAX, ends };
+    let budget = Budget::new(u64::MAX, ends);
     let name = patient.name();
     match api.open_page(&query.first_url(api.base_url()), &budget, &stop).await {
         Ok(page) => {

@@ -187,7 +187,8 @@ impl BundleReader {
     fn open_value(&mut self, byte: u8, is_entry: bool) -> Result<(), NotABundle> {
         let opens = matches!(byte, b'{' | b'[');
         let is_string = byte == b'"';
-        if !(opens || is_string || byte.is_ascii_alphanumeric() || byte == b'-') {
+        // `+1` and `.5` are no JSON either, but where they end is known: whoever reads them says so.
+        if !(opens || is_string || byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')) {
             return Err(self.refuse("not JSON"));
         }
         let depth = u32::from(opens);
@@ -237,6 +238,10 @@ impl BundleReader {
 
     /// Takes a value beside the entries. One that is not needed must be JSON all the same.
     fn take_other(&mut self, value: &[u8]) -> Result<(), NotABundle> {
+        if self.key == b"total" {
+            self.facts.total = read_total(value);
+            return Ok(());
+        }
         let Ok(raw) = serde_json::from_slice::<&RawValue>(value) else {
             return Err(self.refuse("not JSON"));
         };
@@ -252,10 +257,6 @@ impl BundleReader {
                 if !self.is_searchset {
                     return Err(self.refuse("its type is not searchset"));
                 }
-            }
-            b"total" if raw.get() != "null" => {
-                let total = raw.get().parse().map_err(|_| self.refuse("its total is not a count"))?;
-                self.facts.total = Some(total);
             }
             b"link" if raw.get() != "null" => {
                 self.facts.next = read_next(raw).map_err(|what| self.refuse(what))?;
@@ -318,6 +319,13 @@ impl Capture {
         }
         (bytes.len(), false)
     }
+}
+
+/// A count, where it is one: a `total` that is anything else says as little as none.
+fn read_total(value: &[u8]) -> Option<u64> {
+    let is_count = value.iter().all(u8::is_ascii_digit);
+    let total = std::str::from_utf8(value).ok().filter(|_| is_count)?.parse().ok()?;
+    i64::try_from(total).ok().map(|_: i64| total)
 }
 
 fn read_next(link: &RawValue) -> Result<Option<String>, &'static str> {
@@ -403,14 +411,58 @@ mod tests {
         check(r#"{"resourceType":"Bundle","type":"searchset",}"#, "not JSON");
         check(r#"{"resourceType":"Bundle","type":"searchset","entry":[{},]}"#, "not JSON");
         check(r#"{"resourceType":"Bundle","type":"searchset","entry":{}}"#, "its entry is not an array");
-        check(r#"{"resourceType":"Bundle","type":"searchset","total":"2"}"#, "its total is not a count");
-        check(r#"{"resourceType":"Bundle","type":"searchset","total":-1}"#, "its total is not a count");
         check(r#"{"resourceType":"Bundle","type":"searchset","link":{}}"#, "its link is not a list of links");
         check(
             r#"{"resourceType":"Bundle","type":"searchset","link":[{"relation":"next"}]}"#,
             "its next link has no url",
         );
         check(r#"{"resourceType":"Bundle","type":"searchset","x":tru}"#, "not JSON");
+    }
+
+    #[test]
+    fn a_total_that_is_no_count_is_as_if_absent() {
+        let check = |total: &str, expected| {
+            let text =
+                format!(r#"{{"resourceType":"Bundle","type":"searchset","total":{total},"entry":[1]}}"#);
+            let (entries, facts) = read(&[text.as_bytes()]).unwrap();
+            assert_eq!((facts.total, entries.len()), (expected, 1), "{total}");
+        };
+        check("0", Some(0));
+        check("11", Some(11));
+        check("9223372036854775807", Some(i64::MAX as u64));
+        for total in [
+            "-1",
+            "\"11\"",
+            "11.0",
+            "1e3",
+            "9223372036854775808",
+            "18446744073709551616",
+            "null",
+            "true",
+            "{}",
+            "[11]",
+            "NaN",
+            "+3",
+            ".5",
+            "-Infinity",
+            "0x10",
+            "1_000",
+        ] {
+            check(total, None);
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_no_json_is_given_out_where_its_end_is_known() {
+        let bad =
+            [r#"{"a":+3.0}"#, r#"{"a":.5,"b":"}"}"#, r#"{"a":[NaN]}"#, "+3.0", ".5", "NaN", "[,]", "{]"];
+        let text = format!(
+            r#"{{"resourceType":"Bundle","type":"searchset","entry":[1,{},2],"total":2}}"#,
+            bad.join(" , ")
+        );
+        let (entries, facts) = read(&[text.as_bytes()]).unwrap();
+        assert_eq!(entries, [&["1"], &bad[..], &["2"]].concat());
+        assert_eq!(facts.total, Some(2));
     }
 
     #[test]

@@ -12,13 +12,14 @@ use url::Url;
 
 use super::attempts::Attempts;
 use super::bundle::{BundleReader, Limits};
+use super::coding::{Decoder, NotDecoded};
 use super::meter::{Budget, Meter, RequestKind};
-use super::page_stream::PageStream;
+use super::page_stream::{PageStream, undecoded};
 use super::pause::SharedPause;
 use super::token::{AccessToken, TokenCache, jwt_expiration, unix_seconds};
 use super::{FailureStage, RequestFailed, transport};
 use crate::plan::Timestamp;
-use crate::plan::consent::body_is_a_refusal;
+use crate::plan::refusal::{ForbiddenAnswer, ForbiddenMeans, judge_forbidden};
 use crate::plan::retry::parse_retry_after;
 use crate::settings::{ApiLimits, Credentials};
 use crate::stop::Stop;
@@ -115,16 +116,23 @@ impl Api {
         }
     }
 
-    /// Asks whether this token may read the patient. Of a 200 nothing is read, and a refusal is
-    /// [`RequestFailed::Forbidden`].
+    /// Asks whether a patient may be read, with this token or else the present one. Only a
+    /// searchset Bundle permits it, and a refusal is [`RequestFailed::Forbidden`].
     pub(crate) async fn ask_consent(
         &self,
         url: &Url,
-        token: &AccessToken,
+        token: Option<&AccessToken>,
         budget: &Budget,
         stop: &Stop,
     ) -> Result<(), RequestFailed> {
-        self.retry(self.attempts(), stop, || self.try_page(url, token, budget, stop)).await.map(drop)
+        let ask = || async {
+            let page = match token {
+                Some(token) => self.try_page(url, token, budget, stop).await?,
+                None => self.open_page(url, budget, stop).await?,
+            };
+            page.skip_bundle(&self.meter, budget, stop).await
+        };
+        self.retry(self.attempts(), stop, ask).await
     }
 
     /// Sends a request until it is answered, or until there are no attempts left.
@@ -153,11 +161,14 @@ impl Api {
         stop: &Stop,
     ) -> Result<PageStream, RequestFailed> {
         self.pause.wait_out(stop).await?;
-        let request = self
+        let mut request = self
             .http
             .get(url.clone())
             .header(header::ACCEPT, "application/json")
             .header(header::AUTHORIZATION, bearer(token)?);
+        if !budget.asks_plainly() {
+            request = request.header(header::ACCEPT_ENCODING, "gzip");
+        }
         for meter in [&self.meter, &budget.meter] {
             meter.count_request();
         }
@@ -171,25 +182,22 @@ impl Api {
         if response.status() != StatusCode::UNAUTHORIZED {
             token.prove();
         }
-        if response.status() != StatusCode::OK {
+        // A proxy that has changed something on the way says 203.
+        if !matches!(response.status(), StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION) {
             return Err(self.refusal(response, ends, stop).await);
         }
+        let decoder = Decoder::of(response.headers()).map_err(|failed| undecoded(&failed, budget))?;
         let limits = Limits { entry_bytes_max: ENTRY_BYTES_MAX };
         let reader = BundleReader::new(limits);
-        Ok(PageStream::new(response, reader, ends, server_date, answered_after))
+        Ok(PageStream::new(response, decoder, reader, ends, server_date, answered_after))
     }
 
-    /// Classifies an answer that is no 200.
+    /// Classifies an answer without a page.
     async fn refusal(&self, response: Response, ends: Instant, stop: &Stop) -> RequestFailed {
         let status = response.status();
         match status.as_u16() {
             401 => RequestFailed::TokenRefused,
-            403 => match transport::before(ends, stop, small_body(response)).await {
-                Err(failed) => failed,
-                Ok(Err(error)) => transport::transient(error, FailureStage::Answered),
-                Ok(Ok(body)) if body_is_a_refusal(body.as_deref()) => RequestFailed::Forbidden,
-                Ok(Ok(_)) => RequestFailed::Rejected { status: 403 },
-            },
+            403 => self.forbidden(response, ends, stop).await,
             404 => RequestFailed::PersonUnknown,
             408 | 425 | 429 | 500..=599 => RequestFailed::Transient {
                 what: format!("HealthEx is busy or down ({})", status.as_u16()),
@@ -201,6 +209,27 @@ impl Api {
                 },
             },
             status => RequestFailed::Rejected { status },
+        }
+    }
+
+    async fn forbidden(&self, response: Response, ends: Instant, stop: &Stop) -> RequestFailed {
+        let retry_after = retry_after(&response);
+        let headers = response.headers().clone();
+        let body = match transport::before(ends, stop, small_body(response)).await {
+            Err(failed) => return failed,
+            Ok(Err(failed)) => return failed.at(FailureStage::Answered),
+            Ok(Ok(body)) => body,
+        };
+        let headers = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let answer = ForbiddenAnswer { headers: &headers.collect::<Vec<_>>(), body: body.as_deref() };
+        match judge_forbidden(answer) {
+            ForbiddenMeans::Refused => RequestFailed::Forbidden,
+            ForbiddenMeans::NotTheServers => RequestFailed::Rejected { status: 403 },
+            ForbiddenMeans::SlowDown => RequestFailed::Transient {
+                what: "HealthEx asks to slow down (403)".to_owned(),
+                retry_after,
+                stage: FailureStage::RateLimited,
+            },
         }
     }
 
@@ -346,9 +375,8 @@ impl Api {
             other => return Err(unusable(&format!("answered {other}; check api.base_url"))),
         }
         let date = server_date(&response);
-        let body = transport::before(ends, stop, small_body(response))
-            .await?
-            .map_err(|error| transport::transient(error, FailureStage::NoAnswer))?;
+        let body = transport::before(ends, stop, small_body(response)).await?;
+        let body = body.map_err(|failed| failed.at(FailureStage::NoAnswer))?;
         let body = body.ok_or_else(|| unusable("sent an answer that is too long"))?;
         self.meter.count_bytes(body.len());
         read_token(&body, date).ok_or_else(|| unusable("sent no token; check api.base_url"))
@@ -372,16 +400,54 @@ fn retry_after(response: &Response) -> Option<Duration> {
     parse_retry_after(value, server_date(response))
 }
 
-/// Reads the body, or returns `None` if it is longer than any that is expected.
-async fn small_body(mut response: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > SMALL_BODY_MAX {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
+/// Why a small body could not be read.
+#[derive(Debug)]
+enum Unread {
+    BrokeOff(reqwest::Error),
+    NotDecoded(NotDecoded),
+}
+
+impl From<reqwest::Error> for Unread {
+    fn from(error: reqwest::Error) -> Self {
+        Self::BrokeOff(error)
     }
-    Ok(Some(body))
+}
+
+impl From<NotDecoded> for Unread {
+    fn from(failed: NotDecoded) -> Self {
+        Self::NotDecoded(failed)
+    }
+}
+
+impl Unread {
+    fn at(self, stage: FailureStage) -> RequestFailed {
+        match self {
+            Self::BrokeOff(error) => transport::transient(error, stage),
+            Self::NotDecoded(failed) => {
+                RequestFailed::Transient { what: failed.to_string(), retry_after: None, stage }
+            }
+        }
+    }
+}
+
+/// Reads the body, or returns `None` if it is longer than any that is expected.
+async fn small_body(mut response: Response) -> Result<Option<Vec<u8>>, Unread> {
+    let mut decoder = Decoder::of(response.headers())?;
+    let mut body = Vec::new();
+    let mut is_empty = true;
+    while let Some(mut chunk) = response.chunk().await? {
+        is_empty &= chunk.is_empty();
+        while !chunk.is_empty() {
+            body.extend_from_slice(&decoder.step(&mut chunk)?);
+            if body.len() > SMALL_BODY_MAX {
+                return Ok(None);
+            }
+        }
+    }
+    if !is_empty {
+        body.extend_from_slice(&decoder.finish()?);
+    }
+    Ok((body.len() <= SMALL_BODY_MAX).then_some(body))
 }
 
 /// A token as it was issued, before anybody used it.

@@ -1,11 +1,11 @@
 //! Counts what requests cost: how many, how many bytes, and how they were answered.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// What requests have cost.
+/// The cost of requests so far.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     pub(crate) requests: AtomicU64,
@@ -47,4 +47,20 @@ pub(crate) struct Budget {
     pub(crate) meter: Meter,
     pub(crate) bytes_max: u64,
     pub(crate) ends: Instant,
+    /// A body could not be decoded, so that no coding is asked for any more.
+    is_plain: AtomicBool,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes_max: u64, ends: Instant) -> Self {
+        Self { meter: Meter::default(), bytes_max, ends, is_plain: AtomicBool::new(false) }
+    }
+
+    pub(super) fn ask_plainly(&self) {
+        self.is_plain.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn asks_plainly(&self) -> bool {
+        self.is_plain.load(Ordering::Relaxed)
+    }
 }

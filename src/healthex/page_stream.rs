@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use reqwest::Response;
 
 use super::bundle::{BundleReader, NotABundle, PageFacts};
+use super::coding::{Decoder, NotDecoded};
 use super::meter::{Budget, Meter};
 use super::{FailureStage, RequestFailed, transport};
 use crate::plan::Timestamp;
@@ -20,6 +22,9 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// A 200 whose body is being read.
 pub(crate) struct PageStream {
     response: Response,
+    decoder: Option<Decoder>,
+    /// Of the last chunk, what is not decoded yet.
+    coded: Bytes,
     reader: BundleReader,
     held_back: Vec<Entry>,
     ended: bool,
@@ -33,12 +38,23 @@ pub(crate) struct PageStream {
 impl PageStream {
     pub(super) fn new(
         response: Response,
+        decoder: Decoder,
         reader: BundleReader,
         ends: Instant,
         server_date: Option<Timestamp>,
         answered_after: Duration,
     ) -> Self {
-        Self { response, reader, held_back: Vec::new(), ended: false, ends, server_date, answered_after }
+        Self {
+            response,
+            decoder: Some(decoder),
+            coded: Bytes::new(),
+            reader,
+            held_back: Vec::new(),
+            ended: false,
+            ends,
+            server_date,
+            answered_after,
+        }
     }
 
     /// Returns the next entries, or `None` once the body has ended. Fewer than a batch are the
@@ -52,13 +68,7 @@ impl PageStream {
         let mut entries = std::mem::take(&mut self.held_back);
         let mut size: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
         while !self.ended && entries.len() <= BATCH_ENTRIES && size < BATCH_BYTES {
-            let chunk = transport::before(self.ends, stop, self.response.chunk())
-                .await?
-                .map_err(|error| transport::transient(error, FailureStage::Answered))?;
-            let Some(chunk) = chunk else {
-                self.ended = true;
-                break;
-            };
+            let chunk = self.next_bytes(budget, stop).await?;
             for meter in [meter, &budget.meter] {
                 meter.count_bytes(chunk.len());
             }
@@ -75,9 +85,54 @@ impl PageStream {
         Ok((!self.ended || !entries.is_empty()).then_some(entries))
     }
 
+    /// Reads the body to its end and keeps nothing of it. A server that answers a question for
+    /// one entry with more than a batch of them is believed before it has ended.
+    pub(super) async fn skip_bundle(
+        mut self,
+        meter: &Meter,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<(), RequestFailed> {
+        while let Some(entries) = self.next_batch(meter, budget, stop).await? {
+            if !self.ended && !entries.is_empty() {
+                return Ok(());
+            }
+        }
+        self.finish().map(drop)
+    }
+
+    /// Returns the next bytes of the body, decoded; sets `ended` with the last of them.
+    async fn next_bytes(&mut self, budget: &Budget, stop: &Stop) -> Result<Bytes, RequestFailed> {
+        if self.coded.is_empty() {
+            let chunk = transport::before(self.ends, stop, self.response.chunk())
+                .await?
+                .map_err(|error| transport::transient(error, FailureStage::Answered))?;
+            let Some(chunk) = chunk else {
+                self.ended = true;
+                let rest = self.decoder.take().map_or_else(|| Ok(Bytes::new()), Decoder::finish);
+                return rest.map_err(|failed| undecoded(&failed, budget));
+            };
+            self.coded = chunk;
+        }
+        match &mut self.decoder {
+            Some(decoder) => decoder.step(&mut self.coded).map_err(|failed| undecoded(&failed, budget)),
+            None => Ok(Bytes::new()),
+        }
+    }
+
     /// Returns what the page says of itself, or an error if the body was not whole.
     pub(crate) fn finish(self) -> Result<PageFacts, RequestFailed> {
         self.reader.finish().map_err(|refused| not_a_page(&refused))
+    }
+}
+
+/// Whatever garbles a coding on its way leaves a plain body alone: from now on that is asked for.
+pub(super) fn undecoded(failed: &NotDecoded, budget: &Budget) -> RequestFailed {
+    budget.ask_plainly();
+    RequestFailed::Transient {
+        what: format!("{failed}; asked for without a coding"),
+        retry_after: None,
+        stage: FailureStage::Answered,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the warehouse remembers of one patient: the facts that most rules begin from.
 
-use super::state::PatientState;
+use super::state::{HeldWhy, PatientState, PurgeReason};
 use super::{PersonId, PullMode, Timestamp, TypeFilter};
 
 /// One row of the table `checkpoint`.
@@ -28,7 +28,19 @@ pub struct Checkpoint {
     pub renamed_full_at: Option<Timestamp>,
     /// Whether rows of the patient have been stored since the last purge.
     pub holds_rows: bool,
+    /// Of the first in an unbroken row of refusals.
+    pub refused_at: Option<Timestamp>,
+    pub held_why: Option<HeldWhy>,
+    /// The last purge, if nothing has been stored since.
+    pub purged: Option<PastPurge>,
     pub unfinished: Option<UnfinishedPull>,
+}
+
+/// A purge that nothing has been stored after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastPurge {
+    pub at: Timestamp,
+    pub reason: PurgeReason,
 }
 
 /// A pull that was interrupted, as the pull columns of `checkpoint` keep it.
@@ -68,6 +80,9 @@ impl Checkpoint {
             sweep_guarded_at: None,
             renamed_full_at: None,
             holds_rows: false,
+            refused_at: None,
+            held_why: None,
+            purged: None,
             unfinished: None,
         }
     }

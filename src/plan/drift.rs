@@ -22,6 +22,8 @@ pub(crate) struct Drift {
     pub disabled: u64,
     pub failing: u64,
     pub held: u64,
+    /// Refused, and asked again by the next cycle.
+    pub refused: u64,
     pub revoked: u64,
     pub not_found: u64,
     /// Purged by an operator, and left alone since.
@@ -52,6 +54,7 @@ impl Drift {
             Some(PatientState::Active) => &mut self.in_step,
             Some(PatientState::Failing) => &mut self.failing,
             Some(PatientState::Held) => &mut self.held,
+            Some(PatientState::Refused) => &mut self.refused,
             Some(PatientState::Revoked) => &mut self.revoked,
             Some(PatientState::NotFound) => &mut self.not_found,
             Some(PatientState::Paused) => &mut self.paused,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::checkpoint::Checkpoint;
-use super::state::PatientState;
+use super::consent::is_healing;
+use super::state::{PatientState, PurgeReason};
 use super::sweep::GUARD_HOURS;
 use super::{PullMode, Timestamp, TypeFilter};
 
@@ -36,6 +37,9 @@ pub(crate) enum Due {
     Pull(PullMode),
     /// One request with `_count=1`, so that a withdrawal does not go unseen.
     AskConsent,
+    /// Refused or held: asked again in the round that begins the cycle, and pulled, where it is
+    /// pulled at all, only if that permits it.
+    AskAgain(Option<PullMode>),
     Nothing(NotDue),
 }
 
@@ -61,6 +65,12 @@ pub(crate) fn decide(
     let consent_only = |reason| {
         if checkpoint.holds_rows && recheck_due { Due::AskConsent } else { Due::Nothing(reason) }
     };
+    let is_pulled = request.listed && !is_switched_off(request);
+    if matches!(checkpoint.state, PatientState::Refused | PatientState::Held)
+        && (is_pulled || checkpoint.holds_rows)
+    {
+        return Due::AskAgain(is_pulled.then(|| mode(checkpoint, request, rules, now)));
+    }
     if !request.listed {
         return consent_only(NotDue::Unlisted);
     }
@@ -69,7 +79,10 @@ pub(crate) fn decide(
     }
     match checkpoint.state {
         PatientState::Paused if !request.named => return Due::Nothing(NotDue::Paused),
-        PatientState::Revoked | PatientState::NotFound if !explicit && !recheck_due => {
+        PatientState::Revoked if !explicit && !recheck_due && !heals(checkpoint, now) => {
+            return Due::Nothing(NotDue::WithinRecheck);
+        }
+        PatientState::NotFound if !explicit && !recheck_due => {
             return Due::Nothing(NotDue::WithinRecheck);
         }
         _ => {}
@@ -83,6 +96,13 @@ pub(crate) fn decide(
 
 fn is_switched_off(request: &PatientRequest) -> bool {
     !request.enabled && !request.named
+}
+
+/// Returns whether a purge on refusals is young enough to be doubted in each cycle.
+fn heals(checkpoint: &Checkpoint, now: Timestamp) -> bool {
+    checkpoint
+        .purged
+        .is_some_and(|purge| purge.reason == PurgeReason::ConsentRevoked && is_healing(purge.at, now))
 }
 
 fn is_recheck_due(checkpoint: &Checkpoint, rules: DueRules, now: Timestamp) -> bool {
@@ -130,6 +150,7 @@ fn elapsed(since: Timestamp, now: Timestamp, span: Duration) -> bool {
 mod tests {
     use super::*;
     use crate::plan::PersonId;
+    use crate::plan::checkpoint::PastPurge;
 
     const HOUR: i64 = 3600;
 
@@ -206,7 +227,12 @@ mod tests {
         let paused = checkpoint(PatientState::Paused);
         check(&paused, &PatientRequest { full: true, ..request() }, &Due::Nothing(NotDue::Paused));
         check(&paused, &PatientRequest { named: true, ..request() }, &Due::Pull(PullMode::Incremental));
-        check(&checkpoint(PatientState::Held), &request(), &Due::Pull(PullMode::Incremental));
+        let now = Checkpoint {
+            watermark: None,
+            purged: Some(PastPurge { at: at(-23 * HOUR), reason: PurgeReason::ConsentRevoked }),
+            ..checkpoint(PatientState::Revoked)
+        };
+        check(&now, &request(), &Due::Pull(PullMode::Full));
     }
 
     #[test]

@@ -10,7 +10,9 @@ pub(crate) mod drift;
 pub(crate) mod due;
 pub(crate) mod duplicate;
 pub(crate) mod failure;
+pub(crate) mod identity;
 pub(crate) mod paging;
+pub(crate) mod refusal;
 pub mod resource_type;
 pub(crate) mod resume;
 pub(crate) mod retry;
@@ -20,6 +22,7 @@ pub(crate) mod shrink;
 pub(crate) mod start;
 pub mod state;
 pub(crate) mod sweep;
+pub(crate) mod unreadable;
 
 use std::fmt;
 

@@ -101,7 +101,7 @@ pub(crate) struct PageEnd<'a> {
 #[derive(Debug)]
 pub(crate) struct Paging {
     query: Query,
-    own_path: String,
+    own_path: Vec<String>,
     base_url: Url,
     followed: HashSet<Url>,
     empty_pages: u32,
@@ -112,8 +112,8 @@ pub(crate) struct Paging {
 impl Paging {
     /// Begins at `first`, which is the first page's URL or the link a pull is resumed at;
     /// `pages` were stored before.
-    pub(crate) fn start(query: Query, base_url: &Url, first: &Url, pages: u64, pages_max: u64) -> Self {
-        let own_path = decoded_path(&person_url(base_url, &query.person));
+    pub fn start(query: Query, base_url: &Url, first: &Url, pages: u64, pages_max: u64) -> Self {
+        let own_path = segments(&person_url(base_url, &query.person));
         let followed = HashSet::from([first.clone()]);
         Self { query, own_path, base_url: base_url.clone(), followed, empty_pages: 0, pages, pages_max }
     }
@@ -147,7 +147,7 @@ impl Paging {
         if link.len() > LINK_LENGTH_MAX {
             return Err(LinkRefused::TooLong);
         }
-        let mut next = here.join(link).map_err(|_| LinkRefused::NotAUrl)?;
+        let mut next = here.join(&without_entities(link)).map_err(|_| LinkRefused::NotAUrl)?;
         next.set_fragment(None);
         if !next.username().is_empty() || next.password().is_some() {
             return Err(LinkRefused::UserInfo);
@@ -155,7 +155,7 @@ impl Paging {
         if next.origin() != self.base_url.origin() {
             return Err(LinkRefused::OtherServer);
         }
-        if decoded_path(&next) != self.own_path {
+        if !is_same_path(&segments(&next), &self.own_path) {
             return Err(LinkRefused::OtherPath);
         }
         self.restore_filters(&mut next);
@@ -178,8 +178,36 @@ impl Paging {
     }
 }
 
-fn decoded_path(url: &Url) -> String {
-    percent_decode_str(url.path()).decode_utf8_lossy().into_owned()
+/// Some servers write a link as if it stood in a page of HTML.
+fn without_entities(link: &str) -> String {
+    ENTITIES.iter().fold(link.to_owned(), |link, entity| link.replace(entity, "&"))
+}
+
+const ENTITIES: [&str; 3] = ["&amp;", "&#38;", "&#x26;"];
+
+/// The segments of a path as they are meant: a slash too many, or one at the end, means nothing.
+fn segments(url: &Url) -> Vec<String> {
+    let path = percent_decode_str(url.path()).decode_utf8_lossy();
+    path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
+}
+
+/// Servers differ in how they write `FHIR/R4` and a UUID; whatever else differs is another path.
+fn is_same_path(path: &[String], own: &[String]) -> bool {
+    let root = own.len().saturating_sub(SEGMENTS_OF_PERSON);
+    path.len() == own.len()
+        && path.iter().zip(own).enumerate().all(|(at, (given, own))| {
+            let may_differ_in_case = (root..root + 2).contains(&at) || is_uuid(own);
+            given == own || may_differ_in_case && given.eq_ignore_ascii_case(own)
+        })
+}
+
+/// `FHIR/R4/Person/{id}/$everything`
+const SEGMENTS_OF_PERSON: usize = 5;
+
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -233,6 +261,53 @@ mod tests {
         check(&format!("?_offset=2&{kept}"), Ok(&format!("{path}?_offset=2&{kept}")));
         check("?_offset=2", Ok(&format!("{path}?_offset=2&{kept}")));
         check("?_offset=2&_type=Observation", Ok(&format!("{path}?_offset=2&{kept}")));
+    }
+
+    #[test]
+    fn a_path_is_this_patients_however_it_is_written() {
+        const UUID: &str = "0A1b2c3d-0000-4000-8000-00000000ABCD";
+        let check = |base: &str, person: &str, link: &str, is_own: bool| {
+            let base = Url::parse(base).unwrap();
+            let query = Query { person: PersonId::parse(person).unwrap(), ..query() };
+            let here = query.first_url(&base);
+            let found = Paging::start(query, &base, &here, 0, 10).accept(&here, link);
+            let expected = if is_own { Ok(base.join(link).unwrap()) } else { Err(LinkRefused::OtherPath) };
+            assert_eq!(found, expected, "{base} {person} {link}");
+        };
+        let (base, rest) = ("https://api.example/x", "$everything?page=2");
+        check(base, UUID, &format!("/x/FHIR/R4/Person/{}/{rest}", UUID.to_lowercase()), true);
+        check(base, &UUID.to_lowercase(), &format!("/x/FHIR/R4/Person/{}/{rest}", UUID.to_uppercase()), true);
+        check(base, "P1", &format!("/x/FHIR/R4/Person/p1/{rest}"), false);
+        check(
+            base,
+            "0A1b2c3d-0000-4000-8000-00000000ABCX",
+            &format!("/x/FHIR/R4/Person/0a1b2c3d-0000-4000-8000-00000000abcx/{rest}"),
+            false,
+        );
+        check(base, "p1", &format!("/x//FHIR/R4///Person/p1/{rest}"), true);
+        check(base, "p1", &format!("/x/fhir/r4/Person/p1/{rest}"), true);
+        check(base, "p1", "/x/Fhir/R4/Person/p1/$everything/?page=2", true);
+        check(base, "p1", "/x/FHIR/R4/Person/p1/%24everything?page=2", true);
+        check(base, "p1", &format!("/x/FHIR/R4%2FPerson/%701/{rest}"), true);
+        check(base, "p1", &format!("/X/FHIR/R4/Person/p1/{rest}"), false);
+        check(base, "p1", &format!("/x/FHIR/R5/Person/p1/{rest}"), false);
+        check(base, "p1", &format!("/x/FHIR/R4/person/p1/{rest}"), false);
+        check(base, "p1", "/x/FHIR/R4/Person/p1/$Everything?page=2", false);
+        check(base, "p1", "/x/FHIR/R4/Person/p1?page=2", false);
+        check(base, "p1", &format!("/x/FHIR/R4/Person/p2%2F..%2Fp1/{rest}"), false);
+        check("https://api.example/~x/", "p1", &format!("/~x/FHIR/R4/Person/p1/{rest}"), true);
+        check("https://api.example/~x/", "p1", &format!("/%7Ex/FHIR/R4/Person/p1/{rest}"), true);
+        check("https://api.example/%7Ex", "p1", &format!("/~x/FHIR/R4/Person/p1/{rest}"), true);
+        check("https://api.example", "p1", &format!("/fhir/R4/Person/p1/{rest}"), true);
+    }
+
+    #[test]
+    fn an_ampersand_may_be_written_as_in_html() {
+        let path = "https://api.example/x/FHIR/R4/Person/p1/$everything";
+        check("?a=1&amp;b=2&#38;c=3&#x26;d=4", Ok(&format!("{path}?a=1&b=2&c=3&d=4")));
+        let filters = "_type=Observation&_since=2026-01-01T00:00:00Z";
+        check("?_count=2&amp;_offset=2", Ok(&format!("{path}?_count=2&_offset=2&{filters}")));
+        check("?_offset=2&amp;_type=Observation", Ok(&format!("{path}?_offset=2&{filters}")));
     }
 
     #[test]

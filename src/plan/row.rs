@@ -8,13 +8,12 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
+use super::identity::{Identity, KEY_BYTES_MAX, name_in};
+pub use super::identity::{KeyHash, key_hash};
 use super::resource_type::ResourceType;
-use super::scan::{Repeated, Scanned, scan};
-
-/// Identities longer than this are refused: nothing real comes near.
-pub const KEY_LENGTH_MAX: usize = 4096;
+use super::scan::{Repeated, Scanned, scan, scan_text};
 
 /// One element of `entry`, as it came.
 pub struct Entry {
@@ -29,6 +28,7 @@ pub struct Entry {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Row {
     pub table: &'static str,
+    /// The name its entry gives it; where that is another thing's, its `id` is to follow.
     pub key: String,
     pub id: Option<String>,
     pub version_id: Option<String>,
@@ -39,21 +39,43 @@ pub struct Row {
     pub content_hash: [u8; 16],
 }
 
+impl Row {
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { name: &self.key, table: self.table, id: self.id.as_deref() }
+    }
+}
+
 /// An entry that cannot be stored as what it claims to be.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Quarantined {
     pub key: String,
     pub reason: &'static str,
-    /// The bytes as text, or nothing where they were too many to keep.
-    pub entry: String,
+    /// The bytes as they came, or none where they were too many to keep.
+    pub entry: Vec<u8>,
+    /// Whether `key` is the name of a thing, and no mere hash of what came.
+    pub is_named: bool,
+    /// As far as they can be made out, the table of its type and its `id`.
+    pub table: Option<&'static str>,
+    pub id: Option<String>,
 }
 
-/// An OperationOutcome about the answer. The server's own text is left behind: it may name the patient.
+impl Quarantined {
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { name: &self.key, table: self.table.unwrap_or_default(), id: self.id.as_deref() }
+    }
+}
+
+/// An OperationOutcome. The server's own text is left behind: it may name the patient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// `severity/code` of each issue.
     pub issues: Vec<String>,
+    /// The page is broken.
     pub is_error: bool,
+    /// The answer is not the whole record: nothing is swept, and the pull is short.
+    pub is_incomplete: bool,
+    /// One that the search matched, with an `id`, is part of the record as well.
+    pub row: Option<Row>,
 }
 
 #[derive(Debug)]
@@ -61,8 +83,20 @@ pub enum Sorted {
     Row(Row),
     Quarantined(Quarantined),
     Outcome(Outcome),
-    /// An entry without a `resource`, by the hash of its identity.
-    NoResource(KeyHash),
+    /// An entry without a `resource`.
+    NoResource,
+    /// No JSON, which breaks the page; quarantined where it is none in every attempt.
+    Unreadable(Quarantined),
+}
+
+/// An entry, and what it counts as.
+#[derive(Debug)]
+pub struct SortedEntry {
+    pub sorted: Sorted,
+    /// `None` for what is about the answer.
+    pub identity: Option<KeyHash>,
+    /// Beside what the search matched; a `total` does not count it.
+    pub is_include: bool,
 }
 
 impl fmt::Debug for Entry {
@@ -83,16 +117,6 @@ impl fmt::Debug for Quarantined {
     }
 }
 
-/// What an entry is counted as when a walk is held against `total`.
-///
-/// Of a million keys two have the same hash in one of 37 million pulls, and a walk is repeated
-/// for nothing. Twice the bits would halve how long an answer may be.
-pub type KeyHash = u64;
-
-pub fn key_hash(key: &str) -> KeyHash {
-    xxh3_64(key.as_bytes())
-}
-
 /// How entries of one server are named and what is too much.
 #[derive(Clone, Debug)]
 pub struct EntryRules {
@@ -103,11 +127,6 @@ pub struct EntryRules {
     /// Deeper nesting is quarantined: SQLite's own JSON functions would stumble over it.
     pub depth_max: u32,
 }
-
-/// The JSON of an entry is not JSON: the page is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an entry is not JSON")]
-pub struct NotJson;
 
 #[derive(Deserialize)]
 struct EntryShape<'a> {
@@ -134,84 +153,161 @@ struct Meta<'a> {
     source: Option<&'a RawValue>,
 }
 
-pub fn sort_entry(entry: Entry, rules: &EntryRules) -> Result<Sorted, NotJson> {
+pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
     if entry.size > rules.entry_bytes_max {
         // Its bytes are gone; the size keeps two such entries of one page apart.
         let key = format!("#too-large-{:032x}-{}", xxh3_128(&entry.bytes), entry.size);
-        return Ok(quarantined(key, "entry too large", String::new()));
+        let outline = Outline { key, ..Outline::default() };
+        return SortedEntry::apart(outline.quarantined("entry too large", Vec::new()));
     }
     let text = match String::from_utf8(entry.bytes) {
         Ok(text) => text,
         Err(broken) => {
-            let text = String::from_utf8_lossy(broken.as_bytes()).into_owned();
-            let key = read_identity(&text, rules).unwrap_or_else(|| hash_key("", text.as_bytes()));
-            return Ok(quarantined(key, "not UTF-8", text));
+            let outline = Outline::of(&String::from_utf8_lossy(broken.as_bytes()), rules);
+            return SortedEntry::apart(outline.quarantined("not UTF-8", broken.into_bytes()));
         }
     };
+    let quarantine =
+        |reason| SortedEntry::apart(Outline::of(&text, rules).quarantined(reason, text.clone().into_bytes()));
     if entry.depth > rules.depth_max {
-        is_json(&text)?;
-        let key = read_identity(&text, rules).unwrap_or_else(|| hash_key("", text.as_bytes()));
-        return Ok(quarantined(key, "nested too deeply", text));
+        return if is_json(&text) {
+            quarantine("nested too deeply")
+        } else {
+            quarantine(NOT_JSON).breaks_page()
+        };
     }
     let Ok(shape) = serde_json::from_str::<EntryShape<'_>>(&text) else {
-        is_json(&text)?;
-        let key = hash_key("", text.as_bytes());
-        return Ok(quarantined(key, "not an entry", text));
+        return if is_json(&text) { quarantine("not an entry") } else { quarantine(NOT_JSON).breaks_page() };
     };
+    let mode = search_mode(shape.search);
+    let is_include = mode.as_deref() == Some("include");
+    let sorted = |sorted, identity| SortedEntry { sorted, identity, is_include };
     let Some(resource) = shape.resource.filter(|resource| resource.get() != "null") else {
-        let identity = read_identity(&text, rules).unwrap_or_else(|| hash_key("", text.as_bytes()));
-        return Ok(Sorted::NoResource(key_hash(&identity)));
+        return sorted(Sorted::NoResource, Some(Outline::of(&text, rules).identity().hash()));
     };
-    if search_mode(shape.search).as_deref() == Some("outcome") {
-        return Ok(Sorted::Outcome(read_outcome(resource)));
+    let name = shape.full_url.and_then(raw_string).filter(|url| !url.is_empty());
+    let row = sort_resource(resource, name.map(|url| name_in(&url, &rules.fhir_root))).and_then(checked);
+    if is_outcome(&row, mode.as_deref()) {
+        let row = row.ok().filter(|row| mode.as_deref() == Some("match") && row.id.is_some());
+        let identity = row.as_ref().map(|row| row.identity().hash());
+        return sorted(Sorted::Outcome(read_outcome(resource, row)), identity);
     }
-    let full_url = shape.full_url.and_then(raw_string);
-    Ok(sort_resource(resource, full_url.as_deref(), rules).unwrap_or_else(|refused| {
-        let key = refused.key;
-        quarantined(key, refused.reason, text.clone())
-    }))
+    match row {
+        Ok(row) => {
+            let identity = row.identity().hash();
+            sorted(Sorted::Row(row), Some(identity))
+        }
+        Err(Refused { reason, .. }) => SortedEntry { is_include, ..quarantine(reason) },
+    }
+}
+
+/// Said of an entry that is not JSON though its end is known.
+const NOT_JSON: &str = "not JSON";
+
+impl SortedEntry {
+    fn apart(entry: Quarantined) -> Self {
+        let identity = Some(entry.identity().hash());
+        Self { sorted: Sorted::Quarantined(entry), identity, is_include: false }
+    }
+
+    fn breaks_page(self) -> Self {
+        match self.sorted {
+            Sorted::Quarantined(entry) => Self { sorted: Sorted::Unreadable(entry), ..self },
+            _ => self,
+        }
+    }
+}
+
+/// Whatever its `search.mode`, an OperationOutcome is about the answer; so is what calls itself an
+/// outcome and is of no other type.
+fn is_outcome(row: &Result<Row, Refused>, mode: Option<&str>) -> bool {
+    match row {
+        Ok(row) => row.table == OUTCOME_TABLE,
+        Err(refused) => {
+            refused.table == Some(OUTCOME_TABLE) || refused.table.is_none() && mode == Some("outcome")
+        }
+    }
+}
+
+const OUTCOME_TABLE: &str = "operation_outcome";
+
+/// What of an entry can be made out, be it JSON or not.
+#[derive(Default)]
+struct Outline {
+    /// Its name, else its type and `id`, else a hash of its bytes.
+    key: String,
+    is_named: bool,
+    table: Option<&'static str>,
+    id: Option<String>,
+}
+
+impl Outline {
+    fn of(text: &str, rules: &EntryRules) -> Self {
+        let entry = scan_text(text);
+        let resource = entry.element("resource").ok().flatten().map(scan_text);
+        let element = |name: &str| resource.as_ref()?.element(name).ok().flatten().and_then(string);
+        let known = element("resourceType").as_deref().and_then(ResourceType::by_name);
+        let id = element("id").filter(|id| is_usable(id));
+        let url = entry.element("fullUrl").ok().flatten().and_then(string);
+        let name = url.map(|url| name_in(&url, &rules.fhir_root)).or_else(|| {
+            let (known, id) = (known?, id.as_deref()?);
+            Some(format!("{}/{id}", known.name))
+        });
+        let name = name.filter(|name| is_usable(name));
+        let is_named = name.is_some();
+        let key = name.unwrap_or_else(|| hash_key(known.map_or("", |known| known.name), text.as_bytes()));
+        Self { key, is_named, table: known.map(|known| &*known.table), id }
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity { name: &self.key, table: self.table.unwrap_or_default(), id: self.id.as_deref() }
+    }
+
+    fn quarantined(self, reason: &'static str, entry: Vec<u8>) -> Quarantined {
+        let Self { key, is_named, table, id } = self;
+        Quarantined { key, is_named, reason, entry, table, id }
+    }
+}
+
+/// May this be part of a key, in every engine?
+fn is_usable(name: &str) -> bool {
+    !name.is_empty() && name.len() <= KEY_BYTES_MAX && !name.contains('\0')
 }
 
 struct Refused {
-    key: String,
     reason: &'static str,
+    table: Option<&'static str>,
 }
 
-fn sort_resource(resource: &RawValue, full_url: Option<&str>, rules: &EntryRules) -> Result<Sorted, Refused> {
+fn sort_resource(resource: &RawValue, name: Option<String>) -> Result<Row, Refused> {
     let text = resource.get();
-    let named = full_url.filter(|url| !url.is_empty()).map(|url| cut_root(url, rules));
-    let refuse = |type_name: &str, reason| {
-        let key = named.clone().filter(|key| key.len() <= KEY_LENGTH_MAX);
-        Refused { key: key.unwrap_or_else(|| hash_key(type_name, text.as_bytes())), reason }
-    };
+    let refuse = |reason, table| Refused { reason, table };
     if !text.starts_with('{') {
-        return Err(refuse("", "resource is not an object"));
+        return Err(refuse("resource is not an object", None));
     }
     let scanned = scan(resource);
-    let repeats = |Repeated| refuse("", "resource repeats an element");
-    let Some(type_name) = scanned.element("resourceType").map_err(repeats)?.and_then(string) else {
-        return Err(refuse("", "no resourceType"));
+    let repeats = |table| move |Repeated| refuse("resource repeats an element", table);
+    let Some(type_name) = scanned.element("resourceType").map_err(repeats(None))?.and_then(string) else {
+        return Err(refuse("no resourceType", None));
     };
     let Some(known) = ResourceType::by_name(&type_name) else {
-        return Err(refuse("", "resourceType is not an R4 type"));
+        return Err(refuse("resourceType is not an R4 type", None));
     };
-    let id = scanned.element("id").map_err(repeats)?.and_then(string).filter(|id| !id.is_empty());
-    let key = match (named.clone(), &id) {
-        (Some(key), _) => key,
+    let table = Some(&*known.table);
+    let id = scanned.element("id").map_err(repeats(table))?.and_then(string).filter(|id| !id.is_empty());
+    let key = match (name, &id) {
+        (Some(name), _) => name,
         (None, Some(id)) => format!("{type_name}/{id}"),
         (None, None) => format!("{type_name}/#{}", hex(&scanned.content_hash)),
     };
-    if key.len() > KEY_LENGTH_MAX {
-        return Err(refuse(&type_name, "fullUrl or id too long"));
-    }
-    let meta = scanned.element("meta").map_err(repeats)?;
+    let meta = scanned.element("meta").map_err(repeats(table))?;
     let meta = meta.and_then(|meta| serde_json::from_str::<Meta<'_>>(meta).ok());
     let (version_id, last_updated, source) = meta.map_or((None, None, None), |meta| {
         let Meta { version_id, last_updated, source } = meta;
         (version_id.and_then(raw_string), last_updated.and_then(raw_string), source.and_then(raw_string))
     });
-    let patient = find_patient(known, &scanned, id.as_deref()).map_err(repeats)?;
-    Ok(Sorted::Row(Row {
+    let patient = find_patient(known, &scanned, id.as_deref()).map_err(repeats(table))?;
+    Ok(Row {
         table: &known.table,
         key,
         id,
@@ -221,37 +317,36 @@ fn sort_resource(resource: &RawValue, full_url: Option<&str>, rules: &EntryRules
         patient,
         resource: text.to_owned(),
         content_hash: scanned.content_hash,
-    }))
+    })
+}
+
+/// Refuses names that some engine could not keep as they are.
+fn checked(row: Row) -> Result<Row, Refused> {
+    let Row { key, id, version_id, last_updated, source, patient, .. } = &row;
+    let table = Some(row.table);
+    if [id, version_id, last_updated, source, patient]
+        .into_iter()
+        .flatten()
+        .chain([key])
+        .any(|name| name.contains('\0'))
+    {
+        return Err(Refused { reason: "a name holds U+0000", table });
+    }
+    let too_long = |name: &String| name.len() > KEY_BYTES_MAX;
+    if too_long(key) || id.as_ref().is_some_and(too_long) {
+        return Err(Refused { reason: "fullUrl or id too long", table });
+    }
+    Ok(row)
 }
 
 /// The row that a resource makes under its key, received or stored; `None` if it makes none.
 pub fn row_of(key: &str, resource: &str) -> Option<Row> {
     let resource: &RawValue = serde_json::from_str(resource).ok()?;
-    let rules = EntryRules { fhir_root: String::new(), entry_bytes_max: u64::MAX, depth_max: u32::MAX };
-    match sort_resource(resource, Some(key), &rules) {
-        Ok(Sorted::Row(row)) => Some(row),
-        _ => None,
-    }
+    sort_resource(resource, Some(key.to_owned())).ok()
 }
 
-fn quarantined(key: String, reason: &'static str, entry: String) -> Sorted {
-    Sorted::Quarantined(Quarantined { key, reason, entry })
-}
-
-fn is_json(text: &str) -> Result<(), NotJson> {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).map(|_| ()).map_err(|_| NotJson)
-}
-
-/// The `fullUrl` of an entry that is not otherwise readable.
-fn read_identity(text: &str, rules: &EntryRules) -> Option<String> {
-    let shape: EntryShape<'_> = serde_json::from_str(text).ok()?;
-    let url = shape.full_url.and_then(raw_string);
-    let url = url.filter(|url| !url.is_empty() && url.len() <= KEY_LENGTH_MAX)?;
-    Some(cut_root(&url, rules))
-}
-
-fn cut_root(full_url: &str, rules: &EntryRules) -> String {
-    full_url.strip_prefix(&rules.fhir_root).filter(|rest| !rest.is_empty()).unwrap_or(full_url).to_owned()
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 fn hash_key(type_name: &str, bytes: &[u8]) -> String {
@@ -313,30 +408,30 @@ fn patient_under(value: &str, path: &[&str]) -> Option<String> {
     (names_patient || found.r#type.as_deref() == Some("Patient")).then_some(reference)
 }
 
-fn read_outcome(resource: &RawValue) -> Outcome {
+/// Codes of an issue that say that the answer is not the whole record.
+const INCOMPLETE_CODES: [&str; 7] =
+    ["incomplete", "timeout", "transient", "throttled", "exception", "no-store", "lock-error"];
+
+fn read_outcome(resource: &RawValue, row: Option<Row>) -> Outcome {
     #[derive(Deserialize)]
     struct Shape {
         #[serde(default)]
-        issue: Vec<Issue>,
-    }
-    #[derive(Deserialize)]
-    struct Issue {
-        severity: Option<String>,
-        code: Option<String>,
+        issue: Vec<serde_json::Value>,
     }
     let issues = serde_json::from_str::<Shape>(resource.get()).map(|shape| shape.issue).unwrap_or_default();
+    let severity = |issue: &serde_json::Value| issue.get("severity")?.as_str().map(str::to_owned);
+    let code = |issue: &serde_json::Value| issue.get("code")?.as_str().map(str::to_owned);
+    let is_error =
+        issues.iter().filter_map(severity).any(|severity| matches!(severity.as_str(), "error" | "fatal"));
+    let is_incomplete = issues.iter().filter_map(code).any(|code| INCOMPLETE_CODES.contains(&code.as_str()));
     // Both come from closed lists in FHIR; anything else could be text about the patient.
     let word = |word: Option<String>| {
         word.filter(|word| word.len() <= 24 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
             .unwrap_or_else(|| "?".to_owned())
     };
-    let is_error = issues.iter().any(|issue| matches!(issue.severity.as_deref(), Some("error" | "fatal")));
-    let issues = issues
-        .into_iter()
-        .take(8)
-        .map(|issue| format!("{}/{}", word(issue.severity), word(issue.code)))
-        .collect();
-    Outcome { issues, is_error }
+    let issues = issues.iter().take(8);
+    let issues = issues.map(|issue| format!("{}/{}", word(severity(issue)), word(code(issue)))).collect();
+    Outcome { issues, is_error, is_incomplete, row }
 }
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -352,18 +447,21 @@ mod tests {
     use super::*;
 
     fn rules() -> EntryRules {
-        EntryRules { fhir_root: "https://h/FHIR/R4/".to_owned(), entry_bytes_max: 1000, depth_max: 20 }
+        EntryRules { fhir_root: "https://h/FHIR/R4/".to_owned(), entry_bytes_max: 10_000, depth_max: 20 }
     }
 
-    fn sorted(text: &str) -> Result<Sorted, NotJson> {
-        let bytes = text.as_bytes().to_vec();
-        let size = bytes.len() as u64;
-        sort_entry(Entry { bytes, size, depth: 3 }, &rules())
+    fn sorted_entry(bytes: &[u8]) -> SortedEntry {
+        let entry = Entry { bytes: bytes.to_vec(), size: bytes.len() as u64, depth: 3 };
+        sort_entry(entry, &rules())
+    }
+
+    fn sorted(text: &str) -> Sorted {
+        sorted_entry(text.as_bytes()).sorted
     }
 
     fn row(text: &str) -> Row {
         match sorted(text) {
-            Ok(Sorted::Row(row)) => row,
+            Sorted::Row(row) => row,
             other => panic!("{other:?}"),
         }
     }
@@ -381,6 +479,102 @@ mod tests {
         check(&format!("{{{resource}}}"), "Observation/o.1");
         let bare = r#"{"resourceType":"Observation"}"#;
         check(&format!(r#"{{"resource":{bare}}}"#), &hash_key("Observation", bare.as_bytes()));
+        check(
+            &format!(r#"{{"fullUrl":"https://h/FHIR/R4/Observation/u1/_history/7",{resource}}}"#),
+            "Observation/u1",
+        );
+    }
+
+    #[test]
+    fn an_identity_is_the_name_the_type_and_the_id() {
+        let identity = |name: &str, of: &str, id: &str| {
+            let text = format!(r#"{{"fullUrl":"{name}","resource":{{"resourceType":"{of}","id":"{id}"}}}}"#);
+            sorted_entry(text.as_bytes()).identity.unwrap()
+        };
+        let all = [
+            identity("Observation/undefined", "Observation", "a"),
+            identity("Observation/undefined", "Observation", "b"),
+            identity("Observation/undefined", "Condition", "a"),
+            identity("Observation/null", "Observation", "a"),
+            // Quarantined ones are counted by the same rule.
+            identity("Observation/undefined", "Nonsense", "a"),
+            identity("Observation/undefined", "Nonsense", "b"),
+        ];
+        assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), all.len());
+        let version = identity("Observation/undefined/_history/2", "Observation", "a");
+        assert_eq!(version, all[0]);
+    }
+
+    #[test]
+    fn only_includes_are_counted_apart() {
+        for (mode, is_include) in [("match", false), ("include", true), ("outcome", false), ("", false)] {
+            for resource in [r#"{"resourceType":"Patient"}"#, "null", "7"] {
+                let text = format!(r#"{{"search":{{"mode":"{mode}"}},"resource":{resource}}}"#);
+                assert_eq!(sorted_entry(text.as_bytes()).is_include, is_include, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_engine_could_keep_is_quarantined() {
+        let long = "x".repeat(KEY_BYTES_MAX + 1);
+        let fits = "x".repeat(KEY_BYTES_MAX);
+        let rest = r#""resourceType":"Observation""#;
+        let check = |text: &str, reason: &str| match sorted_entry(text.as_bytes()) {
+            SortedEntry { sorted: Sorted::Quarantined(entry), identity: Some(_), .. } => {
+                assert_eq!((entry.reason, entry.table), (reason, Some("observation")), "{text}");
+                assert_eq!(entry.entry, text.as_bytes());
+                assert!(!entry.key.contains('\0') && entry.key.len() <= KEY_BYTES_MAX, "{text}");
+            }
+            other => panic!("{text}: {other:?}"),
+        };
+        for text in [
+            format!(r#"{{"fullUrl":"a\u0000b","resource":{{{rest}}}}}"#),
+            format!(r#"{{"fullUrl":"u","resource":{{{rest},"id":"\u0000"}}}}"#),
+            format!(r#"{{"resource":{{{rest},"id":"\u0000"}}}}"#),
+            format!(r#"{{"resource":{{{rest},"id":"i","meta":{{"source":"\u0000"}}}}}}"#),
+            format!(r#"{{"resource":{{{rest},"id":"i","meta":{{"versionId":"1\u0000"}}}}}}"#),
+            format!(r#"{{"resource":{{{rest},"id":"i","meta":{{"lastUpdated":"\u0000"}}}}}}"#),
+            format!(r#"{{"resource":{{{rest},"subject":{{"reference":"Patient/\u0000"}}}}}}"#),
+        ] {
+            check(&text, "a name holds U+0000");
+        }
+        check(&format!(r#"{{"fullUrl":"{long}","resource":{{{rest}}}}}"#), "fullUrl or id too long");
+        check(&format!(r#"{{"fullUrl":"u","resource":{{{rest},"id":"{long}"}}}}"#), "fullUrl or id too long");
+        check(&format!(r#"{{"resource":{{{rest},"id":"{fits}"}}}}"#), "fullUrl or id too long");
+        assert_eq!(row(&format!(r#"{{"fullUrl":"{fits}","resource":{{{rest}}}}}"#)).key, fits);
+        // Elsewhere it is a letter like any other.
+        row(&format!(r#"{{"resource":{{{rest},"note":"\u0000"}}}}"#));
+    }
+
+    #[test]
+    fn what_is_no_json_is_named_as_far_as_it_can_be_read() {
+        let check = |text: &str, key: Option<&str>, id: Option<&str>| match sorted_entry(text.as_bytes()) {
+            SortedEntry { sorted: Sorted::Unreadable(entry), identity: Some(identity), .. } => {
+                assert_eq!((entry.id.as_deref(), entry.entry.as_slice()), (id, text.as_bytes()), "{text}");
+                assert_eq!(entry.is_named, key.is_some(), "{text}");
+                assert!(key.is_none_or(|key| entry.key == key), "{text}: {}", entry.key);
+                assert_eq!(identity, entry.identity().hash());
+            }
+            other => panic!("{text}: {other:?}"),
+        };
+        let bad = |number: &str| {
+            format!(
+                r#"{{"fullUrl":"https://h/FHIR/R4/Observation/u","resource":{{"resourceType":"Observation","id":"i","value":{number}}}}}"#
+            )
+        };
+        for number in ["+3.0", ".5", "NaN", "01", "3.", "-", "", "Infinity", "'x'", "\"\t\""] {
+            check(&bad(number), Some("Observation/u"), Some("i"));
+        }
+        check(
+            r#"{"resource":{"id":"i","resourceType":"Observation","value":+3}}"#,
+            Some("Observation/i"),
+            Some("i"),
+        );
+        check(r#"{"resource":{"resourceType"}}"#, None, None);
+        check("+3.0", None, None);
+        let readable = bad("3.0");
+        assert_eq!(sorted_entry(readable.as_bytes()).identity, sorted_entry(bad("+3.0").as_bytes()).identity);
     }
 
     #[test]
@@ -425,8 +619,8 @@ mod tests {
     #[test]
     fn what_cannot_be_stored_as_what_it_claims_is_quarantined() {
         let check = |text: &str, reason: &str| match sorted(text) {
-            Ok(Sorted::Quarantined(entry)) => {
-                assert_eq!((entry.reason, entry.entry.as_str()), (reason, text));
+            Sorted::Quarantined(entry) => {
+                assert_eq!((entry.reason, entry.entry.as_slice()), (reason, text.as_bytes()));
                 assert!(!entry.key.is_empty());
             }
             other => panic!("{text}: {other:?}"),
@@ -438,34 +632,85 @@ mod tests {
         check(r#"{"resource":{"resourceType":"Patient","id":"a","id":"b"}}"#, "resource repeats an element");
         check(r#""text""#, "not an entry");
         check("[1]", "not an entry");
-        assert!(matches!(sorted(r#"{"resource":{"resourceType"}}"#), Err(NotJson)));
-        assert!(matches!(sorted("{\"resource\":{\"resourceType\":\"Patient\0\"}}"), Err(NotJson)));
-        assert!(matches!(sorted(r#"{"fullUrl":"x"}"#), Ok(Sorted::NoResource(_))));
-        let broken = Entry {
-            bytes: b"{\"fullUrl\":\"urn:x\",\"resource\":{\"resourceType\":\"Patient\",\"id\":\"\xff\"}}"
-                .to_vec(),
-            size: 60,
-            depth: 2,
+        assert!(matches!(sorted("{\"resource\":{\"resourceType\":\"Patient\0\"}}"), Sorted::Unreadable(_)));
+        assert!(matches!(sorted(r#"{"fullUrl":"x"}"#), Sorted::NoResource));
+        let broken = b"{\"fullUrl\":\"urn:x\",\"resource\":{\"resourceType\":\"Patient\",\"id\":\"i\",\"x\":\"\xff\"}}";
+        match sorted_entry(broken).sorted {
+            Sorted::Quarantined(entry) => {
+                assert_eq!((entry.key.as_str(), entry.id.as_deref()), ("urn:x", Some("i")));
+                assert_eq!(entry.entry, broken, "its bytes, and not what they look like");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn outcome(mode: &str, id: &str, issues: &str) -> SortedEntry {
+        let search =
+            if mode.is_empty() { String::new() } else { format!(r#""search":{{"mode":"{mode}"}},"#) };
+        let id = if id.is_empty() { String::new() } else { format!(r#""id":"{id}","#) };
+        let text =
+            format!(r#"{{{search}"resource":{{{id}"resourceType":"OperationOutcome","issue":[{issues}]}}}}"#);
+        sorted_entry(text.as_bytes())
+    }
+
+    #[test]
+    fn an_outcome_is_about_the_answer_whatever_its_mode() {
+        for (mode, id, is_stored) in [
+            ("outcome", "o", false),
+            ("match", "o", true),
+            ("match", "", false),
+            ("include", "o", false),
+            ("", "o", false),
+        ] {
+            match outcome(mode, id, r#"{"severity":"warning","code":"incomplete","diagnostics":"Anna"}"#) {
+                SortedEntry { sorted: Sorted::Outcome(outcome), identity, .. } => {
+                    assert_eq!(outcome.issues, ["warning/incomplete"]);
+                    assert!(outcome.is_incomplete && !outcome.is_error);
+                    assert_eq!(
+                        (outcome.row.is_some(), identity.is_some()),
+                        (is_stored, is_stored),
+                        "{mode} {id}"
+                    );
+                }
+                other => panic!("{mode}: {other:?}"),
+            }
+        }
+        assert!(matches!(
+            sorted(r#"{"search":{"mode":"outcome"},"resource":{"issue":[]}}"#),
+            Sorted::Outcome(_)
+        ));
+        // A resource does not become an outcome by being called one.
+        row(r#"{"search":{"mode":"outcome"},"resource":{"resourceType":"Observation"}}"#);
+    }
+
+    #[test]
+    fn the_codes_of_an_outcome_say_whether_the_answer_is_the_whole_record() {
+        let check = |issues: &str, is_error, is_incomplete| match outcome("", "", issues).sorted {
+            Sorted::Outcome(outcome) => {
+                assert_eq!((outcome.is_error, outcome.is_incomplete), (is_error, is_incomplete), "{issues}");
+            }
+            other => panic!("{other:?}"),
         };
-        assert!(
-            matches!(sort_entry(broken, &rules()), Ok(Sorted::Quarantined(entry)) if entry.key == "urn:x")
-        );
+        for code in ["incomplete", "timeout", "transient", "throttled", "exception", "no-store", "lock-error"]
+        {
+            check(&format!(r#"{{"severity":"warning","code":"{code}"}}"#), false, true);
+            check(&format!(r#"7,{{"severity":3,"code":"{code}"}}"#), false, true);
+        }
+        for code in ["informational", "processing", "suppressed", "forbidden"] {
+            check(&format!(r#"{{"severity":"information","code":"{code}"}}"#), false, false);
+        }
+        check(r#"{"severity":"error","code":"processing"}"#, true, false);
+        check(r#"{"severity":"fatal"}"#, true, false);
+        check("", false, false);
     }
 
     #[test]
     fn an_outcome_is_noted_by_severity_and_code_alone() {
-        let text = r#"{"search":{"mode":"outcome"},"resource":{"resourceType":"OperationOutcome","issue":[{"severity":"warning","code":"processing","diagnostics":"Anna"},{"severity":"fatal","code":"Anna"}]}}"#;
-        match sorted(text) {
-            Ok(Sorted::Outcome(outcome)) => {
-                assert_eq!(outcome.issues, ["warning/processing", "fatal/?"]);
-                assert!(outcome.is_error);
-            }
+        let issues = r#"{"severity":"warning","code":"processing","diagnostics":"Anna"},{"severity":"fatal","code":"Anna"}"#;
+        match outcome("outcome", "", issues).sorted {
+            Sorted::Outcome(outcome) => assert_eq!(outcome.issues, ["warning/processing", "fatal/?"]),
             other => panic!("{other:?}"),
         }
-        assert_eq!(
-            row(r#"{"search":{"mode":"match"},"resource":{"resourceType":"OperationOutcome"}}"#).table,
-            "operation_outcome"
-        );
     }
 
     proptest::proptest! {

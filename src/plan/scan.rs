@@ -1,7 +1,7 @@
 //! A JSON value that is known to be whole, read in one pass: its hash and its elements.
 //!
 //! Absent on purpose: any judging of whether it is JSON. A `RawValue` has been held against the
-//! grammar when it was made.
+//! grammar when it was made; of a text that has not, what is found is what can be made out.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -35,8 +35,12 @@ impl<'a> Scanned<'a> {
 /// Most resources have fewer elements.
 const ELEMENTS_EXPECTED: usize = 32;
 
-pub(crate) fn scan(value: &RawValue) -> Scanned<'_> {
-    let text = value.get();
+pub fn scan(value: &RawValue) -> Scanned<'_> {
+    scan_text(value.get())
+}
+
+/// Scans what may not be JSON, without a panic.
+pub fn scan_text(text: &str) -> Scanned<'_> {
     let bytes = text.as_bytes();
     let mut hasher = Xxh3::new();
     let mut elements = Vec::with_capacity(ELEMENTS_EXPECTED);
@@ -68,10 +72,11 @@ pub(crate) fn scan(value: &RawValue) -> Scanned<'_> {
             b',' | b'}' | b']' => {
                 if depth == 1
                     && let Some((name, value)) = element.take()
+                    && let Some(name) = unquoted(&text[name])
                 {
-                    elements.push((unquoted(&text[name]), text[value..at].trim_ascii()));
+                    elements.push((name, text[value..at].trim_ascii()));
                 }
-                depth -= u32::from(byte != b',');
+                depth = depth.saturating_sub(u32::from(byte != b','));
             }
             _ => {}
         }
@@ -94,13 +99,13 @@ fn string_end(bytes: &[u8], at: usize) -> usize {
     bytes.len()
 }
 
-/// A name may be written with escapes as any string may.
-fn unquoted(name: &str) -> Cow<'_, str> {
-    let plain = &name[1..name.len() - 1];
+/// A name may be written with escapes as any string may; it is missing only where this is no JSON.
+fn unquoted(name: &str) -> Option<Cow<'_, str>> {
+    let plain = name.strip_prefix('"')?.strip_suffix('"')?;
     if plain.contains('\\') {
-        serde_json::from_str(name).map_or(Cow::Borrowed(plain), Cow::Owned)
+        Some(serde_json::from_str(name).map_or(Cow::Borrowed(plain), Cow::Owned))
     } else {
-        Cow::Borrowed(plain)
+        Some(Cow::Borrowed(plain))
     }
 }
 
@@ -146,7 +151,20 @@ mod tests {
         check("{}", Ok(None));
     }
 
+    #[test]
+    fn what_can_be_made_out_of_no_json_is_found() {
+        let text = r#"{"fullUrl":"u","n":+3.0,"resource":{"a":NaN,"id":"i",},"z"#;
+        assert_eq!(scan_text(text).element("fullUrl"), Ok(Some(r#""u""#)));
+        let resource = scan_text(text).element("resource").unwrap().unwrap();
+        assert_eq!(scan_text(resource).element("id"), Ok(Some(r#""i""#)));
+    }
+
     proptest::proptest! {
+        #[test]
+        fn any_text_is_scanned_without_a_panic(text in r#"([{}\[\],:"\\ aä0]|"a":){0,30}"#) {
+            let _ = scan_text(&text).element("a");
+        }
+
         #[test]
         fn the_elements_are_those_that_serde_finds(names in proptest::collection::btree_set("[a-z\"\\\\]{0,3}", 0..6), value: (String, i64, Vec<bool>)) {
             let object: std::collections::BTreeMap<&String, _> = names.iter().map(|name| (name, &value)).collect();

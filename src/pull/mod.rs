@@ -17,7 +17,7 @@ use url::Url;
 pub(crate) use self::context::{Pace, PullContext, PullPlan, PullRules, ResumePoint};
 use self::page::{Page, PageRest};
 use crate::clock;
-use crate::healthex::meter::{Budget, Meter};
+use crate::healthex::meter::Budget;
 use crate::healthex::page_stream::PageStream;
 use crate::healthex::{FailureStage, RequestFailed};
 use crate::plan::completeness::{Coverage, Walk, WalkVerdict, judge_walk};
@@ -117,11 +117,7 @@ impl<'c> Pull<'c> {
             url: first_url.clone(),
             first_url,
             entry_rules: page::entry_rules(api.base_url()),
-            budget: Budget {
-                meter: Meter::default(),
-                bytes_max: rules.bytes_max,
-                ends: Instant::now() + rules.time_max,
-            },
+            budget: Budget::new(rules.bytes_max, Instant::now() + rules.time_max),
             head,
             has_started: false,
             first_sent: None,

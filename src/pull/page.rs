@@ -47,8 +47,8 @@ pub(super) struct Taken {
 impl Page {
     /// Puts an entry where it belongs, or says why it breaks the page.
     pub(super) fn take(&mut self, entry: Entry, rules: &EntryRules, walk: &Walk) -> Result<Taken, String> {
-        let sorted = sort_entry(entry, rules).map_err(|_| "an entry is not JSON".to_owned())?;
-        let (is_stored, note) = match sorted {
+        let entry = sort_entry(entry, rules);
+        let (is_stored, note) = match entry.sorted {
             Sorted::Row(row) => {
                 let key = key_hash(&row.key);
                 let is_repeat = !self.keys.insert(key) || walk.seen.contains(&key);
@@ -60,8 +60,9 @@ impl Page {
                 self.rest.quarantined.push(entry);
                 (true, None)
             }
-            Sorted::NoResource(key) => {
-                self.keys.insert(key);
+            Sorted::Unreadable(_) => return Err("an entry is not JSON".to_owned()),
+            Sorted::NoResource => {
+                self.keys.extend(entry.identity);
                 (false, Some("an entry without a resource".to_owned()))
             }
             Sorted::Outcome(outcome) => {
@@ -69,8 +70,15 @@ impl Page {
                 if outcome.is_error {
                     return Err(format!("it holds an error outcome ({issues})"));
                 }
-                // About the answer, and no part of the record.
-                return Ok(Taken { is_stored: false, note: Some(format!("outcome {issues}")) });
+                let note = Some(format!("outcome {issues}"));
+                let Some(row) = outcome.row else {
+                    // About the answer, and no part of the record.
+                    return Ok(Taken { is_stored: false, note });
+                };
+                let key = key_hash(&row.key);
+                let is_repeat = !self.keys.insert(key) || walk.seen.contains(&key);
+                self.rest.place(row, is_repeat);
+                (true, note)
             }
         };
         self.received += 1;

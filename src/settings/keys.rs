@@ -10,7 +10,7 @@ use config::{Config, ConfigError, FileFormat};
 use toml::Value;
 
 use super::Environment;
-use super::values::Kind;
+use super::values::ValueType;
 
 const VARIABLE_PREFIX: &str = "HEALTHEX_SYNC__";
 /// Between section and key in the name of a variable.
@@ -89,22 +89,22 @@ impl<'c> Keys<'c> {
         section: &'static str,
         name: &'static str,
         default: impl Into<Value>,
-        kind: &Kind<T>,
+        value_type: &ValueType<T>,
     ) -> T {
         self.known.push(Key { section, name });
         let path = format!("{section}.{name}");
         let in_file = self.table.get(section).and_then(|entries| entries.get(name)).and_then(|value| {
             let origin = Origin::File { section: section.to_owned(), key: name.to_owned() };
-            accept(kind.parse(value), origin, &mut self.complaints)
+            accept(value_type.parse(value), origin, &mut self.complaints)
         });
         let in_variable = self.variables.get(&path).and_then(|variable| {
             let text = self.layers.get_string(&path).ok()?;
-            let value = kind.parse(&kind.value_of(&text));
+            let value = value_type.parse(&value_type.value_of(&text));
             accept(value, Origin::Variable(variable.clone()), &mut self.complaints)
         });
         in_variable.or(in_file).unwrap_or_else(|| {
             // Every test that loads a configuration holds that the defaults are allowed.
-            kind.parse(&default.into()).unwrap_or_else(|why| panic!("the default of {path}: {why}"))
+            value_type.parse(&default.into()).unwrap_or_else(|why| panic!("the default of {path}: {why}"))
         })
     }
 

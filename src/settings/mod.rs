@@ -26,7 +26,7 @@ use crate::plan::due::DueRules;
 /// The environment variables, read once.
 pub(crate) type Environment = HashMap<String, String>;
 
-/// What is wrong with configuration or roster, all of it: exit status 2.
+/// Everything that is wrong with configuration or roster: exit status 2.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
     pub(crate) list: Vec<String>,
@@ -99,6 +99,8 @@ pub(crate) struct SyncSettings {
     pub(crate) pages_max: u64,
     pub(crate) bytes_max: u64,
     pub(crate) time_max: Duration,
+    /// How long rows that vanished at the source stay, marked; `None` is for ever.
+    pub(crate) keep_deleted: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -111,6 +113,8 @@ pub(crate) struct WarehouseSettings {
 pub(crate) struct RosterSettings {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) on_removed: OnRemoved,
+    /// How long every reading must have lacked a patient before it is purged.
+    pub(crate) removed_after: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,9 +130,15 @@ impl OnRemoved {
 #[derive(Clone, Debug)]
 pub(crate) struct ConsentSettings {
     pub(crate) recheck: Duration,
+    /// A refusal without a witness is believed after so long.
+    pub(crate) alone_after: Duration,
     pub(crate) hold: HoldRule,
+    /// `None` is beside the warehouse.
+    pub(crate) ledger: Option<PathBuf>,
     /// `None` scrubs at the end of each cycle.
     pub(crate) scrub: Option<Schedule>,
+    /// How long a purge may take, from the refusal to the last byte.
+    pub(crate) deadline: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -228,14 +238,18 @@ fn read(keys: &mut Keys<'_>, file: Option<PathBuf>) -> Settings {
                 .map(in_folder)
                 .collect(),
             on_removed: keys.read("roster", "on_removed", "keep", &values::one_of(OnRemoved::WORDS)),
+            removed_after: keys.read("roster", "removed_after", "24h", &values::duration_or_zero()),
         },
         consent: ConsentSettings {
             recheck: keys.read("consent", "recheck", "24h", &values::duration()),
+            alone_after: keys.read("consent", "alone_after", "24h", &values::duration_or_zero()),
             hold: HoldRule {
                 hold_after: keys.read("consent", "hold_after", 5, &values::count(1, 1_000_000)),
-                hold_fraction: keys.read("consent", "hold_fraction", 0.5, &values::fraction()),
+                hold_fraction: keys.read("consent", "hold_fraction", 0.02, &values::fraction()),
             },
+            ledger: keys.read("consent", "ledger", "", &values::file_name_or_none()).map(in_folder),
             scrub: keys.read("consent", "scrub", "cycle", &values::schedule_or_cycle()),
+            deadline: keys.read("consent", "deadline", "30d", &values::duration()),
         },
         http: read_http(keys, &folder),
         alert: AlertSettings {
@@ -286,10 +300,11 @@ fn read_sync(keys: &mut Keys<'_>) -> SyncSettings {
             .filter(|page_size| *page_size > 0),
         types: keys.read("sync", "types", NO_TEXTS.to_vec(), &values::types()),
         overlap: keys.read("sync", "overlap", "1h", &values::duration_or_zero()),
-        full_every: keys.read("sync", "full_every", "7d", &values::duration_or_never()),
+        full_every: keys.read("sync", "full_every", "7d", &values::duration_or("never")),
         pages_max: keys.read("sync", "pages_max", 100_000, &values::count(1, 1_000_000_000)),
         bytes_max: keys.read("sync", "bytes_max", "50GB", &values::bytes()),
         time_max: keys.read("sync", "time_max", "12h", &values::duration()),
+        keep_deleted: keys.read("sync", "keep_deleted", "forever", &values::duration_or("forever")),
     }
 }
 

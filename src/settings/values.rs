@@ -1,4 +1,4 @@
-//! The kinds of values: how each is written, and what it may be.
+//! The types of values: how each is written, and what it may be.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,14 +14,14 @@ use crate::plan::{Timestamp, TypeFilter};
 
 type Parse<T> = Box<dyn Fn(&Value) -> Result<T, String>>;
 
-/// What a value may be, and how it is read.
-pub(super) struct Kind<T> {
+/// Reads the values of one type, and says why one is refused.
+pub(super) struct ValueType<T> {
     /// Turns the text of a variable into what the file would have.
     value_of: fn(&str) -> Value,
     parse: Parse<T>,
 }
 
-impl<T> Kind<T> {
+impl<T> ValueType<T> {
     pub(super) fn value_of(&self, text: &str) -> Value {
         (self.value_of)(text)
     }
@@ -30,7 +30,7 @@ impl<T> Kind<T> {
         (self.parse)(value)
     }
 
-    /// A kind that is written as text in quotes.
+    /// Makes a type that is written as text in quotes.
     fn of_text(parse: impl Fn(&str) -> Result<T, String> + 'static) -> Self {
         let value_of = |text: &str| Value::String(text.to_owned());
         let parse = move |value: &Value| match value.as_str() {
@@ -40,7 +40,7 @@ impl<T> Kind<T> {
         Self { value_of, parse: Box::new(parse) }
     }
 
-    /// A kind that is written as a list of texts; in a variable with commas between them.
+    /// Makes a type that is written as a list of texts, and in a variable with commas between them.
     fn of_texts(parse: impl Fn(Vec<String>) -> Result<T, String> + 'static) -> Self {
         let value_of = |text: &str| {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -55,7 +55,7 @@ impl<T> Kind<T> {
         Self { value_of, parse: Box::new(parse) }
     }
 
-    /// A kind that is written without quotes.
+    /// Makes a type that is written without quotes.
     fn of_scalar<S: FromStr + Into<Value>>(parse: impl Fn(&Value) -> Result<T, String> + 'static) -> Self {
         let value_of =
             |text: &str| text.trim().parse::<S>().map_or_else(|_| Value::String(text.to_owned()), Into::into);
@@ -63,24 +63,24 @@ impl<T> Kind<T> {
     }
 }
 
-pub(super) fn text() -> Kind<String> {
-    Kind::of_text(|text| Ok(text.to_owned()))
+pub(super) fn text() -> ValueType<String> {
+    ValueType::of_text(|text| Ok(text.to_owned()))
 }
 
 /// A file name, or `None` for the empty text.
-pub(super) fn file_name_or_none() -> Kind<Option<PathBuf>> {
-    Kind::of_text(|name| Ok((!name.is_empty()).then(|| PathBuf::from(name))))
+pub(super) fn file_name_or_none() -> ValueType<Option<PathBuf>> {
+    ValueType::of_text(|name| Ok((!name.is_empty()).then(|| PathBuf::from(name))))
 }
 
-pub(super) fn file_name() -> Kind<PathBuf> {
-    Kind::of_text(|name| match name {
+pub(super) fn file_name() -> ValueType<PathBuf> {
+    ValueType::of_text(|name| match name {
         "" => Err("must not be empty".to_owned()),
         name => Ok(PathBuf::from(name)),
     })
 }
 
-pub(super) fn file_names() -> Kind<Vec<PathBuf>> {
-    Kind::of_texts(|names| {
+pub(super) fn file_names() -> ValueType<Vec<PathBuf>> {
+    ValueType::of_texts(|names| {
         if names.is_empty() {
             return Err("must name at least one file".to_owned());
         }
@@ -91,31 +91,31 @@ pub(super) fn file_names() -> Kind<Vec<PathBuf>> {
     })
 }
 
-pub(super) fn texts() -> Kind<Vec<String>> {
-    Kind::of_texts(Ok)
+pub(super) fn texts() -> ValueType<Vec<String>> {
+    ValueType::of_texts(Ok)
 }
 
-pub(super) fn types() -> Kind<TypeFilter> {
-    Kind::of_texts(|names| match names.iter().find(|name| ResourceType::by_name(name).is_none()) {
+pub(super) fn types() -> ValueType<TypeFilter> {
+    ValueType::of_texts(|names| match names.iter().find(|name| ResourceType::by_name(name).is_none()) {
         Some(unknown) => Err(format!("{unknown:?} is not a resource type of FHIR R4, such as Observation")),
         None => Ok(TypeFilter::new(names)),
     })
 }
 
 /// An `http` or `https` URL, which ends up before the paths of requests.
-pub(super) fn base_url() -> Kind<Url> {
-    Kind::of_text(parse_base_url)
+pub(super) fn base_url() -> ValueType<Url> {
+    ValueType::of_text(parse_base_url)
 }
 
-pub(super) fn url_or_none() -> Kind<Option<Url>> {
-    Kind::of_text(|text| match text {
+pub(super) fn url_or_none() -> ValueType<Option<Url>> {
+    ValueType::of_text(|text| match text {
         "" => Ok(None),
         url => parse_web_url(url).map(Some),
     })
 }
 
-pub(super) fn address_or_none() -> Kind<Option<SocketAddr>> {
-    Kind::of_text(|text| match text {
+pub(super) fn address_or_none() -> ValueType<Option<SocketAddr>> {
+    ValueType::of_text(|text| match text {
         "" => Ok(None),
         address => address
             .parse()
@@ -125,8 +125,8 @@ pub(super) fn address_or_none() -> Kind<Option<SocketAddr>> {
 }
 
 /// The id of a Unix group by its name, or `None` for the empty text.
-pub(super) fn group_or_none() -> Kind<Option<u32>> {
-    Kind::of_text(|name| match name {
+pub(super) fn group_or_none() -> ValueType<Option<u32>> {
+    ValueType::of_text(|name| match name {
         "" => Ok(None),
         name => match nix::unistd::Group::from_name(name) {
             Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
@@ -136,33 +136,36 @@ pub(super) fn group_or_none() -> Kind<Option<u32>> {
 }
 
 /// A duration of any length but zero.
-pub(super) fn duration() -> Kind<Duration> {
-    Kind::of_text(|text| match parse_duration(text)? {
+pub(super) fn duration() -> ValueType<Duration> {
+    ValueType::of_text(|text| match parse_duration(text)? {
         Duration::ZERO => Err("must be longer than nothing".to_owned()),
         duration => Ok(duration),
     })
 }
 
-pub(super) fn duration_or_zero() -> Kind<Duration> {
-    Kind::of_text(parse_duration)
+pub(super) fn duration_or_zero() -> ValueType<Duration> {
+    ValueType::of_text(parse_duration)
 }
 
-pub(super) fn duration_or_never() -> Kind<Option<Duration>> {
-    Kind::of_text(|text| match text {
-        "never" => Ok(None),
-        text => match parse_duration(text).map_err(|why| format!("{why}, or \"never\""))? {
-            Duration::ZERO => Err("must be longer than nothing, or \"never\"".to_owned()),
-            every => Ok(Some(every)),
-        },
+/// A duration, or a word for there being none.
+pub(super) fn duration_or(word: &'static str) -> ValueType<Option<Duration>> {
+    ValueType::of_text(move |text| {
+        if text == word {
+            return Ok(None);
+        }
+        match parse_duration(text).map_err(|why| format!("{why}, or {word:?}"))? {
+            Duration::ZERO => Err(format!("must be longer than nothing, or {word:?}")),
+            duration => Ok(Some(duration)),
+        }
     })
 }
 
-pub(super) fn bytes() -> Kind<u64> {
-    Kind::of_text(parse_bytes)
+pub(super) fn bytes() -> ValueType<u64> {
+    ValueType::of_text(parse_bytes)
 }
 
-pub(super) fn count<N: TryFrom<i64>>(min: i64, max: i64) -> Kind<N> {
-    Kind::of_scalar::<i64>(move |value| {
+pub(super) fn count<N: TryFrom<i64>>(min: i64, max: i64) -> ValueType<N> {
+    ValueType::of_scalar::<i64>(move |value| {
         let number = value.as_integer().filter(|number| (min..=max).contains(number));
         number
             .and_then(|number| N::try_from(number).ok())
@@ -170,23 +173,23 @@ pub(super) fn count<N: TryFrom<i64>>(min: i64, max: i64) -> Kind<N> {
     })
 }
 
-pub(super) fn fraction() -> Kind<f64> {
-    Kind::of_scalar::<f64>(|value| {
+pub(super) fn fraction() -> ValueType<f64> {
+    ValueType::of_scalar::<f64>(|value| {
         let whole = || value.as_integer().and_then(|whole| i32::try_from(whole).ok()).map(f64::from);
         let number = value.as_float().or_else(whole).filter(|number| (0.0..=1.0).contains(number));
         number.ok_or_else(|| format!("{value} is not a number from 0.0 to 1.0"))
     })
 }
 
-pub(super) fn boolean() -> Kind<bool> {
-    Kind::of_scalar::<bool>(|value| {
+pub(super) fn boolean() -> ValueType<bool> {
+    ValueType::of_scalar::<bool>(|value| {
         value.as_bool().ok_or_else(|| format!("{value} is neither true nor false"))
     })
 }
 
 /// One of some words, each with what it stands for.
-pub(super) fn one_of<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Kind<T> {
-    Kind::of_text(move |text| {
+pub(super) fn one_of<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> ValueType<T> {
+    ValueType::of_text(move |text| {
         let meaning = words.iter().find_map(|(word, meaning)| (*word == text).then_some(*meaning));
         meaning.ok_or_else(|| {
             let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -195,13 +198,13 @@ pub(super) fn one_of<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> 
     })
 }
 
-pub(super) fn schedule() -> Kind<Schedule> {
-    Kind::of_text(Schedule::parse)
+pub(super) fn schedule() -> ValueType<Schedule> {
+    ValueType::of_text(Schedule::parse)
 }
 
 /// A schedule, or `None` for "cycle": at the end of each cycle.
-pub(super) fn schedule_or_cycle() -> Kind<Option<Schedule>> {
-    Kind::of_text(|text| match text {
+pub(super) fn schedule_or_cycle() -> ValueType<Option<Schedule>> {
+    ValueType::of_text(|text| match text {
         "cycle" => Ok(None),
         cron => Schedule::parse(cron).map(Some).map_err(|why| format!("{why}; or \"cycle\"")),
     })

@@ -99,3 +99,16 @@ pub struct Setback {
     /// Whether the interrupted pull is forgotten, so that the next one begins at its beginning.
     pub forgets_pull: bool,
 }
+
+impl Setback {
+    /// Returns what a refusal does until a round has judged it.
+    pub(crate) fn refused() -> Self {
+        Self {
+            event: Event::Refused,
+            error: Some("refused (403); asked again before it is believed".to_owned()),
+            next_attempt_at: None,
+            was_answered: true,
+            forgets_pull: false,
+        }
+    }
+}

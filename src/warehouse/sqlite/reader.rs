@@ -10,6 +10,7 @@ use super::rows::RowsFailed;
 use super::{analyst_tables, checkpoint, export, open, overview, purge, report, run_view, verify};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
+use crate::plan::consent::Withdrawals;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Evaluation, View};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
@@ -57,6 +58,14 @@ impl Reader {
 
     pub(in crate::warehouse) fn roster_change(&self, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
         checkpoint::roster_change(&self.connection, listed)
+    }
+
+    pub(in crate::warehouse) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        checkpoint::withdrawals(&self.connection, now)
+    }
+
+    pub(in crate::warehouse) fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
+        checkpoint::latest_pulled(&self.connection, most)
     }
 
     pub(in crate::warehouse) fn erasable(&self, person: &PersonId) -> Result<Option<Erased>, StoreFailed> {

@@ -36,8 +36,8 @@ pub(super) fn resource_tables(connection: &Connection) -> Result<Vec<&'static Re
     Ok(names.iter().filter_map(|name| ResourceType::by_table(name)).collect())
 }
 
-/// These keep what is known *about* a patient, and outlive a purge.
-const OUTLIVE_A_PURGE: [&str; 3] = ["checkpoint", "pull", "purge_log"];
+/// These keep that there was a patient and what became of it, and outlive a purge.
+const OUTLIVE_A_PURGE: [&str; 2] = ["checkpoint", "purge_log"];
 
 /// Every table that holds rows of patients and goes with them, found from the schema itself,
 /// so that one added later cannot be forgotten.
