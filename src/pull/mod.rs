@@ -498,7 +498,9 @@ impl<'c> Pull<'c> {
     }
 
     async fn store(&mut self, rest: PageRest, progress: PullProgress) -> Result<StoredBatch, PullFailed> {
-        let batch = Batch { rows: rest.rows, quarantined: rest.quarantined, progress };
+        let is_mostly_changes = self.tally.unchanged <= self.tally.inserted + self.tally.updated;
+        let PageRest { rows, quarantined } = rest;
+        let batch = Batch { rows, quarantined, progress, is_mostly_changes };
         let warehouse = &self.context.warehouse;
         let stored = match warehouse.store_page(&self.head, self.cost(), batch, clock::now()).await? {
             Fenced::Kept(stored) => stored,

@@ -22,6 +22,9 @@ pub struct Batch {
     pub rows: Vec<IncomingRow>,
     pub quarantined: Vec<Quarantined>,
     pub progress: PullProgress,
+    /// Whether most rows are likely to be new or changed. What they give the analysts' tables is then
+    /// worked out beside the one thread that writes.
+    pub is_mostly_changes: bool,
 }
 
 /// What the pull has reached when a batch is stored.

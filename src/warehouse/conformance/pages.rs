@@ -102,6 +102,7 @@ pub(super) async fn of_two_versions_in_one_walk_the_later_stays<C: Candidate>() 
         rows: vec![IncomingRow { row: row.clone(), is_repeat: true }],
         quarantined: Vec::new(),
         progress: PullProgress::Partial,
+        is_mostly_changes: false,
     };
 
     let stored = trial.store(&mut pull, repeat(&older), at(12)).await;
