@@ -98,7 +98,7 @@ pub(super) fn end_with_sweep(seen: &[&[Row]], pages: u64) -> PullProgress {
 
 fn completion(watermark: Timestamp, sweep: Option<SweepRequest>, rows: &[Row], walk: WalkMark) -> Completion {
     let shortfall = ShortfallChange::Clear;
-    Completion { watermark, note: None, sweep, keys: Some(keys(rows)), walk, shortfall }
+    Completion { watermark, note: None, sweep, keys: Some(keys(rows)), walk, shortfall, brought: None }
 }
 
 pub(super) fn batch(rows: &[Row], progress: PullProgress) -> Batch {

@@ -74,6 +74,10 @@ pub(super) fn store(
                     shortfall: completion.shortfall,
                     now,
                 };
+                let has_news = pulls::has_changed(connection, &cost)?
+                    || stored.tally.inserted + stored.tally.updated > 0;
+                stored.since_ignored =
+                    checkpoint::note_brought(connection, head, completion.brought, has_news)?;
                 checkpoint::finish_pull(connection, head, &finished)?;
             }
         }
