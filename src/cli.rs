@@ -114,9 +114,12 @@ pub struct PurgeArgs {
     /// The patient
     #[arg(required_unless_present = "held", conflicts_with = "held")]
     pub id: Option<String>,
-    /// All patients whose purge is held
+    /// All held patients: asked again first, and purged if they are still refused
     #[arg(long)]
     pub held: bool,
+    /// With --held: purge nobody unless so many would be purged
+    #[arg(long, value_name = "N", requires = "held")]
+    pub expect: Option<usize>,
     /// Needed: a purge cannot be taken back
     #[arg(long)]
     pub yes: bool,

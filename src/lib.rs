@@ -10,11 +10,9 @@
 pub mod cli;
 pub mod clock;
 pub mod commands;
-#[allow(unreachable_pub, reason = "its items become pub(crate) with the cycle's rewriting")]
 mod cycle;
 pub mod healthex;
 pub mod plan;
-#[allow(unreachable_pub, reason = "its items become pub(crate) with the pull's rewriting")]
 mod pull;
 mod roster;
 pub mod sandbox;

@@ -16,7 +16,7 @@ use crate::settings::LogSettings;
 
 /// Begins to log. `level` overrides the configuration's.
 pub(crate) fn start(settings: Option<&LogSettings>, level: Option<&str>) {
-    let level = level.unwrap_or_else(|| settings.map_or("info", |settings| settings.level.as_str()));
+    let level = level.unwrap_or_else(|| settings.map_or("info", |settings| settings.level));
     let filter = EnvFilter::new(format!("off,healthex_sync={level}"));
     let is_journal = stderr_is_the_journal();
     let builder = tracing_subscriber::fmt()

@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use healthex_sync::plan::completeness::WalkCounts;
 use healthex_sync::plan::row::{KeyHash, Row, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::warehouse::Warehouse;
 use healthex_sync::warehouse::page::{
-    Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkMark,
+    Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkCounts, WalkMark,
 };
 use healthex_sync::warehouse::patient::Listed;
 use healthex_sync::warehouse::place::{OtherServer, Place};

@@ -79,7 +79,7 @@ fn purge(program: &Program, server: &Server, of: &str) -> [Measured; 2] {
     let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap();
     for number in 0..PURGES {
         let person = PersonId::parse(&patient(number)).unwrap();
-        let erase = warehouse.purge(&person, PurgeReason::Operator, clock::now());
+        let erase = warehouse.purge(&person, PurgeReason::Operator, "bench", clock::now());
         let begun = Instant::now();
         runtime().block_on(erase).unwrap();
         rows.add(RECORD, Cost { seconds: begun.elapsed().as_secs_f64(), ..Cost::default() });

@@ -126,6 +126,7 @@ fn describe_drift(drift: Drift, on_removed: OnRemoved) -> String {
         (drift.in_step, "in step"),
         (drift.never_pulled, "never pulled (the next cycle does)"),
         (drift.failing, "failing (`status` says why)"),
+        (drift.refused, "refused (the next cycle asks them again)"),
         (drift.held, "held (`status` says what to do)"),
         (drift.not_found, "not found (check their ids)"),
         (drift.revoked, "revoked"),

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::{Context, ExitStatus, progress};
-use crate::cli::ExportArgs;
-use crate::cli::ExportFormat as FormatArg;
+use crate::cli::{ExportArgs, ExportFormat as FormatArg};
 use crate::plan::PersonId;
 use crate::settings::Complaints;
 use crate::warehouse::Reader;

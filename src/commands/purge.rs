@@ -1,17 +1,26 @@
 //! `purge`: the same erasure as after a withdrawn consent, on an operator's order.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
+use super::summary::list_counts;
+use super::sync::api;
 use super::{Context, ExitStatus, place, runtime};
 use crate::cli::PurgeArgs;
 use crate::clock;
+use crate::cycle::held::{HeldDecided, HeldUndecided, Unanswered, decide_held};
+use crate::cycle::progress::Progress;
+use crate::cycle::{Cycle, SyncRequest};
 use crate::plan::PersonId;
 use crate::plan::state::PurgeReason;
-use crate::settings::Complaints;
+use crate::settings::{Complaints, Settings};
+use crate::stop::Stop;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::{OtherServer, Place};
-use crate::warehouse::purge::Scrub;
+use crate::warehouse::purge::{PurgedPatient, Scrub};
 use crate::warehouse::{Reader, Warehouse};
 
 /// How long to wait for a cycle that holds the warehouse.
@@ -36,24 +45,70 @@ pub(super) fn purge(
     let place = place(&settings);
     // A purge does not make a warehouse.
     drop(Reader::open(&place.path)?);
+    let by = account();
+    let Some(person) = person else { return purge_held(context, settings, &place, args.expect, out) };
     let warehouse = wait_for_warehouse(&place)?;
     runtime()?.block_on(async {
-        let purged = match person {
-            Some(person) => {
-                let missing = format!("{person}: the warehouse does not know this patient");
-                let purged = warehouse.purge(&person, PurgeReason::Operator, clock::now()).await?;
-                vec![purged.ok_or_else(|| Complaints::one(missing))?]
-            }
-            None => warehouse.purge_held(clock::now()).await?,
-        };
-        for patient in &purged {
-            writeln!(out, "{}: {} rows removed", patient.name, patient.erased.rows())?;
-        }
-        if purged.is_empty() {
-            writeln!(out, "no patient is held")?;
-        }
-        scrub(&warehouse, out).await
+        let purged = warehouse.purge(&person, PurgeReason::Operator, &by, clock::now()).await?;
+        let missing = format!("{person}: the warehouse does not know this patient");
+        print_purged(&purged.ok_or_else(|| Complaints::one(missing))?, out)?;
+        scrub(&warehouse, out).await?;
+        Ok(ExitStatus::Done)
     })
+}
+
+fn purge_held(
+    context: &Context<'_>,
+    settings: Settings,
+    place: &Place,
+    expected: Option<usize>,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
+    let settings = Arc::new(settings);
+    let api = api(context, &settings)?;
+    let warehouse = Arc::new(wait_for_warehouse(place)?);
+    runtime()?.block_on(async {
+        let (progress, _) = watch::channel(Progress::default());
+        let (stop, request) = (Stop::on_signals()?, SyncRequest::default());
+        let cycle = Cycle { settings, api, warehouse: warehouse.clone(), stop, progress, request };
+        let decided = match decide_held(&cycle, &account(), expected).await {
+            Err(failed @ HeldUndecided::NotAsExpected { .. }) => {
+                return Err(Complaints::one(failed.to_string()).into());
+            }
+            decided => decided?,
+        };
+        let HeldDecided { purged, released, unanswered } = &decided;
+        for patient in purged {
+            print_purged(patient, out)?;
+        }
+        for name in released {
+            writeln!(out, "{name}: permitted again, released")?;
+        }
+        for Unanswered { name, why } in unanswered {
+            writeln!(out, "{name}: still held, because it could not be asked: {why}")?;
+        }
+        let counts =
+            [(purged.len(), "purged"), (released.len(), "released"), (unanswered.len(), "still held")];
+        let counts = counts.map(|(count, what)| (count as u64, what));
+        if counts.iter().all(|(count, _)| *count == 0) {
+            writeln!(out, "no patient is held")?;
+        } else {
+            writeln!(out, "{}", list_counts(&counts))?;
+        }
+        scrub(&warehouse, out).await?;
+        Ok(if unanswered.is_empty() { ExitStatus::Done } else { ExitStatus::SomePatientsFailed })
+    })
+}
+
+fn print_purged(patient: &PurgedPatient, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "{}: {} rows removed", patient.name, patient.erased.rows())
+}
+
+/// Returns the name of the account that runs this, for the purge log.
+fn account() -> String {
+    let behind_sudo = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty());
+    let by_id = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
+    behind_sudo.or_else(by_id).unwrap_or_else(|| format!("uid {}", nix::unistd::geteuid()))
 }
 
 fn wait_for_warehouse(place: &Place) -> Result<Warehouse, OpenFailed> {
@@ -73,11 +128,11 @@ fn wait_for_warehouse(place: &Place) -> Result<Warehouse, OpenFailed> {
     }
 }
 
-async fn scrub(warehouse: &Warehouse, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+async fn scrub(warehouse: &Warehouse, out: &mut dyn Write) -> anyhow::Result<()> {
     match warehouse.scrub(clock::now).await? {
         Scrub::NothingToDo => {}
         Scrub::Done { .. } => writeln!(out, "the last bytes are gone from every file of the warehouse")?,
         Scrub::Waits(waits) => writeln!(out, "bytes are still in the file: {waits}; each cycle tries again")?,
     }
-    Ok(ExitStatus::Done)
+    Ok(())
 }

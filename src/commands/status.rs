@@ -73,7 +73,7 @@ fn colour_of(state: &str) -> Option<Colour> {
     Some(match PatientState::parse(state)? {
         PatientState::New => return None,
         PatientState::Active => Colour::Green,
-        PatientState::Failing | PatientState::NotFound => Colour::Yellow,
+        PatientState::Failing | PatientState::NotFound | PatientState::Refused => Colour::Yellow,
         PatientState::Held => Colour::Red,
         PatientState::Revoked | PatientState::Paused => Colour::Faint,
     })

@@ -4,10 +4,13 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::cycle::{EndedEarly, PatientCounts, Summary};
+use crate::cycle::{EndedEarly, PatientCounts, PurgeNote, Summary};
 
 #[derive(Serialize)]
 struct SummaryJson {
+    /// Only there, and true, where nothing was written.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
     patients: PatientCounts,
     resources: ResourceCounts,
     pages: u64,
@@ -28,6 +31,7 @@ struct ResourceCounts {
 pub(super) fn print_json(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()> {
     let tally = summary.resources;
     let json = SummaryJson {
+        dry_run: summary.is_rehearsal,
         patients: summary.patients,
         resources: ResourceCounts {
             inserted: tally.inserted,
@@ -47,6 +51,9 @@ pub(super) fn print_json(summary: &Summary, out: &mut dyn Write) -> anyhow::Resu
 
 /// Prints three lines, and one more for each thing that needs a person.
 pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()> {
+    if summary.is_rehearsal {
+        writeln!(out, "dry run: nothing was written; this is what `sync` would do")?;
+    }
     let PatientCounts { total, ok, revoked, held, not_found, failed, skipped } = summary.patients;
     let counts = [
         (ok, "ok"),
@@ -76,7 +83,10 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
     if let Some(ended) = &summary.ended_early {
         writeln!(out, "ended early: {ended}")?;
     }
-    if held > 0 {
+    print_purges(summary, out)?;
+    if held > 0 && summary.is_rehearsal {
+        writeln!(out, "{held} would be held: too many refusals at once to be believed")?;
+    } else if held > 0 {
         writeln!(
             out,
             "{held} held: see `healthex-sync status`; `healthex-sync purge --held --yes` confirms them"
@@ -91,6 +101,22 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
     }
     if let Some(waits) = &summary.scrub_waits {
         writeln!(out, "bytes of purged patients are still in the file: {waits}")?;
+    }
+    Ok(())
+}
+
+/// Purged patients beyond this many are only counted.
+const PURGES_SHOWN_MAX: usize = 20;
+
+/// Prints a line for each patient that was purged, or would be.
+fn print_purges(summary: &Summary, out: &mut dyn Write) -> std::io::Result<()> {
+    let verb = if summary.is_rehearsal { "would purge" } else { "purged" };
+    for PurgeNote { name, reason, rows } in summary.purged.iter().take(PURGES_SHOWN_MAX) {
+        writeln!(out, "{verb} {name}: {rows} rows ({})", reason.as_str())?;
+    }
+    let more = summary.purged.len().saturating_sub(PURGES_SHOWN_MAX);
+    if more > 0 {
+        writeln!(out, "{verb} {more} more; `healthex-sync audit` lists all")?;
     }
     Ok(())
 }

@@ -5,9 +5,10 @@
 //! what it has, and the summary counts what was done and nothing else. Over a rehearsal the
 //! same is decided and nothing is done. Absent on purpose: HTTP, SQL, and rules.
 
-mod confirm;
+pub(crate) mod held;
 mod patient;
-pub mod progress;
+pub(crate) mod progress;
+mod round;
 mod summary;
 mod tasks;
 mod workers;
@@ -16,14 +17,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use tokio::sync::watch;
 
+use self::patient::Refusal;
 use self::progress::Progress;
-pub use self::summary::{EndedEarly, PatientCounts, PurgeNote, Summary};
+pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, Summary};
 use self::tasks::{Task, count_idle};
+use self::workers::CycleTally;
 use crate::clock;
 use crate::healthex::client::Api;
 use crate::plan::due::Due;
+use crate::plan::failure::failure_delay;
 use crate::plan::shrink::has_shrunk_suspiciously;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
@@ -38,7 +43,7 @@ use crate::warehouse::purge::Scrub;
 
 /// A cycle, with what it works with.
 #[derive(Clone)]
-pub struct Cycle {
+pub(crate) struct Cycle {
     pub settings: Arc<Settings>,
     pub api: Arc<Api>,
     pub warehouse: Arc<Warehouse>,
@@ -49,7 +54,7 @@ pub struct Cycle {
 
 /// How a cycle was asked for.
 #[derive(Clone, Debug, Default)]
-pub struct SyncRequest {
+pub(crate) struct SyncRequest {
     /// Only these; empty is the whole roster.
     pub named: Vec<PersonId>,
     pub full: bool,
@@ -60,7 +65,7 @@ pub struct SyncRequest {
 
 /// A cycle that was not begun.
 #[derive(Debug, thiserror::Error)]
-pub enum NotBegun {
+pub(crate) enum NotBegun {
     #[error(
         "the roster has lost {gone} of {known} patients at once, and roster.on_removed is \"purge\"; nothing was purged or pulled. If they are meant to go, run `healthex-sync sync --allow-shrunk-roster`"
     )]
@@ -85,7 +90,7 @@ impl Traffic {
 
 impl Cycle {
     /// Deals with every patient of the roster that is due.
-    pub async fn run(&self, roster: &Roster) -> Result<Summary, NotBegun> {
+    pub(crate) async fn run(&self, roster: &Roster) -> Result<Summary, NotBegun> {
         let begun = Instant::now();
         let before = Traffic::of(&self.api);
         self.api.begin_cycle();
@@ -97,10 +102,8 @@ impl Cycle {
         count_idle(&tasks, &mut summary);
         let due: Vec<Task> = tasks.into_iter().filter(|task| !matches!(task.due, Due::Nothing(_))).collect();
         self.progress.send_replace(Progress { total: due.len() as u64, ..Progress::default() });
-        let mut tally = workers::pull_all(self, due).await;
-        if tally.may_confirm() {
-            confirm::confirm(self, &mut tally).await;
-        }
+        let tally = self.deal_with_all(due).await;
+        tally.say_held();
         tally.settle(&mut summary);
         if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
             if let Err(failed) = self.warehouse.end_cycle().await {
@@ -113,6 +116,35 @@ impl Cycle {
         summary.bytes = after.bytes - before.bytes;
         summary.took = begun.elapsed();
         Ok(summary)
+    }
+
+    /// Asks those again that are refused, pulls all others, and asks those again that were
+    /// refused meanwhile.
+    async fn deal_with_all(&self, due: Vec<Task>) -> CycleTally {
+        let (again, others): (Vec<Task>, Vec<Task>) =
+            due.into_iter().partition(|task| matches!(task.due, Due::AskAgain(_)));
+        let mut tally = CycleTally::default();
+        let now = clock::now();
+        for task in again {
+            tally.refuse(Refusal::earlier(task, now));
+        }
+        round::hold_round(self, &mut tally).await;
+        if tally.ended.is_none() {
+            tally = workers::pull_all(self, others, tally).await;
+        } else {
+            tally.not_reached += others.len() as u64;
+        }
+        if tally.may_hold_round() {
+            round::hold_round(self, &mut tally).await;
+        }
+        tally
+    }
+
+    /// Returns when a patient is asked again that has failed so many times in a row.
+    fn next_attempt_after(&self, failures: u32) -> Timestamp {
+        let now = clock::now();
+        let wait = failure_delay(failures, self.settings.sync.schedule.period(now));
+        now + TimeDelta::from_std(wait).unwrap_or_default()
     }
 
     /// Takes the roster over, and purges who has left it where that is wanted.
@@ -132,7 +164,9 @@ impl Cycle {
         let patients = self.warehouse.begin_cycle(listed, clock::now()).await?;
         for patient in gone {
             let reason = PurgeReason::Roster;
-            if let Some(purged) = self.warehouse.purge(&patient.person, reason, clock::now()).await? {
+            if let Some(purged) =
+                self.warehouse.purge(&patient.person, reason, "healthex-sync", clock::now()).await?
+            {
                 summary.purged.push(self.say_purged(&purged.name, reason, purged.erased.rows()));
             }
         }
@@ -142,7 +176,13 @@ impl Cycle {
     /// Says in the log that a patient was purged, or would be.
     fn say_purged(&self, name: &str, reason: PurgeReason, rows: u64) -> PurgeNote {
         let was = if self.warehouse.is_rehearsal() { "would be" } else { "was" };
-        tracing::info!(person = name, rows, reason = reason.as_str(), "{name} {was} purged");
+        let reason_text = reason.as_str();
+        tracing::warn!(
+            person = name,
+            rows,
+            reason = reason_text,
+            "{name} {was} purged: {rows} rows ({reason_text})"
+        );
         PurgeNote { name: name.to_owned(), reason, rows }
     }
 

@@ -11,14 +11,15 @@ use super::tasks::Task;
 use super::{Cycle, EndedEarly};
 use crate::clock;
 use crate::healthex::meter::Budget;
+use crate::healthex::token::AccessToken;
 use crate::healthex::{FailureStage, RequestFailed};
-use crate::plan::PullMode;
 use crate::plan::breaker::Contact;
 use crate::plan::due::{Due, may_pull_renamed};
 use crate::plan::failure::{Effect, Failure, judge_failure};
 use crate::plan::paging::Query;
 use crate::plan::resume::{can_resume, mode_of};
-use crate::plan::state::Event;
+use crate::plan::state::{Event, PatientState};
+use crate::plan::{PersonId, PullMode, Timestamp};
 use crate::pull::{Pull, PullContext, PullFailed, PullPlan, PullRules, ResumePoint, WalkEnd};
 use crate::settings::Settings;
 use crate::warehouse::failure::{Concern, StoreFailed};
@@ -30,6 +31,8 @@ pub(super) enum PatientOutcome {
     Ok,
     /// Asked for its consent only, which stands.
     Permitted,
+    /// Purged before, asked again, and still refused.
+    StillRevoked,
     Refused(Box<Refusal>),
     NotFound,
     Failed(Contact),
@@ -40,16 +43,17 @@ pub(super) enum PatientOutcome {
 
 /// What one patient's turn has come to.
 pub(super) struct PatientReport {
+    pub(super) person: PersonId,
     pub(super) outcome: PatientOutcome,
     pub(super) tally: Tally,
     pub(super) pages: u64,
     /// Given back once this has been counted, so that nobody begins before.
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl PatientReport {
-    fn without_pull(outcome: PatientOutcome, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { outcome, tally: Tally::default(), pages: 0, _permit: permit }
+    fn without_pull(person: PersonId, outcome: PatientOutcome, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { person, outcome, tally: Tally::default(), pages: 0, permit }
     }
 }
 
@@ -58,9 +62,18 @@ pub(super) struct Refusal {
     pub(super) task: Task,
     pub(super) head: PullHead,
     pub(super) cost: PullCost,
+    /// Of the first in the unbroken row of refusals.
+    pub(super) refused_at: Timestamp,
 }
 
 impl Refusal {
+    /// Returns the refusal of an earlier cycle, to be asked about again.
+    pub(super) fn earlier(task: Task, now: Timestamp) -> Self {
+        let refused_at = task.lease.checkpoint.refused_at.unwrap_or(now);
+        let head = head_of_question(&task, now);
+        Self { task, head, cost: PullCost::default(), refused_at }
+    }
+
     /// Returns the end of the pull that was refused.
     pub(super) fn ended(&self, outcome: PullOutcome, error: Option<String>) -> PullEnded {
         PullEnded { head: self.head.clone(), cost: self.cost, outcome, error, setback: None }
@@ -81,8 +94,9 @@ pub(super) async fn deal_with(
 ) -> PatientReport {
     match task.due {
         Due::Pull(mode) => pull_patient(cycle, task, mode, permits, permit).await,
-        Due::AskConsent | Due::Nothing(_) => {
-            PatientReport::without_pull(ask_consent(cycle, task).await, Some(permit))
+        Due::AskConsent | Due::AskAgain(_) | Due::Nothing(_) => {
+            let person = task.person().clone();
+            PatientReport::without_pull(person, ask_consent(cycle, task).await, Some(permit))
         }
     }
 }
@@ -92,7 +106,7 @@ pub(super) async fn pull_alone(cycle: &Cycle, task: Task, mode: PullMode) -> Pat
     let permits = Arc::new(Semaphore::new(1));
     match permits.clone().acquire_owned().await {
         Ok(permit) => pull_patient(cycle, task, mode, &permits, permit).await,
-        Err(_closed) => PatientReport::without_pull(PatientOutcome::Interrupted, None),
+        Err(_closed) => PatientReport::without_pull(task.person().clone(), PatientOutcome::Interrupted, None),
     }
 }
 
@@ -117,7 +131,7 @@ async fn pull_patient(
     }
     let name = task.name();
     tracing::info!(person = %name, "{name}: entries have new names; a full pull follows");
-    drop(report._permit.take());
+    drop(report.permit.take());
     // No semaphore of ours is ever closed.
     let Ok(permit) = permits.clone().acquire_owned().await else { return report };
     let mut full = pull_once(cycle, &task, PullMode::Full, permits, permit).await.report;
@@ -142,7 +156,7 @@ async fn pull_once(
         Ok(plan) => plan,
         Err(failed) => {
             let outcome = PatientOutcome::Ends(EndedEarly::Warehouse(failed));
-            let report = PatientReport::without_pull(outcome, Some(permit));
+            let report = PatientReport::without_pull(task.person().clone(), outcome, Some(permit));
             return PulledOnce { report, met_renamed_entries: false };
         }
     };
@@ -169,7 +183,8 @@ async fn pull_once(
             record_failure(cycle, asked, failed).await
         }
     };
-    PulledOnce { report: PatientReport { outcome, tally, pages, _permit: permit }, met_renamed_entries }
+    let report = PatientReport { person: task.person().clone(), outcome, tally, pages, permit };
+    PulledOnce { report, met_renamed_entries }
 }
 
 /// Walks until the pull is over. The permit is given back as soon as nothing but the end of the
@@ -239,17 +254,17 @@ async fn plan_pull(cycle: &Cycle, task: &Task, due: PullMode) -> Result<PullPlan
 }
 
 /// What was asked about a patient, and failed.
-struct Asked<'t> {
-    task: &'t Task,
-    head: PullHead,
-    cost: PullCost,
+pub(super) struct Asked<'t> {
+    pub(super) task: &'t Task,
+    pub(super) head: PullHead,
+    pub(super) cost: PullCost,
 }
 
 /// Records how a pull ended that did not finish.
 async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> PatientOutcome {
     let Asked { task, head, cost } = asked;
     if matches!(failed, PullFailed::Request(RequestFailed::Forbidden)) {
-        return PatientOutcome::Refused(Box::new(Refusal { task: task.clone(), head, cost }));
+        return note_refusal(cycle, Asked { task, head, cost }).await;
     }
     let (now, name, why) = (clock::now(), task.name(), failed.to_string());
     let period = cycle.settings.sync.schedule.period(now);
@@ -316,20 +331,9 @@ fn end_of(failed: PullFailed) -> EndedEarly {
 }
 
 async fn ask_consent(cycle: &Cycle, task: Task) -> PatientOutcome {
-    let Cycle { api, stop, .. } = cycle;
-    let url = Query::of_consent(task.person()).first_url(api.base_url());
-    let head = PullHead {
-        person: task.person().clone(),
-        mode: PullMode::Incremental,
-        types: task.types.clone(),
-        started_at: clock::now(),
-        since: None,
-        is_resumed: false,
-    };
-    let budget = consent_budget();
-    let answer = api.retry(api.attempts(), stop, || api.open_page(&url, &budget, stop)).await;
-    match answer.map(drop) {
-        Ok(()) => match note_permitted(cycle, &task).await {
+    let head = head_of_question(&task, clock::now());
+    match question(cycle, task.person(), None).await {
+        Ok(()) => match note_permitted(cycle, task.person()).await {
             Ok(()) => PatientOutcome::Permitted,
             Err(failed) => PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
         },
@@ -341,8 +345,53 @@ async fn ask_consent(cycle: &Cycle, task: Task) -> PatientOutcome {
     }
 }
 
-/// Notes that a question about a consent got a 200.
-pub(super) async fn note_permitted(cycle: &Cycle, task: &Task) -> Result<(), StoreFailed> {
+/// Asks whether a patient may be read, with this token or the present one. A refusal is
+/// [`RequestFailed::Forbidden`].
+pub(super) async fn question(
+    cycle: &Cycle,
+    person: &PersonId,
+    token: Option<&Arc<AccessToken>>,
+) -> Result<(), RequestFailed> {
+    let url = Query::of_consent(person).first_url(cycle.api.base_url());
+    cycle.api.ask_consent(&url, token.map(Arc::as_ref), &consent_budget(), &cycle.stop).await
+}
+
+fn head_of_question(task: &Task, now: Timestamp) -> PullHead {
+    PullHead {
+        person: task.person().clone(),
+        mode: PullMode::Incremental,
+        types: task.types.clone(),
+        started_at: now,
+        since: None,
+        is_resumed: false,
+    }
+}
+
+/// Writes a refusal down, so that no restart forgets it. Of a patient that is purged already
+/// there is nothing to write.
+pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutcome {
+    let Asked { task, head, mut cost } = asked;
+    let (now, name) = (clock::now(), task.name());
+    tracing::debug!(person = %name, "{name}: refused (403)");
+    if task.lease.checkpoint.state == PatientState::Revoked {
+        let setback = Setback { error: None, ..Setback::refused() };
+        let (outcome, setback) = (PullOutcome::Revoked, Some(setback));
+        let ended = PullEnded { head, cost, outcome, error: None, setback };
+        return match cycle.warehouse.end_pull(ended, now).await {
+            Ok(Fenced::Kept(()) | Fenced::Superseded) => PatientOutcome::StillRevoked,
+            Err(failed) => PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
+        };
+    }
+    match cycle.warehouse.note_refusal(&head, cost, now).await {
+        Ok(row) => cost.row = row,
+        Err(failed) => return PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
+    }
+    let refused_at = task.lease.checkpoint.refused_at.unwrap_or(now);
+    PatientOutcome::Refused(Box::new(Refusal { task: task.clone(), head, cost, refused_at }))
+}
+
+/// Notes that a question about a consent was permitted.
+pub(super) async fn note_permitted(cycle: &Cycle, person: &PersonId) -> Result<(), StoreFailed> {
     let answer = Setback {
         event: Event::StillPermitted,
         error: None,
@@ -351,7 +400,7 @@ pub(super) async fn note_permitted(cycle: &Cycle, task: &Task) -> Result<(), Sto
         forgets_pull: false,
         short: None,
     };
-    match cycle.warehouse.note_answer(task.person(), answer, clock::now()).await? {
+    match cycle.warehouse.note_answer(person, answer, clock::now()).await? {
         Fenced::Kept(()) | Fenced::Superseded => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::pull::Pace;
 
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     pub total: u64,
     pub done: u64,
     pub resources: u64,
@@ -16,7 +16,7 @@ pub struct Progress {
 }
 
 #[derive(Clone, Debug)]
-pub struct PullUnderWay {
+pub(crate) struct PullUnderWay {
     pub name: String,
     pub pace: Arc<Pace>,
 }

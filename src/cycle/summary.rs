@@ -8,7 +8,7 @@ use crate::warehouse::page::Tally;
 
 /// How many patients came to which end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct PatientCounts {
+pub(crate) struct PatientCounts {
     pub total: u64,
     pub ok: u64,
     pub revoked: u64,
@@ -20,7 +20,7 @@ pub struct PatientCounts {
 
 /// A patient that was purged in a cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PurgeNote {
+pub(crate) struct PurgeNote {
     pub name: String,
     pub reason: PurgeReason,
     pub rows: u64,
@@ -28,7 +28,7 @@ pub struct PurgeNote {
 
 /// What a cycle has done, or, of a rehearsal, would have done.
 #[derive(Clone, Debug, Default)]
-pub struct Summary {
+pub(crate) struct Summary {
     pub is_rehearsal: bool,
     pub patients: PatientCounts,
     pub resources: Tally,
@@ -46,7 +46,7 @@ pub struct Summary {
 
 impl Summary {
     /// Returns whether there is no patient that an operator should look at.
-    pub fn all_is_well(&self) -> bool {
+    pub(crate) fn all_is_well(&self) -> bool {
         let PatientCounts { held, not_found, failed, .. } = self.patients;
         held + not_found + failed + self.not_reached == 0 && self.ended_early.is_none()
     }
@@ -54,7 +54,7 @@ impl Summary {
 
 /// Why a cycle did not get through its patients.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum EndedEarly {
+pub(crate) enum EndedEarly {
     #[error("{0}")]
     CredentialsRefused(String),
     #[error("HealthEx does not answer; patients not reached are asked in the next cycle")]

@@ -11,6 +11,8 @@ use crate::warehouse::pull::Lease;
 /// One patient that a cycle deals with.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
+    /// What the patient goes by in logs and messages. The roster has the label of a purged one.
+    pub(super) name: String,
     pub(super) types: TypeFilter,
     pub(super) due: Due,
     pub(super) lease: Lease,
@@ -21,9 +23,8 @@ impl Task {
         self.lease.person()
     }
 
-    /// Returns the name the patient goes by in logs and messages.
     pub(super) fn name(&self) -> &str {
-        self.lease.checkpoint.name()
+        &self.name
     }
 }
 
@@ -34,13 +35,16 @@ pub(super) fn tasks(cycle: &Cycle, roster: &Roster, patients: Vec<Lease>, now: T
     let rules = cycle.settings.due_rules();
     let mut tasks = Vec::with_capacity(patients.len());
     for lease in patients {
-        let request = request(cycle, listed.get(lease.person()).copied(), lease.person());
+        let entry = listed.get(lease.person()).copied();
+        let request = request(cycle, entry, lease.person());
         if !cycle.request.named.is_empty() && !request.named {
             continue;
         }
         let due = decide(&lease.checkpoint, &request, rules, now);
         if due != Due::Nothing(NotDue::Unlisted) {
-            tasks.push(Task { types: request.types, due, lease });
+            let label = lease.checkpoint.label.as_ref().or(entry.and_then(|entry| entry.label.as_ref()));
+            let name = label.cloned().unwrap_or_else(|| lease.person().to_string());
+            tasks.push(Task { name, types: request.types, due, lease });
         }
     }
     tasks.sort_by_key(|task| task.lease.checkpoint.last_success_at);

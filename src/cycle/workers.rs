@@ -1,16 +1,21 @@
 //! The patients of a cycle, some at once, and what they have come to together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::patient::{PatientOutcome, PatientReport, Refusal, deal_with};
+use super::round::hold_round;
 use super::tasks::Task;
 use super::{Cycle, EndedEarly, PurgeNote, Summary};
 use crate::healthex::RequestFailed;
+use crate::plan::PersonId;
 use crate::plan::breaker::{Breaker, Contact, Trip};
+use crate::plan::consent::ROUND_DELAY;
+use crate::plan::state::HeldWhy;
 use crate::warehouse::page::Tally;
 
 /// Pulls beyond `concurrency` that have only to be noted as done: waiting together for the
@@ -30,21 +35,57 @@ pub(super) struct CycleTally {
     pub(super) resources: Tally,
     pub(super) pages: u64,
     /// To be asked again before anyone believes it.
-    pub(super) refused: Vec<Refusal>,
+    refused: Vec<Refusal>,
+    /// When the first of them was refused.
+    refused_since: Option<Instant>,
+    /// A patient that was permitted in this cycle, the last one.
+    pub(super) permitted: Option<PersonId>,
+    held_why: BTreeMap<&'static str, u64>,
     pub(super) purged: Vec<PurgeNote>,
     pub(super) ended: Option<EndedEarly>,
 }
 
 impl CycleTally {
-    /// Returns how many patients have been tried, those that were refused among them.
-    pub(super) fn tried(&self) -> usize {
-        let others = self.ok + self.not_found + self.failed + self.skipped;
-        self.refused.len() + usize::try_from(others).unwrap_or(usize::MAX)
+    /// Adds a refusal that a round is to judge.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.refused_since.get_or_insert_with(Instant::now);
+        self.refused.push(refusal);
     }
 
-    /// Returns whether somebody was refused, and the warehouse can still be written.
-    pub(super) fn may_confirm(&self) -> bool {
-        !self.refused.is_empty() && !matches!(self.ended, Some(EndedEarly::Warehouse(_)))
+    pub(super) fn take_refused(&mut self) -> Vec<Refusal> {
+        self.refused_since = None;
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Returns when the refused have waited for long enough.
+    fn round_at(&self) -> Option<Instant> {
+        self.refused_since.map(|since| since + ROUND_DELAY)
+    }
+
+    /// Returns whether a round can still be held: whatever else went wrong, but for these.
+    pub(super) fn may_hold_round(&self) -> bool {
+        !matches!(
+            self.ended,
+            Some(EndedEarly::Warehouse(_) | EndedEarly::CredentialsRefused(_) | EndedEarly::Stopped)
+        )
+    }
+
+    pub(super) fn hold(&mut self, why: HeldWhy) {
+        self.held += 1;
+        *self.held_why.entry(why.as_str()).or_default() += 1;
+    }
+
+    /// Says in one line who is held, and why.
+    pub(super) fn say_held(&self) {
+        if self.held > 0 {
+            let why: Vec<String> =
+                self.held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
+            let (held, why) = (self.held, why.join(", "));
+            tracing::error!(
+                held,
+                "{held} refused patients are held ({why}): their data is kept; see `healthex-sync status`"
+            );
+        }
     }
 
     /// Counts one patient, and returns what it has shown of the server.
@@ -52,10 +93,17 @@ impl CycleTally {
         self.resources += report.tally;
         self.pages += report.pages;
         match report.outcome {
-            PatientOutcome::Ok => self.ok += 1,
-            PatientOutcome::Permitted => self.skipped += 1,
+            PatientOutcome::Ok => {
+                self.ok += 1;
+                self.permitted = Some(report.person);
+            }
+            PatientOutcome::Permitted => {
+                self.skipped += 1;
+                self.permitted = Some(report.person);
+            }
+            PatientOutcome::StillRevoked => self.skipped += 1,
             PatientOutcome::NotFound => self.not_found += 1,
-            PatientOutcome::Refused(refusal) => self.refused.push(*refusal),
+            PatientOutcome::Refused(refusal) => self.refuse(*refusal),
             PatientOutcome::Failed(contact) => {
                 self.failed += 1;
                 return Some(contact);
@@ -100,10 +148,10 @@ impl CycleTally {
 
 /// Deals with all tasks, on a worker thread: the main thread would have to be woken up for each
 /// patient, which costs as much as asking. Dropped, it takes all pulls along.
-pub(super) async fn pull_all(cycle: &Cycle, tasks: Vec<Task>) -> CycleTally {
+pub(super) async fn pull_all(cycle: &Cycle, tasks: Vec<Task>, tally: CycleTally) -> CycleTally {
     let cycle = cycle.clone();
     let mut alone = JoinSet::new();
-    alone.spawn(async move { pull_side_by_side(&cycle, tasks).await });
+    alone.spawn(async move { pull_side_by_side(&cycle, tasks, tally).await });
     match alone.join_next().await {
         Some(Ok(tally)) => tally,
         Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
@@ -111,8 +159,7 @@ pub(super) async fn pull_all(cycle: &Cycle, tasks: Vec<Task>) -> CycleTally {
     }
 }
 
-async fn pull_side_by_side(cycle: &Cycle, tasks: Vec<Task>) -> CycleTally {
-    let mut tally = CycleTally::default();
+async fn pull_side_by_side(cycle: &Cycle, tasks: Vec<Task>, mut tally: CycleTally) -> CycleTally {
     let mut waiting: VecDeque<Task> = tasks.into();
     let mut running = JoinSet::new();
     let concurrency = cycle.settings.sync.concurrency;
@@ -151,6 +198,10 @@ async fn pull_side_by_side(cycle: &Cycle, tasks: Vec<Task>) -> CycleTally {
                     running.spawn(async move { deal_with(&cycle, task, &permits, permit).await });
                 }
             }
+            // Those that still wait for their turn may take hours.
+            () = until(tally.round_at()), if tally.round_at().is_some() && tally.may_hold_round() => {
+                hold_round(cycle, &mut tally).await;
+            }
             else => break,
         }
     }
@@ -162,6 +213,13 @@ async fn pull_side_by_side(cycle: &Cycle, tasks: Vec<Task>) -> CycleTally {
         tally.end(ended_by(trip));
     }
     tally
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn ended_by(trip: Trip) -> EndedEarly {

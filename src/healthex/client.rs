@@ -116,16 +116,23 @@ impl Api {
         }
     }
 
-    /// Asks whether this token may read the patient. Of a 200 nothing is read, and a refusal is
-    /// [`RequestFailed::Forbidden`].
+    /// Asks whether a patient may be read, with this token or else the present one. Only a
+    /// searchset Bundle permits it, and a refusal is [`RequestFailed::Forbidden`].
     pub(crate) async fn ask_consent(
         &self,
         url: &Url,
-        token: &AccessToken,
+        token: Option<&AccessToken>,
         budget: &Budget,
         stop: &Stop,
     ) -> Result<(), RequestFailed> {
-        self.retry(self.attempts(), stop, || self.try_page(url, token, budget, stop)).await.map(drop)
+        let ask = || async {
+            let page = match token {
+                Some(token) => self.try_page(url, token, budget, stop).await?,
+                None => self.open_page(url, budget, stop).await?,
+            };
+            page.skip_bundle(&self.meter, budget, stop).await
+        };
+        self.retry(self.attempts(), stop, ask).await
     }
 
     /// Sends a request until it is answered, or until there are no attempts left.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// What requests have cost.
+/// The cost of requests so far.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     pub(crate) requests: AtomicU64,

@@ -85,6 +85,22 @@ impl PageStream {
         Ok((!self.ended || !entries.is_empty()).then_some(entries))
     }
 
+    /// Reads the body to its end and keeps nothing of it. A server that answers a question for
+    /// one entry with more than a batch of them is believed before it has ended.
+    pub(super) async fn skip_bundle(
+        mut self,
+        meter: &Meter,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<(), RequestFailed> {
+        while let Some(entries) = self.next_batch(meter, budget, stop).await? {
+            if !self.ended && !entries.is_empty() {
+                return Ok(());
+            }
+        }
+        self.finish().map(drop)
+    }
+
     /// Returns the next bytes of the body, decoded; sets `ended` with the last of them.
     async fn next_bytes(&mut self, budget: &Budget, stop: &Stop) -> Result<Bytes, RequestFailed> {
         if self.coded.is_empty() {

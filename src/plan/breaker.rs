@@ -5,7 +5,7 @@ const SILENT_ROUNDS_MAX: usize = 3;
 
 /// What one patient's requests have shown of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contact {
+pub(crate) enum Contact {
     /// An answer that a working token gets: 200, 403 or 404.
     GotThrough,
     /// An answer that tells nothing about the token, such as a 500.
@@ -16,14 +16,14 @@ pub enum Contact {
 
 /// Why nobody else is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trip {
+pub(crate) enum Trip {
     ServerDown,
     CredentialsRefused,
 }
 
 /// What the patients of a cycle have shown so far, in the order in which they ended.
 #[derive(Debug)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     many: usize,
     silent_in_a_row: usize,
     tokens_refused: usize,
@@ -31,7 +31,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    pub fn new(concurrency: usize) -> Self {
+    pub(crate) fn new(concurrency: usize) -> Self {
         Self {
             many: SILENT_ROUNDS_MAX * concurrency,
             silent_in_a_row: 0,
@@ -41,7 +41,7 @@ impl Breaker {
     }
 
     /// Takes one patient's contact in, and says whether the cycle ends by it.
-    pub fn observe(&mut self, contact: Contact) -> Option<Trip> {
+    pub(crate) fn observe(&mut self, contact: Contact) -> Option<Trip> {
         let silent = std::mem::take(&mut self.silent_in_a_row);
         match contact {
             Contact::GotThrough => self.got_through = true,
@@ -57,7 +57,7 @@ impl Breaker {
     }
 
     /// Says, once all patients have been asked, whether it was the credentials that failed.
-    pub fn at_end(&self) -> Option<Trip> {
+    pub(crate) fn at_end(&self) -> Option<Trip> {
         (self.tokens_refused > 0 && !self.got_through).then_some(Trip::CredentialsRefused)
     }
 }

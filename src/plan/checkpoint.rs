@@ -1,7 +1,7 @@
 //! What the warehouse remembers of one patient: the facts that most rules begin from.
 
 use super::completeness::ShortSince;
-use super::state::PatientState;
+use super::state::{HeldWhy, PatientState, PurgeReason};
 use super::{PersonId, PullMode, Timestamp, TypeFilter};
 
 /// One row of the table `checkpoint`.
@@ -31,7 +31,19 @@ pub struct Checkpoint {
     pub holds_rows: bool,
     /// Since when every pull was short by the same entries.
     pub short_since: Option<ShortSince>,
+    /// Of the first in an unbroken row of refusals.
+    pub refused_at: Option<Timestamp>,
+    pub held_why: Option<HeldWhy>,
+    /// The last purge, if nothing has been stored since.
+    pub purged: Option<PastPurge>,
     pub unfinished: Option<UnfinishedPull>,
+}
+
+/// A purge that nothing has been stored after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastPurge {
+    pub at: Timestamp,
+    pub reason: PurgeReason,
 }
 
 /// A pull that was interrupted, as the pull columns of `checkpoint` keep it.
@@ -72,6 +84,9 @@ impl Checkpoint {
             renamed_full_at: None,
             holds_rows: false,
             short_since: None,
+            refused_at: None,
+            held_why: None,
+            purged: None,
             unfinished: None,
         }
     }

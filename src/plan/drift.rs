@@ -4,7 +4,7 @@ use super::state::PatientState;
 
 /// One patient, by what the roster and the warehouse know.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub(crate) struct Known {
     pub listed: bool,
     pub enabled: bool,
     /// `None` where the warehouse has never heard of it.
@@ -14,7 +14,7 @@ pub struct Known {
 
 /// How many patients are not simply kept in step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drift {
+pub(crate) struct Drift {
     pub in_step: u64,
     pub never_pulled: u64,
     /// The warehouse has rows of them, and no roster lists them.
@@ -22,6 +22,8 @@ pub struct Drift {
     pub disabled: u64,
     pub failing: u64,
     pub held: u64,
+    /// Refused, and asked again by the next cycle.
+    pub refused: u64,
     pub revoked: u64,
     pub not_found: u64,
     /// Purged by an operator, and left alone since.
@@ -29,7 +31,7 @@ pub struct Drift {
 }
 
 impl Drift {
-    pub fn of(patients: impl IntoIterator<Item = Known>) -> Self {
+    pub(crate) fn of(patients: impl IntoIterator<Item = Known>) -> Self {
         let mut drift = Self::default();
         for patient in patients {
             if let Some(count) = drift.count_for(patient) {
@@ -52,6 +54,7 @@ impl Drift {
             Some(PatientState::Active) => &mut self.in_step,
             Some(PatientState::Failing) => &mut self.failing,
             Some(PatientState::Held) => &mut self.held,
+            Some(PatientState::Refused) => &mut self.refused,
             Some(PatientState::Revoked) => &mut self.revoked,
             Some(PatientState::NotFound) => &mut self.not_found,
             Some(PatientState::Paused) => &mut self.paused,

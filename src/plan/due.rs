@@ -6,14 +6,15 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::checkpoint::Checkpoint;
-use super::state::PatientState;
+use super::consent::is_healing;
+use super::state::{PatientState, PurgeReason};
 use super::sweep::GUARD_HOURS;
 use super::{PullMode, Timestamp, TypeFilter};
 
 /// How the roster and the command line ask for this patient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
-pub struct PatientRequest {
+pub(crate) struct PatientRequest {
     pub listed: bool,
     pub enabled: bool,
     pub types: TypeFilter,
@@ -26,21 +27,24 @@ pub struct PatientRequest {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct DueRules {
+pub(crate) struct DueRules {
     pub full_every: Option<Duration>,
     pub recheck: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     Pull(PullMode),
     /// One request with `_count=1`, so that a withdrawal does not go unseen.
     AskConsent,
+    /// Refused or held: asked again in the round that begins the cycle, and pulled, where it is
+    /// pulled at all, only if that permits it.
+    AskAgain(Option<PullMode>),
     Nothing(NotDue),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotDue {
+pub(crate) enum NotDue {
     Disabled,
     Unlisted,
     Paused,
@@ -50,12 +54,23 @@ pub enum NotDue {
 }
 
 /// Decides how a patient is dealt with in this cycle.
-pub fn decide(checkpoint: &Checkpoint, request: &PatientRequest, rules: DueRules, now: Timestamp) -> Due {
+pub(crate) fn decide(
+    checkpoint: &Checkpoint,
+    request: &PatientRequest,
+    rules: DueRules,
+    now: Timestamp,
+) -> Due {
     let explicit = request.named || request.full;
     let recheck_due = is_recheck_due(checkpoint, rules, now);
     let consent_only = |reason| {
         if checkpoint.holds_rows && recheck_due { Due::AskConsent } else { Due::Nothing(reason) }
     };
+    let is_pulled = request.listed && !is_switched_off(request);
+    if matches!(checkpoint.state, PatientState::Refused | PatientState::Held)
+        && (is_pulled || checkpoint.holds_rows)
+    {
+        return Due::AskAgain(is_pulled.then(|| mode(checkpoint, request, rules, now)));
+    }
     if !request.listed {
         return consent_only(NotDue::Unlisted);
     }
@@ -64,7 +79,10 @@ pub fn decide(checkpoint: &Checkpoint, request: &PatientRequest, rules: DueRules
     }
     match checkpoint.state {
         PatientState::Paused if !request.named => return Due::Nothing(NotDue::Paused),
-        PatientState::Revoked | PatientState::NotFound if !explicit && !recheck_due => {
+        PatientState::Revoked if !explicit && !recheck_due && !heals(checkpoint, now) => {
+            return Due::Nothing(NotDue::WithinRecheck);
+        }
+        PatientState::NotFound if !explicit && !recheck_due => {
             return Due::Nothing(NotDue::WithinRecheck);
         }
         _ => {}
@@ -78,6 +96,13 @@ pub fn decide(checkpoint: &Checkpoint, request: &PatientRequest, rules: DueRules
 
 fn is_switched_off(request: &PatientRequest) -> bool {
     !request.enabled && !request.named
+}
+
+/// Returns whether a purge on refusals is young enough to be doubted in each cycle.
+fn heals(checkpoint: &Checkpoint, now: Timestamp) -> bool {
+    checkpoint
+        .purged
+        .is_some_and(|purge| purge.reason == PurgeReason::ConsentRevoked && is_healing(purge.at, now))
 }
 
 fn is_recheck_due(checkpoint: &Checkpoint, rules: DueRules, now: Timestamp) -> bool {
@@ -104,7 +129,7 @@ fn mode(checkpoint: &Checkpoint, request: &PatientRequest, rules: DueRules, now:
 }
 
 /// Has a sweep been held back long enough to be believed?
-pub fn guard_expired(since: Timestamp, now: Timestamp) -> bool {
+pub(crate) fn guard_expired(since: Timestamp, now: Timestamp) -> bool {
     now - since >= TimeDelta::hours(GUARD_HOURS)
 }
 
@@ -112,7 +137,7 @@ pub fn guard_expired(since: Timestamp, now: Timestamp) -> bool {
 const RENAMED_FULL_EVERY: TimeDelta = TimeDelta::hours(1);
 
 /// Returns whether renamed entries may ask for a full pull, after one that they asked for before.
-pub fn may_pull_renamed(last: Option<Timestamp>, now: Timestamp) -> bool {
+pub(crate) fn may_pull_renamed(last: Option<Timestamp>, now: Timestamp) -> bool {
     last.is_none_or(|last| last > now || now - last >= RENAMED_FULL_EVERY)
 }
 
@@ -125,6 +150,7 @@ fn elapsed(since: Timestamp, now: Timestamp, span: Duration) -> bool {
 mod tests {
     use super::*;
     use crate::plan::PersonId;
+    use crate::plan::checkpoint::PastPurge;
 
     const HOUR: i64 = 3600;
 
@@ -201,7 +227,12 @@ mod tests {
         let paused = checkpoint(PatientState::Paused);
         check(&paused, &PatientRequest { full: true, ..request() }, &Due::Nothing(NotDue::Paused));
         check(&paused, &PatientRequest { named: true, ..request() }, &Due::Pull(PullMode::Incremental));
-        check(&checkpoint(PatientState::Held), &request(), &Due::Pull(PullMode::Incremental));
+        let now = Checkpoint {
+            watermark: None,
+            purged: Some(PastPurge { at: at(-23 * HOUR), reason: PurgeReason::ConsentRevoked }),
+            ..checkpoint(PatientState::Revoked)
+        };
+        check(&now, &request(), &Due::Pull(PullMode::Full));
     }
 
     #[test]
@@ -231,10 +262,10 @@ mod tests {
     }
 
     #[test]
-    fn renamed_entries_ask_for_a_full_pull_once_a_day() {
+    fn renamed_entries_ask_for_a_full_pull_once_an_hour() {
         assert!(may_pull_renamed(None, at(0)));
-        assert!(!may_pull_renamed(Some(at(-23 * HOUR)), at(0)));
-        assert!(may_pull_renamed(Some(at(-24 * HOUR)), at(0)));
+        assert!(!may_pull_renamed(Some(at(1 - HOUR)), at(0)));
+        assert!(may_pull_renamed(Some(at(-HOUR)), at(0)));
         assert!(may_pull_renamed(Some(at(1)), at(0)));
     }
 }

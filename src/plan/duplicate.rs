@@ -4,7 +4,7 @@ use super::parse_stamp;
 
 /// Returns whether the entry that came later replaces the one that came before it, by the
 /// `meta.lastUpdated` of each: it does, unless both say that it is the older one.
-pub fn replaces(later: Option<&str>, earlier: Option<&str>) -> bool {
+pub(crate) fn replaces(later: Option<&str>, earlier: Option<&str>) -> bool {
     match (later.and_then(parse_stamp), earlier.and_then(parse_stamp)) {
         (Some(later), Some(earlier)) => earlier <= later,
         _ => true,

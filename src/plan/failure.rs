@@ -5,18 +5,18 @@ use std::time::Duration;
 use super::state::Event;
 
 /// The longest wait after failures.
-pub const FAILURE_DELAY_MAX: Duration = Duration::from_hours(6);
+pub(crate) const FAILURE_DELAY_MAX: Duration = Duration::from_hours(6);
 
 /// Returns how long a patient that has failed `failures` times in a row is left alone: from one
 /// cycle's length, doubling, to six hours.
-pub fn failure_delay(failures: u32, period: Duration) -> Duration {
+pub(crate) fn failure_delay(failures: u32, period: Duration) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     period.saturating_mul(1 << doublings).min(FAILURE_DELAY_MAX)
 }
 
 /// How a pull or a question about a consent failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// 404: the server does not know the patient.
     PersonUnknown,
     /// 401, and again with a fresh token.
@@ -37,7 +37,7 @@ pub enum Failure {
 
 /// What a failure means for the cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// The next patient is asked.
     None,
     /// One more without an answer: see `breaker`.
@@ -50,7 +50,7 @@ pub enum Effect {
 
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailureVerdict {
+pub(crate) struct FailureVerdict {
     /// What it does to the patient's state; `None` where it is nobody's fault.
     pub event: Option<Event>,
     /// How long the patient is left alone by the daemon.
@@ -59,7 +59,7 @@ pub struct FailureVerdict {
 }
 
 /// Decides what a failure means. `failures` counts this one; `period` is a cycle's length.
-pub fn judge_failure(failure: Failure, failures: u32, period: Duration) -> FailureVerdict {
+pub(crate) fn judge_failure(failure: Failure, failures: u32, period: Duration) -> FailureVerdict {
     let failed =
         |delay, effect| FailureVerdict { event: Some(Event::PullFailed), delay: Some(delay), effect };
     let delay = failure_delay(failures, period);

@@ -2,28 +2,28 @@
 //!
 //! A file here answers one question. The words that several of them share are below.
 
-pub mod breaker;
-pub mod checkpoint;
-pub mod completeness;
-pub mod consent;
-pub mod drift;
-pub mod due;
-pub mod duplicate;
-pub mod failure;
-pub mod identity;
-pub mod paging;
-pub mod refusal;
+pub(crate) mod breaker;
+pub(crate) mod checkpoint;
+pub(crate) mod completeness;
+pub(crate) mod consent;
+pub(crate) mod drift;
+pub(crate) mod due;
+pub(crate) mod duplicate;
+pub(crate) mod failure;
+pub(crate) mod identity;
+pub(crate) mod paging;
+pub(crate) mod refusal;
 pub mod resource_type;
-pub mod resume;
-pub mod retry;
+pub(crate) mod resume;
+pub(crate) mod retry;
 pub mod row;
-pub mod scan;
-pub mod shrink;
-pub mod since;
-pub mod start;
+pub(crate) mod scan;
+pub(crate) mod shrink;
+pub(crate) mod since;
+pub(crate) mod start;
 pub mod state;
-pub mod sweep;
-pub mod unreadable;
+pub(crate) mod sweep;
+pub(crate) mod unreadable;
 
 use std::fmt;
 

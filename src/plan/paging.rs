@@ -9,14 +9,14 @@ use url::Url;
 use super::{PersonId, Timestamp, TypeFilter, stamp};
 
 /// An empty page with a `next` link is followed this often in a row while `total` promises more.
-pub const EMPTY_PAGES_MAX: u32 = 2;
+pub(crate) const EMPTY_PAGES_MAX: u32 = 2;
 
 /// A longer link is refused.
-pub const LINK_LENGTH_MAX: usize = 16 * 1024;
+pub(crate) const LINK_LENGTH_MAX: usize = 16 * 1024;
 
 /// What is asked for: the patient and the filters that every page must keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Query {
+pub(crate) struct Query {
     pub person: PersonId,
     pub types: TypeFilter,
     pub since: Option<Timestamp>,
@@ -26,13 +26,13 @@ pub struct Query {
 
 impl Query {
     /// `_count=1`, unfiltered: is the consent there?
-    pub fn of_consent(person: &PersonId) -> Self {
+    pub(crate) fn of_consent(person: &PersonId) -> Self {
         Self { person: person.clone(), types: TypeFilter::default(), since: None, page_size: Some(1) }
     }
 
     /// The first page's URL. The filters are plain ASCII from checked types, so they are
     /// written as they are read.
-    pub fn first_url(&self, base_url: &Url) -> Url {
+    pub(crate) fn first_url(&self, base_url: &Url) -> Url {
         let mut url = person_url(base_url, &self.person);
         let mut query = Vec::new();
         query.extend(self.page_size.map(|count| format!("_count={count}")));
@@ -52,7 +52,7 @@ impl Query {
 }
 
 /// `{base}/FHIR/R4/`
-pub fn fhir_root(base_url: &Url) -> String {
+pub(crate) fn fhir_root(base_url: &Url) -> String {
     format!("{}/FHIR/R4/", base_url.as_str().trim_end_matches('/'))
 }
 
@@ -64,7 +64,7 @@ fn person_url(base_url: &Url, person: &PersonId) -> Url {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LinkRefused {
+pub(crate) enum LinkRefused {
     #[error("the server's next link is no URL")]
     NotAUrl,
     #[error("the server's next link is longer than {LINK_LENGTH_MAX} bytes")]
@@ -82,14 +82,14 @@ pub enum LinkRefused {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     Fetch(Url),
     End,
 }
 
 /// What a page says about where it stands.
 #[derive(Clone, Copy, Debug)]
-pub struct PageEnd<'a> {
+pub(crate) struct PageEnd<'a> {
     /// Entries other than outcomes.
     pub entries: u64,
     pub next: Option<&'a str>,
@@ -99,7 +99,7 @@ pub struct PageEnd<'a> {
 
 /// The links of one walk.
 #[derive(Debug)]
-pub struct Paging {
+pub(crate) struct Paging {
     query: Query,
     own_path: Vec<String>,
     base_url: Url,
@@ -112,14 +112,14 @@ pub struct Paging {
 impl Paging {
     /// Begins at `first`, which is the first page's URL or the link a pull is resumed at;
     /// `pages` were stored before.
-    pub fn start(query: Query, base_url: &Url, first: &Url, pages: u64, pages_max: u64) -> Self {
+    pub(crate) fn start(query: Query, base_url: &Url, first: &Url, pages: u64, pages_max: u64) -> Self {
         let own_path = segments(&person_url(base_url, &query.person));
         let followed = HashSet::from([first.clone()]);
         Self { query, own_path, base_url: base_url.clone(), followed, empty_pages: 0, pages, pages_max }
     }
 
     /// `here` is the URL that answered with this page.
-    pub fn after_page(&mut self, here: &Url, page: PageEnd<'_>) -> Result<Step, LinkRefused> {
+    pub(crate) fn after_page(&mut self, here: &Url, page: PageEnd<'_>) -> Result<Step, LinkRefused> {
         let Some(next) = page.next else {
             return Ok(Step::End);
         };
@@ -143,7 +143,7 @@ impl Paging {
     }
 
     /// Is this a link the token may go to? Also asked of a link that was stored.
-    pub fn accept(&self, here: &Url, link: &str) -> Result<Url, LinkRefused> {
+    pub(crate) fn accept(&self, here: &Url, link: &str) -> Result<Url, LinkRefused> {
         if link.len() > LINK_LENGTH_MAX {
             return Err(LinkRefused::TooLong);
         }

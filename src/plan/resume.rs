@@ -4,11 +4,11 @@ use super::checkpoint::{Checkpoint, UnfinishedPull};
 use super::{PullMode, Timestamp, TypeFilter};
 
 /// A link that failed in this many attempts of its patient is dropped.
-pub const LINK_ATTEMPTS_MAX: u32 = 2;
+pub(crate) const LINK_ATTEMPTS_MAX: u32 = 2;
 
 /// Returns the mode to pull in where `due` is due: an unfinished full pull is resumed where an
 /// incremental one would do, because it sees more.
-pub fn mode_of(checkpoint: &Checkpoint, due: PullMode) -> PullMode {
+pub(crate) fn mode_of(checkpoint: &Checkpoint, due: PullMode) -> PullMode {
     match &checkpoint.unfinished {
         Some(UnfinishedPull { mode: PullMode::Full, next_url: Some(_), .. }) => PullMode::Full,
         _ => due,
@@ -19,7 +19,12 @@ pub fn mode_of(checkpoint: &Checkpoint, due: PullMode) -> PullMode {
 ///
 /// A pull goes on only with the mode and the filter it began with. A bundle without `total`
 /// cannot be proven whole across a restart, so it begins again.
-pub fn can_resume(unfinished: &UnfinishedPull, mode: PullMode, types: &TypeFilter, now: Timestamp) -> bool {
+pub(crate) fn can_resume(
+    unfinished: &UnfinishedPull,
+    mode: PullMode,
+    types: &TypeFilter,
+    now: Timestamp,
+) -> bool {
     unfinished.mode == mode
         && unfinished.types == *types
         && unfinished.next_url.is_some()
@@ -29,7 +34,7 @@ pub fn can_resume(unfinished: &UnfinishedPull, mode: PullMode, types: &TypeFilte
 
 /// Why a pull did not get beyond the page at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stumble {
+pub(crate) enum Stumble {
     /// 400, 404 or 410: the link no longer leads anywhere.
     LinkGone,
     /// Another refused request, attempts used up, or a link that may not be followed.
@@ -41,7 +46,7 @@ pub enum Stumble {
 
 /// What is known when a pull stumbles.
 #[derive(Clone, Copy, Debug)]
-pub struct StumbleFacts {
+pub(crate) struct StumbleFacts {
     pub stumble: Stumble,
     /// The page at hand is the first one, which no link led to.
     pub at_first_page: bool,
@@ -55,7 +60,7 @@ pub struct StumbleFacts {
 
 /// Returns whether the pull begins again from its first page: once, and only where what it went
 /// on from is at fault.
-pub fn begins_again(facts: StumbleFacts) -> bool {
+pub(crate) fn begins_again(facts: StumbleFacts) -> bool {
     if facts.at_first_page || facts.has_restarted {
         return false;
     }

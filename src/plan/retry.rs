@@ -9,7 +9,7 @@ use super::Timestamp;
 
 /// What to do after an attempt that failed in a way that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterFailure {
+pub(crate) enum AfterFailure {
     Wait(Duration),
     /// The server named a time beyond `retry_max`: this patient is not asked before it.
     TooLong(Duration),
@@ -17,7 +17,7 @@ pub enum AfterFailure {
 }
 
 /// `planned` is the exponential delay, `None` when the attempts are used up; `chance` is in 0..1.
-pub fn after_failure(
+pub(crate) fn after_failure(
     planned: Option<Duration>,
     retry_after: Option<Duration>,
     retry_max: Duration,
@@ -36,12 +36,12 @@ pub fn after_failure(
 }
 
 /// A wait that a server named is never believed beyond this.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 
 /// `Retry-After` as seconds, or as an HTTP date against the server's own `Date`.
 ///
 /// A past date, a negative number or garbage is no answer, and our own delay applies.
-pub fn parse_retry_after(value: &str, server_date: Option<Timestamp>) -> Option<Duration> {
+pub(crate) fn parse_retry_after(value: &str, server_date: Option<Timestamp>) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         // More digits than fit are a long time all the same.

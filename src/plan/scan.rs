@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
 /// What one pass over a value has found.
-pub struct Scanned<'a> {
+pub(crate) struct Scanned<'a> {
     /// xxh3-128 of the value without insignificant white space, big-endian.
     pub content_hash: [u8; 16],
     /// Of an object: names and values as they came, in their order.
@@ -19,11 +19,11 @@ pub struct Scanned<'a> {
 
 /// An object has two elements of one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Repeated;
+pub(crate) struct Repeated;
 
 impl<'a> Scanned<'a> {
     /// The JSON of the one element of that name.
-    pub fn element(&self, name: &str) -> Result<Option<&'a str>, Repeated> {
+    pub(crate) fn element(&self, name: &str) -> Result<Option<&'a str>, Repeated> {
         let mut named = self.elements.iter().filter(|(found, _)| found == name);
         match (named.next(), named.next()) {
             (_, Some(_)) => Err(Repeated),
@@ -35,12 +35,12 @@ impl<'a> Scanned<'a> {
 /// Most resources have fewer elements.
 const ELEMENTS_EXPECTED: usize = 32;
 
-pub fn scan(value: &RawValue) -> Scanned<'_> {
+pub(crate) fn scan(value: &RawValue) -> Scanned<'_> {
     scan_text(value.get())
 }
 
 /// Scans what may not be JSON, without a panic.
-pub fn scan_text(text: &str) -> Scanned<'_> {
+pub(crate) fn scan_text(text: &str) -> Scanned<'_> {
     let bytes = text.as_bytes();
     let mut hasher = Xxh3::new();
     let mut elements = Vec::with_capacity(ELEMENTS_EXPECTED);

@@ -1,7 +1,7 @@
 //! Has the roster lost patients, or has somebody lost the roster?
 
 /// More than half of the patients gone at once is an accident until somebody says otherwise.
-pub fn has_shrunk_suspiciously(known: usize, gone: usize) -> bool {
+pub(crate) fn has_shrunk_suspiciously(known: usize, gone: usize) -> bool {
     gone > 0 && gone * 2 > known
 }
 

@@ -3,11 +3,11 @@
 use super::Timestamp;
 
 /// Pulls in a row that bring everything before anybody is told.
-pub const IGNORED_TOLD: u64 = 2;
+pub(crate) const IGNORED_TOLD: u64 = 2;
 
 /// What an incremental pull has brought.
 #[derive(Clone, Copy, Debug)]
-pub struct SinceFacts {
+pub(crate) struct SinceFacts {
     pub since: Timestamp,
     /// Entries of this pull, and of the last full one.
     pub entries: u64,
@@ -23,7 +23,7 @@ pub struct SinceFacts {
 ///
 /// What changed within the overlap is sent again by right. So it must be older than `_since` by its
 /// own word, or have been stored before `_since` began.
-pub fn is_ignored(facts: SinceFacts) -> bool {
+pub(crate) fn is_ignored(facts: SinceFacts) -> bool {
     let is_all = facts.full_entries > 0 && facts.full_entries <= facts.entries;
     let is_old = facts.newest.map_or(facts.last_full_at < facts.since, |newest| newest < facts.since);
     is_all && is_old && !facts.brought_news

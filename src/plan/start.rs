@@ -11,7 +11,7 @@ use super::Timestamp;
 ///
 /// `first_sent` is our time when the first request was sent, `server_date` the server's when it
 /// answered, `answered_after` how long that took.
-pub fn pull_start(
+pub(crate) fn pull_start(
     first_sent: Timestamp,
     server_date: Option<Timestamp>,
     answered_after: Duration,
@@ -23,7 +23,7 @@ pub fn pull_start(
 }
 
 /// Returns the watermark of a complete pull: its start less `sync.overlap`.
-pub fn watermark_after(started_at: Timestamp, overlap: Duration) -> Timestamp {
+pub(crate) fn watermark_after(started_at: Timestamp, overlap: Duration) -> Timestamp {
     started_at - TimeDelta::from_std(overlap).unwrap_or_default()
 }
 

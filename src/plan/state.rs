@@ -5,6 +5,8 @@
 pub enum PatientState {
     New,
     Active,
+    /// Refused, and not asked again yet.
+    Refused,
     Failing,
     NotFound,
     Revoked,
@@ -13,14 +15,23 @@ pub enum PatientState {
 }
 
 impl PatientState {
-    pub const ALL: [Self; 7] =
-        [Self::New, Self::Active, Self::Failing, Self::NotFound, Self::Revoked, Self::Held, Self::Paused];
+    pub const ALL: [Self; 8] = [
+        Self::New,
+        Self::Active,
+        Self::Refused,
+        Self::Failing,
+        Self::NotFound,
+        Self::Revoked,
+        Self::Held,
+        Self::Paused,
+    ];
 
     /// Returns the state's name in the `state` column.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
             Self::Active => "active",
+            Self::Refused => "refused",
             Self::Failing => "failing",
             Self::NotFound => "not_found",
             Self::Revoked => "revoked",
@@ -35,8 +46,37 @@ impl PatientState {
     }
 }
 
-/// Why a patient's rows are removed; the `reason` column of `purge_log`, by the same names.
+/// Why a refused patient is not purged; the `held_why` column of `checkpoint`, by the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldWhy {
+    /// Nobody else was permitted, so that it may be our access that is broken.
+    Alone,
+    /// Too many withdrawals at once to be believed.
+    Many,
+    /// There is no other token to ask again with.
+    Token,
+}
+
+impl HeldWhy {
+    pub const ALL: [Self; 3] = [Self::Alone, Self::Many, Self::Token];
+
+    /// Returns the reason's name in the `held_why` column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alone => "alone",
+            Self::Many => "many",
+            Self::Token => "token",
+        }
+    }
+
+    /// Reads a name that [`as_str`](Self::as_str) gave.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.as_str() == text)
+    }
+}
+
+/// Why a patient's rows are removed; the `reason` column of `purge_log`, by the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PurgeReason {
     ConsentRevoked,
     Operator,
@@ -44,6 +84,8 @@ pub enum PurgeReason {
 }
 
 impl PurgeReason {
+    pub const ALL: [Self; 3] = [Self::ConsentRevoked, Self::Operator, Self::Roster];
+
     /// Returns the reason's name in the `reason` column.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -52,43 +94,49 @@ impl PurgeReason {
             Self::Roster => "roster",
         }
     }
+
+    /// Reads a name that [`as_str`](Self::as_str) gave.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
 }
 
-/// What a cycle or an operator has brought about for one patient. There is no event for one
-/// refusal: it has not been asked for a second time.
+/// What a cycle or an operator has brought about for one patient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     PullFinished,
-    /// A consent check got a 200; nothing was pulled.
+    /// A consent check got a Bundle; nothing was pulled.
     StillPermitted,
     PullFailed,
     PersonUnknown,
-    /// A withdrawn consent that is not acted on yet.
-    WithdrawalHeld,
+    /// A 403 that can be HealthEx's own. It is believed only after it was asked for again.
+    Refused,
+    /// Refused again, and not acted on.
+    Held(HeldWhy),
     /// The rows, if there were any, are gone.
     Purged(PurgeReason),
 }
 
 /// Returns the state that an event leads to. Nothing else changes a patient's state.
 pub fn next_state(before: PatientState, event: Event) -> PatientState {
-    use Event::*;
     use PatientState::*;
     match (before, event) {
-        (_, PullFinished) => Active,
-        (_, Purged(PurgeReason::ConsentRevoked)) => Revoked,
+        (_, Event::PullFinished) => Active,
+        (_, Event::Purged(PurgeReason::ConsentRevoked)) => Revoked,
         // Not undone by the next cycle.
-        (_, Purged(PurgeReason::Operator)) => Paused,
+        (_, Event::Purged(PurgeReason::Operator)) => Paused,
         // Listed again, it is pulled like anyone new.
-        (_, Purged(PurgeReason::Roster)) => New,
+        (_, Event::Purged(PurgeReason::Roster)) => New,
         // Already purged: there is nothing left to hold back.
-        (Revoked, WithdrawalHeld) => Revoked,
-        (_, WithdrawalHeld) => Held,
-        // A recheck that got no answer says nothing about consent: the verdict stands.
-        (Revoked | Held, PersonUnknown | PullFailed) => before,
-        (_, PersonUnknown) => NotFound,
-        (New | Active | Failing | NotFound | Paused, PullFailed) => Failing,
-        (Held, StillPermitted) => Active,
-        (_, StillPermitted) => before,
+        (Revoked, Event::Refused | Event::Held(_)) => Revoked,
+        (_, Event::Held(_)) | (Held, Event::Refused) => Held,
+        (_, Event::Refused) => Refused,
+        // No answer says nothing about consent: what is known of it stands.
+        (Revoked | Held | Refused, Event::PersonUnknown | Event::PullFailed) => before,
+        (_, Event::PersonUnknown) => NotFound,
+        (New | Active | Failing | NotFound | Paused, Event::PullFailed) => Failing,
+        (Held | Refused, Event::StillPermitted) => Active,
+        (_, Event::StillPermitted) => before,
     }
 }
 
@@ -107,19 +155,25 @@ mod tests {
             check(before, Event::Purged(PurgeReason::Operator), Paused);
             check(before, Event::Purged(PurgeReason::Roster), New);
         }
-        for verdict in [Revoked, Held] {
+        for verdict in [Revoked, Held, Refused] {
             check(verdict, Event::PullFailed, verdict);
             check(verdict, Event::PersonUnknown, verdict);
+            check(verdict, Event::Refused, verdict);
         }
         for before in [New, Active, Failing, NotFound, Paused] {
             check(before, Event::PullFailed, Failing);
             check(before, Event::PersonUnknown, NotFound);
-            check(before, Event::WithdrawalHeld, Held);
+            check(before, Event::Refused, Refused);
             check(before, Event::StillPermitted, before);
         }
-        check(Held, Event::WithdrawalHeld, Held);
-        check(Revoked, Event::WithdrawalHeld, Revoked);
+        for why in HeldWhy::ALL {
+            for before in [New, Active, Refused, Failing, NotFound, Held, Paused] {
+                check(before, Event::Held(why), Held);
+            }
+            check(Revoked, Event::Held(why), Revoked);
+        }
         check(Held, Event::StillPermitted, Active);
+        check(Refused, Event::StillPermitted, Active);
         check(Revoked, Event::StillPermitted, Revoked);
     }
 

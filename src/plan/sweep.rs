@@ -1,14 +1,14 @@
 //! May this full pull mark what it did not see, and is it suspiciously much?
 
 /// Up to this many rows vanish without further question, unless they are all there is.
-pub const UNSUSPICIOUS_MAX: u64 = 20;
+pub(crate) const UNSUSPICIOUS_MAX: u64 = 20;
 
 /// A sweep that was held back for this long goes through.
-pub const GUARD_HOURS: i64 = 24;
+pub(crate) const GUARD_HOURS: i64 = 24;
 
 /// What is known when a complete full pull is about to end.
 #[derive(Clone, Copy, Debug)]
-pub struct SweepFacts {
+pub(crate) struct SweepFacts {
     /// Live rows of the types asked for that no walk of this pull saw, renamed ones left out.
     pub unseen: u64,
     /// Those of them that are neither the Person nor a Patient.
@@ -24,7 +24,7 @@ pub struct SweepFacts {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SweepVerdict {
+pub(crate) enum SweepVerdict {
     Mark,
     /// One walk proves no absence: what it missed may still be there.
     WalkAgain,
@@ -32,7 +32,7 @@ pub enum SweepVerdict {
     Guard,
 }
 
-pub fn judge_sweep(facts: SweepFacts) -> SweepVerdict {
+pub(crate) fn judge_sweep(facts: SweepFacts) -> SweepVerdict {
     if facts.unseen == 0 {
         return SweepVerdict::Mark;
     }

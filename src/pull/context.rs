@@ -13,7 +13,7 @@ use crate::warehouse::Warehouse;
 
 /// What one pull is to do.
 #[derive(Clone, Debug)]
-pub struct PullPlan {
+pub(crate) struct PullPlan {
     pub person: PersonId,
     pub mode: PullMode,
     pub types: TypeFilter,
@@ -25,7 +25,7 @@ pub struct PullPlan {
 
 /// An interrupted pull, and what its walks have seen.
 #[derive(Clone, Debug)]
-pub struct ResumePoint {
+pub(crate) struct ResumePoint {
     pub unfinished: UnfinishedPull,
     pub next_url: String,
     pub walks: Vec<Walk>,
@@ -33,7 +33,7 @@ pub struct ResumePoint {
 
 /// The limits of `[sync]`.
 #[derive(Clone, Copy, Debug)]
-pub struct PullRules {
+pub(crate) struct PullRules {
     /// `_count`; `None` asks for one streamed answer.
     pub page_size: Option<u32>,
     pub overlap: Duration,
@@ -44,7 +44,7 @@ pub struct PullRules {
 
 /// Everything a pull needs beside its plan.
 #[derive(Clone)]
-pub struct PullContext {
+pub(crate) struct PullContext {
     pub api: Arc<Api>,
     pub warehouse: Arc<Warehouse>,
     pub rules: PullRules,
@@ -54,7 +54,7 @@ pub struct PullContext {
 
 /// How far the walk under way has come, for onlookers.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub(crate) struct Pace {
     received: AtomicU64,
     /// 0 where the server has not said.
     total: AtomicU64,
@@ -66,11 +66,11 @@ impl Pace {
         self.total.store(total.unwrap_or(0), Ordering::Relaxed);
     }
 
-    pub fn received(&self) -> u64 {
+    pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    pub fn total(&self) -> Option<u64> {
+    pub(crate) fn total(&self) -> Option<u64> {
         Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0)
     }
 }

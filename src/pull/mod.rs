@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use url::Url;
 
-pub use self::context::{Pace, PullContext, PullPlan, PullRules, ResumePoint};
+pub(crate) use self::context::{Pace, PullContext, PullPlan, PullRules, ResumePoint};
 use self::page::{Page, PageRest};
 use crate::clock;
 use crate::healthex::meter::Budget;
@@ -43,7 +43,7 @@ const NAMES_TOLD: usize = 3;
 
 /// Why a pull ended before its end.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum PullFailed {
+pub(crate) enum PullFailed {
     #[error(transparent)]
     Request(#[from] RequestFailed),
     #[error(transparent)]
@@ -72,7 +72,7 @@ fn short(shortfall: &Shortfall) -> String {
 
 impl PullFailed {
     /// Returns what is noted of a pull that was short.
-    pub fn short_note(&self) -> Option<ShortNote> {
+    pub(crate) fn short_note(&self) -> Option<ShortNote> {
         match self {
             Self::Short { shortfall, since } => {
                 Some(ShortNote { by: missing(*shortfall), since: Some(*since) })
@@ -89,7 +89,7 @@ fn missing(shortfall: Shortfall) -> u64 {
 /// A walk that came to its last page, which is not stored yet.
 #[derive(Debug)]
 #[must_use]
-pub struct Walked {
+pub(crate) struct Walked {
     rest: PageRest,
     /// The keys of the last page; `None` where all of the walk's are.
     keys: Option<Vec<KeyHash>>,
@@ -97,14 +97,14 @@ pub struct Walked {
 
 impl Walked {
     /// Returns whether entries are kept in memory until they are stored.
-    pub fn holds_entries(&self) -> bool {
+    pub(crate) fn holds_entries(&self) -> bool {
         !self.rest.is_empty()
     }
 }
 
 /// What became of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WalkEnd {
+pub(crate) enum WalkEnd {
     /// The pull is over. `guarded` rows looked vanished and were not marked.
     Finished { guarded: Option<u64> },
     /// It is to be walked once more.
@@ -112,7 +112,7 @@ pub enum WalkEnd {
 }
 
 /// A pull under way.
-pub struct Pull<'c> {
+pub(crate) struct Pull<'c> {
     context: &'c PullContext,
     query: Query,
     first_url: Url,
@@ -139,7 +139,7 @@ pub struct Pull<'c> {
 }
 
 impl<'c> Pull<'c> {
-    pub fn new(context: &'c PullContext, plan: PullPlan) -> Self {
+    pub(crate) fn new(context: &'c PullContext, plan: PullPlan) -> Self {
         let (api, rules) = (&context.api, context.rules);
         let PullPlan { person, mode, types, since, resume, short_since } = plan;
         let query = Query { person: person.clone(), types: types.clone(), since, page_size: rules.page_size };
@@ -175,12 +175,12 @@ impl<'c> Pull<'c> {
     }
 
     /// Returns what the pull is, with the time of its start.
-    pub fn head(&self) -> &PullHead {
+    pub(crate) fn head(&self) -> &PullHead {
         &self.head
     }
 
     /// Returns what the pull has cost so far.
-    pub fn cost(&self) -> PullCost {
+    pub(crate) fn cost(&self) -> PullCost {
         let mut cost = self.cost;
         cost.requests = self.budget.meter.requests.load(Ordering::Relaxed);
         cost.bytes = self.budget.meter.bytes.load(Ordering::Relaxed);
@@ -188,17 +188,17 @@ impl<'c> Pull<'c> {
     }
 
     /// Returns what the pull has changed so far.
-    pub fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         self.tally
     }
 
     /// Returns whether entries may have been renamed, which only a full pull can tell.
-    pub fn met_renamed_entries(&self) -> bool {
+    pub(crate) fn met_renamed_entries(&self) -> bool {
         self.renamed
     }
 
     /// Fetches and stores page after page, and comes back with the last one.
-    pub async fn walk(&mut self) -> Result<Walked, PullFailed> {
+    pub(crate) async fn walk(&mut self) -> Result<Walked, PullFailed> {
         loop {
             match self.page_and_store().await {
                 Ok(None) => {}
@@ -211,7 +211,7 @@ impl<'c> Pull<'c> {
 
     /// Stores the last page of a walk and, if the walks show that they have seen everything, the
     /// end of the pull.
-    pub async fn end_walk(&mut self, walked: Walked) -> Result<WalkEnd, PullFailed> {
+    pub(crate) async fn end_walk(&mut self, walked: Walked) -> Result<WalkEnd, PullFailed> {
         let Walked { rest, keys } = walked;
         let page_size = self.query.page_size;
         match judge_walk(&self.walk, &self.walks, self.head.mode, page_size) {

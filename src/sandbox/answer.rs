@@ -214,12 +214,7 @@ impl EverythingRequest<'_> {
         if content_type(self.headers).is_none() {
             return Err(refusal(406, "not-supported", "only application/json and application/fhir+json"));
         }
-        let mut parameters = Parameters::parse(self.query).map_err(|what| refusal(400, "invalid", &what))?;
-        parameters.count = parameters.count.or(state.paging.count_default);
-        if let Some(count_max) = state.paging.count_max {
-            parameters.count = parameters.count.map(|count| count.min(count_max));
-        }
-        Ok(parameters)
+        Parameters::parse(self.query).map_err(|what| refusal(400, "invalid", &what))
     }
 
     fn serve(&self, state: &mut ServerState, parameters: &Parameters) -> PlannedAnswer {

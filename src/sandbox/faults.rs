@@ -15,7 +15,7 @@ pub struct ScriptedFault {
     pub person: Option<String>,
     pub at: FaultAt,
     /// Only this page, counted from 1 by offset. Where a kind adds something to a record
-    /// (see [`FaultKind::is_placed`]) it is the page it stands on, and the fault lasts on all
+    /// (see `FaultKind::is_placed`) it is the page it stands on, and the fault lasts on all
     /// of them, so that `total` is the same everywhere.
     pub page: Option<usize>,
     /// The first request that gets it, of those that fit, counted from 1.
@@ -62,7 +62,7 @@ pub enum DuplicateOrder {
     NewerFirst,
 }
 
-/// What goes wrong.
+/// The kinds of faults.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FaultKind {
@@ -429,7 +429,7 @@ fn other_path() -> String {
 
 impl FaultKind {
     /// Returns its name in a file and in the log.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match serde_json::to_value(self) {
             Ok(serde_json::Value::String(name)) => name,
             Ok(serde_json::Value::Object(fields)) => fields.keys().next().cloned().unwrap_or_default(),
@@ -438,7 +438,7 @@ impl FaultKind {
     }
 
     /// Returns whether it changes one place of a record, so that all pages must agree about it.
-    pub fn is_placed(&self) -> bool {
+    pub(super) fn is_placed(&self) -> bool {
         self.adds_to_total()
             || matches!(
                 self,

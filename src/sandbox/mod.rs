@@ -1,4 +1,4 @@
-//! A simulated HealthEx server: it serves the contract, and misbehaves when told to.
+//! A simulated HealthEx server: it serves the contract, and misbehaves as it is scripted to.
 //!
 //! Promise: it is an independent reading of HealthEx's documentation and shares no code with
 //! the client, so that the two can disagree. What it serves can be changed while it runs, from
@@ -34,7 +34,6 @@ mod wire_faults;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 use std::{io, thread};
 
 use chrono::TimeDelta;
@@ -155,11 +154,6 @@ impl Sandbox {
         self.shared.lock().tokens.end_all();
     }
 
-    /// Sets the lifetime of tokens issued from now on.
-    pub fn set_token_lifetime(&self, lifetime: Duration) {
-        self.shared.lock().tokens.lifetime = lifetime;
-    }
-
     /// While true, answers the right key and secret with a 401 too.
     pub fn reject_credentials(&self, rejected: bool) {
         self.shared.lock().tokens.credentials_rejected = rejected;
@@ -168,16 +162,6 @@ impl Sandbox {
     /// Sets how far the server's clock is ahead of the machine's.
     pub fn set_clock_offset(&self, seconds: i64) {
         self.shared.lock().clock_offset = TimeDelta::try_seconds(seconds).unwrap_or_default();
-    }
-
-    /// Sets the page size where no `_count` is sent; `None`, as at first: the whole record.
-    pub fn set_count_default(&self, count: Option<usize>) {
-        self.shared.lock().paging.count_default = count.map(|count| count.max(1));
-    }
-
-    /// Sets the greatest page size. A greater `_count` is reduced to it without a word.
-    pub fn set_count_max(&self, count: Option<usize>) {
-        self.shared.lock().paging.count_max = count.map(|count| count.max(1));
     }
 
     /// Adds a fault behind those already scripted.

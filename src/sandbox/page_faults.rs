@@ -15,7 +15,7 @@ use super::query::Parameters;
 use super::script::DueFault;
 use super::state::PersonRecord;
 
-/// What a page is made from.
+/// A request for a page, and the fault to play.
 pub(super) struct PageRequest<'a> {
     pub(super) base: &'a str,
     pub(super) person_id: &'a str,

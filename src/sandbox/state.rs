@@ -45,18 +45,8 @@ pub(super) struct ServerState {
     pub(super) tokens: Tokens,
     pub(super) faults: FaultScript,
     pub(super) clock_offset: TimeDelta,
-    pub(super) paging: PagingDefaults,
     requests: VecDeque<SeenRequest>,
     requests_seen: u64,
-}
-
-/// How the server pages where the contract leaves it open.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PagingDefaults {
-    /// Pages of this size where no `_count` was sent; `None`: the whole record at once.
-    pub(super) count_default: Option<usize>,
-    /// A greater `_count` is reduced to this one without a word.
-    pub(super) count_max: Option<usize>,
 }
 
 const UUID_LENGTH: usize = 36;

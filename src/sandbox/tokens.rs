@@ -6,7 +6,6 @@
 //! Deliberately absent: a signature that verifies; a token is known by being remembered.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::RngCore;
@@ -16,12 +15,11 @@ use super::text::base64_url;
 pub(super) const API_KEY: &str = "sandbox-key";
 pub(super) const API_SECRET: &str = "sandbox-secret";
 
-const LIFETIME_DEFAULT: Duration = Duration::from_hours(24);
+const LIFETIME: TimeDelta = TimeDelta::hours(24);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tokens {
     issued: HashMap<String, TokenRecord>,
-    pub(super) lifetime: Duration,
     pub(super) credentials_rejected: bool,
 }
 
@@ -30,12 +28,6 @@ struct TokenRecord {
     ordinal: u32,
     expires_at: DateTime<Utc>,
     ended: bool,
-}
-
-impl Default for Tokens {
-    fn default() -> Self {
-        Self { issued: HashMap::new(), lifetime: LIFETIME_DEFAULT, credentials_rejected: false }
-    }
 }
 
 pub(super) struct MintedToken {
@@ -47,8 +39,7 @@ pub(super) struct MintedToken {
 impl Tokens {
     pub(super) fn mint(&mut self, now: DateTime<Utc>) -> MintedToken {
         let ordinal = u32::try_from(self.issued.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let lifetime = TimeDelta::from_std(self.lifetime).unwrap_or(TimeDelta::MAX);
-        let expires_at = now.checked_add_signed(lifetime).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let expires_at = now.checked_add_signed(LIFETIME).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let mut signature = [0_u8; 32];
         rand::rng().fill_bytes(&mut signature);
         let claims = format!(

@@ -138,7 +138,7 @@ async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Option
     }
 }
 
-/// What the warehouse says when the daemon starts.
+/// The state of the warehouse when the daemon starts.
 struct StartupState {
     /// A tick has passed since the last cycle began.
     missed_tick: bool,

@@ -78,7 +78,7 @@ pub(super) struct Facts {
     pub(super) scrub_due: Option<Timestamp>,
 }
 
-/// What the facts are held against.
+/// The limits that the facts are compared with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AlertRules {
     pub(super) stale_after: Duration,

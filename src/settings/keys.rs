@@ -1,135 +1,199 @@
-//! Every key with its default and what is allowed, and the layers laid over each other.
+//! Reads keys out of the configuration's layers, and collects what is wrong with their values.
+//!
+//! Promise: a value that is refused is complained of with its place, even where another layer
+//! overrides it, and all complaints come at once. Absent on purpose: which keys there are
+//! (`mod.rs`) and what a value may be (`values.rs`).
 
-use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+
+use config::{Config, ConfigError, FileFormat};
 use toml::Value;
 
-use super::values::Allowed;
-use super::{Environment, values};
-
-/// `(section, key, default as TOML, what is allowed)`
-const KEYS: &[(&str, &str, &str, Allowed)] = &[
-    ("api", "base_url", r#""https://api.healthex.io""#, Allowed::BaseUrl),
-    ("api", "token_file", r#""""#, Allowed::Text),
-    ("api", "api_key_file", r#""api-key""#, Allowed::Text),
-    ("api", "api_secret_file", r#""api-secret""#, Allowed::Text),
-    ("api", "connect_timeout", r#""10s""#, Allowed::Duration),
-    ("api", "idle_timeout", r#""60s""#, Allowed::Duration),
-    ("api", "page_timeout", r#""30m""#, Allowed::Duration),
-    ("api", "max_attempts", "6", Allowed::Count { min: 1, max: 100 }),
-    ("api", "retry_initial", r#""500ms""#, Allowed::Duration),
-    ("api", "retry_max", r#""60s""#, Allowed::Duration),
-    ("sync", "schedule", r#""0 */15 * * * *""#, Allowed::Schedule),
-    ("sync", "concurrency", "4", Allowed::Count { min: 1, max: 64 }),
-    ("sync", "page_size", "500", Allowed::Count { min: 0, max: 100_000 }),
-    ("sync", "types", "[]", Allowed::Types),
-    ("sync", "overlap", r#""1h""#, Allowed::DurationOrZero),
-    ("sync", "full_every", r#""7d""#, Allowed::DurationOrNever),
-    ("sync", "pages_max", "100000", Allowed::Count { min: 1, max: 1_000_000_000 }),
-    ("sync", "bytes_max", r#""50GB""#, Allowed::Bytes),
-    ("sync", "time_max", r#""12h""#, Allowed::Duration),
-    ("warehouse", "path", r#""warehouse.db""#, Allowed::Name),
-    ("warehouse", "group", r#""""#, Allowed::Text),
-    ("roster", "files", r#"["roster.toml"]"#, Allowed::Names),
-    ("roster", "on_removed", r#""keep""#, Allowed::OneOf(&["keep", "purge"])),
-    ("consent", "recheck", r#""24h""#, Allowed::Duration),
-    ("consent", "hold_after", "5", Allowed::Count { min: 1, max: 1_000_000 }),
-    ("consent", "hold_fraction", "0.5", Allowed::Fraction),
-    ("consent", "scrub", r#""cycle""#, Allowed::CycleOrSchedule),
-    ("http", "listen", r#""""#, Allowed::Address),
-    ("http", "token_file", r#""""#, Allowed::Text),
-    ("alert", "heartbeat_url", r#""""#, Allowed::UrlOrNothing),
-    ("alert", "command", "[]", Allowed::Texts),
-    ("alert", "stale_after", r#""24h""#, Allowed::Duration),
-    ("log", "format", r#""text""#, Allowed::OneOf(&["text", "json"])),
-    ("log", "level", r#""info""#, Allowed::OneOf(&["error", "warn", "info", "debug", "trace"])),
-    ("views", "built_in", "true", Allowed::Truth),
-    ("views", "folder", r#""""#, Allowed::Text),
-];
+use super::Environment;
+use super::values::ValueType;
 
 const VARIABLE_PREFIX: &str = "HEALTHEX_SYNC__";
+/// Between section and key in the name of a variable.
+const SEPARATOR: &str = "__";
 
-/// The file and the variables over the defaults. A value that is refused is complained of and left out.
-pub(super) fn layer(
-    name: &str,
-    text: &str,
-    environment: &Environment,
-    complaints: &mut Vec<String>,
-) -> Result<config::Config, config::ConfigError> {
-    let mut layers = config::Config::builder();
-    for (section, key, default, _) in KEYS {
-        layers = layers.set_default(format!("{section}.{key}"), to_config(&read_default(default)))?;
-    }
-    let table = text.parse::<toml::Table>().unwrap_or_else(|error| {
-        complaints.push(format!("{name}: not TOML: {}", error.to_string().trim_end()));
-        toml::Table::new()
-    });
-    for (section, value) in &table {
-        let known = KEYS.iter().any(|(known, ..)| known == section);
-        let Some(entries) = value.as_table().filter(|_| known) else {
-            let sections = sections().join("], [");
-            complaints.push(format!(
-                "{}: {section}: unknown; the sections are [{sections}]",
-                place(name, text, section, "")
-            ));
-            continue;
-        };
-        for (key, value) in entries {
-            match allowed(section, key).and_then(|allowed| allowed.check(value)) {
-                Ok(()) => layers = layers.set_override(format!("{section}.{key}"), to_config(value))?,
-                Err(why) => {
-                    complaints.push(format!("{}: {section}.{key}: {why}", place(name, text, section, key)));
+/// The place of a value. Complaints come in this order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    /// The file as a whole.
+    Syntax,
+    File {
+        section: String,
+        key: String,
+    },
+    Variable(String),
+}
+
+/// A key by its section and its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) section: &'static str,
+    pub(super) name: &'static str,
+}
+
+/// The configuration, while it is read key by key.
+pub(super) struct Keys<'c> {
+    file_name: &'c str,
+    text: &'c str,
+    table: toml::Table,
+    /// The file, and the variables over it.
+    layers: Config,
+    /// Names of variables by the path of their key, `section.key`.
+    variables: BTreeMap<String, String>,
+    /// The keys read so far.
+    known: Vec<Key>,
+    complaints: BTreeMap<Origin, String>,
+    /// Complaints about more than one key.
+    general: Vec<String>,
+}
+
+impl<'c> Keys<'c> {
+    pub(super) fn new(
+        file_name: &'c str,
+        text: &'c str,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let mut variables = BTreeMap::new();
+        let mut texts = HashMap::new();
+        for (variable, text) in environment {
+            if let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) {
+                // One of another depth would lie over a whole section, or below a key.
+                if name.split(SEPARATOR).count() == 2 {
+                    texts.insert(name.to_owned(), text.clone());
                 }
+                variables.insert(name.to_ascii_lowercase().replacen(SEPARATOR, ".", 1), variable.clone());
             }
         }
-    }
-    let mut variables: Vec<_> =
-        environment.iter().filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)).collect();
-    variables.sort();
-    for (variable, text) in variables {
-        let path = variable[VARIABLE_PREFIX.len()..].to_ascii_lowercase();
-        let (section, key) = path.split_once("__").unwrap_or((&path, ""));
-        let checked = allowed(section, key).and_then(|allowed| {
-            let value = allowed.read_text(text);
-            allowed.check(&value).map(|()| value)
+        let mut complaints = BTreeMap::new();
+        let table = text.parse::<toml::Table>().unwrap_or_else(|error| {
+            complaints.insert(Origin::Syntax, format!("not TOML: {}", error.to_string().trim_end()));
+            toml::Table::new()
         });
-        match checked {
-            Ok(value) => layers = layers.set_override(format!("{section}.{key}"), to_config(&value))?,
-            Err(why) => complaints.push(format!("{variable}: {why}")),
+        let file = if complaints.is_empty() { text } else { "" };
+        let layers = Config::builder()
+            .add_source(config::File::from_str(file, FileFormat::Toml))
+            .add_source(config::Environment::default().separator(SEPARATOR).source(Some(texts)))
+            .build()?;
+        let (known, general) = (Vec::new(), Vec::new());
+        Ok(Self { file_name, text, table, layers, variables, known, complaints, general })
+    }
+
+    /// Reads one key. Where its value is refused, complains and returns the value of the layer
+    /// below, so that the reading goes on to the next complaint.
+    pub(super) fn read<T>(
+        &mut self,
+        section: &'static str,
+        name: &'static str,
+        default: impl Into<Value>,
+        value_type: &ValueType<T>,
+    ) -> T {
+        self.known.push(Key { section, name });
+        let path = format!("{section}.{name}");
+        let in_file = self.table.get(section).and_then(|entries| entries.get(name)).and_then(|value| {
+            let origin = Origin::File { section: section.to_owned(), key: name.to_owned() };
+            accept(value_type.parse(value), origin, &mut self.complaints)
+        });
+        let in_variable = self.variables.get(&path).and_then(|variable| {
+            let text = self.layers.get_string(&path).ok()?;
+            let value = value_type.parse(&value_type.value_of(&text));
+            accept(value, Origin::Variable(variable.clone()), &mut self.complaints)
+        });
+        in_variable.or(in_file).unwrap_or_else(|| {
+            // Every test that loads a configuration holds that the defaults are allowed.
+            value_type.parse(&default.into()).unwrap_or_else(|why| panic!("the default of {path}: {why}"))
+        })
+    }
+
+    /// Adds a complaint about more than one key.
+    pub(super) fn complain(&mut self, why: &str) {
+        self.general.push(format!("{}: {why}", self.file_name));
+    }
+
+    /// Returns all complaints, those about keys that nobody has read among them.
+    pub(super) fn finish(mut self) -> Vec<String> {
+        self.refuse_unknown();
+        let Self { file_name, text, complaints, general, .. } = self;
+        let about_keys = complaints.into_iter().map(|(origin, why)| match origin {
+            Origin::Syntax => format!("{file_name}: {why}"),
+            Origin::File { section, key } if key.is_empty() => {
+                format!("{}: {section}: {why}", place(file_name, text, &section, ""))
+            }
+            Origin::File { section, key } => {
+                format!("{}: {section}.{key}: {why}", place(file_name, text, &section, &key))
+            }
+            Origin::Variable(variable) => format!("{variable}: {why}"),
+        });
+        about_keys.chain(general).collect()
+    }
+
+    fn refuse_unknown(&mut self) {
+        let mut unknown = Vec::new();
+        for (section, value) in &self.table {
+            match value.as_table().filter(|_| self.known.iter().any(|key| key.section == section)) {
+                None => unknown.push((
+                    Origin::File { section: section.clone(), key: String::new() },
+                    self.unknown_section(),
+                )),
+                Some(entries) => unknown.extend(entries.keys().filter_map(|key| {
+                    let origin = Origin::File { section: section.clone(), key: key.clone() };
+                    Some((origin, self.why_unknown(section, key)?))
+                })),
+            }
         }
+        for (path, variable) in &self.variables {
+            let (section, key) = path.split_once('.').unwrap_or((path, ""));
+            unknown
+                .extend(self.why_unknown(section, key).map(|why| (Origin::Variable(variable.clone()), why)));
+        }
+        self.complaints.extend(unknown);
     }
-    layers.build()
-}
 
-#[cfg(test)]
-pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
-    KEYS.iter().map(|(section, key, ..)| (*section, *key))
-}
-
-fn sections() -> Vec<&'static str> {
-    let mut sections: Vec<_> = KEYS.iter().map(|(section, ..)| *section).collect();
-    sections.dedup();
-    sections
-}
-
-fn allowed(section: &str, key: &str) -> Result<Allowed, String> {
-    if let Some((.., allowed)) = KEYS.iter().find(|(s, k, ..)| *s == section && *k == key) {
-        return Ok(*allowed);
+    /// Returns what to say about a key that is not known, or `None` if it is.
+    fn why_unknown(&self, section: &str, name: &str) -> Option<String> {
+        let keys: Vec<&str> =
+            self.known.iter().filter(|key| key.section == section).map(|key| key.name).collect();
+        if keys.contains(&name) {
+            return None;
+        }
+        if section == "api" && matches!(name, "api_key" | "api_secret" | "token") {
+            return Some("secrets are never in the configuration; put it in a file named by api_key_file, api_secret_file or token_file".to_owned());
+        }
+        if keys.is_empty() {
+            return Some(self.unknown_section());
+        }
+        Some(format!("unknown; the keys of [{section}] are {}", keys.join(", ")))
     }
-    if section == "api" && matches!(key, "api_key" | "api_secret" | "token") {
-        return Err("secrets are never in the configuration; put it in a file named by api_key_file, api_secret_file or token_file".to_owned());
+
+    fn unknown_section(&self) -> String {
+        let mut sections: Vec<&str> = self.known.iter().map(|key| key.section).collect();
+        sections.dedup();
+        format!("unknown; the sections are [{}]", sections.join("], ["))
     }
-    let keys: Vec<_> = KEYS.iter().filter(|(s, ..)| *s == section).map(|(_, key, ..)| *key).collect();
-    if keys.is_empty() {
-        return Err(format!("unknown; the sections are [{}]", sections().join("], [")));
+
+    #[cfg(test)]
+    pub(super) fn known(&self) -> &[Key] {
+        &self.known
     }
-    Err(format!("unknown; the keys of [{section}] are {}", keys.join(", ")))
 }
 
-fn place(name: &str, text: &str, section: &str, key: &str) -> String {
-    line_of(text, section, key).map_or_else(|| name.to_owned(), |line| format!("{name}:{line}"))
+/// Notes why a value was refused.
+fn accept<T>(
+    value: Result<T, String>,
+    origin: Origin,
+    complaints: &mut BTreeMap<Origin, String>,
+) -> Option<T> {
+    value.map_err(|why| complaints.insert(origin, why)).ok()
 }
 
-/// The line of a key, or of its section if `key` is empty, counted from 1.
+fn place(file_name: &str, text: &str, section: &str, key: &str) -> String {
+    line_of(text, section, key).map_or_else(|| file_name.to_owned(), |line| format!("{file_name}:{line}"))
+}
+
+/// Returns the line of a key, or of its section if `key` is empty, counted from 1.
 pub(super) fn line_of(text: &str, section: &str, key: &str) -> Option<usize> {
     let mut current = "";
     for (number, line) in (1..).zip(text.lines()) {
@@ -151,139 +215,4 @@ pub(super) fn line_of(text: &str, section: &str, key: &str) -> Option<usize> {
         }
     }
     None
-}
-
-fn read_default(text: &str) -> Value {
-    let table = format!("value = {text}").parse::<toml::Table>();
-    // The defaults are held to be TOML by every test that loads them.
-    table.ok().and_then(|mut table| table.remove("value")).unwrap_or(Value::Boolean(false))
-}
-
-fn to_config(value: &Value) -> config::Value {
-    let kind = match value {
-        Value::String(text) => config::ValueKind::String(text.clone()),
-        Value::Integer(number) => config::ValueKind::I64(*number),
-        Value::Float(number) => config::ValueKind::Float(*number),
-        Value::Boolean(truth) => config::ValueKind::Boolean(*truth),
-        Value::Array(items) => config::ValueKind::Array(items.iter().map(to_config).collect()),
-        Value::Datetime(time) => config::ValueKind::String(time.to_string()),
-        Value::Table(_) => config::ValueKind::Nil,
-    };
-    config::Value::new(None, kind)
-}
-
-/// The values as they are written, each already checked by itself.
-#[derive(Debug, Deserialize)]
-pub(super) struct Values {
-    pub(crate) api: Api,
-    pub(crate) sync: Sync,
-    pub(crate) warehouse: Warehouse,
-    pub(crate) roster: Roster,
-    pub(crate) consent: Consent,
-    pub(crate) http: Http,
-    pub(crate) alert: Alert,
-    pub(crate) log: Log,
-    pub(crate) views: Views,
-}
-
-#[derive(Debug, Deserialize)]
-#[expect(clippy::struct_field_names, reason = "they are the keys of [api]")]
-pub(super) struct Api {
-    pub(crate) base_url: String,
-    pub(crate) token_file: String,
-    pub(crate) api_key_file: String,
-    pub(crate) api_secret_file: String,
-    pub(crate) connect_timeout: String,
-    pub(crate) idle_timeout: String,
-    pub(crate) page_timeout: String,
-    pub(crate) max_attempts: usize,
-    pub(crate) retry_initial: String,
-    pub(crate) retry_max: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Sync {
-    pub(crate) schedule: String,
-    pub(crate) concurrency: usize,
-    pub(crate) page_size: u32,
-    pub(crate) types: Vec<String>,
-    pub(crate) overlap: String,
-    pub(crate) full_every: String,
-    pub(crate) pages_max: u64,
-    pub(crate) bytes_max: String,
-    pub(crate) time_max: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Warehouse {
-    pub(crate) path: String,
-    pub(crate) group: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Roster {
-    pub(crate) files: Vec<String>,
-    pub(crate) on_removed: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Consent {
-    pub(crate) recheck: String,
-    pub(crate) hold_after: u32,
-    pub(crate) hold_fraction: f64,
-    pub(crate) scrub: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Http {
-    pub(crate) listen: String,
-    pub(crate) token_file: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Alert {
-    pub(crate) heartbeat_url: String,
-    pub(crate) command: Vec<String>,
-    pub(crate) stale_after: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Log {
-    pub(crate) format: String,
-    pub(crate) level: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Views {
-    pub(crate) built_in: bool,
-    pub(crate) folder: String,
-}
-
-impl Allowed {
-    /// A variable's text as the value its key wants.
-    fn read_text(self, text: &str) -> Value {
-        match self {
-            Self::Count { .. } => {
-                text.trim().parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer)
-            }
-            Self::Fraction => {
-                text.trim().parse().map_or_else(|_| Value::String(text.to_owned()), Value::Float)
-            }
-            Self::Truth => {
-                text.trim().parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean)
-            }
-            Self::Types | Self::Names | Self::Texts => Value::Array(
-                text.split(',')
-                    .map(str::trim)
-                    .filter(|item| !item.is_empty())
-                    .map(|item| Value::String(item.to_owned()))
-                    .collect(),
-            ),
-            _ => Value::String(text.to_owned()),
-        }
-    }
-
-    fn check(self, value: &Value) -> Result<(), String> {
-        values::check(self, value)
-    }
 }

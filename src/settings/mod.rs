@@ -1,7 +1,8 @@
-//! The configuration, typed and checked once. Every complaint names its place and what is allowed.
+//! Reads the configuration into types, once. Every complaint names its place and what is allowed.
 //!
-//! Layers, the later winning: the defaults in `keys.rs`, the file, `HEALTHEX_SYNC__…` variables.
-//! Absent on purpose: secrets. The file names where they are, and they are read when needed.
+//! Layers, the later overriding: the defaults, the file, `HEALTHEX_SYNC__…` variables. A key is
+//! named once, in the line that reads it. Absent on purpose: secrets. The file says where they
+//! are, and they are read when needed.
 
 mod keys;
 mod secrets;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use keys::Keys;
 pub(crate) use secrets::{Credentials, read_secret};
 pub(crate) use values::Schedule;
 
@@ -24,7 +26,7 @@ use crate::plan::due::DueRules;
 /// The environment variables, read once.
 pub(crate) type Environment = HashMap<String, String>;
 
-/// What is wrong with configuration or roster, all of it: exit status 2.
+/// Everything that is wrong with configuration or roster: exit status 2.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
     pub(crate) list: Vec<String>,
@@ -97,6 +99,8 @@ pub(crate) struct SyncSettings {
     pub(crate) pages_max: u64,
     pub(crate) bytes_max: u64,
     pub(crate) time_max: Duration,
+    /// How long rows that vanished at the source stay, marked; `None` is for ever.
+    pub(crate) keep_deleted: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +113,8 @@ pub(crate) struct WarehouseSettings {
 pub(crate) struct RosterSettings {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) on_removed: OnRemoved,
+    /// How long every reading must have lacked a patient before it is purged.
+    pub(crate) removed_after: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,12 +123,22 @@ pub(crate) enum OnRemoved {
     Purge,
 }
 
+impl OnRemoved {
+    const WORDS: &[(&str, Self)] = &[("keep", Self::Keep), ("purge", Self::Purge)];
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct ConsentSettings {
     pub(crate) recheck: Duration,
+    /// A refusal without a witness is believed after so long.
+    pub(crate) alone_after: Duration,
     pub(crate) hold: HoldRule,
+    /// `None` is beside the warehouse.
+    pub(crate) ledger: Option<PathBuf>,
     /// `None` scrubs at the end of each cycle.
     pub(crate) scrub: Option<Schedule>,
+    /// How long a purge may take, from the refusal to the last byte.
+    pub(crate) deadline: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -141,7 +157,7 @@ pub(crate) struct AlertSettings {
 #[derive(Clone, Debug)]
 pub(crate) struct LogSettings {
     pub(crate) is_json: bool,
-    pub(crate) level: String,
+    pub(crate) level: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,23 +191,19 @@ pub(crate) fn load(given: Option<&Path>, environment: &Environment) -> Result<Se
         }),
     };
     let name = file.as_ref().map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
-    let folder = file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
-    let layers = keys::layer(&name, &text, environment, &mut complaints);
-    let values: keys::Values = match layers.and_then(config::Config::try_deserialize::<keys::Values>) {
-        Ok(values) => values,
+    let mut keys = match Keys::new(&name, &text, environment) {
+        Ok(keys) => keys,
         Err(error) => {
-            // Single values have been checked, so this is a complaint only where there was none yet.
-            if complaints.is_empty() {
-                complaints.push(format!("{name}: {error}"));
-            }
-            return Err(Complaints { list: complaints, roster: None });
+            complaints.push(format!("{name}: {error}"));
+            return Err(Complaints::new(complaints));
         }
     };
-    let roster = roster(&values, &folder);
-    let settings = typed(values, file, &folder, &name, &mut complaints);
-    match settings {
-        Some(settings) if complaints.is_empty() => Ok(settings),
-        _ => Err(Complaints { list: complaints, roster: Some(roster) }),
+    let settings = read(&mut keys, file.clone());
+    complaints.extend(keys.finish());
+    if complaints.is_empty() {
+        Ok(settings)
+    } else {
+        Err(Complaints { list: complaints, roster: Some(settings.roster) })
     }
 }
 
@@ -208,91 +220,108 @@ fn find(given: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
     })
 }
 
-fn roster(values: &keys::Values, folder: &Path) -> RosterSettings {
-    RosterSettings {
-        files: values.roster.files.iter().map(|file| folder.join(file)).collect(),
-        on_removed: if values.roster.on_removed == "purge" { OnRemoved::Purge } else { OnRemoved::Keep },
+/// Reads every key. Relative paths are relative to the file's folder.
+fn read(keys: &mut Keys<'_>, file: Option<PathBuf>) -> Settings {
+    let folder = file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let in_folder = |file: PathBuf| folder.join(file);
+    Settings {
+        api: read_api(keys),
+        sync: read_sync(keys),
+        warehouse: WarehouseSettings {
+            path: in_folder(keys.read("warehouse", "path", "warehouse.db", &values::file_name())),
+            group: keys.read("warehouse", "group", "", &values::group_or_none()),
+        },
+        roster: RosterSettings {
+            files: keys
+                .read("roster", "files", vec!["roster.toml"], &values::file_names())
+                .into_iter()
+                .map(in_folder)
+                .collect(),
+            on_removed: keys.read("roster", "on_removed", "keep", &values::one_of(OnRemoved::WORDS)),
+            removed_after: keys.read("roster", "removed_after", "24h", &values::duration_or_zero()),
+        },
+        consent: ConsentSettings {
+            recheck: keys.read("consent", "recheck", "24h", &values::duration()),
+            alone_after: keys.read("consent", "alone_after", "24h", &values::duration_or_zero()),
+            hold: HoldRule {
+                hold_after: keys.read("consent", "hold_after", 5, &values::count(1, 1_000_000)),
+                hold_fraction: keys.read("consent", "hold_fraction", 0.02, &values::fraction()),
+            },
+            ledger: keys.read("consent", "ledger", "", &values::file_name_or_none()).map(in_folder),
+            scrub: keys.read("consent", "scrub", "cycle", &values::schedule_or_cycle()),
+            deadline: keys.read("consent", "deadline", "30d", &values::duration()),
+        },
+        http: read_http(keys, &folder),
+        alert: AlertSettings {
+            heartbeat_url: keys.read("alert", "heartbeat_url", "", &values::url_or_none()),
+            command: keys.read("alert", "command", NO_TEXTS.to_vec(), &values::texts()),
+            stale_after: keys.read("alert", "stale_after", "24h", &values::duration()),
+        },
+        log: LogSettings {
+            is_json: keys.read("log", "format", "text", &values::one_of(&[("text", false), ("json", true)])),
+            level: keys.read("log", "level", "info", &values::one_of(LOG_LEVELS)),
+        },
+        views: ViewsSettings {
+            built_in: keys.read("views", "built_in", true, &values::boolean()),
+            folder: keys.read("views", "folder", "", &values::file_name_or_none()).map(in_folder),
+        },
+        file,
     }
 }
 
-/// Values that passed one by one become types; what holds between several is checked here.
-fn typed(
-    values: keys::Values,
-    file: Option<PathBuf>,
-    folder: &Path,
-    name: &str,
-    complaints: &mut Vec<String>,
-) -> Option<Settings> {
-    let file_in = |file: &str| folder.join(file);
-    let some_file = |file: &str| (!file.is_empty()).then(|| file_in(file));
-    let roster = roster(&values, folder);
-    let keys::Values { api, sync, warehouse, consent, http, alert, log, views, .. } = values;
-    let group = match warehouse.group.as_str() {
-        "" => None,
-        group => {
-            if let Some(id) = values::group_id(group) {
-                Some(id)
-            } else {
-                complaints.push(format!(
-                    "{name}: warehouse.group = {group:?}: the name of a Unix group of this machine"
-                ));
-                None
-            }
-        }
-    };
-    let listen: Option<std::net::SocketAddr> = http.listen.parse().ok();
-    if listen.is_some_and(|listen| !listen.ip().is_loopback()) && http.token_file.is_empty() {
-        complaints.push(format!(
-            "{name}: http.listen is not a loopback address, so http.token_file must name a file with a token"
-        ));
+const NO_TEXTS: [&str; 0] = [];
+
+const LOG_LEVELS: &[(&str, &str)] =
+    &[("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
+
+/// The files are not in the configuration's folder if they are among systemd's credentials.
+fn read_api(keys: &mut Keys<'_>) -> ApiSettings {
+    ApiSettings {
+        base_url: keys.read("api", "base_url", "https://api.healthex.io", &values::base_url()),
+        token_file: keys.read("api", "token_file", "", &values::file_name_or_none()),
+        api_key_file: keys.read("api", "api_key_file", "api-key", &values::text()).into(),
+        api_secret_file: keys.read("api", "api_secret_file", "api-secret", &values::text()).into(),
+        limits: ApiLimits {
+            connect_timeout: keys.read("api", "connect_timeout", "10s", &values::duration()),
+            idle_timeout: keys.read("api", "idle_timeout", "60s", &values::duration()),
+            page_timeout: keys.read("api", "page_timeout", "30m", &values::duration()),
+            max_attempts: keys.read("api", "max_attempts", 6, &values::count(1, 100)),
+            retry_initial: keys.read("api", "retry_initial", "500ms", &values::duration()),
+            retry_max: keys.read("api", "retry_max", "60s", &values::duration()),
+        },
     }
-    Some(Settings {
-        api: ApiSettings {
-            base_url: values::base_url(&api.base_url).ok()?,
-            token_file: some_file(&api.token_file).map(|_| PathBuf::from(&api.token_file)),
-            api_key_file: PathBuf::from(&api.api_key_file),
-            api_secret_file: PathBuf::from(&api.api_secret_file),
-            limits: ApiLimits {
-                connect_timeout: values::duration(&api.connect_timeout).ok()?,
-                idle_timeout: values::duration(&api.idle_timeout).ok()?,
-                page_timeout: values::duration(&api.page_timeout).ok()?,
-                max_attempts: api.max_attempts,
-                retry_initial: values::duration(&api.retry_initial).ok()?,
-                retry_max: values::duration(&api.retry_max).ok()?,
-            },
-        },
-        sync: SyncSettings {
-            schedule: Schedule::parse(&sync.schedule).ok()?,
-            concurrency: sync.concurrency,
-            page_size: (sync.page_size > 0).then_some(sync.page_size),
-            types: TypeFilter::new(sync.types),
-            overlap: values::duration(&sync.overlap).ok()?,
-            full_every: values::duration_or_never(&sync.full_every).ok()?,
-            pages_max: sync.pages_max,
-            bytes_max: values::bytes(&sync.bytes_max).ok()?,
-            time_max: values::duration(&sync.time_max).ok()?,
-        },
-        warehouse: WarehouseSettings { path: file_in(&warehouse.path), group },
-        roster,
-        consent: ConsentSettings {
-            recheck: values::duration(&consent.recheck).ok()?,
-            hold: HoldRule { hold_after: consent.hold_after, hold_fraction: consent.hold_fraction },
-            scrub: if consent.scrub == "cycle" { None } else { Some(Schedule::parse(&consent.scrub).ok()?) },
-        },
-        http: HttpSettings { listen, token_file: some_file(&http.token_file) },
-        alert: AlertSettings {
-            heartbeat_url: alert.heartbeat_url.parse().ok(),
-            command: alert.command,
-            stale_after: values::duration(&alert.stale_after).ok()?,
-        },
-        log: LogSettings { is_json: log.format == "json", level: log.level },
-        views: ViewsSettings { built_in: views.built_in, folder: some_file(&views.folder) },
-        file,
-    })
+}
+
+fn read_sync(keys: &mut Keys<'_>) -> SyncSettings {
+    SyncSettings {
+        schedule: keys.read("sync", "schedule", "0 */15 * * * *", &values::schedule()),
+        concurrency: keys.read("sync", "concurrency", 4, &values::count(1, 64)),
+        page_size: Some(keys.read("sync", "page_size", 500, &values::count(0, 100_000)))
+            .filter(|page_size| *page_size > 0),
+        types: keys.read("sync", "types", NO_TEXTS.to_vec(), &values::types()),
+        overlap: keys.read("sync", "overlap", "1h", &values::duration_or_zero()),
+        full_every: keys.read("sync", "full_every", "7d", &values::duration_or("never")),
+        pages_max: keys.read("sync", "pages_max", 100_000, &values::count(1, 1_000_000_000)),
+        bytes_max: keys.read("sync", "bytes_max", "50GB", &values::bytes()),
+        time_max: keys.read("sync", "time_max", "12h", &values::duration()),
+        keep_deleted: keys.read("sync", "keep_deleted", "forever", &values::duration_or("forever")),
+    }
+}
+
+fn read_http(keys: &mut Keys<'_>, folder: &Path) -> HttpSettings {
+    let listen = keys.read("http", "listen", "", &values::address_or_none());
+    let token_file = keys.read("http", "token_file", "", &values::file_name_or_none());
+    if listen.is_some_and(|listen| !listen.ip().is_loopback()) && token_file.is_none() {
+        keys.complain(
+            "http.listen is not a loopback address, so http.token_file must name a file with a token",
+        );
+    }
+    HttpSettings { listen, token_file: token_file.map(|file| folder.join(file)) }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::keys::Key;
     use super::*;
 
     fn complaints(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
@@ -315,17 +344,21 @@ mod tests {
 
     #[test]
     fn the_annotated_file_says_what_the_defaults_are() {
-        let nothing = HashMap::new();
-        let mut wrong = Vec::new();
-        let defaults = keys::layer("", "", &nothing, &mut wrong).unwrap();
-        let annotated =
-            keys::layer("f", include_str!("../../config/healthex-sync.toml"), &nothing, &mut wrong).unwrap();
-        assert_eq!(wrong, Vec::<String>::new());
-        let read = |layers: config::Config| layers.try_deserialize::<toml::Table>().unwrap();
-        assert_eq!(read(annotated), read(defaults));
-        let text = include_str!("../../config/healthex-sync.toml");
-        for (section, key) in keys::names() {
-            assert!(keys::line_of(text, section, key).is_some(), "{section}.{key} is missing from the file");
+        let annotated = include_str!("../../config/healthex-sync.toml");
+        let settings = |text: &str| {
+            let mut keys = Keys::new("f", text, &HashMap::new()).unwrap();
+            let settings = read(&mut keys, None);
+            let known = keys.known().to_vec();
+            assert_eq!(keys.finish(), Vec::<String>::new());
+            (format!("{settings:#?}"), known)
+        };
+        let (defaults, known) = settings("");
+        assert_eq!(settings(annotated).0, defaults);
+        for Key { section, name } in known {
+            assert!(
+                keys::line_of(annotated, section, name).is_some(),
+                "{section}.{name} is missing from the file"
+            );
         }
     }
 

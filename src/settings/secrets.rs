@@ -1,4 +1,4 @@
-//! Where key, secret and token are, and how they are read.
+//! Finds and reads key, secret and token.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use super::{Environment, Settings};
 
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
-/// Where a token is to be had.
+/// The credentials found, and where a token is to come from.
 #[derive(Debug)]
 pub(crate) enum Credentials {
     /// A JWT from the environment.
@@ -24,7 +24,7 @@ pub(crate) enum Credentials {
 }
 
 impl Settings {
-    /// The first of: a ready token, key and secret from the environment, key and secret from files.
+    /// Returns the first of: a ready token, key and secret from the environment, key and secret from files.
     pub(crate) fn credentials(&self, environment: &Environment) -> Result<Credentials, Vec<String>> {
         let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty());
         if let Some(token) = variable("HEALTHEX_TOKEN") {

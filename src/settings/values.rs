@@ -1,5 +1,7 @@
-//! What a single value may be.
+//! The types of values: how each is written, and what it may be.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -7,108 +9,209 @@ use chrono::TimeDelta;
 use toml::Value;
 use url::Url;
 
-use crate::plan::Timestamp;
 use crate::plan::resource_type::ResourceType;
+use crate::plan::{Timestamp, TypeFilter};
 
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Allowed {
-    Text,
-    /// A file name that is not empty.
-    Name,
-    Names,
-    Texts,
-    BaseUrl,
-    UrlOrNothing,
-    Address,
-    Duration,
-    DurationOrZero,
-    DurationOrNever,
-    Bytes,
-    Count {
-        min: i64,
-        max: i64,
-    },
-    Fraction,
-    Truth,
-    Types,
-    OneOf(&'static [&'static str]),
-    Schedule,
-    CycleOrSchedule,
+type Parse<T> = Box<dyn Fn(&Value) -> Result<T, String>>;
+
+/// Reads the values of one type, and says why one is refused.
+pub(super) struct ValueType<T> {
+    /// Turns the text of a variable into what the file would have.
+    value_of: fn(&str) -> Value,
+    parse: Parse<T>,
 }
 
-pub(super) fn check(allowed: Allowed, value: &Value) -> Result<(), String> {
-    let text = || value.as_str().ok_or_else(|| format!("{value} is not a text in quotes"));
-    let texts = || -> Result<Vec<&str>, String> {
-        let items =
-            value.as_array().and_then(|items| items.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-        items.ok_or_else(|| format!("{value} is not a list of texts, such as [\"a\", \"b\"]"))
-    };
-    match allowed {
-        Allowed::Text => text().map(|_| ()),
-        Allowed::Name => {
-            text().and_then(|name| if name.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) })
+impl<T> ValueType<T> {
+    pub(super) fn value_of(&self, text: &str) -> Value {
+        (self.value_of)(text)
+    }
+
+    pub(super) fn parse(&self, value: &Value) -> Result<T, String> {
+        (self.parse)(value)
+    }
+
+    /// Makes a type that is written as text in quotes.
+    fn of_text(parse: impl Fn(&str) -> Result<T, String> + 'static) -> Self {
+        let value_of = |text: &str| Value::String(text.to_owned());
+        let parse = move |value: &Value| match value.as_str() {
+            Some(text) => parse(text),
+            None => Err(format!("{value} is not a text in quotes")),
+        };
+        Self { value_of, parse: Box::new(parse) }
+    }
+
+    /// Makes a type that is written as a list of texts, and in a variable with commas between them.
+    fn of_texts(parse: impl Fn(Vec<String>) -> Result<T, String> + 'static) -> Self {
+        let value_of = |text: &str| {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+        };
+        let parse = move |value: &Value| {
+            let items = value.as_array().and_then(|items| {
+                items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+            });
+            parse(items.ok_or_else(|| format!("{value} is not a list of texts, such as [\"a\", \"b\"]"))?)
+        };
+        Self { value_of, parse: Box::new(parse) }
+    }
+
+    /// Makes a type that is written without quotes.
+    fn of_scalar<S: FromStr + Into<Value>>(parse: impl Fn(&Value) -> Result<T, String> + 'static) -> Self {
+        let value_of =
+            |text: &str| text.trim().parse::<S>().map_or_else(|_| Value::String(text.to_owned()), Into::into);
+        Self { value_of, parse: Box::new(parse) }
+    }
+}
+
+pub(super) fn text() -> ValueType<String> {
+    ValueType::of_text(|text| Ok(text.to_owned()))
+}
+
+/// A file name, or `None` for the empty text.
+pub(super) fn file_name_or_none() -> ValueType<Option<PathBuf>> {
+    ValueType::of_text(|name| Ok((!name.is_empty()).then(|| PathBuf::from(name))))
+}
+
+pub(super) fn file_name() -> ValueType<PathBuf> {
+    ValueType::of_text(|name| match name {
+        "" => Err("must not be empty".to_owned()),
+        name => Ok(PathBuf::from(name)),
+    })
+}
+
+pub(super) fn file_names() -> ValueType<Vec<PathBuf>> {
+    ValueType::of_texts(|names| {
+        if names.is_empty() {
+            return Err("must name at least one file".to_owned());
         }
-        Allowed::Texts => texts().map(|_| ()),
-        Allowed::Names => match texts()?.as_slice() {
-            [] => Err("must name at least one file".to_owned()),
-            names if names.contains(&"") => Err("must not hold an empty name".to_owned()),
-            _ => Ok(()),
-        },
-        Allowed::BaseUrl => base_url(text()?).map(|_| ()),
-        Allowed::UrlOrNothing => match text()? {
-            "" => Ok(()),
-            url => web_url(url).map(|_| ()),
-        },
-        Allowed::Address => match text()? {
-            "" => Ok(()),
-            address => address.parse::<std::net::SocketAddr>().map(|_| ()).map_err(|_| {
-                format!("{address:?} is not an address with a port, such as \"127.0.0.1:9464\"")
-            }),
-        },
-        Allowed::Duration => match duration(text()?)? {
-            Duration::ZERO => Err("must be longer than nothing".to_owned()),
-            _ => Ok(()),
-        },
-        Allowed::DurationOrZero => duration(text()?).map(|_| ()),
-        Allowed::DurationOrNever => duration_or_never(text()?).map(|_| ()),
-        Allowed::Bytes => bytes(text()?).map(|_| ()),
-        Allowed::Count { min, max } => match value.as_integer() {
-            Some(number) if (min..=max).contains(&number) => Ok(()),
-            _ => Err(format!("{value} is not a whole number from {min} to {max}")),
-        },
-        Allowed::Fraction => match value
-            .as_float()
-            .or_else(|| value.as_integer().and_then(|whole| i32::try_from(whole).ok()).map(f64::from))
-        {
-            Some(number) if (0.0..=1.0).contains(&number) => Ok(()),
-            _ => Err(format!("{value} is not a number from 0.0 to 1.0")),
-        },
-        Allowed::Truth => match value.as_bool() {
-            Some(_) => Ok(()),
-            None => Err(format!("{value} is neither true nor false")),
-        },
-        Allowed::Types => texts()?.into_iter().try_for_each(resource_type),
-        Allowed::OneOf(words) => match text()? {
-            word if words.contains(&word) => Ok(()),
-            word => Err(format!("{word:?} is not one of {}", words.join(", "))),
-        },
-        Allowed::Schedule => Schedule::parse(text()?).map(|_| ()),
-        Allowed::CycleOrSchedule => match text()? {
-            "cycle" => Ok(()),
-            cron => Schedule::parse(cron).map(|_| ()).map_err(|why| format!("{why}; or \"cycle\"")),
-        },
-    }
+        if names.iter().any(String::is_empty) {
+            return Err("must not hold an empty name".to_owned());
+        }
+        Ok(names.into_iter().map(PathBuf::from).collect())
+    })
 }
 
-pub(super) fn resource_type(name: &str) -> Result<(), String> {
-    match ResourceType::by_name(name) {
-        Some(_) => Ok(()),
-        None => Err(format!("{name:?} is not a resource type of FHIR R4, such as Observation")),
-    }
+pub(super) fn texts() -> ValueType<Vec<String>> {
+    ValueType::of_texts(Ok)
 }
 
-pub(super) fn base_url(text: &str) -> Result<Url, String> {
-    let url = web_url(text)?;
+pub(super) fn types() -> ValueType<TypeFilter> {
+    ValueType::of_texts(|names| match names.iter().find(|name| ResourceType::by_name(name).is_none()) {
+        Some(unknown) => Err(format!("{unknown:?} is not a resource type of FHIR R4, such as Observation")),
+        None => Ok(TypeFilter::new(names)),
+    })
+}
+
+/// An `http` or `https` URL, which ends up before the paths of requests.
+pub(super) fn base_url() -> ValueType<Url> {
+    ValueType::of_text(parse_base_url)
+}
+
+pub(super) fn url_or_none() -> ValueType<Option<Url>> {
+    ValueType::of_text(|text| match text {
+        "" => Ok(None),
+        url => parse_web_url(url).map(Some),
+    })
+}
+
+pub(super) fn address_or_none() -> ValueType<Option<SocketAddr>> {
+    ValueType::of_text(|text| match text {
+        "" => Ok(None),
+        address => address
+            .parse()
+            .map(Some)
+            .map_err(|_| format!("{address:?} is not an address with a port, such as \"127.0.0.1:9464\"")),
+    })
+}
+
+/// The id of a Unix group by its name, or `None` for the empty text.
+pub(super) fn group_or_none() -> ValueType<Option<u32>> {
+    ValueType::of_text(|name| match name {
+        "" => Ok(None),
+        name => match nix::unistd::Group::from_name(name) {
+            Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
+            _ => Err(format!("{name:?} is not the name of a Unix group of this machine")),
+        },
+    })
+}
+
+/// A duration of any length but zero.
+pub(super) fn duration() -> ValueType<Duration> {
+    ValueType::of_text(|text| match parse_duration(text)? {
+        Duration::ZERO => Err("must be longer than nothing".to_owned()),
+        duration => Ok(duration),
+    })
+}
+
+pub(super) fn duration_or_zero() -> ValueType<Duration> {
+    ValueType::of_text(parse_duration)
+}
+
+/// A duration, or a word for there being none.
+pub(super) fn duration_or(word: &'static str) -> ValueType<Option<Duration>> {
+    ValueType::of_text(move |text| {
+        if text == word {
+            return Ok(None);
+        }
+        match parse_duration(text).map_err(|why| format!("{why}, or {word:?}"))? {
+            Duration::ZERO => Err(format!("must be longer than nothing, or {word:?}")),
+            duration => Ok(Some(duration)),
+        }
+    })
+}
+
+pub(super) fn bytes() -> ValueType<u64> {
+    ValueType::of_text(parse_bytes)
+}
+
+pub(super) fn count<N: TryFrom<i64>>(min: i64, max: i64) -> ValueType<N> {
+    ValueType::of_scalar::<i64>(move |value| {
+        let number = value.as_integer().filter(|number| (min..=max).contains(number));
+        number
+            .and_then(|number| N::try_from(number).ok())
+            .ok_or_else(|| format!("{value} is not a whole number from {min} to {max}"))
+    })
+}
+
+pub(super) fn fraction() -> ValueType<f64> {
+    ValueType::of_scalar::<f64>(|value| {
+        let whole = || value.as_integer().and_then(|whole| i32::try_from(whole).ok()).map(f64::from);
+        let number = value.as_float().or_else(whole).filter(|number| (0.0..=1.0).contains(number));
+        number.ok_or_else(|| format!("{value} is not a number from 0.0 to 1.0"))
+    })
+}
+
+pub(super) fn boolean() -> ValueType<bool> {
+    ValueType::of_scalar::<bool>(|value| {
+        value.as_bool().ok_or_else(|| format!("{value} is neither true nor false"))
+    })
+}
+
+/// One of some words, each with what it stands for.
+pub(super) fn one_of<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> ValueType<T> {
+    ValueType::of_text(move |text| {
+        let meaning = words.iter().find_map(|(word, meaning)| (*word == text).then_some(*meaning));
+        meaning.ok_or_else(|| {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            format!("{text:?} is not one of {}", words.join(", "))
+        })
+    })
+}
+
+pub(super) fn schedule() -> ValueType<Schedule> {
+    ValueType::of_text(Schedule::parse)
+}
+
+/// A schedule, or `None` for "cycle": at the end of each cycle.
+pub(super) fn schedule_or_cycle() -> ValueType<Option<Schedule>> {
+    ValueType::of_text(|text| match text {
+        "cycle" => Ok(None),
+        cron => Schedule::parse(cron).map(Some).map_err(|why| format!("{why}; or \"cycle\"")),
+    })
+}
+
+fn parse_base_url(text: &str) -> Result<Url, String> {
+    let url = parse_web_url(text)?;
     let plain = url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()
@@ -116,7 +219,7 @@ pub(super) fn base_url(text: &str) -> Result<Url, String> {
     if plain { Ok(url) } else { Err("must not hold a user name, a query or a fragment".to_owned()) }
 }
 
-fn web_url(text: &str) -> Result<Url, String> {
+fn parse_web_url(text: &str) -> Result<Url, String> {
     // The text is not repeated: somebody may have written a secret into it.
     let url = Url::parse(text)
         .map_err(|error| format!("is not a URL such as https://api.healthex.io ({error})"))?;
@@ -128,8 +231,8 @@ fn web_url(text: &str) -> Result<Url, String> {
 
 const LONGEST: Duration = Duration::from_hours(24 * 3660);
 
-/// `500ms`, `90s`, `15m`, `24h`, `7d`
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+/// Parses `500ms`, `90s`, `15m`, `24h`, `7d`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
     let refused = || format!("{text:?} is not a duration such as 500ms, 90s, 15m, 24h or 7d");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let number: u64 = text[..digits].parse().map_err(|_| refused())?;
@@ -153,18 +256,8 @@ fn number_as_f64(number: u64) -> f64 {
     number as f64
 }
 
-pub(super) fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
-    match text {
-        "never" => Ok(None),
-        text => match duration(text).map_err(|why| format!("{why}, or \"never\""))? {
-            Duration::ZERO => Err("must be longer than nothing, or \"never\"".to_owned()),
-            every => Ok(Some(every)),
-        },
-    }
-}
-
-/// `500MB`, `50GB`: powers of ten.
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
+/// Parses `500MB`, `50GB`: powers of ten.
+fn parse_bytes(text: &str) -> Result<u64, String> {
     let refused = || format!("{text:?} is not a size such as 500MB or 50GB");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let number: u64 = text[..digits].parse().map_err(|_| refused())?;
@@ -179,10 +272,6 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).filter(|size| *size > 0).ok_or_else(refused)
 }
 
-pub(super) fn group_id(name: &str) -> Option<u32> {
-    nix::unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
-}
-
 /// When a cycle is due, in UTC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Schedule {
@@ -191,14 +280,14 @@ pub(crate) enum Schedule {
     Cron(String),
 }
 
-/// More often than this no cycle can be wanted.
+/// No cycle can be wanted more often than this.
 const EVERY_MIN: Duration = Duration::from_secs(1);
 
 impl Schedule {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Some(every) = text.strip_prefix("every ") {
-            let every = duration(every.trim())?;
-            // What rings knows no fraction of a second.
+            let every = parse_duration(every.trim())?;
+            // The scheduler knows no fraction of a second.
             return if every < EVERY_MIN || every.subsec_nanos() > 0 {
                 Err("must be whole seconds, at least every 1s".to_owned())
             } else {
@@ -217,7 +306,7 @@ impl Schedule {
         }
     }
 
-    /// The first moment after `now` at which a cycle is due.
+    /// Returns the first moment after `now` at which a cycle is due.
     pub(crate) fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Every(every) => Some(now + TimeDelta::from_std(*every).ok()?),
@@ -225,7 +314,7 @@ impl Schedule {
         }
     }
 
-    /// How long from one cycle to the next.
+    /// Returns the time from one cycle to the next.
     pub(crate) fn period(&self, now: Timestamp) -> Duration {
         let span = || {
             let first = self.next_after(now)?;
@@ -248,14 +337,14 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_have_a_unit() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("7d"), Ok(Duration::from_hours(168)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_hours(168)));
         for wrong in ["", "5", "s", "5 s", "-5s", "1.5h", "5w", "99999999999d"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(bytes("50GB"), Ok(50_000_000_000));
+        assert_eq!(parse_bytes("50GB"), Ok(50_000_000_000));
         for wrong in ["", "0GB", "50", "50GiB", "-1MB", "99999999999TB"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{AnalystTable, Sql, Target, ViewDefinition, catalogue, compile};
+use super::{Sql, Target, ViewDefinition, catalogue, compile};
 use crate::plan::resource_type::ResourceType;
 
 /// The warehouse's own tables; those of the resource types are taken too.
@@ -26,6 +26,13 @@ const TAKEN: [&str; 10] = [
 
 const NAME_LENGTH_MAX: usize = 64;
 
+/// A view whose rows are kept in a table of its own.
+#[derive(Clone, Debug)]
+pub struct AnalystTable {
+    pub name: String,
+    pub view: Sql,
+}
+
 /// Views that can be tables, and what is wrong with those that are left out.
 #[derive(Debug)]
 pub struct Loaded {
@@ -38,7 +45,7 @@ pub fn analyst_tables(folder: Option<&Path>) -> Loaded {
     let (mut tables, mut refused) = (Vec::new(), Vec::new());
     for view in catalogue() {
         match view.sql() {
-            Ok(sql) => tables.push(table(view.name, sql)),
+            Ok(sql) => tables.push(AnalystTable { name: view.name.to_owned(), view: sql.clone() }),
             Err(why) => refused.push(format!("the built-in view {}: {why}", view.name)),
         }
     }
@@ -73,7 +80,11 @@ fn own_views(folder: Option<&Path>) -> (Vec<AnalystTable>, Vec<String>) {
 
 /// A view's SQL by its name: a built-in one or one of the folder.
 pub fn select_of(name: &str, folder: Option<&Path>) -> Option<String> {
-    analyst_tables(folder).tables.iter().find(|table| table.name == name).map(|table| table.select.clone())
+    analyst_tables(folder)
+        .tables
+        .iter()
+        .find(|table| table.name == name)
+        .map(|table| table.view.select.clone())
 }
 
 /// Reads and compiles one file.
@@ -119,17 +130,5 @@ fn own(file: &Path, names: &mut BTreeSet<String>) -> Result<AnalystTable, String
     if !names.insert(lower) {
         return Err(format!("`name` {name:?}: another view is called that; choose another"));
     }
-    Ok(table(&name, &sql))
-}
-
-fn table(name: &str, sql: &Sql) -> AnalystTable {
-    AnalystTable {
-        name: name.to_owned(),
-        resource_type: sql.resource_type.clone(),
-        source_table: sql.table.clone(),
-        create: sql.create(name),
-        insert_all: sql.insert_all(name),
-        insert_row: sql.insert_row(name),
-        select: sql.select.clone(),
-    }
+    Ok(AnalystTable { name, view: sql })
 }

@@ -18,14 +18,12 @@ mod elements;
 mod fhirpath;
 mod load;
 mod refused;
-mod stored;
 
 pub use catalogue::{BuiltIn, built_in, catalogue};
 pub use compile::compile;
 pub use definition::ViewDefinition;
-pub use load::{Loaded, analyst_tables, own_tables, read, select_of};
+pub use load::{AnalystTable, Loaded, analyst_tables, own_tables, read, select_of};
 pub use refused::Refused;
-pub use stored::AnalystTable;
 
 /// What is done where one value is wanted and a resource has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

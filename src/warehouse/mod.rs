@@ -8,14 +8,14 @@
 //! [`Warehouse`] is an enum because its engines are a closed set. `conformance` holds them to one
 //! meaning.
 
-pub mod failure;
+pub(crate) mod failure;
 pub mod page;
 pub mod patient;
 pub mod place;
 pub mod pull;
-pub mod purge;
+pub(crate) mod purge;
 mod rehearsal;
-pub mod report;
+pub(crate) mod report;
 mod sqlite;
 
 use std::io::Write;
@@ -34,6 +34,7 @@ use self::report::{
     ViewRefused,
 };
 use crate::plan::completeness::Walk;
+use crate::plan::consent::Withdrawals;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::AnalystTable;
@@ -159,7 +160,7 @@ impl Warehouse {
     pub async fn restart_pull(&self, head: &PullHead) -> Result<Fenced<()>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.restart_pull(head).await,
-            Self::Rehearsal(rehearsal) => rehearsal.restart_pull(head),
+            Self::Rehearsal(_) => Ok(Fenced::Kept(())),
         }
     }
 
@@ -175,7 +176,10 @@ impl Warehouse {
     pub async fn end_pull(&self, ended: PullEnded, now: Timestamp) -> Result<Fenced<()>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.end_pull(ended, now).await,
-            Self::Rehearsal(rehearsal) => rehearsal.end_pull(&ended),
+            Self::Rehearsal(rehearsal) => {
+                rehearsal.end_pull(&ended.head.person);
+                Ok(Fenced::Kept(()))
+            }
         }
     }
 
@@ -189,6 +193,45 @@ impl Warehouse {
         match self {
             Self::Sqlite(engine) => engine.note_answer(person, answer, now).await,
             Self::Rehearsal(_) => Ok(Fenced::Kept(())),
+        }
+    }
+
+    /// Notes a refusal the moment it arrives: the patient is `refused` until a round has judged it.
+    /// The pull stays unfinished until then. Returns its row.
+    pub async fn note_refusal(
+        &self,
+        head: &PullHead,
+        cost: PullCost,
+        now: Timestamp,
+    ) -> Result<Option<i64>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.note_refusal(head, cost, now).await,
+            Self::Rehearsal(_) => Ok(None),
+        }
+    }
+
+    /// Returns how many patients have rows, and how many were purged for a withdrawn consent within
+    /// the window that counts them together.
+    pub(crate) async fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.withdrawals(now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.withdrawals(now),
+        }
+    }
+
+    /// Returns the active patients with rows that were pulled last, the latest first.
+    pub async fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.latest_pulled(most).await,
+            Self::Rehearsal(rehearsal) => rehearsal.latest_pulled(most),
+        }
+    }
+
+    /// Returns every held patient.
+    pub async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.held().await,
+            Self::Rehearsal(rehearsal) => rehearsal.held(),
         }
     }
 
@@ -206,25 +249,19 @@ impl Warehouse {
         }
     }
 
-    /// Removes every row of a patient, logs it, and moves the patient to the state of the reason.
-    /// `None` where there is nothing to remove, or where the patient is not known.
+    /// Removes every row of a patient, logs it with the account it was asked for `by`, and moves the
+    /// patient to the state of the reason. `None` where the patient is not known, or, but for an
+    /// operator's word, where nothing of it was stored.
     pub async fn purge(
         &self,
         person: &PersonId,
         reason: PurgeReason,
+        by: &str,
         now: Timestamp,
     ) -> Result<Option<PurgedPatient>, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.purge(person, reason, now).await,
+            Self::Sqlite(engine) => engine.purge(person, reason, by, now).await,
             Self::Rehearsal(rehearsal) => rehearsal.purgeable(person),
-        }
-    }
-
-    /// Purges every held patient, on an operator's word that these are withdrawals.
-    pub async fn purge_held(&self, now: Timestamp) -> Result<Vec<PurgedPatient>, StoreFailed> {
-        match self {
-            Self::Sqlite(engine) => engine.purge_held(now).await,
-            Self::Rehearsal(_) => Ok(Vec::new()),
         }
     }
 
@@ -329,7 +366,7 @@ impl Reader {
         self.engine.run_view(view, json, out)
     }
 
-    /// Returns the latest HbA1c of each patient as text, the names of the columns first.
+    /// Returns what the demo shows of each patient as text, the names of the columns first.
     pub fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {
         self.engine.demo_table()
     }

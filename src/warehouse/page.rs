@@ -5,7 +5,8 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use crate::plan::Timestamp;
-use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
+pub use crate::plan::completeness::WalkCounts;
+use crate::plan::completeness::{ShortSince, Walk};
 use crate::plan::row::{KeyHash, Quarantined, Row};
 
 /// A row, and whether this walk has already met its key.

@@ -102,3 +102,17 @@ pub struct Setback {
     /// What is noted of a pull that was short.
     pub short: Option<ShortNote>,
 }
+
+impl Setback {
+    /// Returns what a refusal does until a round has judged it.
+    pub(crate) fn refused() -> Self {
+        Self {
+            event: Event::Refused,
+            error: Some("refused (403); asked again before it is believed".to_owned()),
+            next_attempt_at: None,
+            was_answered: true,
+            forgets_pull: false,
+            short: None,
+        }
+    }
+}

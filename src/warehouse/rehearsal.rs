@@ -10,12 +10,14 @@ use super::failure::{OpenFailed, StoreFailed};
 use super::page::{Batch, PullProgress, StoredBatch, SweepOutcome};
 use super::patient::{Listed, RosterChange};
 use super::place::{OtherServer, Place};
-use super::pull::{Fenced, Lease, PullEnded, PullHead};
+use super::pull::{Fenced, Lease, PullHead};
 use super::purge::{Erased, PurgedPatient};
 use super::sqlite;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
+use crate::plan::consent::Withdrawals;
 use crate::plan::row::KeyHash;
+use crate::plan::state::PatientState;
 use crate::plan::{PersonId, Timestamp};
 
 /// What the operations of a rehearsal look at.
@@ -110,13 +112,8 @@ impl Rehearsal {
         Ok(Fenced::Kept(stored))
     }
 
-    pub(super) fn restart_pull(&self, _head: &PullHead) -> Result<Fenced<()>, StoreFailed> {
-        Ok(Fenced::Kept(()))
-    }
-
-    pub(super) fn end_pull(&self, ended: &PullEnded) -> Result<Fenced<()>, StoreFailed> {
-        self.state().compared.remove(&ended.head.person);
-        Ok(Fenced::Kept(()))
+    pub(super) fn end_pull(&self, person: &PersonId) {
+        self.state().compared.remove(person);
     }
 
     /// Returns what a purge would remove.
@@ -127,6 +124,20 @@ impl Rehearsal {
     pub(super) fn purgeable(&self, person: &PersonId) -> Result<Option<PurgedPatient>, StoreFailed> {
         let found = self.ask(|reader| Ok(reader.checkpoint(person)?.zip(reader.erasable(person)?)))?;
         Ok(found.map(|(checkpoint, erased)| PurgedPatient { name: checkpoint.name().to_owned(), erased }))
+    }
+
+    pub(super) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        self.ask(|reader| reader.withdrawals(now))
+    }
+
+    pub(super) fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
+        self.ask(|reader| reader.latest_pulled(most))
+    }
+
+    pub(super) fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
+        let all = self.ask(sqlite::Reader::checkpoints)?;
+        let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
+        Ok(held.map(|checkpoint| Lease { checkpoint }).collect())
     }
 
     pub(super) fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {

@@ -53,6 +53,7 @@ fn a_pull_that_an_older_schema_left_under_way_begins_again() {
         "DROP TABLE seen;
          CREATE TABLE seen (person_id TEXT NOT NULL, walk INTEGER NOT NULL, key_hash BLOB NOT NULL,
                             PRIMARY KEY (person_id, walk, key_hash)) WITHOUT ROWID;
+         ALTER TABLE checkpoint DROP COLUMN holds_rows;
          PRAGMA user_version = 2;",
     );
     world.sandbox.clear_requests();

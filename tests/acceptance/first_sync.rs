@@ -201,24 +201,6 @@ fn a_resume_link_that_is_gone_starts_the_pull_again() {
 }
 
 #[test]
-fn a_dry_run_writes_nothing() {
-    let world = World::with_record(30);
-    let ran = world.run(["sync", "--dry-run", "--json"]).exits(0);
-    assert_eq!(ran.number("/resources/inserted"), 32);
-    assert!(!world.warehouse().exists());
-
-    world.run(["sync"]).exits(0);
-    let changed = observation("anna", 3, "changed since");
-    world.sandbox.put("anna", Some(&observation_tail("anna", 3)), &changed);
-    world.sandbox.remove("anna", &observation_tail("anna", 5));
-    let before = std::fs::read(world.warehouse()).unwrap();
-    let ran = world.run(["sync", "--dry-run", "--full", "--json"]).exits(0);
-    assert_eq!(ran.number("/resources/updated"), 1);
-    assert_eq!(ran.number("/resources/deleted"), 1);
-    assert!(before == std::fs::read(world.warehouse()).unwrap(), "the file changed");
-}
-
-#[test]
 fn the_summary_as_json_has_every_number() {
     let world = World::with_patients(["anna", "ben"]);
     let ran = world.run(["sync", "--json"]).exits(0);

@@ -11,6 +11,7 @@ mod completeness;
 mod consent;
 mod crash;
 mod data;
+mod dry_run;
 mod faults;
 mod first_sync;
 mod house;

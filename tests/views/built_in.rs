@@ -54,7 +54,7 @@ fn each_compiles_without_a_warning_and_says_what_it_is() {
 fn nothing_newer_than_sqlite_3_34_is_written() {
     for view in catalogue() {
         let sql = view.sql().unwrap();
-        let text = format!("{}{}", sql.select, sql.create(view.name).join(";"));
+        let text = &sql.select;
         for newer in [
             "->",
             "jsonb",

@@ -11,6 +11,7 @@ use rusqlite::{Connection, named_params, params, params_from_iter};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::extract::{Extractor, Gained, PART_ROWS, Part, Rows};
+use super::view_table::ViewTable;
 use super::{freshness, tables};
 use crate::plan::row::Row;
 use crate::plan::{PersonId, Timestamp, stamp};
@@ -27,7 +28,7 @@ pub(super) struct AnalystTables {
 
 #[derive(Debug)]
 struct Known {
-    table: AnalystTable,
+    table: ViewTable,
     definition: String,
 }
 
@@ -88,12 +89,12 @@ impl<'b> Changes<'b> {
 }
 
 impl AnalystTables {
-    pub(super) fn new(tables: Vec<AnalystTable>) -> Self {
-        let known = |table: AnalystTable| {
+    pub(super) fn new(tables: &[AnalystTable]) -> Self {
+        let known = |table: ViewTable| {
             let text = format!("{};{}", table.create.join(";"), table.insert_all);
             Known { definition: format!("{:032x}", xxh3_128(text.as_bytes())), table }
         };
-        Self { known: tables.into_iter().map(known).collect(), extractor: Extractor::default() }
+        Self { known: tables.iter().map(ViewTable::of).map(known).collect(), extractor: Extractor::default() }
     }
 
     /// Drops tables whose view is gone, and builds those that are new or have changed.
@@ -188,14 +189,16 @@ impl AnalystTables {
 pub(in crate::warehouse) fn rehearse_views(views: &[AnalystTable]) -> Result<Vec<ViewRefused>, StoreFailed> {
     let connection = Connection::open_in_memory()?;
     let mut wrong = Vec::new();
-    for AnalystTable { name, source_table, create, insert_all, insert_row, .. } in views {
-        tables::ensure(&connection, source_table)?;
+    for ViewTable { name, source_table, create, insert_all, insert_row, .. } in
+        views.iter().map(ViewTable::of)
+    {
+        tables::ensure(&connection, &source_table)?;
         let tried = connection
             .execute_batch(&create.join(";"))
-            .and_then(|()| connection.execute(insert_all, []))
-            .and_then(|_| connection.prepare(insert_row).map(drop));
+            .and_then(|()| connection.execute(&insert_all, []))
+            .and_then(|_| connection.prepare(&insert_row).map(drop));
         if let Err(error) = tried {
-            wrong.push(ViewRefused { name: name.clone(), why: error.to_string() });
+            wrong.push(ViewRefused { name, why: error.to_string() });
         }
     }
     Ok(wrong)
@@ -217,7 +220,7 @@ fn tolerate(name: &str, done: Result<(), StoreFailed>) -> Result<(), StoreFailed
 /// The table of a view that failed may be missing rows from here on.
 fn keep(
     connection: &Connection,
-    view: &AnalystTable,
+    view: &ViewTable,
     followed: Result<(), StoreFailed>,
 ) -> Result<(), StoreFailed> {
     if followed.is_err() {
@@ -231,7 +234,7 @@ fn keep(
 /// Takes out the rows of resources, whose keys are a JSON array.
 fn forget(
     connection: &Connection,
-    view: &AnalystTable,
+    view: &ViewTable,
     person: &PersonId,
     keys: &str,
 ) -> Result<(), StoreFailed> {
@@ -241,7 +244,7 @@ fn forget(
     Ok(())
 }
 
-fn insert(connection: &Connection, view: &AnalystTable, rows: &Rows) -> Result<(), StoreFailed> {
+fn insert(connection: &Connection, view: &ViewTable, rows: &Rows) -> Result<(), StoreFailed> {
     let mut statement = connection.prepare_cached(&view.insert_row)?;
     for row in rows.iter() {
         statement.execute(params_from_iter(row))?;

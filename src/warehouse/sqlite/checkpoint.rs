@@ -5,14 +5,16 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
+use super::failure::Undone;
 use super::tables;
-use super::writer::Undone;
-use crate::plan::checkpoint::{Checkpoint, UnfinishedPull};
+use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
+use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
 use crate::plan::row::KeyHash;
-use crate::plan::state::{Event, PatientState, next_state};
+use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{ShortNote, ShortfallChange, WalkMark};
@@ -22,31 +24,42 @@ use crate::warehouse::pull::{PullHead, Setback};
 /// Brings the checkpoint in line with the roster: new patients get a row, all others a mark.
 pub(super) fn take_roster(connection: &Connection, listed: &[Listed]) -> Result<(), StoreFailed> {
     let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
-    let mut known = connection.prepare("SELECT person_id, label, listed FROM checkpoint")?;
+    let mut known =
+        connection.prepare("SELECT person_id, label, listed, purged_at IS NOT NULL FROM checkpoint")?;
     let known = known
         .query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, (row.get::<_, Option<String>>(1)?, row.get::<_, bool>(2)?)))
+            let known = KnownPatient { label: row.get(1)?, listed: row.get(2)?, is_purged: row.get(3)? };
+            Ok((row.get::<_, String>(0)?, known))
         })?
         .collect::<Result<HashMap<_, _>, _>>()?;
+    // The label of a purged patient is not written down again until something of it is stored.
     let mut add = connection.prepare_cached(
         "INSERT INTO checkpoint (person_id, label) VALUES (?1, ?2)
-         ON CONFLICT (person_id) DO UPDATE SET label = excluded.label, listed = 1",
+         ON CONFLICT (person_id) DO UPDATE
+            SET label = CASE WHEN purged_at IS NULL THEN excluded.label END, listed = 1",
     )?;
     for patient in listed {
-        let same = known
-            .get(patient.person.as_str())
-            .is_some_and(|(label, listed)| *listed && *label == patient.label);
-        if !same {
+        let is_same = known.get(patient.person.as_str()).is_some_and(|known| {
+            known.listed && (known.is_purged && known.label.is_none() || known.label == patient.label)
+        });
+        if !is_same {
             add.execute(params![patient.person.as_str(), patient.label])?;
         }
     }
     let mut leave = connection.prepare_cached("UPDATE checkpoint SET listed = 0 WHERE person_id = ?1")?;
-    for (person, (_, listed)) in &known {
-        if *listed && !on_roster.contains(person.as_str()) {
+    for (person, known) in &known {
+        if known.listed && !on_roster.contains(person.as_str()) {
             leave.execute([person])?;
         }
     }
     Ok(())
+}
+
+/// What taking the roster over needs of a checkpoint.
+struct KnownPatient {
+    label: Option<String>,
+    listed: bool,
+    is_purged: bool,
 }
 
 /// Returns who has left the roster, by the checkpoint as it is.
@@ -161,29 +174,68 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
         renamed_full_at: time("renamed_full_at")?,
         holds_rows: holds_rows(row)?,
         short_since: short_since(row)?,
+        refused_at: new_time(row, "refused_at")?,
+        held_why: new_column::<String>(row, "held_why")?.as_deref().and_then(HeldWhy::parse),
+        purged: purged(row)?,
         unfinished,
     })
 }
 
-/// Reads since when pulls are short. A file that the next cycle migrates does not say.
 fn short_since(row: &Row<'_>) -> Result<Option<ShortSince>, StoreFailed> {
-    let since: Option<String> = match row.get("short_since") {
-        Err(rusqlite::Error::InvalidColumnName(_)) => None,
-        found => found?,
-    };
-    let Some(since) = since.as_deref().and_then(parse_stamp) else { return Ok(None) };
+    let Some(since) = new_time(row, "short_since")? else { return Ok(None) };
     let fingerprint: i64 = row.get("short_fingerprint")?;
     Ok(Some(ShortSince { since, fingerprint: fingerprint.cast_unsigned() }))
 }
 
-/// Reads `holds_rows`. In a file that the next cycle migrates, whoever was pulled counts as having rows.
-fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
-    match row.get("holds_rows") {
-        Err(rusqlite::Error::InvalidColumnName(_)) => {
-            Ok(row.get::<_, Option<String>>("last_success_at")?.is_some())
-        }
+/// Reads a column that a file may lack until the next cycle migrates it.
+fn new_column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<Option<T>, StoreFailed> {
+    match row.get(name) {
+        Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
         found => Ok(found?),
     }
+}
+
+fn new_time(row: &Row<'_>, name: &str) -> Result<Option<Timestamp>, StoreFailed> {
+    let text: Option<String> = new_column(row, name)?;
+    Ok(text.as_deref().and_then(parse_stamp))
+}
+
+/// Reads `holds_rows`. Before the column was there, whoever was pulled counts as having rows.
+fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
+    match new_column(row, "holds_rows")? {
+        Some(holds_rows) => Ok(holds_rows),
+        None => Ok(row.get::<_, Option<String>>("last_success_at")?.is_some()),
+    }
+}
+
+fn purged(row: &Row<'_>) -> Result<Option<PastPurge>, StoreFailed> {
+    let reason = new_column::<String>(row, "purge_reason")?;
+    let (at, reason) = (new_time(row, "purged_at")?, reason.as_deref().and_then(PurgeReason::parse));
+    Ok(at.zip(reason).map(|(at, reason)| PastPurge { at, reason }))
+}
+
+/// Returns what the hold rule counts, but for what a round confirms.
+pub(super) fn withdrawals(connection: &Connection, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+    let holders =
+        connection.query_row("SELECT count(*) FROM checkpoint WHERE holds_rows = 1", [], |row| row.get(0))?;
+    let purged_lately = connection.query_row(
+        "SELECT count(DISTINCT person_id) FROM purge_log WHERE reason = 'consent_revoked' AND purged_at > ?1",
+        [stamp(now - HOLD_WINDOW)],
+        |row| row.get(0),
+    )?;
+    Ok(Withdrawals { confirmed: 0, purged_lately, holders })
+}
+
+/// Returns the active patients with rows that were pulled last, the latest first.
+pub(super) fn latest_pulled(connection: &Connection, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
+    let mut statement = connection.prepare(
+        "SELECT person_id FROM checkpoint WHERE state = 'active' AND holds_rows = 1
+          ORDER BY last_success_at DESC LIMIT ?1",
+    )?;
+    let ids = statement
+        .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(ids.iter().filter_map(|id| PersonId::parse(id).ok()).collect())
 }
 
 /// Fills in `holds_rows`, for a warehouse that did not have it.
@@ -243,7 +295,7 @@ pub(super) fn begin_pull(connection: &Connection, head: &PullHead) -> Result<(),
             "UPDATE checkpoint
                 SET pull_mode = ?2, pull_types = ?3, pull_started_at = ?4, pull_since = ?5, pull_next_url = NULL,
                     pull_pages = 0, pull_walk = 1, pull_renamed = 0, pull_link_failures = 0,
-                    holds_rows = 1
+                    holds_rows = 1, purged_at = NULL, purge_reason = NULL
               WHERE person_id = ?1",
         )?
         .execute(params![
@@ -375,7 +427,10 @@ pub(super) fn finish_pull(
         "UPDATE checkpoint
             SET state = ?3, watermark = ?4, types = ?5, last_success_at = ?6, last_asked_at = ?6,
                 last_full_at = coalesce(?7, last_full_at), failures = 0, next_attempt_at = NULL, last_error = NULL,
-                holds_rows = max(holds_rows, ?8), deletions_seen_at = coalesce(?9, deletions_seen_at), ",
+                refused_at = NULL, held_why = NULL, holds_rows = max(holds_rows, ?8),
+                deletions_seen_at = coalesce(?9, deletions_seen_at),
+                purged_at = CASE WHEN ?8 THEN NULL ELSE purged_at END,
+                purge_reason = CASE WHEN ?8 THEN NULL ELSE purge_reason END, ",
         include_str!("../../../schema/no_pull.sql"),
         " WHERE person_id = ?1 AND (?2 IS NULL OR pull_started_at = ?2)"
     );
@@ -451,23 +506,23 @@ pub(super) fn apply(
         .query_row("SELECT state FROM checkpoint WHERE person_id = ?1", [person.as_str()], |row| row.get(0))
         .optional()?;
     let before = before.as_deref().and_then(PatientState::parse).unwrap_or(PatientState::New);
-    let changed = connection
-        .prepare_cached(
-            "UPDATE checkpoint
-                SET state = ?2, last_error = ?3, next_attempt_at = ?4,
-                    failures = CASE WHEN ?5 THEN failures + 1 ELSE 0 END,
-                    last_asked_at = CASE WHEN ?6 THEN ?7 ELSE last_asked_at END
-              WHERE person_id = ?1",
-        )?
-        .execute(params![
-            person.as_str(),
-            next_state(before, setback.event).as_str(),
-            setback.error,
-            setback.next_attempt_at.map(stamp),
-            setback.event == Event::PullFailed,
-            setback.was_answered,
-            stamp(now),
-        ])?;
+    let held_why = match setback.event {
+        Event::Held(why) => Some(why.as_str()),
+        _ => None,
+    };
+    let changed =
+        connection.prepare_cached(include_str!("../../../schema/set_back.sql"))?.execute(named_params! {
+            ":person_id": person.as_str(),
+            ":state": next_state(before, setback.event).as_str(),
+            ":last_error": setback.error,
+            ":next_attempt_at": setback.next_attempt_at.map(stamp),
+            ":failed": setback.event == Event::PullFailed,
+            ":answered": setback.was_answered,
+            ":refused": matches!(setback.event, Event::Refused | Event::Held(_)),
+            ":permitted": setback.event == Event::StillPermitted,
+            ":held_why": held_why,
+            ":now": stamp(now),
+        })?;
     expect_one(changed)
 }
 
@@ -481,24 +536,29 @@ fn count_link_failure(connection: &Connection, person: &PersonId) -> Result<(), 
     Ok(())
 }
 
-/// Forgets what is known of a patient beside who it is, when its rows are gone.
+/// Forgets what is known of a patient beside its id, when its rows are gone.
 pub(super) fn forget(
     connection: &Connection,
     person: &PersonId,
-    event: Event,
+    reason: PurgeReason,
     now: Timestamp,
 ) -> Result<(), StoreFailed> {
     drop_pull(connection, person)?;
-    let state = next_state(PatientState::Active, event);
-    connection.execute(
-        "UPDATE checkpoint
-            SET state = ?2, watermark = NULL, types = '', last_full_at = NULL, last_error = NULL, failures = 0,
-                next_attempt_at = NULL, sweep_guarded_at = NULL, renamed_full_at = NULL, last_asked_at = ?3,
-                holds_rows = 0, shares_names = 0, short_since = NULL, short_fingerprint = NULL, short_by = NULL,
-                short_in_full = NULL, deletions_seen_at = NULL, full_entries = NULL, since_ignored = 0
-          WHERE person_id = ?1",
-        params![person.as_str(), state.as_str(), stamp(now)],
-    )?;
+    let state = next_state(PatientState::Active, Event::Purged(reason));
+    connection.prepare_cached(include_str!("../../../schema/forget_patient.sql"))?.execute(params![
+        person.as_str(),
+        state.as_str(),
+        stamp(now),
+        reason.as_str()
+    ])?;
+    Ok(())
+}
+
+/// Removes the last that is known of purged patients which no roster lists any more.
+pub(super) fn drop_unlisted(connection: &Connection) -> Result<(), StoreFailed> {
+    let unlisted = "SELECT person_id FROM checkpoint WHERE listed = 0 AND purged_at IS NOT NULL";
+    connection.execute(&format!("DELETE FROM pull WHERE person_id IN ({unlisted})"), [])?;
+    connection.execute("DELETE FROM checkpoint WHERE listed = 0 AND purged_at IS NOT NULL", [])?;
     Ok(())
 }
 

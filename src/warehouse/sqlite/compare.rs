@@ -1,15 +1,15 @@
 //! What a page would change: the reading half of storing it, for a dry run.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::Connection;
 
-use super::page::{StoredVersion, holder, lookup};
+use super::page::{StoredVersion, holder, lookup, renames};
 use super::{Reader, sweep, tables};
-use crate::plan::Timestamp;
 use crate::plan::identity::{KeyForm, KeyHash, choose_key};
 use crate::plan::row::Row;
 use crate::plan::sweep::SweepVerdict;
+use crate::plan::{PullMode, Timestamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{Batch, IncomingRow, PullProgress, StoredBatch, SweepOutcome, Tally};
 use crate::warehouse::pull::PullHead;
@@ -23,11 +23,18 @@ pub(in crate::warehouse) fn compare_page(
     compared: &mut HashSet<KeyHash>,
     now: Timestamp,
 ) -> Result<StoredBatch, StoreFailed> {
-    let connection = reader.map(Reader::connection);
-    let mut tally = compare(connection, head.person.as_str(), &batch.rows, compared)?;
-    tally.quarantined = batch.quarantined.len() as u64;
-    let mut stored = StoredBatch { tally, ..StoredBatch::default() };
-    if let (PullProgress::End(completion), Some(connection)) = (&batch.progress, connection)
+    let quarantined = batch.quarantined.len() as u64;
+    let Some(connection) = reader.map(Reader::connection) else {
+        let mut tally = Tally { quarantined, ..Tally::default() };
+        for IncomingRow { row, .. } in &batch.rows {
+            let is_new = compared.insert(row.identity().hash());
+            *(if is_new { &mut tally.inserted } else { &mut tally.unchanged }) += 1;
+        }
+        return Ok(StoredBatch { tally, ..StoredBatch::default() });
+    };
+    let mut stored = compare(connection, head, &batch.rows, compared)?;
+    stored.tally.quarantined = quarantined;
+    if let PullProgress::End(completion) = &batch.progress
         && let Some(request) = &completion.sweep
     {
         let judged = sweep::judge(connection, head, request, now)?;
@@ -44,29 +51,39 @@ pub(in crate::warehouse) fn compare_page(
 }
 
 fn compare(
-    connection: Option<&Connection>,
-    person: &str,
+    connection: &Connection,
+    head: &PullHead,
     rows: &[IncomingRow],
     compared: &mut HashSet<KeyHash>,
-) -> Result<Tally, StoreFailed> {
+) -> Result<StoredBatch, StoreFailed> {
+    let person = head.person.as_str();
     let mut tally = Tally::default();
+    let mut new: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for IncomingRow { row, .. } in rows {
         if !compared.insert(row.identity().hash()) {
             // Nothing was written, so it would look new or changed once more.
             tally.unchanged += 1;
             continue;
         }
-        let known = match connection {
-            Some(connection) if tables::exists(connection, row.table)? => stored(connection, person, row)?,
-            _ => None,
-        };
+        let known =
+            if tables::exists(connection, row.table)? { stored(connection, person, row)? } else { None };
         match known {
-            None => tally.inserted += 1,
+            None => {
+                tally.inserted += 1;
+                new.entry(row.table).or_default().push(row);
+            }
             Some(known) if known.is_current(row) => tally.unchanged += 1,
             Some(_) => tally.updated += 1,
         }
     }
-    Ok(tally)
+    let mut renamed = false;
+    if head.mode == PullMode::Incremental {
+        for (table, new) in new {
+            renamed |=
+                tables::exists(connection, table)? && !renames(connection, person, table, &new)?.is_empty();
+        }
+    }
+    Ok(StoredBatch { tally, renamed, ..StoredBatch::default() })
 }
 
 /// Returns what is stored of a thing, under whichever key it has.

@@ -10,9 +10,9 @@ use std::thread;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql};
 
+use super::view_table::ViewTable;
 use crate::plan::PersonId;
 use crate::plan::row::Row;
-use crate::views::AnalystTable;
 use crate::warehouse::failure::StoreFailed;
 
 /// Resources that one thread works on at a time. Fewer than this are not worth a second thread.
@@ -25,13 +25,13 @@ static THREADS: LazyLock<usize> =
 
 /// Some resources of one table, and the views that read it.
 pub(super) struct Part<'p> {
-    pub(super) views: &'p [&'p AnalystTable],
+    pub(super) views: &'p [&'p ViewTable],
     pub(super) resources: &'p [&'p Row],
 }
 
 /// What a part gives one view, or why the view fails.
 pub(super) struct Gained<'p> {
-    pub(super) view: &'p AnalystTable,
+    pub(super) view: &'p ViewTable,
     pub(super) rows: Result<Rows, StoreFailed>,
 }
 
@@ -170,7 +170,7 @@ fn ask<'p>(
     for row in *resources {
         insert.execute([person.as_str(), &row.key, &row.resource])?;
     }
-    let select = |view: &&'p AnalystTable| {
+    let select = |view: &&'p ViewTable| {
         let rows = memory.prepare_cached(&view.select).and_then(all_rows);
         Gained { view, rows: rows.map_err(StoreFailed::from) }
     };
@@ -197,8 +197,8 @@ mod tests {
     use super::*;
     use crate::plan::row::row_of;
 
-    fn view(name: &str, column: &str) -> AnalystTable {
-        AnalystTable {
+    fn view(name: &str, column: &str) -> ViewTable {
+        ViewTable {
             name: name.to_owned(),
             resource_type: "Observation".to_owned(),
             source_table: "observation".to_owned(),
@@ -216,7 +216,7 @@ mod tests {
 
     fn extract(
         extractor: &Extractor,
-        views: &[&AnalystTable],
+        views: &[&ViewTable],
         rows: &[Row],
     ) -> Vec<Result<Vec<Vec<Cell>>, String>> {
         let rows: Vec<&Row> = rows.iter().collect();

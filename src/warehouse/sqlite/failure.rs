@@ -21,3 +21,17 @@ impl From<Error> for StoreFailed {
         }
     }
 }
+
+/// Why a piece of work is not in the file.
+#[derive(Clone, Debug)]
+pub(super) enum Undone {
+    Failed(StoreFailed),
+    /// A move of a pull hit no row: another pull has taken over.
+    Superseded,
+}
+
+impl<E: Into<StoreFailed>> From<E> for Undone {
+    fn from(failed: E) -> Self {
+        Self::Failed(failed.into())
+    }
+}

@@ -7,13 +7,13 @@
 mod analyst_tables;
 mod checkpoint;
 mod compare;
-mod engine;
 mod export;
 mod extract;
 mod failure;
 mod freshness;
 mod lock;
 mod open;
+mod operations;
 mod overview;
 mod page;
 mod parquet_file;
@@ -26,6 +26,7 @@ mod rows;
 mod sweep;
 mod tables;
 mod verify;
+mod view_table;
 mod writer;
 
 pub use self::lock::ServiceLock;
@@ -33,8 +34,8 @@ pub use self::rows::RowsFailed;
 
 pub(super) use self::analyst_tables::rehearse_views;
 pub(super) use self::compare::compare_page;
-pub(super) use self::engine::Engine;
 pub(super) use self::lock::try_lock;
 pub(super) use self::open::identity;
+pub(super) use self::operations::Engine;
 pub(super) use self::preflight::preflight;
 pub(super) use self::reader::Reader;

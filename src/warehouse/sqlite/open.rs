@@ -26,7 +26,7 @@ pub(super) const MODE_FOR_GROUP: u32 = 0o640;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration::of(include_str!("../../../schema/0001_bookkeeping.sql")),
     Migration::of(include_str!("../../../schema/0002_analyst_tables.sql")),
     Migration::of(include_str!("../../../schema/0003_seen_by_page.sql")),
@@ -35,17 +35,21 @@ const MIGRATIONS: [Migration; 6] = [
         sql: include_str!("../../../schema/0005_who_holds_rows.sql"),
         then: Some(checkpoint::find_who_holds_rows),
     },
+    Migration::of(include_str!("../../../schema/0006_refusals.sql")),
     Migration {
-        sql: include_str!("../../../schema/0006_identity.sql"),
+        sql: include_str!("../../../schema/0007_identity.sql"),
         then: Some(tables::add_superseded_at),
     },
 ];
+
+/// What is done after a migration's SQL.
+type Completion = fn(&Connection) -> Result<(), StoreFailed>;
 
 /// One step of the schema, in a transaction of its own.
 struct Migration {
     sql: &'static str,
     /// What SQL alone cannot do.
-    then: Option<fn(&Connection) -> Result<(), StoreFailed>>,
+    then: Option<Completion>,
 }
 
 impl Migration {

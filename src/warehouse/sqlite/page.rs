@@ -12,8 +12,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::analyst_tables::{AnalystTables, Changed, Changes};
 use super::checkpoint::Finished;
+use super::failure::Undone;
 use super::pulls::End;
-use super::writer::Undone;
 use super::{checkpoint, pulls, sweep, tables};
 use crate::plan::duplicate::replaces;
 use crate::plan::identity::{Holder, KEY_BYTES_MAX, KeyForm, choose_key};
@@ -426,46 +426,65 @@ impl<'c> Upserts<'c> {
         Ok(())
     }
 
-    /// Returns whether an entry seems to have been renamed: there is a new key beside one that was
-    /// stored before. Twins that arrive together are two things.
-    ///
-    /// Until a full pull has told, the older of two that read the same is superseded.
+    /// Returns whether an entry seems to have been renamed. Until a full pull has told, the older
+    /// of two that read the same is superseded.
     fn met_a_renamed_entry(&mut self) -> Result<bool, StoreFailed> {
-        let mut met = false;
-        let mut doubles = Vec::new();
+        let mut renamed = Vec::new();
         for (table, Changed { new, .. }) in self.changes.by_table() {
-            let by_id: HashMap<&str, &Row> =
-                new.iter().filter_map(|row| Some((row.id.as_deref()?, *row))).collect();
-            if by_id.is_empty() {
-                continue;
-            }
-            let keys: HashSet<&str> = new.iter().map(|row| row.key.as_str()).collect();
-            let statement = format!(
-                "SELECT id, key, content_hash FROM \"{table}\"
-                  WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL"
+            renamed.extend(
+                renames(self.connection, self.person, table, new)?.into_iter().map(|old| (table, old)),
             );
-            let mut statement = self.connection.prepare_cached(&statement)?;
-            let mut live = statement.query([self.person])?;
-            while let Some(found) = live.next()? {
-                let id = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-                let key = found.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-                let Some(row) = by_id.get(id).filter(|_| !keys.contains(key)) else { continue };
-                met = true;
-                if found.get::<_, [u8; 16]>(2)? == row.content_hash {
-                    doubles.push((table, key.to_owned()));
-                }
-            }
         }
-        for (table, key) in doubles {
+        let met = !renamed.is_empty();
+        for (table, old) in renamed.into_iter().filter(|(_, old)| old.reads_the_same) {
             let statement = format!(
                 "UPDATE \"{table}\" SET superseded_at = ?3
                   WHERE person_id = ?1 AND key = ?2 AND superseded_at IS NULL"
             );
-            let values = params![self.person, key, self.now];
+            let values = params![self.person, old.key, self.now];
             if self.connection.prepare_cached(&statement)?.execute(values)? > 0 {
-                self.changes.hidden(table, key);
+                self.changes.hidden(table, old.key);
             }
         }
         Ok(met)
     }
+}
+
+/// A row that seems to live on under another key.
+pub(super) struct RenamedRow {
+    pub(super) key: String,
+    pub(super) reads_the_same: bool,
+}
+
+/// Returns the rows of a table whose id is that of a new row with another key.
+///
+/// Twins that arrive together are two things; only a new key beside one that was stored before
+/// can be a renamed entry.
+pub(super) fn renames(
+    connection: &Connection,
+    person: &str,
+    table: &str,
+    new: &[&Row],
+) -> Result<Vec<RenamedRow>, StoreFailed> {
+    let by_id: HashMap<&str, &Row> = new.iter().filter_map(|row| Some((row.id.as_deref()?, *row))).collect();
+    if by_id.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: HashSet<&str> = new.iter().map(|row| row.key.as_str()).collect();
+    let statement = format!(
+        "SELECT id, key, content_hash FROM \"{table}\"
+          WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL"
+    );
+    let mut statement = connection.prepare_cached(&statement)?;
+    let mut live = statement.query([person])?;
+    let mut renamed = Vec::new();
+    while let Some(found) = live.next()? {
+        let id = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        let key = found.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+        if let Some(row) = by_id.get(id).filter(|_| !keys.contains(key)) {
+            let reads_the_same = found.get::<_, [u8; 16]>(2)? == row.content_hash;
+            renamed.push(RenamedRow { key: key.to_owned(), reads_the_same });
+        }
+    }
+    Ok(renamed)
 }

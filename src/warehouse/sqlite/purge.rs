@@ -7,71 +7,72 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{checkpoint, tables};
-use crate::plan::state::{Event, PurgeReason};
+use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::place::folder_of;
 use crate::warehouse::purge::{DiskRoom, Erased, Scrub, ScrubWaits};
 
-/// Removes every row of the patient in every table that has a `person_id`, and logs it. Returns
-/// `None` where there was none, and logs nothing. Runs inside a transaction.
-pub(super) fn erase(
-    connection: &Connection,
-    person: &PersonId,
-    reason: PurgeReason,
-    confirmed_at: Timestamp,
-    now: Timestamp,
-) -> Result<Option<Erased>, StoreFailed> {
+/// Tables whose rows a purge removes and does not count: they say how a patient was pulled.
+const BOOKKEEPING: [&str; 5] = ["live_resources", "pull", "seen", "twin", "walk"];
+
+/// A purge, as `purge_log` tells it.
+pub(super) struct Purge<'p> {
+    pub(super) person: &'p PersonId,
+    pub(super) reason: PurgeReason,
+    /// The account that asked for it, or this program.
+    pub(super) by: &'p str,
+    /// When the second refusal came, or the operator's word.
+    pub(super) confirmed_at: Timestamp,
+    pub(super) now: Timestamp,
+}
+
+/// Removes every row of the patient in every table that has a `person_id`, and what the
+/// checkpoint knows of it, and logs it. Runs inside a transaction.
+pub(super) fn erase(connection: &Connection, purge: &Purge<'_>) -> Result<Erased, StoreFailed> {
+    let person = purge.person.as_str();
     let mut erased = Erased::default();
     for table in tables::purged_tables(connection)? {
         let statement = format!("DELETE FROM \"{table}\" WHERE person_id = ?1");
-        let rows = connection.prepare_cached(&statement)?.execute([person.as_str()])? as u64;
-        if rows > 0 {
+        let rows = connection.prepare_cached(&statement)?.execute([person])? as u64;
+        if rows > 0 && !BOOKKEEPING.contains(&table.as_str()) {
             erased.rows_by_table.insert(table, rows);
         }
     }
-    if erased.rows_by_table.is_empty() {
-        return Ok(None);
-    }
-    forget(connection, person, reason, now)?;
-    log(connection, person, reason, &erased, confirmed_at, now)?;
-    Ok(Some(erased))
-}
-
-/// Forgets what is known of a patient beside who it is.
-pub(super) fn forget(
-    connection: &Connection,
-    person: &PersonId,
-    reason: PurgeReason,
-    now: Timestamp,
-) -> Result<(), StoreFailed> {
-    checkpoint::forget(connection, person, Event::Purged(reason), now)?;
-    connection.execute(
-        "UPDATE pull SET error = NULL WHERE person_id = ?1 AND error IS NOT NULL",
-        [person.as_str()],
-    )?;
-    Ok(())
-}
-
-/// Notes a purge in `purge_log`.
-pub(super) fn log(
-    connection: &Connection,
-    person: &PersonId,
-    reason: PurgeReason,
-    erased: &Erased,
-    confirmed_at: Timestamp,
-    now: Timestamp,
-) -> Result<(), StoreFailed> {
+    let refused_at: Option<String> = connection
+        .query_row("SELECT refused_at FROM checkpoint WHERE person_id = ?1", [person], |row| row.get(0))
+        .optional()?
+        .flatten();
     let rows_by_table = serde_json::to_string(&erased.rows_by_table)
         .map_err(|error| StoreFailed::Data(format!("counting erased rows: {error}")))?;
     connection.execute(
-        "INSERT INTO purge_log (person_id, reason, confirmed_at, purged_at, rows_by_table) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![person.as_str(), reason.as_str(), stamp(confirmed_at), stamp(now), rows_by_table],
+        "INSERT INTO purge_log (person_id, reason, refused_at, confirmed_at, purged_at, rows_by_table, by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            person,
+            purge.reason.as_str(),
+            refused_at,
+            stamp(purge.confirmed_at),
+            stamp(purge.now),
+            rows_by_table,
+            purge.by,
+        ],
     )?;
-    Ok(())
+    checkpoint::forget(connection, purge.person, purge.reason, purge.now)?;
+    Ok(erased)
+}
+
+/// Forgets a patient whose consent is withdrawn and of whom nothing was stored: nothing is logged.
+pub(super) fn revoke_without_rows(
+    connection: &Connection,
+    person: &PersonId,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    connection.prepare_cached("DELETE FROM pull WHERE person_id = ?1")?.execute([person.as_str()])?;
+    checkpoint::forget(connection, person, PurgeReason::ConsentRevoked, now)
 }
 
 /// Counts what a purge would remove. Only reads.
@@ -81,7 +82,7 @@ pub(super) fn erasable(connection: &Connection, person: &PersonId) -> Result<Opt
         let statement = format!("SELECT count(*) FROM \"{table}\" WHERE person_id = ?1");
         let rows: u64 =
             connection.prepare_cached(&statement)?.query_row([person.as_str()], |row| row.get(0))?;
-        if rows > 0 {
+        if rows > 0 && !BOOKKEEPING.contains(&table.as_str()) {
             erased.rows_by_table.insert(table, rows);
         }
     }

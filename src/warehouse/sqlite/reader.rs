@@ -10,6 +10,7 @@ use super::rows::RowsFailed;
 use super::{analyst_tables, checkpoint, export, open, overview, purge, report, rows, tables, verify};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
+use crate::plan::consent::Withdrawals;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Sql};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
@@ -21,7 +22,7 @@ use crate::warehouse::report::{
 };
 
 /// A file that is open for reading.
-pub struct Reader {
+pub(in crate::warehouse) struct Reader {
     connection: Connection,
     path: PathBuf,
 }
@@ -58,6 +59,14 @@ impl Reader {
         checkpoint::roster_change(&self.connection, listed)
     }
 
+    pub(in crate::warehouse) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        checkpoint::withdrawals(&self.connection, now)
+    }
+
+    pub(in crate::warehouse) fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
+        checkpoint::latest_pulled(&self.connection, most)
+    }
+
     pub(in crate::warehouse) fn erasable(&self, person: &PersonId) -> Result<Option<Erased>, StoreFailed> {
         purge::erasable(&self.connection, person)
     }
@@ -85,7 +94,7 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
-        verify::verify(&self.connection, &AnalystTables::new(views.to_vec()))
+        verify::verify(&self.connection, &AnalystTables::new(views))
     }
 
     pub(in crate::warehouse) fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {

@@ -51,8 +51,8 @@ pub(super) fn add_superseded_at(connection: &Connection) -> Result<(), StoreFail
     Ok(())
 }
 
-/// These keep what is known *about* a patient, and outlive a purge.
-const OUTLIVE_A_PURGE: [&str; 3] = ["checkpoint", "pull", "purge_log"];
+/// These keep that there was a patient and what became of it, and outlive a purge.
+const OUTLIVE_A_PURGE: [&str; 2] = ["checkpoint", "purge_log"];
 
 /// Every table that holds rows of patients and goes with them, found from the schema itself,
 /// so that one added later cannot be forgotten.

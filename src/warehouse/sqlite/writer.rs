@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{mpsc, oneshot};
 
+use super::failure::Undone;
 use super::open;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{FileIdentity, WriterActivity};
@@ -51,20 +52,6 @@ struct Work<T, F> {
     run: F,
     result: Result<T, Undone>,
     reply: oneshot::Sender<(F, Result<T, Undone>)>,
-}
-
-/// Why a piece of work is not in the file.
-#[derive(Clone, Debug)]
-pub(super) enum Undone {
-    Failed(StoreFailed),
-    /// A move of a pull hit no row: another pull has taken over.
-    Superseded,
-}
-
-impl<E: Into<StoreFailed>> From<E> for Undone {
-    fn from(failed: E) -> Self {
-        Self::Failed(failed.into())
-    }
 }
 
 impl<T, F> Piece for Work<T, F>

@@ -289,8 +289,9 @@ fn a_warehouse_without_tables_gets_them_at_the_next_start() {
     let drop: Vec<_> = views.iter().map(|name| format!("DROP TABLE \"{name}\";")).collect();
     let drop = drop.concat();
     world.exec(&format!(
-            "{drop} DROP VIEW freshness; DROP TABLE live_resources; DROP TABLE analyst_table; PRAGMA user_version = 1"
-        ));
+        "{drop} DROP VIEW freshness; DROP TABLE live_resources; DROP TABLE analyst_table;
+             ALTER TABLE checkpoint DROP COLUMN holds_rows; PRAGMA user_version = 1"
+    ));
     world.run(["sync"]).exits(0);
     assert_eq!(contents(&world), before);
 }

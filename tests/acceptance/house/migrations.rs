@@ -14,6 +14,7 @@ const RELEASED: &[(&str, u128)] = &[
     ("0002_analyst_tables.sql", 0xe31d_dc1c_6f77_e30e_b093_bb21_1205_7a7b),
     ("0003_seen_by_page.sql", 0x089b_9e8b_82b7_42b9_8723_99ad_e42a_87ce),
     ("0004_shorter_hashes.sql", 0xb1bf_7fde_f4b6_af84_df17_d04b_d474_7f67),
+    ("0005_who_holds_rows.sql", 0xf192_6021_4bb5_8fbd_ffde_c46e_881e_ce57),
 ];
 
 /// Returns the migrations in `schema/`, by name.

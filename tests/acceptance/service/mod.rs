@@ -2,15 +2,14 @@
 
 mod endurance;
 
-use std::fs;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use crate::support::skip;
 use crate::world::{DEADLINE, Running, World, get, pipe, project, tool, wait_until};

@@ -2,7 +2,6 @@
 //!
 //! Facts are waited for with a deadline; nothing is believed to have happened because time passed.
 
-use std::fs;
 use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,8 +10,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 use rustix::process::Signal;
 

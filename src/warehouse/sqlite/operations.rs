@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use rusqlite::Connection;
+
 use super::analyst_tables::AnalystTables;
 use super::lock::WriterLock;
+use super::purge::Purge;
 use super::writer::Writer;
 use super::{checkpoint, open, page, pulls, purge};
 use crate::plan::completeness::Walk;
+use crate::plan::consent::Withdrawals;
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::page::{Batch, StoredBatch};
+use crate::warehouse::page::{Batch, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleTimes, Listed, RosterChange};
 use crate::warehouse::place::{OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
@@ -33,7 +37,7 @@ impl Engine {
     ) -> Result<Self, OpenFailed> {
         open::prepare(&place.path)?;
         let lock = WriterLock::take(&place.path)?;
-        let analyst_tables = Arc::new(AnalystTables::new(place.views.clone()));
+        let analyst_tables = Arc::new(AnalystTables::new(&place.views));
         let connection = open::open_writer(place, &analyst_tables, other_server, now)?;
         let writer = Writer::start(connection, &place.path)?;
         Ok(Self { writer, _lock: lock, analyst_tables })
@@ -72,6 +76,7 @@ impl Engine {
             pulls::close_cut_off(connection, now)?;
             checkpoint::note_cycle(connection, now)?;
             checkpoint::take_roster(connection, &listed)?;
+            checkpoint::drop_unlisted(connection)?;
             checkpoint::all(connection)
         });
         Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
@@ -165,6 +170,41 @@ impl Engine {
         self.writer.write_fenced(note).await
     }
 
+    pub(in crate::warehouse) async fn note_refusal(
+        &self,
+        head: &PullHead,
+        cost: PullCost,
+        now: Timestamp,
+    ) -> Result<Option<i64>, StoreFailed> {
+        let head = head.clone();
+        let note = move |connection: &_| {
+            checkpoint::apply(connection, &head.person, &Setback::refused(), now)?;
+            Ok(Some(pulls::note(connection, &head, &cost, Tally::default(), None)?))
+        };
+        match self.writer.write_fenced(note).await? {
+            Fenced::Kept(row) => Ok(row),
+            // A patient that is not known any more has nothing to be refused.
+            Fenced::Superseded => Ok(None),
+        }
+    }
+
+    pub(in crate::warehouse) async fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        self.writer.write(move |connection| checkpoint::withdrawals(connection, now)).await
+    }
+
+    pub(in crate::warehouse) async fn latest_pulled(
+        &self,
+        most: usize,
+    ) -> Result<Vec<PersonId>, StoreFailed> {
+        self.writer.write(move |connection| checkpoint::latest_pulled(connection, most)).await
+    }
+
+    pub(in crate::warehouse) async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
+        let all = self.writer.write(checkpoint::all).await?;
+        let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
+        Ok(held.map(|checkpoint| Lease { checkpoint }).collect())
+    }
+
     pub(in crate::warehouse) async fn revoke(
         &self,
         ended: PullEnded,
@@ -172,12 +212,18 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<Erased>, StoreFailed> {
         let revoke = self.writer.write(move |connection| {
-            let (person, reason) = (&ended.head.person, PurgeReason::ConsentRevoked);
-            let erased = purge::erase(connection, person, reason, confirmed_at, now)?;
-            if erased.is_none() {
-                purge::forget(connection, person, reason, now)?;
-            }
-            pulls::note_end(connection, &ended, now)?;
+            let person = &ended.head.person;
+            let erased = if holds_rows(connection, person)? {
+                let (reason, by) = (PurgeReason::ConsentRevoked, BY_ITSELF);
+                Some(purge::erase(connection, &Purge { person, reason, by, confirmed_at, now })?)
+            } else {
+                purge::revoke_without_rows(connection, person, now)?;
+                None
+            };
+            // The pull's row has gone with the others: what is noted is that somebody asked.
+            let cost = PullCost { row: None, ..ended.cost };
+            pulls::note_end(connection, &PullEnded { cost, ..ended.clone() }, now)?;
+            checkpoint::drop_unlisted(connection)?;
             Ok(erased)
         });
         revoke.await
@@ -187,45 +233,19 @@ impl Engine {
         &self,
         person: &PersonId,
         reason: PurgeReason,
+        by: &str,
         now: Timestamp,
     ) -> Result<Option<PurgedPatient>, StoreFailed> {
-        let person = person.clone();
+        let (person, by) = (person.clone(), by.to_owned());
         let erase = self.writer.write(move |connection| {
             let Some(patient) = checkpoint::one(connection, &person)? else { return Ok(None) };
-            let erased = match (purge::erase(connection, &person, reason, now, now)?, reason) {
-                // An operator's word is logged, whether or not there was anything to remove.
-                (None, PurgeReason::Operator) => {
-                    let nothing = Erased::default();
-                    purge::forget(connection, &person, reason, now)?;
-                    purge::log(connection, &person, reason, &nothing, now, now)?;
-                    Some(nothing)
-                }
-                (erased, _) => erased,
-            };
-            Ok(erased.map(|erased| PurgedPatient { name: patient.name().to_owned(), erased }))
-        });
-        erase.await
-    }
-
-    pub(in crate::warehouse) async fn purge_held(
-        &self,
-        now: Timestamp,
-    ) -> Result<Vec<PurgedPatient>, StoreFailed> {
-        let erase = self.writer.write(move |connection| {
-            let mut purged = Vec::new();
-            let all = checkpoint::all(connection)?;
-            for patient in all.into_iter().filter(|patient| patient.state == PatientState::Held) {
-                // The second 403 was the last that the server said.
-                let confirmed_at = patient.last_asked_at.unwrap_or(now);
-                let reason = PurgeReason::ConsentRevoked;
-                let erased = purge::erase(connection, &patient.person, reason, confirmed_at, now)?;
-                if erased.is_none() {
-                    purge::forget(connection, &patient.person, reason, now)?;
-                }
-                let (name, erased) = (patient.name().to_owned(), erased.unwrap_or_default());
-                purged.push(PurgedPatient { name, erased });
+            if !patient.holds_rows && reason != PurgeReason::Operator {
+                return Ok(None);
             }
-            Ok(purged)
+            let purge = Purge { person: &person, reason, by: &by, confirmed_at: now, now };
+            let erased = purge::erase(connection, &purge)?;
+            checkpoint::drop_unlisted(connection)?;
+            Ok(Some(PurgedPatient { name: patient.name().to_owned(), erased }))
         });
         erase.await
     }
@@ -247,4 +267,11 @@ impl Engine {
         let tables = self.analyst_tables.clone();
         self.writer.alone(move |connection| tables.rebuild(connection, now, told)).await
     }
+}
+
+/// Who purges where nobody has typed it.
+const BY_ITSELF: &str = "healthex-sync";
+
+fn holds_rows(connection: &Connection, person: &PersonId) -> Result<bool, StoreFailed> {
+    Ok(checkpoint::one(connection, person)?.is_some_and(|patient| patient.holds_rows))
 }

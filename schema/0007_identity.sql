@@ -1,4 +1,4 @@
--- 0006_identity.sql: things are known by name, type and id; what is short or unseen is told.
+-- 0007_identity.sql: things are known by name, type and id; what is short or unseen is told.
 --
 -- The program adds `superseded_at` to each table of resources, which it knows: something newer
 -- stands for the row, which is left out of the analysts' tables. What an interrupted pull had
@@ -54,12 +54,7 @@ UPDATE checkpoint
 
 DROP VIEW freshness;
 
--- One row a patient. A view, because an age that was stored would be young in a warehouse
--- that nothing has written for a week.
---
--- DuckDB reads a view's text in its own dialect. So there are no date functions in here, which
--- differ: only substr, instr, CAST, % and divisions without remainder, which do not. There,
--- CURRENT_TIMESTAMP ends in the offset of its time zone; in SQLite it has none and is UTC.
+-- One row a patient that is not purged: see 0002_analyst_tables.sql.
 CREATE VIEW freshness AS
 SELECT person_id, label, state, is_complete, types, deletions_seen_at, short_by, watermark, last_success_at,
        round((
@@ -109,4 +104,5 @@ SELECT person_id, label, state, is_complete, types, deletions_seen_at, short_by,
                  CROSS JOIN (SELECT CAST(CURRENT_TIMESTAMP AS VARCHAR) AS now_text) AS n
                   LEFT JOIN live_resources AS l ON l.person_id = c.person_id
                   LEFT JOIN (SELECT person_id, count(*) AS entries FROM quarantine GROUP BY person_id) AS q
-                         ON q.person_id = c.person_id) AS told) AS parts;
+                         ON q.person_id = c.person_id
+                 WHERE c.purged_at IS NULL) AS told) AS parts;

@@ -1,0 +1,302 @@
+//! A round: everyone who was refused is asked again with one new token, and a witness with
+//! them; what that shows is acted on at once.
+//!
+//! Promise: a refusal that was noted is judged or stays noted, whatever goes wrong meanwhile.
+//! Absent on purpose: the verdicts, which are in `plan::consent`.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+
+use super::patient::{PatientOutcome, Refusal, note_permitted, pull_alone, question};
+use super::workers::CycleTally;
+use super::{Cycle, EndedEarly};
+use crate::clock;
+use crate::healthex::RequestFailed;
+use crate::healthex::token::AccessToken;
+use crate::plan::breaker::Contact;
+use crate::plan::consent::{
+    Answer, RefusalVerdict, RoundFacts, RoundToken, WITNESSES_MAX, Withdrawals, are_too_many, judge_refusal,
+};
+use crate::plan::due::Due;
+use crate::plan::state::{Event, HeldWhy, PurgeReason};
+use crate::plan::{PersonId, Timestamp};
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::pull::{Fenced, PullOutcome, Setback};
+
+/// What a round asked with, and whether a witness was permitted.
+struct Evidence {
+    token: RoundToken,
+    witness_permitted: bool,
+}
+
+/// A refused patient, as the round has found it.
+struct Judged {
+    refusal: Refusal,
+    verdict: RefusalVerdict,
+    /// When it was refused again.
+    at: Timestamp,
+    /// Why there was no answer.
+    why: Option<String>,
+}
+
+/// Asks everyone again who is refused in `tally`, and acts on what that shows.
+pub(super) async fn hold_round(cycle: &Cycle, tally: &mut CycleTally) {
+    let refused = tally.take_refused();
+    if refused.is_empty() {
+        return;
+    }
+    let result = match cycle.api.token_to_confirm_with(&cycle.stop).await {
+        Ok(Some(token)) => ask(cycle, tally, refused, Some(&token)).await,
+        Ok(None) => ask(cycle, tally, refused, None).await,
+        Err(failed) => {
+            if matches!(failed, RequestFailed::CredentialsRefused { .. }) {
+                tally.end(EndedEarly::CredentialsRefused(failed.to_string()));
+            }
+            leave(cycle, tally, refused, &failed).await
+        }
+    };
+    if let Err(failed) = result {
+        tally.ended = Some(EndedEarly::Warehouse(failed));
+    }
+}
+
+/// Asks the refused and the witnesses side by side. Without a fresh `token` the present one is
+/// asked with, which can still permit.
+async fn ask(
+    cycle: &Cycle,
+    tally: &mut CycleTally,
+    refused: Vec<Refusal>,
+    token: Option<&Arc<AccessToken>>,
+) -> Result<(), StoreFailed> {
+    let evidence = Evidence {
+        token: if token.is_some() { RoundToken::Fresh } else { RoundToken::Unchanged },
+        witness_permitted: is_witness_permitted(cycle, tally, &refused, token).await?,
+    };
+    let answers: Vec<(Refusal, Result<(), RequestFailed>)> = stream::iter(refused)
+        .map(|refusal| async move {
+            let answer = question(cycle, refusal.task.person(), token).await;
+            (refusal, answer)
+        })
+        .buffer_unordered(cycle.settings.sync.concurrency)
+        .collect()
+        .await;
+    let now = clock::now();
+    let judge = |(refusal, answer): (Refusal, Result<(), RequestFailed>)| {
+        let why = answer.as_ref().err().map(ToString::to_string);
+        let facts = RoundFacts {
+            answer: answer_of(&answer),
+            witness_permitted: evidence.witness_permitted,
+            token: evidence.token,
+            refused_at: refusal.refused_at,
+            now,
+        };
+        let verdict = judge_refusal(facts, cycle.settings.consent.alone_after);
+        Judged { refusal, verdict, at: now, why }
+    };
+    act(cycle, tally, answers.into_iter().map(judge).collect()).await
+}
+
+fn answer_of(answer: &Result<(), RequestFailed>) -> Answer {
+    match answer {
+        Ok(()) => Answer::Permitted,
+        Err(RequestFailed::Forbidden) => Answer::Refused,
+        Err(_) => Answer::None,
+    }
+}
+
+/// Asks a patient that was permitted in this cycle, else those that were last pulled, one after
+/// the other until one is permitted.
+async fn is_witness_permitted(
+    cycle: &Cycle,
+    tally: &CycleTally,
+    refused: &[Refusal],
+    token: Option<&Arc<AccessToken>>,
+) -> Result<bool, StoreFailed> {
+    let is_refused = |person: &PersonId| refused.iter().any(|refusal| refusal.task.person() == person);
+    let mut witnesses: Vec<PersonId> = tally.permitted.iter().cloned().collect();
+    // As many more as may be among the refused.
+    let latest = cycle.warehouse.latest_pulled(WITNESSES_MAX + refused.len()).await?;
+    witnesses.extend(latest.into_iter().filter(|person| !is_refused(person)));
+    witnesses.dedup();
+    witnesses.truncate(WITNESSES_MAX);
+    for person in &witnesses {
+        match question(cycle, person, token).await {
+            Ok(()) => return Ok(true),
+            Err(RequestFailed::Stopped) => return Ok(false),
+            Err(_) => {}
+        }
+    }
+    Ok(false)
+}
+
+/// Purges, holds, pulls or leaves each patient as it was judged.
+async fn act(cycle: &Cycle, tally: &mut CycleTally, judged: Vec<Judged>) -> Result<(), StoreFailed> {
+    let is_confirmed = |one: &Judged| one.verdict == RefusalVerdict::Confirmed;
+    let holds_rows = |one: &Judged| one.refusal.task.lease.checkpoint.holds_rows;
+    let confirmed = judged.iter().filter(|one| is_confirmed(one) && holds_rows(one)).count() as u64;
+    let lately = cycle.warehouse.withdrawals(clock::now()).await?;
+    let withdrawals = Withdrawals { confirmed, ..lately };
+    let holds_many = are_too_many(withdrawals, cycle.settings.consent.hold);
+    if holds_many && confirmed > 0 {
+        let (counted, of) = (withdrawals.counted(), withdrawals.of());
+        tracing::error!(
+            counted,
+            of,
+            "{counted} of {of} patients have withdrawn within 24 hours, which looks like broken access: nothing more is purged. If these are withdrawals, run `healthex-sync purge --held --yes`; if not, check the API key's permissions"
+        );
+    }
+    for one in judged {
+        let was_many = one.refusal.task.lease.checkpoint.held_why == Some(HeldWhy::Many);
+        match one.verdict {
+            RefusalVerdict::Confirmed if holds_rows(&one) && (holds_many || was_many) => {
+                hold(cycle, tally, &one.refusal, HeldWhy::Many).await?;
+            }
+            RefusalVerdict::Confirmed => revoke(cycle, tally, &one).await?,
+            RefusalVerdict::Held(why) => hold(cycle, tally, &one.refusal, why).await?,
+            RefusalVerdict::Stray => pull_stray(cycle, tally, one.refusal).await?,
+            RefusalVerdict::Unanswered => {
+                let why = one.why.unwrap_or_else(|| "no answer".to_owned());
+                fail(
+                    cycle,
+                    tally,
+                    &one.refusal,
+                    &format!("refused (403), which could not be confirmed: {why}"),
+                )
+                .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing was asked: the patients stay refused, and the next cycle begins with them.
+async fn leave(
+    cycle: &Cycle,
+    tally: &mut CycleTally,
+    refused: Vec<Refusal>,
+    failed: &RequestFailed,
+) -> Result<(), StoreFailed> {
+    let why = format!("refused (403), which could not be confirmed: {failed}");
+    for refusal in refused {
+        if matches!(failed, RequestFailed::Stopped) {
+            end(cycle, &refusal, PullOutcome::Interrupted, Some(&why), None).await?;
+            tally.not_reached += 1;
+            tally.end(EndedEarly::Stopped);
+        } else {
+            fail(cycle, tally, &refusal, &why).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Pulls a patient whose refusal was a stray one, or finds that its filter is what is not permitted.
+async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> Result<(), StoreFailed> {
+    let why = "refused once (403), permitted when asked again";
+    end(cycle, &refusal, PullOutcome::Failed, Some(why), None).await?;
+    note_permitted(cycle, refusal.task.person()).await?;
+    let (Due::Pull(mode) | Due::AskAgain(Some(mode))) = refusal.task.due else {
+        tally.skipped += 1;
+        return Ok(());
+    };
+    let mut task = refusal.task;
+    if let Some(lease) = cycle.warehouse.claim(task.person()).await? {
+        task.lease = lease;
+    }
+    let mut report = pull_alone(cycle, task, mode).await;
+    if let PatientOutcome::Refused(again) = report.outcome {
+        let why = "refused (403) with the filter it is pulled with, and permitted without; check its types";
+        note_permitted(cycle, again.task.person()).await?;
+        tally.resources += report.tally;
+        tally.pages += report.pages;
+        return fail(cycle, tally, &again, why).await;
+    }
+    if let PatientOutcome::Ends(ended) = report.outcome {
+        if let EndedEarly::Warehouse(failed) = ended {
+            return Err(failed);
+        }
+        tally.end(ended);
+        report.outcome = PatientOutcome::Failed(Contact::Answered);
+    }
+    tally.count(report);
+    Ok(())
+}
+
+/// Purges a patient whose withdrawal is confirmed.
+async fn revoke(cycle: &Cycle, tally: &mut CycleTally, one: &Judged) -> Result<(), StoreFailed> {
+    let ended = one.refusal.ended(PullOutcome::Revoked, None);
+    // The name goes with the rows.
+    let name = one.refusal.task.name().to_owned();
+    if let Some(erased) = cycle.warehouse.revoke(ended, one.at, clock::now()).await? {
+        tally.purged.push(cycle.say_purged(&name, PurgeReason::ConsentRevoked, erased.rows()));
+    }
+    tally.revoked += 1;
+    Ok(())
+}
+
+/// Keeps a refused patient's data until somebody, or a later round, decides.
+async fn hold(
+    cycle: &Cycle,
+    tally: &mut CycleTally,
+    refusal: &Refusal,
+    why: HeldWhy,
+) -> Result<(), StoreFailed> {
+    let text = match why {
+        HeldWhy::Alone => {
+            "refused (403), and nobody else was permitted to show that it is a withdrawal; asked again each cycle"
+        }
+        HeldWhy::Many => {
+            "consent withdrawn (403 twice), and held because too many were at once; `purge --held --yes` purges it, a permitted pull releases it"
+        }
+        HeldWhy::Token => {
+            "refused (403), and there is no other token to confirm it with; `purge --held --yes` purges it, a permitted pull releases it"
+        }
+    };
+    let setback = Setback {
+        event: Event::Held(why),
+        error: Some(text.to_owned()),
+        next_attempt_at: None,
+        was_answered: true,
+        forgets_pull: false,
+        short: None,
+    };
+    end(cycle, refusal, PullOutcome::Held, Some(text), Some(setback)).await?;
+    tally.hold(why);
+    Ok(())
+}
+
+/// Leaves a patient as it is, refused or not, because nothing more was learned of it.
+async fn fail(
+    cycle: &Cycle,
+    tally: &mut CycleTally,
+    refusal: &Refusal,
+    why: &str,
+) -> Result<(), StoreFailed> {
+    let name = refusal.task.name();
+    tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
+    let setback = Setback {
+        event: Event::PullFailed,
+        error: Some(why.to_owned()),
+        next_attempt_at: Some(cycle.next_attempt_after(refusal.task.lease.checkpoint.failures + 1)),
+        was_answered: false,
+        forgets_pull: false,
+        short: None,
+    };
+    end(cycle, refusal, PullOutcome::Failed, Some(why), Some(setback)).await?;
+    tally.failed += 1;
+    Ok(())
+}
+
+async fn end(
+    cycle: &Cycle,
+    refusal: &Refusal,
+    outcome: PullOutcome,
+    error: Option<&str>,
+    setback: Option<Setback>,
+) -> Result<(), StoreFailed> {
+    let mut ended = refusal.ended(outcome, error.map(str::to_owned));
+    ended.setback = setback;
+    match cycle.warehouse.end_pull(ended, clock::now()).await? {
+        Fenced::Kept(()) | Fenced::Superseded => Ok(()),
+    }
+}
