@@ -157,6 +157,7 @@ impl PreparedPull {
                     keys: Some(keys),
                     walk,
                     shortfall: ShortfallChange::Clear,
+                    brought: None,
                 })
             } else {
                 PullProgress::Next { url: format!("{BASE_URL}/{page}"), keys, walk }

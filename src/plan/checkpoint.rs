@@ -31,6 +31,8 @@ pub struct Checkpoint {
     pub holds_rows: bool,
     /// Since when every pull was short by the same entries.
     pub short_since: Option<ShortSince>,
+    /// Pulls in a row to which the server has sent everything, whatever was asked for.
+    pub since_ignored: u64,
     /// Of the first in an unbroken row of refusals.
     pub refused_at: Option<Timestamp>,
     pub held_why: Option<HeldWhy>,
@@ -84,6 +86,7 @@ impl Checkpoint {
             renamed_full_at: None,
             holds_rows: false,
             short_since: None,
+            since_ignored: 0,
             refused_at: None,
             held_why: None,
             purged: None,

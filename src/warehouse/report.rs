@@ -64,6 +64,9 @@ pub struct Overview {
     /// Of those that are pulled.
     pub oldest_watermark: Option<Timestamp>,
     pub quarantined: u64,
+    /// Patients whose server sends everything, whatever was asked for, and patients that are short.
+    pub since_ignored: u64,
+    pub short: u64,
     pub unscrubbed: u64,
     pub oldest_unscrubbed: Option<Timestamp>,
     /// Of the database and its WAL.

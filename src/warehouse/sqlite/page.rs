@@ -17,7 +17,7 @@ use super::pulls::End;
 use super::{checkpoint, pulls, sweep, tables};
 use crate::plan::duplicate::replaces;
 use crate::plan::identity::{Holder, KEY_BYTES_MAX, KeyForm, choose_key};
-use crate::plan::row::{KeyHash, Quarantined, Row};
+use crate::plan::row::{KeyHash, NAME_TOO_LONG, Quarantined, Row};
 use crate::plan::{PersonId, PullMode, Timestamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{
@@ -65,6 +65,10 @@ pub(super) fn store(
                     shortfall: completion.shortfall,
                     now,
                 };
+                let has_news = pulls::has_changed(connection, &cost)?
+                    || stored.tally.inserted + stored.tally.updated > 0;
+                stored.since_ignored =
+                    checkpoint::note_brought(connection, head, completion.brought, has_news)?;
                 checkpoint::finish_pull(connection, head, &finished)?;
             }
         }
@@ -315,7 +319,7 @@ impl<'c> Upserts<'c> {
                 self.note_shared_name()?;
                 self.respelled.push(IncomingRow { row: Row { key, ..row.clone() }, is_repeat });
             }
-            KeyForm::NameAndId => self.homeless.push(row.quarantined("fullUrl or id too long")),
+            KeyForm::NameAndId => self.homeless.push(row.quarantined(NAME_TOO_LONG)),
             KeyForm::Neither => self.homeless.push(row.quarantined("its key is another resource's")),
         }
         Ok(false)
