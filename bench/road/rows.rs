@@ -7,7 +7,7 @@ use healthex_sync::plan::row::{KeyHash, Row, key_hash, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::warehouse::Warehouse;
 use healthex_sync::warehouse::page::{Batch, Completion, IncomingRow, PullProgress, WalkMark};
-use healthex_sync::warehouse::patient::Listed;
+use healthex_sync::warehouse::patient::{Listed, RosterReading};
 use healthex_sync::warehouse::place::{OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use healthex_sync::{clock, views};
@@ -105,7 +105,7 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
         pulls.iter().flatten().map(|pull| Listed { person: pull.head.person.clone(), label: None }).collect();
     let ((), cost) = process::measure(|| {
         runtime().block_on(async {
-            warehouse.begin_cycle(listed, clock::now()).await.unwrap();
+            warehouse.begin_cycle(RosterReading { listed, is_new: true }, clock::now()).await.unwrap();
             let lanes = pulls.into_iter().map(|lane| {
                 let warehouse = warehouse.clone();
                 tokio::spawn(async move {

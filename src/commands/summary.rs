@@ -84,6 +84,9 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
         writeln!(out, "ended early: {ended}")?;
     }
     print_purges(summary, out)?;
+    if let Some(shrunk) = &summary.roster_shrunk {
+        writeln!(out, "{shrunk}")?;
+    }
     if held > 0 && summary.is_rehearsal {
         writeln!(out, "{held} would be held: too many refusals at once to be believed")?;
     } else if held > 0 {

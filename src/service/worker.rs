@@ -17,7 +17,7 @@ use super::scheduler::Trigger;
 use super::status::Status;
 use super::systemd::StatusLine;
 use super::{Daemon, POLL_INTERVAL, facts, health, systemd};
-use crate::cycle::{Cycle, EndedEarly, NotBegun, Summary, SyncRequest};
+use crate::cycle::{Cycle, EndedEarly, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::{Timestamp, stamp};
 use crate::stop::Stop;
@@ -182,7 +182,7 @@ impl Worker {
         drop(cycle);
         let result = match ended {
             Some(Ok(summary)) => self.after_cycle(&summary, &warehouse).await,
-            Some(Err(not_begun)) => self.after_no_cycle(&not_begun),
+            Some(Err(failed)) => self.after_no_cycle(&failed),
             None => Ok(()),
         };
         self.close(warehouse).await;
@@ -200,15 +200,13 @@ impl Worker {
         self.supervise(Activity::Disk, Box::pin(closing)).await;
     }
 
-    fn after_no_cycle(&mut self, not_begun: &NotBegun) -> anyhow::Result<()> {
-        let problem = match not_begun {
-            NotBegun::Warehouse(StoreFailed::Replaced) => return Err(StoreFailed::Replaced.into()),
-            NotBegun::Warehouse(_) => Problem::Warehouse,
-            NotBegun::RosterShrunk { .. } => Problem::Roster,
-        };
-        tracing::error!("no cycle: {not_begun}");
-        self.status.no_cycle(&not_begun.to_string(), clock::now());
-        self.raise(problem, &not_begun.to_string());
+    fn after_no_cycle(&mut self, failed: &StoreFailed) -> anyhow::Result<()> {
+        if matches!(failed, StoreFailed::Replaced) {
+            return Err(StoreFailed::Replaced.into());
+        }
+        tracing::error!("no cycle: {failed}");
+        self.status.no_cycle(&failed.to_string(), clock::now());
+        self.raise(Problem::Warehouse, &failed.to_string());
         Ok(())
     }
 
@@ -225,6 +223,7 @@ impl Worker {
                 );
                 tracing::error!("{text}");
                 self.roster_is_good = false;
+                self.daemon.roster.is_outdated = true;
                 self.raise(Problem::Roster, &text);
             }
         }
@@ -286,8 +285,10 @@ impl Worker {
             }
             _ => {
                 self.resolve(Problem::Warehouse);
-                if self.roster_is_good {
-                    self.resolve(Problem::Roster);
+                match &summary.roster_shrunk {
+                    Some(shrunk) => self.raise(Problem::Roster, &shrunk.to_string()),
+                    None if self.roster_is_good => self.resolve(Problem::Roster),
+                    None => {}
                 }
                 if 0 < self.outage.answers {
                     self.credentials_doubted = false;

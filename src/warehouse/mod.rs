@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use self::failure::{OpenFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
-use self::patient::{Attention, CycleTimes, Listed, RosterChange};
+use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use self::place::{Close, FileIdentity, OtherServer, Place, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{Erased, PurgedPatient, Scrub};
@@ -92,28 +92,25 @@ impl Warehouse {
         }
     }
 
-    /// Returns who has left the roster, without acting on it.
-    pub async fn roster_change(&self, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
+    /// Begins a cycle: takes the roster over and who it lacks, notes the time, and says of pulls that
+    /// a kill cut off that they were. Returns every patient that is known, in the order of their ids.
+    pub async fn begin_cycle(
+        &self,
+        roster: RosterReading,
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.roster_change(listed).await,
-            Self::Rehearsal(rehearsal) => rehearsal.roster_change(listed),
+            Self::Sqlite(engine) => engine.begin_cycle(roster, now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.begin_cycle(&roster, now),
         }
     }
 
-    /// Begins a cycle: takes the roster over, notes the time, and says of pulls that a kill cut
-    /// off that they were. Returns every patient that is known, in the order of their ids.
-    pub async fn begin_cycle(&self, listed: Vec<Listed>, now: Timestamp) -> Result<Vec<Lease>, StoreFailed> {
+    /// Ends a cycle: forgets the oldest rows of `pull` beyond its limit, and the rows that have been
+    /// marked as deleted for too long. Not one transaction: what is interrupted, the next end does.
+    pub async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.begin_cycle(listed, now).await,
-            Self::Rehearsal(rehearsal) => rehearsal.begin_cycle(&listed),
-        }
-    }
-
-    /// Ends a cycle: forgets the oldest rows of `pull` beyond its limit.
-    pub async fn end_cycle(&self) -> Result<(), StoreFailed> {
-        match self {
-            Self::Sqlite(engine) => engine.end_cycle().await,
-            Self::Rehearsal(_) => Ok(()),
+            Self::Sqlite(engine) => engine.end_cycle(end).await,
+            Self::Rehearsal(_) => Ok(Forgotten::default()),
         }
     }
 
@@ -216,6 +213,15 @@ impl Warehouse {
         match self {
             Self::Sqlite(engine) => engine.withdrawals(now).await,
             Self::Rehearsal(rehearsal) => rehearsal.withdrawals(now),
+        }
+    }
+
+    /// Returns how many patients have rows, and how many were purged for leaving the roster within
+    /// the window that counts them together.
+    pub(crate) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.departures(now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.departures(now),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::purge::DiskRoom;
 use crate::plan::Timestamp;
 use crate::plan::checkpoint::Checkpoint;
+use crate::plan::leaver::Missing;
 
 /// One patient in `status`.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -20,8 +21,18 @@ pub struct PatientLine {
     pub resources: u64,
     /// Since when a suspiciously large sweep is held back.
     pub sweep_guarded_at: Option<String>,
+    /// Of the first in an unbroken row of refusals.
+    pub refused_at: Option<String>,
+    /// Why a refused patient is not purged.
+    pub held_why: Option<String>,
+    /// Since when readings of the roster have lacked it.
+    pub missing_since: Option<String>,
+    #[serde(skip)]
+    pub missing: Option<Missing>,
     #[serde(skip)]
     pub listed: bool,
+    #[serde(skip)]
+    pub holds_rows: bool,
 }
 
 /// What `status` tells.

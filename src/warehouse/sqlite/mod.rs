@@ -11,6 +11,7 @@ mod export;
 mod extract;
 mod failure;
 mod freshness;
+mod keep_deleted;
 mod lock;
 mod open;
 mod operations;

@@ -8,14 +8,14 @@ use super::analyst_tables::AnalystTables;
 use super::lock::WriterLock;
 use super::writer::Writer;
 use super::purge::Purge;
-use super::{checkpoint, open, page, pulls, purge};
+use super::{checkpoint, keep_deleted, open, page, pulls, purge};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, StoredBatch, Tally};
-use crate::warehouse::patient::{Attention, CycleTimes, Listed, RosterChange};
+use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use crate::warehouse::place::{OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use crate::warehouse::purge::{Erased, PurgedPatient, Scrub};
@@ -59,31 +59,37 @@ impl Engine {
         self.writer.write(checkpoint::cycle_times).await
     }
 
-    pub(in crate::warehouse) async fn roster_change(
-        &self,
-        listed: &[Listed],
-    ) -> Result<RosterChange, StoreFailed> {
-        let listed = listed.to_vec();
-        self.writer.write(move |connection| checkpoint::roster_change(connection, &listed)).await
-    }
-
     pub(in crate::warehouse) async fn begin_cycle(
         &self,
-        listed: Vec<Listed>,
+        roster: RosterReading,
         now: Timestamp,
     ) -> Result<Vec<Lease>, StoreFailed> {
         let begin = self.writer.write(move |connection| {
             pulls::close_cut_off(connection, now)?;
             checkpoint::note_cycle(connection, now)?;
-            checkpoint::take_roster(connection, &listed)?;
+            checkpoint::take_roster(connection, &roster, now)?;
             checkpoint::drop_unlisted(connection)?;
             checkpoint::all(connection)
         });
         Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
     }
 
-    pub(in crate::warehouse) async fn end_cycle(&self) -> Result<(), StoreFailed> {
-        self.writer.write(pulls::prune).await
+    pub(in crate::warehouse) async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
+        self.writer.write(pulls::prune).await?;
+        let mut forgotten = Forgotten::default();
+        let Some(limit) = keep_deleted::limit(end) else { return Ok(forgotten) };
+        for table in self.writer.write(keep_deleted::prepare).await? {
+            loop {
+                let limit = limit.clone();
+                let batch = move |connection: &_| keep_deleted::remove_some(connection, table, &limit);
+                let removed = self.writer.write(batch).await?;
+                forgotten.deleted_rows += removed;
+                if removed < keep_deleted::BATCH_ROWS {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
     }
 
     pub(in crate::warehouse) async fn attention(
@@ -189,7 +195,13 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        self.writer.write(move |connection| checkpoint::withdrawals(connection, now)).await
+        let reason = PurgeReason::ConsentRevoked;
+        self.writer.write(move |connection| checkpoint::withdrawals(connection, reason, now)).await
+    }
+
+    pub(in crate::warehouse) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        let reason = PurgeReason::Roster;
+        self.writer.write(move |connection| checkpoint::withdrawals(connection, reason, now)).await
     }
 
     pub(in crate::warehouse) async fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {

@@ -11,10 +11,10 @@ use super::{analyst_tables, checkpoint, export, open, overview, purge, report, r
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
+use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Sql};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::patient::{Listed, RosterChange};
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::Erased;
 use crate::warehouse::report::{
@@ -55,12 +55,12 @@ impl Reader {
         checkpoint::walks(&self.connection, person)
     }
 
-    pub(in crate::warehouse) fn roster_change(&self, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
-        checkpoint::roster_change(&self.connection, listed)
+    pub(in crate::warehouse) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        checkpoint::withdrawals(&self.connection, PurgeReason::ConsentRevoked, now)
     }
 
-    pub(in crate::warehouse) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        checkpoint::withdrawals(&self.connection, now)
+    pub(in crate::warehouse) fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        checkpoint::withdrawals(&self.connection, PurgeReason::Roster, now)
     }
 
     pub(in crate::warehouse) fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
