@@ -96,6 +96,7 @@ impl Cycle {
         tally.settle(&mut summary);
         if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
             self.forget_old_rows().await;
+            summary.still_refused = self.warehouse.refused().await.unwrap_or_default();
             self.scrub(&mut summary).await;
         }
         let after = Traffic::of(&self.api);

@@ -1,5 +1,6 @@
 //! What a cycle has done, as everyone is told it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::plan::state::PurgeReason;
@@ -51,6 +52,10 @@ pub(crate) struct Summary {
     /// Due, and not asked because the cycle ended early; part of `skipped`.
     pub not_reached: u64,
     pub ended_early: Option<EndedEarly>,
+    /// The held ones, by the names in the column `held_why`.
+    pub held_why: BTreeMap<&'static str, u64>,
+    /// Refused, and neither purged nor held: the next cycle begins with them.
+    pub still_refused: u64,
     pub purged: Vec<PurgeNote>,
     pub roster_shrunk: Option<ShrunkRoster>,
     /// Why the bytes of purged patients are still there.

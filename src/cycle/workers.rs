@@ -137,6 +137,7 @@ impl CycleTally {
         summary.not_reached = self.not_reached;
         summary.resources += self.resources;
         summary.pages += self.pages;
+        summary.held_why = self.held_why;
         summary.purged.extend(self.purged);
         summary.ended_early = self.ended;
     }

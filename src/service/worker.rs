@@ -12,11 +12,11 @@ use chrono::TimeDelta;
 use super::health::CycleVerdict;
 use super::liveness::{Activity, Liveness};
 use super::notifier::Notifier;
-use super::problems::{Alert, AlertRules, AlertState, Problem};
+use super::problems::{Alert, AlertRules, AlertState, Occasion, Problem};
 use super::scheduler::Trigger;
 use super::status::Status;
 use super::systemd::StatusLine;
-use super::{Daemon, POLL_INTERVAL, facts, health, systemd};
+use super::{Daemon, POLL_INTERVAL, facts, health, problems, systemd};
 use crate::cycle::{Cycle, EndedEarly, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::{Timestamp, stamp};
@@ -273,6 +273,9 @@ impl Worker {
         report(summary);
         let now = clock::now();
         let verdict = self.status.cycle_ends(summary, now);
+        for alert in problems::purge_alerts(&summary.purged) {
+            self.send(alert);
+        }
         match &summary.ended_early {
             Some(EndedEarly::Warehouse(StoreFailed::Replaced)) => return Err(StoreFailed::Replaced.into()),
             Some(EndedEarly::Warehouse(failed)) => {
@@ -379,11 +382,12 @@ impl Worker {
     }
 
     fn send(&self, alert: Alert) {
-        if alert.is_over {
-            tracing::info!(problem = alert.problem.as_str(), "over: {}", alert.text);
-        } else if alert.problem == Problem::Stale || alert.problem == Problem::Scrub {
-            // The others have been logged where they were found.
-            tracing::error!(problem = alert.problem.as_str(), "{}", alert.text);
+        let problem = alert.occasion.kind();
+        match alert.occasion {
+            Occasion::Over(_) => tracing::info!(problem, "over: {}", alert.text),
+            Occasion::Began(Problem::Stale | Problem::Scrub) => tracing::error!(problem, "{}", alert.text),
+            // These have been logged where they were found.
+            Occasion::Began(_) | Occasion::Purge => {}
         }
         self.notifier.alert(&self.daemon.settings.alert, alert);
     }

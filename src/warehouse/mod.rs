@@ -30,7 +30,7 @@ use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{Erased, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{
-    ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
+    ExportFormat, Exported, Findings, Overview, OverviewRequest, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
     ViewRefused,
 };
 use crate::plan::completeness::Walk;
@@ -233,6 +233,14 @@ impl Warehouse {
         }
     }
 
+    /// Returns how many patients are refused, and neither purged nor held.
+    pub async fn refused(&self) -> Result<u64, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.refused().await,
+            Self::Rehearsal(_) => Ok(0),
+        }
+    }
+
     /// Returns every held patient.
     pub async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
         match self {
@@ -325,10 +333,10 @@ impl Reader {
         self.engine.status()
     }
 
-    /// Returns counts and who has not been pulled since `behind_since`, at most `listed_max`
-    /// of them. Resources are not counted, which takes longer than a look may.
-    pub fn overview(&self, behind_since: Timestamp, listed_max: usize) -> Result<Overview, StoreFailed> {
-        self.engine.overview(behind_since, listed_max)
+    /// Returns counts, who is behind and who was purged. Resources are not counted, which takes
+    /// longer than a look may.
+    pub fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
+        self.engine.overview(request)
     }
 
     /// Returns all purges, or those of one patient.

@@ -189,7 +189,7 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
 }
 
 /// Reads a column that a file may lack until the next cycle migrates it.
-fn new_column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<Option<T>, StoreFailed> {
+pub(super) fn new_column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<Option<T>, StoreFailed> {
     match row.get(name) {
         Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
         found => Ok(found?),
@@ -202,14 +202,14 @@ fn new_time(row: &Row<'_>, name: &str) -> Result<Option<Timestamp>, StoreFailed>
 }
 
 /// Reads `holds_rows`. Before the column was there, whoever was pulled counts as having rows.
-fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
+pub(super) fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
     match new_column(row, "holds_rows")? {
         Some(holds_rows) => Ok(holds_rows),
         None => Ok(row.get::<_, Option<String>>("last_success_at")?.is_some()),
     }
 }
 
-fn missing(row: &Row<'_>) -> Result<Option<Missing>, StoreFailed> {
+pub(super) fn missing(row: &Row<'_>) -> Result<Option<Missing>, StoreFailed> {
     let readings = new_column(row, "missing_readings")?.unwrap_or_default();
     Ok(new_time(row, "missing_since")?.map(|since| Missing { since, readings }))
 }
@@ -234,6 +234,11 @@ pub(super) fn withdrawals(
         |row| row.get(0),
     )?;
     Ok(Withdrawals { confirmed: 0, purged_lately, holders })
+}
+
+pub(super) fn count_refused(connection: &Connection) -> Result<u64, StoreFailed> {
+    let statement = "SELECT count(*) FROM checkpoint WHERE state = 'refused'";
+    Ok(connection.query_row(statement, [], |row| row.get(0))?)
 }
 
 /// Returns the active patients with rows that were pulled last, the latest first.

@@ -208,6 +208,10 @@ impl Engine {
         self.writer.write(move |connection| checkpoint::latest_pulled(connection, most)).await
     }
 
+    pub(in crate::warehouse) async fn refused(&self) -> Result<u64, StoreFailed> {
+        self.writer.write(checkpoint::count_refused).await
+    }
+
     pub(in crate::warehouse) async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
         let all = self.writer.write(checkpoint::all).await?;
         let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);

@@ -18,7 +18,7 @@ use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::Erased;
 use crate::warehouse::report::{
-    ExportFormat, Exported, Findings, Overview, PurgeLine, StatusReport, Steps, StoredTable,
+    ExportFormat, Exported, Findings, Overview, OverviewRequest, PurgeLine, StatusReport, Steps, StoredTable,
 };
 
 /// A file that is open for reading.
@@ -83,10 +83,9 @@ impl Reader {
 
     pub(in crate::warehouse) fn overview(
         &self,
-        behind_since: Timestamp,
-        listed_max: usize,
+        request: OverviewRequest,
     ) -> Result<Overview, StoreFailed> {
-        overview::overview(&self.connection, &self.path, behind_since, listed_max)
+        overview::overview(&self.connection, &self.path, request)
     }
 
     pub(in crate::warehouse) fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {

@@ -1,8 +1,9 @@
 //! What `status` and `audit` tell. Reads only.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
-use super::tables;
+use super::tables::LiveRows;
+use super::{checkpoint, tables};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::report::{PatientLine, PurgeLine, StatusReport};
 
@@ -10,32 +11,38 @@ pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFaile
     // One snapshot for everything that is counted.
     let transaction = connection.unchecked_transaction()?;
     let live = tables::live_rows(&transaction)?;
-    let mut statement = transaction.prepare(
-        "SELECT person_id, label, state, watermark, last_success_at, failures, next_attempt_at, last_error,
-                sweep_guarded_at, listed
-           FROM checkpoint ORDER BY coalesce(label, person_id), person_id",
-    )?;
-    let patients = statement
-        .query_map([], |row| {
-            let id: String = row.get(0)?;
-            Ok(PatientLine {
-                resources: live.by_person.get(&id).copied().unwrap_or_default(),
-                id,
-                label: row.get(1)?,
-                state: row.get(2)?,
-                watermark: row.get(3)?,
-                last_success_at: row.get(4)?,
-                failures: row.get(5)?,
-                next_attempt_at: row.get(6)?,
-                last_error: row.get(7)?,
-                sweep_guarded_at: row.get(8)?,
-                listed: row.get(9)?,
-            })
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut statement =
+        transaction.prepare("SELECT * FROM checkpoint ORDER BY coalesce(label, person_id), person_id")?;
+    let mut rows = statement.query([])?;
+    let mut patients = Vec::new();
+    while let Some(row) = rows.next()? {
+        patients.push(patient_line(row, &live)?);
+    }
     let quarantined = transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?;
     let unscrubbed = super::purge::unscrubbed(&transaction)?;
     Ok(StatusReport { patients, resources: live.by_table, quarantined, unscrubbed, scrub_waits_for: None })
+}
+
+fn patient_line(row: &Row<'_>, live: &LiveRows) -> Result<PatientLine, StoreFailed> {
+    let id: String = row.get("person_id")?;
+    Ok(PatientLine {
+        resources: live.by_person.get(&id).copied().unwrap_or_default(),
+        id,
+        label: row.get("label")?,
+        state: row.get("state")?,
+        watermark: row.get("watermark")?,
+        last_success_at: row.get("last_success_at")?,
+        failures: row.get("failures")?,
+        next_attempt_at: row.get("next_attempt_at")?,
+        last_error: row.get("last_error")?,
+        sweep_guarded_at: row.get("sweep_guarded_at")?,
+        refused_at: checkpoint::new_column(row, "refused_at")?,
+        held_why: checkpoint::new_column(row, "held_why")?,
+        missing_since: checkpoint::new_column(row, "missing_since")?,
+        missing: checkpoint::missing(row)?,
+        listed: row.get("listed")?,
+        holds_rows: checkpoint::holds_rows(row)?,
+    })
 }
 
 pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
