@@ -7,6 +7,7 @@
 
 pub(crate) mod held;
 mod leavers;
+mod orders;
 mod patient;
 pub(crate) mod progress;
 mod round;
@@ -20,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::orders::ActivePatients;
 use self::progress::Progress;
 pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, ShrunkRoster, Summary};
 use self::patient::Refusal;
@@ -50,6 +53,8 @@ pub(crate) struct Cycle {
     pub stop: Stop,
     pub progress: watch::Sender<Progress>,
     pub request: SyncRequest,
+    /// Who is being dealt with, for an operator's purge that comes meanwhile.
+    pub active: Arc<ActivePatients>,
 }
 
 /// How a cycle was asked for.
@@ -79,7 +84,25 @@ impl Traffic {
 
 impl Cycle {
     /// Deals with every patient of the roster that is due. The error says that it was not begun.
+    /// Operators' purges are heeded meanwhile.
     pub(crate) async fn run(&self, roster: &Roster) -> Result<Summary, StoreFailed> {
+        let over = CancellationToken::new();
+        let cycle = async {
+            let ended = self.run_alone(roster).await;
+            over.cancel();
+            ended
+        };
+        let (ended, purged) = tokio::join!(cycle, orders::heed(self, over.clone()));
+        let mut summary = ended?;
+        if !purged.is_empty() && !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
+            // The last may have come after the cycle's own scrub.
+            self.scrub(&mut summary).await;
+        }
+        summary.purged.extend(purged);
+        Ok(summary)
+    }
+
+    async fn run_alone(&self, roster: &Roster) -> Result<Summary, StoreFailed> {
         let begun = Instant::now();
         let before = Traffic::of(&self.api);
         self.api.begin_cycle();
@@ -116,14 +139,14 @@ impl Cycle {
         for task in again {
             tally.refuse(Refusal::earlier(task, now));
         }
-        round::hold_round(self, &mut tally).await;
+        workers::hold_round(self, &mut tally).await;
         if tally.ended.is_none() {
             tally = workers::pull_all(self, others, tally).await;
         } else {
             tally.not_reached += others.len() as u64;
         }
         if tally.may_hold_round() {
-            round::hold_round(self, &mut tally).await;
+            workers::hold_round(self, &mut tally).await;
         }
         tally
     }

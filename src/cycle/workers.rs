@@ -8,9 +8,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::patient::{PatientOutcome, PatientReport, Refusal, deal_with};
-use super::round::hold_round;
+use super::round;
 use super::tasks::Task;
-use super::{Cycle, EndedEarly, PurgeNote, Summary};
+use super::{ActivePatients, Cycle, EndedEarly, PurgeNote, Summary};
 use crate::healthex::RequestFailed;
 use crate::plan::PersonId;
 use crate::plan::breaker::{Breaker, Contact, Trip};
@@ -57,6 +57,13 @@ impl CycleTally {
         std::mem::take(&mut self.refused)
     }
 
+    /// Leaves those out that an operator has ordered to be purged since they were refused.
+    fn forget_ordered(&mut self, active: &ActivePatients) {
+        let before = self.refused.len();
+        self.refused.retain(|refusal| !active.is_ordered(refusal.task.person()));
+        self.skipped += (before - self.refused.len()) as u64;
+    }
+
     /// Returns when the refused have waited for long enough.
     fn round_at(&self) -> Option<Instant> {
         self.refused_since.map(|since| since + ROUND_DELAY)
@@ -97,7 +104,7 @@ impl CycleTally {
                 self.skipped += 1;
                 self.permitted = Some(report.person);
             }
-            PatientOutcome::StillRevoked => self.skipped += 1,
+            PatientOutcome::StillRevoked | PatientOutcome::PurgeOrdered => self.skipped += 1,
             PatientOutcome::NotFound => self.not_found += 1,
             PatientOutcome::Refused(refusal) => self.refuse(*refusal),
             PatientOutcome::Failed(contact) => {
@@ -141,6 +148,14 @@ impl CycleTally {
         summary.purged.extend(self.purged);
         summary.ended_early = self.ended;
     }
+}
+
+/// Holds a round about those that are refused and that nobody has ordered to be purged.
+pub(super) async fn hold_round(cycle: &Cycle, tally: &mut CycleTally) {
+    let refused = tally.refused.iter().map(|refusal| refusal.task.person().clone());
+    let _round = cycle.active.begin_round(refused);
+    tally.forget_ordered(&cycle.active);
+    round::hold_round(cycle, tally).await;
 }
 
 /// Deals with all tasks, on a worker thread: the main thread would have to be woken up for each

@@ -173,6 +173,7 @@ impl Worker {
             stop: self.stop.clone(),
             progress: self.status.progress.clone(),
             request: SyncRequest { waits_after_failures, ..SyncRequest::default() },
+            active: Arc::default(),
         };
         let roster = self.daemon.roster.clone();
         self.outage.answers = 0;

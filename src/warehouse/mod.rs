@@ -27,7 +27,7 @@ use self::page::{Batch, StoredBatch};
 use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use self::place::{Close, FileIdentity, OtherServer, Place, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use self::purge::{Erased, PurgedPatient, Scrub};
+use self::purge::{Erased, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{
     ExportFormat, Exported, Findings, Overview, OverviewRequest, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
@@ -279,6 +279,22 @@ impl Warehouse {
         }
     }
 
+    /// Takes the operators' orders that were left while this process holds the warehouse, and those
+    /// that no holder before has answered. Each is to be answered.
+    pub(crate) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
+        match self {
+            Self::Sqlite(engine) => engine.take_purge_requests(now),
+            Self::Rehearsal(_) => Vec::new(),
+        }
+    }
+
+    /// Tells the command that has left an order what came of it.
+    pub(crate) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
+        if let Self::Sqlite(engine) = self {
+            engine.answer_purge_request(request, answer);
+        }
+    }
+
     /// Returns when the oldest purge was made whose bytes are still in the file.
     pub async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
         match self {
@@ -315,6 +331,31 @@ impl Warehouse {
             Self::Sqlite(engine) => engine.rebuild_views(now, told).await,
             Self::Rehearsal(_) => Ok(Vec::new()),
         }
+    }
+}
+
+/// An operator's order to purge a patient, left for the process that holds the warehouse. Dropped,
+/// it stands.
+pub(crate) struct LeftRequest(sqlite::LeftRequest);
+
+impl LeftRequest {
+    pub(crate) fn leave(place: &Place, request: &PurgeRequest) -> Result<Self, OpenFailed> {
+        sqlite::LeftRequest::leave(place, request).map(Self)
+    }
+
+    /// Returns how far it has come.
+    pub(crate) fn progress(&self) -> RequestProgress {
+        self.0.progress()
+    }
+
+    /// Takes it back, answered or not. Returns whether nobody had taken it.
+    pub(crate) fn withdraw(self) -> bool {
+        self.0.withdraw()
+    }
+
+    /// Takes it back, also from a holder that was killed: for who holds the warehouse now.
+    pub(crate) fn take_over(self) {
+        self.0.take_over();
     }
 }
 

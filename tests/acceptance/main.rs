@@ -14,6 +14,7 @@ mod dry_run;
 mod faults;
 mod first_sync;
 mod house;
+mod leavers;
 mod process;
 mod service;
 #[path = "../support/mod.rs"]

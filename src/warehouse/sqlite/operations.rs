@@ -8,6 +8,7 @@ use super::analyst_tables::AnalystTables;
 use super::lock::WriterLock;
 use super::writer::Writer;
 use super::purge::Purge;
+use super::purge_requests::Requests;
 use super::{checkpoint, keep_deleted, open, page, pulls, purge};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -18,7 +19,7 @@ use crate::warehouse::page::{Batch, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use crate::warehouse::place::{OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use crate::warehouse::purge::{Erased, PurgedPatient, Scrub};
+use crate::warehouse::purge::{Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub};
 use crate::warehouse::report::{Steps, ViewRefused};
 
 /// A file that is open for writing, and its lock.
@@ -261,6 +262,18 @@ impl Engine {
             Ok(Some(PurgedPatient { name: patient.name().to_owned(), erased }))
         });
         erase.await
+    }
+
+    pub(in crate::warehouse) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
+        Requests::beside(self.writer.path()).take(now)
+    }
+
+    pub(in crate::warehouse) fn answer_purge_request(
+        &self,
+        request: &PurgeRequest,
+        answer: &PurgeAnswer,
+    ) {
+        Requests::beside(self.writer.path()).answer(request, answer);
     }
 
     pub(in crate::warehouse) async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
