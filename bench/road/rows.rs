@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use healthex_sync::plan::row::{KeyHash, Row, key_hash, row_of};
+use healthex_sync::plan::completeness::WalkCounts;
+use healthex_sync::plan::row::{KeyHash, Row, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::warehouse::Warehouse;
-use healthex_sync::warehouse::page::{Batch, Completion, IncomingRow, PullProgress, WalkMark};
+use healthex_sync::warehouse::page::{
+    Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkMark,
+};
 use healthex_sync::warehouse::patient::{Listed, RosterReading};
 use healthex_sync::warehouse::place::{OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
@@ -97,9 +100,18 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
         views: if with_analyst_tables { views::analyst_tables(None).tables } else { Vec::new() },
     };
     let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap());
+    store(&warehouse, (0..patients.len()).map(patient), patients)
+}
+
+/// Stores rows as those of these persons, page by page, some persons at once.
+pub(crate) fn store(
+    warehouse: &Arc<Warehouse>,
+    persons: impl Iterator<Item = String>,
+    patients: &[Vec<Row>],
+) -> Cost {
     let mut pulls: Vec<Vec<PreparedPull>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
-    for (number, rows) in patients.iter().enumerate() {
-        pulls[number % AT_ONCE].push(PreparedPull::of(&patient(number), rows));
+    for (number, (person, rows)) in persons.zip(patients.iter().cycle()).enumerate() {
+        pulls[number % AT_ONCE].push(PreparedPull::of(&person, rows));
     }
     let listed: Vec<Listed> =
         pulls.iter().flatten().map(|pull| Listed { person: pull.head.person.clone(), label: None }).collect();
@@ -142,18 +154,25 @@ impl PreparedPull {
         let pages: Vec<&[Row]> = rows.chunks(PAGE).collect();
         let last = pages.len();
         let batch = |(page, rows): (usize, &[Row])| {
-            let keys: HashSet<KeyHash> = rows.iter().map(|row| key_hash(&row.key)).collect();
+            let keys: HashSet<KeyHash> = rows.iter().map(|row| row.identity().hash()).collect();
             let keys = keys.into_iter().collect();
             let (pages, received) = (page as u64, (page * PAGE) as u64);
-            let walk =
-                WalkMark { number: 1, pages, received, total: Some(RECORD as u64), total_changed: false };
+            let counts = WalkCounts { pages, received, total: Some(RECORD as u64), ..WalkCounts::default() };
+            let walk = WalkMark { number: 1, counts };
             let progress = if page == last {
-                PullProgress::End(Completion { watermark: now, note: None, sweep: None, keys, walk })
+                PullProgress::End(Completion {
+                    watermark: now,
+                    note: None,
+                    sweep: None,
+                    keys: Some(keys),
+                    walk,
+                    shortfall: ShortfallChange::Clear,
+                })
             } else {
                 PullProgress::Next { url: format!("{BASE_URL}/{page}"), keys, walk }
             };
             let rows = rows.iter().map(|row| IncomingRow { row: row.clone(), is_repeat: false }).collect();
-            Batch { rows, quarantined: Vec::new(), progress }
+            Batch { rows, quarantined: Vec::new(), progress, is_mostly_changes: true }
         };
         Self { batches: (1..).zip(pages).map(batch).collect(), head }
     }

@@ -9,11 +9,12 @@ use super::terminal::{Colour, Screen, shorten};
 use super::{Context, ExitStatus};
 use crate::clock;
 use crate::plan::leaver::{LeaverVerdict, judge_leaver};
+use crate::plan::since::IGNORED_TOLD;
 use crate::plan::stamp;
 use crate::plan::state::PatientState;
 use crate::settings::{OnRemoved, RosterSettings};
 use crate::warehouse::Reader;
-use crate::warehouse::report::{PatientLine, StatusReport};
+use crate::warehouse::report::{LastScrub, PatientLine, StatusReport};
 
 /// The columns beside the name, with the gaps between them.
 const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;
@@ -29,6 +30,7 @@ struct StatusJson<'a> {
     quarantined: u64,
     unscrubbed_purges: u64,
     scrub_waits_for: Option<&'a str>,
+    last_scrub: Option<&'a LastScrub>,
 }
 
 pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
@@ -43,6 +45,7 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
             quarantined: report.quarantined,
             unscrubbed_purges: report.unscrubbed,
             scrub_waits_for: report.scrub_waits_for.as_deref(),
+            last_scrub: report.last_scrub.as_ref(),
         };
         writeln!(out, "{}", serde_json::to_string(&status)?)?;
     } else {
@@ -109,6 +112,24 @@ fn remarks(patient: &PatientLine, roster: &RosterSettings) -> Vec<String> {
             "more than half of its resources were gone at {since}; marked as deleted only if still gone 24 hours later"
         ));
     }
+    if let Some(by) = patient.short_by {
+        let fewer = format!("{by} fewer entries than the server counts");
+        remarks.push(match &patient.short_since {
+            Some(since) => format!("{fewer}, since {since}: the record is not complete"),
+            None => format!("{fewer}, and it came to its last page; taken as complete"),
+        });
+    }
+    if patient.last_full_at > patient.deletions_seen_at {
+        let since = patient.deletions_seen_at.as_deref().unwrap_or("the first pull");
+        remarks
+            .push(format!("the last full pull could not look for deletions; not looked for since {since}"));
+    }
+    if patient.since_ignored >= IGNORED_TOLD {
+        let pulls = patient.since_ignored;
+        remarks.push(format!(
+            "the server ignores _since: {pulls} pulls in a row have brought everything, unchanged"
+        ));
+    }
     remarks
 }
 
@@ -160,6 +181,10 @@ fn print_totals(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> 
         let waits =
             format!("{} purges still have bytes in the file, waiting for: {waits}", report.unscrubbed);
         print_wrapped(screen, 0, &waits, None, out)?;
+    }
+    if let Some(LastScrub { at, by }) = &report.last_scrub {
+        let last = format!("the last bytes of purged patients were last removed at {at}, by {by}");
+        print_wrapped(screen, 0, &last, None, out)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod patient;
 pub(crate) mod progress;
 mod round;
 mod summary;
+mod tally;
 mod tasks;
 mod workers;
 
@@ -24,11 +25,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::orders::ActivePatients;
+use self::patient::Refusal;
 use self::progress::Progress;
 pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, ShrunkRoster, Summary};
-use self::patient::Refusal;
+use self::tally::CycleTally;
 use self::tasks::{Task, count_idle};
-use self::workers::CycleTally;
 use crate::clock;
 use crate::healthex::client::Api;
 use crate::plan::due::Due;
@@ -42,7 +43,7 @@ use crate::warehouse::Warehouse;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::{CycleEnd, Forgotten, Listed, RosterReading};
 use crate::warehouse::pull::Lease;
-use crate::warehouse::purge::Scrub;
+use crate::warehouse::purge::{Scrub, Scrubbed};
 
 /// A cycle, with what it works with.
 #[derive(Clone)]
@@ -120,6 +121,7 @@ impl Cycle {
         if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
             self.forget_old_rows().await;
             summary.still_refused = self.warehouse.refused().await.unwrap_or_default();
+            self.settle_views().await;
             self.scrub(&mut summary).await;
         }
         let after = Traffic::of(&self.api);
@@ -191,11 +193,30 @@ impl Cycle {
     fn say_purged(&self, name: &str, reason: PurgeReason, rows: u64) -> PurgeNote {
         let was = if self.warehouse.is_rehearsal() { "would be" } else { "was" };
         let reason_text = reason.as_str();
-        tracing::warn!(person = name, rows, reason = reason_text, "{name} {was} purged: {rows} rows ({reason_text})");
+        tracing::warn!(
+            person = name,
+            rows,
+            reason = reason_text,
+            "{name} {was} purged: {rows} rows ({reason_text})"
+        );
         PurgeNote { name: name.to_owned(), reason, rows }
     }
 
     /// Removes the last bytes of purged patients, if it is time for it.
+    /// Finishes the analysts' tables that are under build, and makes the indexes that a first fill
+    /// goes without.
+    async fn settle_views(&self) {
+        let result = tokio::select! {
+            biased;
+            // What a stop leaves undone, the next start does.
+            () = self.stop.gently.cancelled() => return,
+            result = self.warehouse.settle_views(clock::now()) => result,
+        };
+        if let Err(failed) = result {
+            tracing::warn!("the analysts' tables are not built to their end: {failed}");
+        }
+    }
+
     async fn scrub(&self, summary: &mut Summary) {
         let result = tokio::select! {
             result = self.scrub_if_due() => result,
@@ -203,8 +224,14 @@ impl Cycle {
         };
         summary.scrub_waits = match result {
             Ok(Scrub::NothingToDo) => None,
-            Ok(Scrub::Done { purges }) => {
-                tracing::info!(purges, "the last bytes of purged patients are gone");
+            Ok(Scrub::Done(Scrubbed { purges, by, pages })) => {
+                let by_name = by.name();
+                tracing::info!(
+                    purges,
+                    by = by.as_str(),
+                    pages,
+                    "the last bytes of purged patients are gone, by {by_name}"
+                );
                 None
             }
             Ok(Scrub::Waits(waits)) => {

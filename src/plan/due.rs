@@ -134,7 +134,7 @@ pub(crate) fn guard_expired(since: Timestamp, now: Timestamp) -> bool {
 }
 
 /// A full pull for the sake of renamed entries is made at most this often.
-const RENAMED_FULL_EVERY: TimeDelta = TimeDelta::hours(24);
+const RENAMED_FULL_EVERY: TimeDelta = TimeDelta::hours(1);
 
 /// Returns whether renamed entries may ask for a full pull, after one that they asked for before.
 pub(crate) fn may_pull_renamed(last: Option<Timestamp>, now: Timestamp) -> bool {
@@ -262,10 +262,10 @@ mod tests {
     }
 
     #[test]
-    fn renamed_entries_ask_for_a_full_pull_once_a_day() {
+    fn renamed_entries_ask_for_a_full_pull_once_an_hour() {
         assert!(may_pull_renamed(None, at(0)));
-        assert!(!may_pull_renamed(Some(at(-23 * HOUR)), at(0)));
-        assert!(may_pull_renamed(Some(at(-24 * HOUR)), at(0)));
+        assert!(!may_pull_renamed(Some(at(1 - HOUR)), at(0)));
+        assert!(may_pull_renamed(Some(at(-HOUR)), at(0)));
         assert!(may_pull_renamed(Some(at(1)), at(0)));
     }
 }

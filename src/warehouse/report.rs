@@ -6,6 +6,7 @@ use super::purge::DiskRoom;
 use crate::plan::Timestamp;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::leaver::Missing;
+use crate::views::Dropped;
 
 /// One patient in `status`.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -29,6 +30,15 @@ pub struct PatientLine {
     pub missing_since: Option<String>,
     #[serde(skip)]
     pub missing: Option<Missing>,
+    /// How many entries fewer than the server counts have come.
+    pub short_by: Option<u64>,
+    /// Since when they are thought to be missing; without it the server counts otherwise.
+    pub short_since: Option<String>,
+    pub last_full_at: Option<String>,
+    /// When a full pull last looked for what had vanished.
+    pub deletions_seen_at: Option<String>,
+    /// Pulls in a row to which the server has sent everything, whatever was asked for.
+    pub since_ignored: u64,
     #[serde(skip)]
     pub listed: bool,
     #[serde(skip)]
@@ -45,6 +55,15 @@ pub struct StatusReport {
     pub unscrubbed: u64,
     /// What the bytes of purged patients wait for.
     pub scrub_waits_for: Option<String>,
+    pub last_scrub: Option<LastScrub>,
+}
+
+/// When the last bytes of purged patients were last removed.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LastScrub {
+    pub at: String,
+    /// `zeroing` or `vacuum`.
+    pub by: String,
 }
 
 /// One purge, as an auditor asks for it.
@@ -56,6 +75,8 @@ pub struct PurgeLine {
     pub confirmed_at: String,
     pub purged_at: String,
     pub scrubbed_at: Option<String>,
+    /// `zeroing` or `vacuum`.
+    pub scrubbed_by: Option<String>,
     pub rows_by_table: BTreeMap<String, u64>,
 }
 
@@ -161,6 +182,25 @@ pub struct Findings {
     pub wrong: Vec<String>,
     /// Findings beyond those that are told.
     pub more: u64,
+    /// Of a check that goes down to the pages of the file.
+    pub pages: Option<Pages>,
+}
+
+/// How far down `verify` checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyDepth {
+    Rows,
+    /// To the last byte of the file.
+    Pages,
+}
+
+/// What is in the pages of the file beside what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// So many, and in how many of them there are bytes of what was deleted or replaced.
+    Seen { all: u64, with_remains: u64 },
+    /// They cannot be looked at, and why.
+    Unseen(String),
 }
 
 impl Findings {
@@ -186,6 +226,8 @@ pub struct StoredTable {
     pub name: String,
     pub resource: String,
     pub built_at: String,
+    /// How far it is built; `None` if it is whole.
+    pub percent_built: Option<u8>,
     pub rows: u64,
     pub columns: u64,
 }
@@ -202,6 +244,21 @@ pub struct ViewRefused {
 pub struct Steps {
     pub done: usize,
     pub of: usize,
+}
+
+/// What the rows of a view are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowFormat {
+    Csv,
+    Json,
+}
+
+/// What a view gave that is stored nowhere.
+#[derive(Debug, Default)]
+pub struct ViewRun {
+    pub rows: u64,
+    /// Where there was more than the one value that was kept.
+    pub dropped: Dropped,
 }
 
 /// What `export` writes.

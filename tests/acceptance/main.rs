@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "the seed of a random test must be told")]
 
 mod analysts;
+mod bug_reports;
 mod command_line;
 mod completeness;
 mod consent;
@@ -16,9 +17,11 @@ mod first_sync;
 mod house;
 mod leavers;
 mod process;
+mod scrub;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;
 mod walk;
+mod withdrawal;
 mod world;

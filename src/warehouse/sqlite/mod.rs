@@ -5,10 +5,11 @@
 //! stored before the commit. The lock on the file is held for as long as it is open for writing.
 
 mod analyst_tables;
+#[cfg(test)]
+mod candidate;
 mod checkpoint;
 mod compare;
 mod export;
-mod extract;
 mod failure;
 mod freshness;
 mod keep_deleted;
@@ -25,9 +26,14 @@ mod purge_requests;
 mod reader;
 mod report;
 mod rows;
+mod run_view;
+pub(super) mod scrub;
 mod sweep;
 mod tables;
 mod verify;
+mod view_build;
+mod view_check;
+mod view_rows;
 mod view_table;
 mod writer;
 
@@ -35,6 +41,8 @@ pub use self::lock::ServiceLock;
 pub use self::rows::RowsFailed;
 
 pub(super) use self::analyst_tables::rehearse_views;
+#[cfg(test)]
+pub(super) use self::candidate::SqliteCandidate;
 pub(super) use self::compare::compare_page;
 pub(super) use self::lock::try_lock;
 pub(super) use self::open::identity;

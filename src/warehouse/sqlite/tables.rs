@@ -22,14 +22,10 @@ pub(super) fn exists(connection: &Connection, table: &str) -> Result<bool, Store
     Ok(connection.prepare_cached(statement)?.exists([table])?)
 }
 
-/// The connection if it has the table of a type, else one to an empty table of it.
-pub(super) fn or_empty(connection: Connection, table: &str) -> Result<Connection, StoreFailed> {
-    if exists(&connection, table)? {
-        return Ok(connection);
-    }
-    let memory = Connection::open_in_memory()?;
-    ensure(&memory, table)?;
-    Ok(memory)
+/// Returns whether a table has a column of that name.
+pub(super) fn has_column(connection: &Connection, table: &str, column: &str) -> Result<bool, StoreFailed> {
+    let statement = "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2";
+    Ok(connection.prepare_cached(statement)?.exists([table, column])?)
 }
 
 /// The resource types that have a table in this warehouse, by name.
@@ -38,6 +34,17 @@ pub(super) fn resource_tables(connection: &Connection) -> Result<Vec<&'static Re
         connection.prepare_cached("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")?;
     let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     Ok(names.iter().filter_map(|name| ResourceType::by_table(name)).collect())
+}
+
+/// Adds the column `superseded_at`, for a warehouse that did not have it.
+pub(super) fn add_superseded_at(connection: &Connection) -> Result<(), StoreFailed> {
+    for known in resource_tables(connection)? {
+        if !connection.column_exists(None::<&str>, known.table.as_str(), "superseded_at")? {
+            connection
+                .execute_batch(&format!("ALTER TABLE \"{}\" ADD COLUMN superseded_at TEXT", known.table))?;
+        }
+    }
+    Ok(())
 }
 
 /// These keep that there was a patient and what became of it, and outlive a purge.
