@@ -142,7 +142,15 @@ fn purge_held(
     runtime()?.block_on(async {
         let (progress, _) = watch::channel(Progress::default());
         let (stop, request) = (Stop::on_signals()?, SyncRequest::default());
-        let cycle = Cycle { settings, api, warehouse: warehouse.clone(), stop, progress, request, active: Arc::default() };
+        let cycle = Cycle {
+            settings,
+            api,
+            warehouse: warehouse.clone(),
+            stop,
+            progress,
+            request,
+            active: Arc::default(),
+        };
         let decided = match decide_held(&cycle, &account(), expected).await {
             Err(failed @ HeldUndecided::NotAsExpected { .. }) => {
                 return Err(Complaints::one(failed.to_string()).into());

@@ -53,7 +53,7 @@ fn leaves(cycle: &Cycle, lease: &Lease) -> bool {
     let checkpoint = &lease.checkpoint;
     let removed_after = cycle.settings.roster.removed_after;
     checkpoint.holds_rows
-        && checkpoint.missing.is_some_and(|missing| {
-            judge_leaver(missing, removed_after, clock::now()) == LeaverVerdict::Purge
-        })
+        && checkpoint
+            .missing
+            .is_some_and(|missing| judge_leaver(missing, removed_after, clock::now()) == LeaverVerdict::Purge)
 }

@@ -140,9 +140,7 @@ async fn do_what_is_due(
 pub(super) async fn pull_alone(cycle: &Cycle, task: Task, mode: PullMode) -> PatientReport {
     let (permits, person) = (Arc::new(Semaphore::new(1)), task.person().clone());
     match permits.clone().acquire_owned().await {
-        Ok(permit) => {
-            unless_ordered(cycle, person, pull_patient(cycle, task, mode, &permits, permit)).await
-        }
+        Ok(permit) => unless_ordered(cycle, person, pull_patient(cycle, task, mode, &permits, permit)).await,
         Err(_closed) => PatientReport::without_pull(person, PatientOutcome::Interrupted, None),
     }
 }

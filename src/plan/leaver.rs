@@ -35,7 +35,9 @@ pub(crate) fn after_reading(before: Option<Missing>, is_listed: bool, now: Times
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaverVerdict {
     /// Not before this time, and not before another reading has lacked it.
-    Waits { until: Timestamp },
+    Waits {
+        until: Timestamp,
+    },
     Purge,
 }
 

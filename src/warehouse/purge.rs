@@ -37,7 +37,10 @@ pub struct PurgeRequest {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PurgeAnswer {
-    Purged { name: String, rows: u64 },
+    Purged {
+        name: String,
+        rows: u64,
+    },
     /// The warehouse does not know the patient.
     Unknown,
     Failed(String),

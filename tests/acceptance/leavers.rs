@@ -34,9 +34,8 @@ fn csv(ids: &[String]) -> String {
 
 #[test]
 fn a_half_written_roster_purges_nobody() {
-    let world = World::generated(20)
-        .set("roster.files", r#"["roster.csv"]"#)
-        .set("roster.on_removed", r#""purge""#);
+    let world =
+        World::generated(20).set("roster.files", r#"["roster.csv"]"#).set("roster.on_removed", r#""purge""#);
     world.write("roster.csv", &csv(&names(20)));
     world.run(["sync"]).exits(0);
     world.write("roster.csv", &csv(&names(9)));
@@ -68,7 +67,10 @@ fn a_glob_that_lost_a_file_purges_nobody_and_holds_up_nobody() {
     let held = world.run(["sync", "--json"]).exits(2).says("has lost 6 of 8 patients");
     assert_eq!(held.number("/patients/ok"), 2);
     assert_eq!(purges(&world), 0);
-    world.run(["sync", "--dry-run", "--allow-shrunk-roster"]).exits(0).says("would purge hans: 7 rows (roster)");
+    world
+        .run(["sync", "--dry-run", "--allow-shrunk-roster"])
+        .exits(0)
+        .says("would purge hans: 7 rows (roster)");
     world.run(["sync", "--allow-shrunk-roster"]).exits(0).says("purged hans: 7 rows (roster)");
     assert_eq!(purged_by_roster(&world), 6);
     world.assert_equals_sandbox("anna");
@@ -86,7 +88,11 @@ fn one_who_left_is_purged_by_the_second_reading_and_after_removed_after() {
     world.list(&["ben"]);
     world.run(["sync", "--dry-run"]).exits(0).says_nothing_of("purge");
     world.run(["sync"]).exits(0).says_nothing_of("purged");
-    world.run(["check", "--offline"]).exits(0).says("anna: not on the roster since").says("the next cycle purges it");
+    world
+        .run(["check", "--offline"])
+        .exits(0)
+        .says("anna: not on the roster since")
+        .says("the next cycle purges it");
     world.run(["sync", "--dry-run"]).exits(0).says("would purge anna: 7 rows (roster)");
     assert_eq!(world.rows("anna").len(), 6);
     world.run(["sync"]).exits(0).says("purged anna: 7 rows (roster)");

@@ -283,11 +283,7 @@ impl Engine {
         Requests::beside(self.writer.path()).take(now)
     }
 
-    pub(in crate::warehouse) fn answer_purge_request(
-        &self,
-        request: &PurgeRequest,
-        answer: &PurgeAnswer,
-    ) {
+    pub(in crate::warehouse) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
         Requests::beside(self.writer.path()).answer(request, answer);
     }
 

@@ -10,7 +10,9 @@ use rusqlite::{Connection, params};
 use super::{checkpoint, purge};
 use crate::plan::{Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::report::{FileSize, Overview, OverviewRequest, PatientBehind, RecentPurge, RecentPurges};
+use crate::warehouse::report::{
+    FileSize, Overview, OverviewRequest, PatientBehind, RecentPurge, RecentPurges,
+};
 
 /// Whom the page lists.
 const BEHIND: &str = "listed = 1 AND (state IN ('failing', 'held', 'refused', 'not_found')

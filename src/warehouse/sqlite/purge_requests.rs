@@ -61,7 +61,8 @@ impl Requests {
             return Vec::new();
         }
         let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
-        let names = entries.take(REQUESTS_MAX * 4).filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names =
+            entries.take(REQUESTS_MAX * 4).filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let mut requests = Vec::new();
         for name in names {
             if name.ends_with(OUTCOME) || name.ends_with(NEW) {
@@ -229,7 +230,8 @@ impl LeftRequest {
 
 fn write(path: &Path, content: &impl Serialize) -> std::io::Result<File> {
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path)?;
     file.write_all(&serde_json::to_vec(content)?)?;
     file.sync_all()?;
     Ok(file)

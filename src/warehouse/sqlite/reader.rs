@@ -82,10 +82,7 @@ impl Reader {
         Ok(status)
     }
 
-    pub(in crate::warehouse) fn overview(
-        &self,
-        request: OverviewRequest,
-    ) -> Result<Overview, StoreFailed> {
+    pub(in crate::warehouse) fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
         overview::overview(&self.connection, &self.path, request)
     }
 

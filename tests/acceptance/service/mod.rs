@@ -408,7 +408,10 @@ fn the_page_says_who_is_behind_why_and_what_to_do() {
 fn each_purge_is_alerted_counted_and_shown_for_a_month() {
     let world = world(3, "every 1s");
     let alerts = world.path("alerts");
-    alert_by(&world, &format!("echo \"$HEALTHEX_SYNC_ALERT $HEALTHEX_SYNC_PROBLEM $1\" >> {}", alerts.display()));
+    alert_by(
+        &world,
+        &format!("echo \"$HEALTHEX_SYNC_ALERT $HEALTHEX_SYNC_PROBLEM $1\" >> {}", alerts.display()),
+    );
     let daemon = world.daemon();
     let purges = |reason: &str| format!("healthex_sync_purges_total{{reason=\"{reason}\"}}");
     daemon.shows(&purges("roster"), |purges| purges == 0);
@@ -417,7 +420,9 @@ fn each_purge_is_alerted_counted_and_shown_for_a_month() {
     world.sandbox.withdraw("sandbox-0001");
     daemon.shows(&purges("consent_revoked"), |purges| purges == 1);
     let told = |what: &str| {
-        daemon.waits(what, || fs::read_to_string(&alerts).ok()?.lines().find(|line| line.contains(what)).map(str::to_owned))
+        daemon.waits(what, || {
+            fs::read_to_string(&alerts).ok()?.lines().find(|line| line.contains(what)).map(str::to_owned)
+        })
     };
     let alert = told("demo-01 was purged");
     assert!(alert.starts_with("event purge healthex-sync: demo-01 was purged: "), "{alert}");
@@ -434,11 +439,14 @@ fn each_purge_is_alerted_counted_and_shown_for_a_month() {
         let page = daemon.get("/").body;
         page.contains("<td data-is=\"when\">").then_some(page)
     });
-    for shown in ["Purged in the last 30 days", "sandbox-0001", "consent revoked", "sandbox-0002", "operator"] {
+    for shown in ["Purged in the last 30 days", "sandbox-0001", "consent revoked", "sandbox-0002", "operator"]
+    {
         assert!(page.contains(shown), "{shown}: {page}");
     }
     world.exec("UPDATE purge_log SET purged_at = '2020-01-01T00:00:00Z'");
-    daemon.waits("a page without them", || (!daemon.get("/").body.contains("Purged in the last")).then_some(()));
+    daemon.waits("a page without them", || {
+        (!daemon.get("/").body.contains("Purged in the last")).then_some(())
+    });
     daemon.stops();
 }
 
