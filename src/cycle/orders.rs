@@ -165,7 +165,8 @@ mod tests {
     async fn a_purge_waits_for_the_pull_that_it_stops_and_none_begins_after_it() {
         let all = Arc::new(ActivePatients::default());
         let pull = all.begin(&anna()).unwrap();
-        let clearing = all.clear(&anna());
+        let anna = anna();
+        let clearing = all.clear(&anna);
         tokio::pin!(clearing);
         tokio::select! {
             biased;
@@ -174,14 +175,15 @@ mod tests {
         }
         drop(pull);
         clearing.await;
-        assert!(all.begin(&anna()).is_none() && all.is_ordered(&anna()));
+        assert!(all.begin(&anna).is_none() && all.is_ordered(&anna));
     }
 
     #[tokio::test]
     async fn a_round_comes_to_its_end_first() {
         let all = ActivePatients::default();
         let round = all.begin_round([anna()].into_iter());
-        let clearing = all.clear(&anna());
+        let anna = anna();
+        let clearing = all.clear(&anna);
         tokio::pin!(clearing);
         assert!(futures_util::poll!(&mut clearing).is_pending());
         drop(round);
