@@ -15,6 +15,7 @@ mod dry_run;
 mod faults;
 mod first_sync;
 mod house;
+mod leavers;
 mod process;
 mod scrub;
 mod service;
