@@ -54,6 +54,9 @@ impl ExitStatus {
             {
                 return Self::WrongUsage;
             }
+            if matches!(cause.downcast_ref(), Some(StoreFailed::Ledger(_))) {
+                return Self::Failed;
+            }
             let not_begun = matches!(cause.downcast_ref(), Some(NotBegun::Warehouse(_)));
             if not_begun || cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
                 return Self::WarehouseUnusable;
@@ -167,6 +170,7 @@ fn place(settings: &Settings) -> Place {
         path: settings.warehouse.path.clone(),
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: settings.warehouse.group,
+        ledger: settings.consent.ledger.clone(),
         views: analyst_tables(settings),
     }
 }

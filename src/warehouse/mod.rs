@@ -27,7 +27,7 @@ use self::page::{Batch, StoredBatch};
 use self::patient::{Attention, CycleTimes, Listed, RosterChange};
 use self::place::{Close, FileIdentity, OtherServer, Place, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use self::purge::{Erased, PurgedPatient, Scrub};
+use self::purge::{CarriedOut, Erased, LedgerReport, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{
     ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
@@ -81,6 +81,15 @@ impl Warehouse {
         match self {
             Self::Sqlite(engine) => engine.activity(),
             Self::Rehearsal(_) => WriterActivity::Idle { done: 0 },
+        }
+    }
+
+    /// Returns the purges that the ledger knew and the file did not, since this was last asked: they
+    /// have been carried out.
+    pub(crate) fn carried_out(&self) -> Vec<CarriedOut> {
+        match self {
+            Self::Sqlite(engine) => engine.carried_out(),
+            Self::Rehearsal(_) => Vec::new(),
         }
     }
 
@@ -328,6 +337,11 @@ impl Reader {
     /// Returns all purges, or those of one patient.
     pub fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
         self.engine.purges(person)
+    }
+
+    /// Holds the ledger of purges, which is there or beside the warehouse, against it.
+    pub(crate) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
+        self.engine.ledger(ledger)
     }
 
     /// Checks everything that must be true of a sound warehouse.

@@ -1,5 +1,6 @@
 //! The words for patients, the roster and a cycle's two ends.
 
+use super::failure::LedgerFault;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::{PersonId, Timestamp};
 
@@ -32,4 +33,5 @@ pub struct Attention {
     pub patients: Vec<Checkpoint>,
     /// Since when the bytes of a purged patient wait to be removed.
     pub oldest_unscrubbed: Option<Timestamp>,
+    pub ledger_fault: Option<LedgerFault>,
 }

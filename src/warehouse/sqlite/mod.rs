@@ -5,12 +5,15 @@
 //! stored before the commit. The lock on the file is held for as long as it is open for writing.
 
 mod analyst_tables;
+mod appended;
 mod checkpoint;
 mod compare;
 mod export;
 mod extract;
 mod failure;
 mod freshness;
+mod ledger;
+mod ledger_book;
 mod lock;
 mod open;
 mod operations;

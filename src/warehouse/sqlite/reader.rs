@@ -7,7 +7,9 @@ use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
 use super::rows::RowsFailed;
-use super::{analyst_tables, checkpoint, export, open, overview, purge, report, rows, tables, verify};
+use super::{
+    analyst_tables, checkpoint, export, ledger_book, open, overview, purge, report, rows, tables, verify,
+};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -16,7 +18,7 @@ use crate::views::{AnalystTable, Sql};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::patient::{Listed, RosterChange};
 use crate::warehouse::place::Place;
-use crate::warehouse::purge::Erased;
+use crate::warehouse::purge::{Erased, LedgerReport};
 use crate::warehouse::report::{
     ExportFormat, Exported, Findings, Overview, PurgeLine, StatusReport, Steps, StoredTable,
 };
@@ -91,6 +93,10 @@ impl Reader {
 
     pub(in crate::warehouse) fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
         report::purges(&self.connection, person)
+    }
+
+    pub(in crate::warehouse) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
+        ledger_book::report(&ledger_book::resolve(&self.path, ledger), &self.connection)
     }
 
     pub(in crate::warehouse) fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
