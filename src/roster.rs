@@ -291,7 +291,11 @@ mod tests {
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
-        let settings = RosterSettings { files: vec![folder.path().join("*.*")], on_removed: OnRemoved::Keep, removed_after: Duration::ZERO };
+        let settings = RosterSettings {
+            files: vec![folder.path().join("*.*")],
+            on_removed: OnRemoved::Keep,
+            removed_after: Duration::ZERO,
+        };
         let found = load(&settings).map(|roster| {
             roster.patients.iter().map(|patient| patient.name().to_owned()).collect::<Vec<_>>()
         });

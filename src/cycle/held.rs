@@ -31,7 +31,9 @@ pub(crate) struct Unanswered {
 /// Why nothing was decided.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HeldUndecided {
-    #[error("{refused} held patients would be purged, and --expect says {expected}; nothing was purged or released")]
+    #[error(
+        "{refused} held patients would be purged, and --expect says {expected}; nothing was purged or released"
+    )]
     NotAsExpected { refused: usize, expected: usize },
     #[error(transparent)]
     Request(#[from] RequestFailed),

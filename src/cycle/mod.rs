@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use tokio::sync::watch;
 
+use self::patient::Refusal;
 use self::progress::Progress;
 pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, Summary};
-use self::patient::Refusal;
 use self::tasks::{Task, count_idle};
 use self::workers::CycleTally;
 use crate::clock;
@@ -167,7 +167,9 @@ impl Cycle {
         let patients = self.warehouse.begin_cycle(listed, clock::now()).await?;
         for patient in gone {
             let reason = PurgeReason::Roster;
-            if let Some(purged) = self.warehouse.purge(&patient.person, reason, "healthex-sync", clock::now()).await? {
+            if let Some(purged) =
+                self.warehouse.purge(&patient.person, reason, "healthex-sync", clock::now()).await?
+            {
                 summary.purged.push(self.say_purged(&purged.name, reason, purged.erased.rows()));
             }
         }
@@ -178,7 +180,12 @@ impl Cycle {
     fn say_purged(&self, name: &str, reason: PurgeReason, rows: u64) -> PurgeNote {
         let was = if self.warehouse.is_rehearsal() { "would be" } else { "was" };
         let reason_text = reason.as_str();
-        tracing::warn!(person = name, rows, reason = reason_text, "{name} {was} purged: {rows} rows ({reason_text})");
+        tracing::warn!(
+            person = name,
+            rows,
+            reason = reason_text,
+            "{name} {was} purged: {rows} rows ({reason_text})"
+        );
         PurgeNote { name: name.to_owned(), reason, rows }
     }
 

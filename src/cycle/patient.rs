@@ -11,15 +11,15 @@ use super::tasks::Task;
 use super::{Cycle, EndedEarly};
 use crate::clock;
 use crate::healthex::meter::Budget;
-use crate::healthex::{FailureStage, RequestFailed};
 use crate::healthex::token::AccessToken;
-use crate::plan::{PersonId, PullMode, Timestamp};
+use crate::healthex::{FailureStage, RequestFailed};
 use crate::plan::breaker::Contact;
 use crate::plan::due::{Due, may_pull_renamed};
 use crate::plan::failure::{Effect, Failure, judge_failure};
 use crate::plan::paging::Query;
 use crate::plan::resume::{can_resume, mode_of};
 use crate::plan::state::{Event, PatientState};
+use crate::plan::{PersonId, PullMode, Timestamp};
 use crate::pull::{Pull, PullContext, PullFailed, PullPlan, PullRules, ResumePoint, WalkEnd};
 use crate::settings::Settings;
 use crate::warehouse::failure::{Concern, StoreFailed};
@@ -52,11 +52,7 @@ pub(super) struct PatientReport {
 }
 
 impl PatientReport {
-    fn without_pull(
-        person: PersonId,
-        outcome: PatientOutcome,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    fn without_pull(person: PersonId, outcome: PatientOutcome, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self { person, outcome, tally: Tally::default(), pages: 0, permit }
     }
 }
@@ -243,6 +239,7 @@ async fn plan_pull(cycle: &Cycle, task: &Task, due: PullMode) -> Result<PullPlan
         types: task.types.clone(),
         since: checkpoint.watermark.filter(|_| mode == PullMode::Incremental),
         resume: None,
+        short_since: checkpoint.short_since,
     };
     if let Some(unfinished) = &checkpoint.unfinished
         && let Some(next_url) = &unfinished.next_url
@@ -278,7 +275,8 @@ async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> 
         error: Some(why.clone()),
         next_attempt_at: verdict.delay.map(|delay| now + TimeDelta::from_std(delay).unwrap_or_default()),
         was_answered: event == Event::PersonUnknown,
-        forgets_pull: matches!(failed, PullFailed::Incomplete { .. }),
+        forgets_pull: matches!(failed, PullFailed::Unsteady(_) | PullFailed::Short { .. }),
+        short: failed.short_note(),
     });
     let outcome = match failure {
         Failure::CredentialsRefused | Failure::Warehouse => return PatientOutcome::Ends(end_of(failed)),
@@ -400,6 +398,7 @@ pub(super) async fn note_permitted(cycle: &Cycle, person: &PersonId) -> Result<(
         next_attempt_at: None,
         was_answered: true,
         forgets_pull: false,
+        short: None,
     };
     match cycle.warehouse.note_answer(person, answer, clock::now()).await? {
         Fenced::Kept(()) | Fenced::Superseded => Ok(()),

@@ -78,9 +78,13 @@ impl CycleTally {
     /// Says in one line who is held, and why.
     pub(super) fn say_held(&self) {
         if self.held > 0 {
-            let why: Vec<String> = self.held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
+            let why: Vec<String> =
+                self.held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
             let (held, why) = (self.held, why.join(", "));
-            tracing::error!(held, "{held} refused patients are held ({why}): their data is kept; see `healthex-sync status`");
+            tracing::error!(
+                held,
+                "{held} refused patients are held ({why}): their data is kept; see `healthex-sync status`"
+            );
         }
     }
 
@@ -195,7 +199,7 @@ async fn pull_side_by_side(cycle: &Cycle, tasks: Vec<Task>, mut tally: CycleTall
                 }
             }
             // Those that still wait for their turn may take hours.
-            () = until(tally.round_at()), if tally.round_at().is_some() && tally.may_hold_round() => {
+            () = until(tally.round_at()), if tally.may_hold_round() && (may_begin || !running.is_empty()) => {
                 hold_round(cycle, &mut tally).await;
             }
             else => break,

@@ -4,13 +4,13 @@
 
 pub(crate) mod breaker;
 pub(crate) mod checkpoint;
-pub(crate) mod completeness;
+pub mod completeness;
 pub(crate) mod consent;
 pub(crate) mod drift;
 pub(crate) mod due;
 pub(crate) mod duplicate;
 pub(crate) mod failure;
-pub(crate) mod identity;
+pub mod identity;
 pub(crate) mod paging;
 pub(crate) mod refusal;
 pub mod resource_type;
@@ -19,6 +19,7 @@ pub(crate) mod retry;
 pub mod row;
 pub(crate) mod scan;
 pub(crate) mod shrink;
+pub(crate) mod since;
 pub(crate) mod start;
 pub mod state;
 pub(crate) mod sweep;

@@ -43,6 +43,18 @@ impl Row {
     pub fn identity(&self) -> Identity<'_> {
         Identity { name: &self.key, table: self.table, id: self.id.as_deref() }
     }
+
+    /// Returns what is kept of a row that cannot be stored.
+    pub fn quarantined(&self, reason: &'static str) -> Quarantined {
+        Quarantined {
+            key: self.key.clone(),
+            reason,
+            entry: self.resource.clone().into_bytes(),
+            is_named: false,
+            table: Some(self.table),
+            id: self.id.clone(),
+        }
+    }
 }
 
 /// An entry that cannot be stored as what it claims to be.
@@ -63,6 +75,12 @@ impl Quarantined {
     pub fn identity(&self) -> Identity<'_> {
         Identity { name: &self.key, table: self.table.unwrap_or_default(), id: self.id.as_deref() }
     }
+
+    /// Returns whether this may be a new version of any row that is stored: it could not be read,
+    /// and has no name that says which.
+    pub fn may_be_any(&self) -> bool {
+        !self.is_named && [NOT_JSON, NOT_UTF_8, TOO_LARGE].contains(&self.reason)
+    }
 }
 
 /// An OperationOutcome. The server's own text is left behind: it may name the patient.
@@ -74,6 +92,8 @@ pub struct Outcome {
     pub is_error: bool,
     /// The answer is not the whole record: nothing is swept, and the pull is short.
     pub is_incomplete: bool,
+    /// It does not call itself an outcome, so that a `total` may count it.
+    pub is_stray: bool,
     /// One that the search matched, with an `id`, is part of the record as well.
     pub row: Option<Row>,
 }
@@ -155,16 +175,19 @@ struct Meta<'a> {
 
 pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
     if entry.size > rules.entry_bytes_max {
-        // Its bytes are gone; the size keeps two such entries of one page apart.
-        let key = format!("#too-large-{:032x}-{}", xxh3_128(&entry.bytes), entry.size);
-        let outline = Outline { key, ..Outline::default() };
-        return SortedEntry::apart(outline.quarantined("entry too large", Vec::new()));
+        // Most of its bytes are gone. Its name is among the first; else the size keeps two such
+        // entries of one page apart.
+        let mut outline = Outline::of(&String::from_utf8_lossy(&entry.bytes), rules);
+        if !outline.is_named {
+            outline.key = format!("#too-large-{:032x}-{}", xxh3_128(&entry.bytes), entry.size);
+        }
+        return SortedEntry::apart(outline.quarantined(TOO_LARGE, Vec::new()));
     }
     let text = match String::from_utf8(entry.bytes) {
         Ok(text) => text,
         Err(broken) => {
             let outline = Outline::of(&String::from_utf8_lossy(broken.as_bytes()), rules);
-            return SortedEntry::apart(outline.quarantined("not UTF-8", broken.into_bytes()));
+            return SortedEntry::apart(outline.quarantined(NOT_UTF_8, broken.into_bytes()));
         }
     };
     let quarantine =
@@ -190,7 +213,9 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
     if is_outcome(&row, mode.as_deref()) {
         let row = row.ok().filter(|row| mode.as_deref() == Some("match") && row.id.is_some());
         let identity = row.as_ref().map(|row| row.identity().hash());
-        return sorted(Sorted::Outcome(read_outcome(resource, row)), identity);
+        let is_stray = row.is_none() && mode.as_deref() != Some("outcome");
+        let outcome = Outcome { is_stray, row, ..read_outcome(resource) };
+        return sorted(Sorted::Outcome(outcome), identity);
     }
     match row {
         Ok(row) => {
@@ -203,6 +228,8 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
 
 /// Said of an entry that is not JSON though its end is known.
 const NOT_JSON: &str = "not JSON";
+const NOT_UTF_8: &str = "not UTF-8";
+const TOO_LARGE: &str = "entry too large";
 
 impl SortedEntry {
     fn apart(entry: Quarantined) -> Self {
@@ -412,7 +439,7 @@ fn patient_under(value: &str, path: &[&str]) -> Option<String> {
 const INCOMPLETE_CODES: [&str; 7] =
     ["incomplete", "timeout", "transient", "throttled", "exception", "no-store", "lock-error"];
 
-fn read_outcome(resource: &RawValue, row: Option<Row>) -> Outcome {
+fn read_outcome(resource: &RawValue) -> Outcome {
     #[derive(Deserialize)]
     struct Shape {
         #[serde(default)]
@@ -431,7 +458,7 @@ fn read_outcome(resource: &RawValue, row: Option<Row>) -> Outcome {
     };
     let issues = issues.iter().take(8);
     let issues = issues.map(|issue| format!("{}/{}", word(severity(issue)), word(code(issue)))).collect();
-    Outcome { issues, is_error, is_incomplete, row }
+    Outcome { issues, is_error, is_incomplete, is_stray: false, row: None }
 }
 
 pub fn hex(bytes: &[u8]) -> String {

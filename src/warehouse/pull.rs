@@ -1,5 +1,6 @@
 //! The words for one pull of one patient.
 
+use super::page::ShortNote;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::state::Event;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
@@ -98,6 +99,8 @@ pub struct Setback {
     pub was_answered: bool,
     /// Whether the interrupted pull is forgotten, so that the next one begins at its beginning.
     pub forgets_pull: bool,
+    /// What is noted of a pull that was short.
+    pub short: Option<ShortNote>,
 }
 
 impl Setback {
@@ -109,6 +112,7 @@ impl Setback {
             next_attempt_at: None,
             was_answered: true,
             forgets_pull: false,
+            short: None,
         }
     }
 }

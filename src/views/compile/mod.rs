@@ -100,7 +100,8 @@ fn one_select(table: &str, branch: &Branch, filters: &[String]) -> String {
     yields.extend(columns.map(|column| format!("{} AS \"{}\"", column.sql, column.name)));
     let mut tables = vec![format!("\"{table}\" AS r")];
     tables.extend_from_slice(&branch.joins);
-    let mut conditions = vec!["r.deleted_at IS NULL".to_owned(), guarded(filters)];
+    let mut conditions =
+        vec!["r.deleted_at IS NULL AND r.superseded_at IS NULL".to_owned(), guarded(filters)];
     // The view's own filters are apart from the branch's, to be asked before anything is joined.
     if !branch.conditions.is_empty() {
         conditions.push(guarded(&branch.conditions));

@@ -45,7 +45,7 @@ pub(super) struct Changed<'b> {
     pub(super) new: Vec<&'b Row>,
     /// Or brought back.
     updated: Vec<&'b Row>,
-    /// Marked as deleted, or removed: their keys.
+    /// Marked as deleted or superseded, or removed: their keys.
     gone: Vec<String>,
 }
 
@@ -76,6 +76,11 @@ impl<'b> Changes<'b> {
     pub(super) fn gone(&mut self, table: &'static str, key: String) {
         self.by_table.entry(table).or_default().gone.push(key);
         self.live -= 1;
+    }
+
+    /// A row is superseded: it lives on, and no analyst sees it.
+    pub(super) fn hidden(&mut self, table: &'static str, key: String) {
+        self.by_table.entry(table).or_default().gone.push(key);
     }
 
     pub(super) fn by_table(&self) -> impl Iterator<Item = (&'static str, &Changed<'b>)> {

@@ -160,7 +160,7 @@ fn ask<'p>(
     let Some(table) = resources.first().map(|row| row.table) else { return Ok(Vec::new()) };
     if !memory.table_exists(None::<&str>, table)? {
         memory.execute_batch(&format!(
-            "CREATE TABLE \"{table}\" (person_id TEXT, key TEXT, resource TEXT, deleted_at TEXT)"
+            "CREATE TABLE \"{table}\" (person_id TEXT, key TEXT, resource TEXT, deleted_at TEXT, superseded_at TEXT)"
         ))?;
     }
     let run = |statement: &str| memory.prepare_cached(statement)?.execute([]);

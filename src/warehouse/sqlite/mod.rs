@@ -6,6 +6,8 @@
 
 mod analyst_tables;
 mod appended;
+#[cfg(test)]
+mod candidate;
 mod checkpoint;
 mod compare;
 mod export;
@@ -36,6 +38,8 @@ pub use self::lock::ServiceLock;
 pub use self::rows::RowsFailed;
 
 pub(super) use self::analyst_tables::rehearse_views;
+#[cfg(test)]
+pub(super) use self::candidate::SqliteCandidate;
 pub(super) use self::compare::compare_page;
 pub(super) use self::lock::try_lock;
 pub(super) use self::open::identity;

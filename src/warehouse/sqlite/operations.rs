@@ -196,10 +196,14 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Fenced<()>, StoreFailed> {
         let end = move |connection: &_| {
-            let PullEnded { head, setback, .. } = &ended;
+            let PullEnded { head, cost, setback, .. } = &ended;
+            // One that has stored nothing yet has no mark that another could have taken over.
+            if head.is_resumed || cost.row.is_some() {
+                checkpoint::expect_under_way(connection, head)?;
+            }
             pulls::note_end(connection, &ended, now)?;
             match setback {
-                Some(setback) => checkpoint::set_back(connection, &head.person, setback, now),
+                Some(setback) => checkpoint::set_back(connection, head, setback, now),
                 None => Ok(()),
             }
         };
