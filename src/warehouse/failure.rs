@@ -69,12 +69,40 @@ pub enum LedgerFault {
     Unusable { path: PathBuf, why: String },
 }
 
-/// A copy that was not made, because nobody could have told later that it was.
+/// A copy that was not made.
 #[derive(Debug, thiserror::Error)]
-#[error("the copy was not made, because it cannot be noted in {}: {why}; mend that", .path.display())]
-pub struct CopyNotNoted {
-    pub path: PathBuf,
-    pub why: String,
+pub enum CopyFailed {
+    #[error("no copy was made, because it cannot be noted in {}: {why}; mend that", .path.display())]
+    NotNoted { path: PathBuf, why: String },
+    #[error("{} is there already; a backup never replaces a file: name another", .0.display())]
+    Exists(PathBuf),
+    #[error("{}: {source}; the unfinished copy was removed", .path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("asked to stop; the unfinished copy was removed")]
+    Stopped,
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+/// A restore that was not made: the warehouse is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreFailed {
+    #[error("{} cannot be restored: {why}; nothing was changed", .file.display())]
+    NotAWarehouse { file: PathBuf, why: String },
+    #[error("a reader has {} open; close it and restore again; nothing was changed", .0.display())]
+    ReadersOpen(PathBuf),
+    #[error(
+        "the last bytes of purged patients cannot be taken out of the restored file: {0}; nothing was changed"
+    )]
+    NotScrubbed(String),
+    #[error("{}: {source}; nothing was changed", .path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Copy(#[from] CopyFailed),
+    #[error(transparent)]
+    Open(#[from] OpenFailed),
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
 }
 
 /// Whom a failure concerns.

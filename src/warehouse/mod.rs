@@ -21,10 +21,10 @@ pub(crate) mod report;
 mod sqlite;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::failure::{OpenFailed, StoreFailed};
+use self::failure::{CopyFailed, OpenFailed, RestoreFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
 use self::patient::{Attention, CycleTimes, Listed, RosterChange};
 use self::place::{Close, FileIdentity, OtherServer, Place, WriterActivity};
@@ -32,8 +32,8 @@ use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{CarriedOut, Erased, LedgerReport, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{
-    ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
-    ViewRefused,
+    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, PatientCopy, Preflight, PurgeLine,
+    Restored, StatusReport, Steps, StoredTable, ViewRefused,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -346,6 +346,33 @@ impl Reader {
         self.engine.ledger(ledger)
     }
 
+    /// Notes that a copy is about to be made. Without it none may be.
+    pub fn begin_copy(&self, copy: &PatientCopy<'_>, now: Timestamp) -> Result<(), CopyFailed> {
+        self.engine.note_copy(copy, sqlite::CopyStep::Begun, now)
+    }
+
+    /// Notes that a copy was made, or that it failed and is not there.
+    pub fn end_copy(&self, copy: &PatientCopy<'_>, is_made: bool, now: Timestamp) -> Result<(), CopyFailed> {
+        let step = if is_made { sqlite::CopyStep::Made } else { sqlite::CopyStep::Failed };
+        self.engine.note_copy(copy, step, now)
+    }
+
+    /// Returns the copies that may hold rows of a patient that is not purged.
+    pub fn copies_of(&self, person: &PersonId) -> Result<Vec<CopyLine>, StoreFailed> {
+        self.engine.copies_of(person)
+    }
+
+    /// Writes a consistent copy of the warehouse into a new file. `told` hears how far it has come,
+    /// and says whether to go on.
+    pub fn backup(
+        &self,
+        file: &Path,
+        clock: fn() -> Timestamp,
+        told: impl FnMut(Steps) -> bool,
+    ) -> Result<BackedUp, CopyFailed> {
+        self.engine.backup(file, clock, told)
+    }
+
     /// Checks everything that must be true of a sound warehouse.
     pub fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
         self.engine.verify(views)
@@ -396,6 +423,22 @@ pub fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
 /// Tries to be the one that writes, for a moment.
 pub fn try_lock(place: &Place) -> Result<(), OpenFailed> {
     sqlite::try_lock(place)
+}
+
+/// Puts a backup in the warehouse's place, on which the ledger of purges has been carried out. `told`
+/// hears how far the copying has come, and says whether to go on.
+pub fn restore(
+    place: &Place,
+    file: &Path,
+    clock: fn() -> Timestamp,
+    told: impl FnMut(Steps) -> bool,
+) -> Result<Restored, RestoreFailed> {
+    sqlite::restore(place, file, clock, told)
+}
+
+/// Begins another ledger in place of one that is lost or damaged. Returns where that is now.
+pub fn begin_ledger_anew(place: &Place, now: Timestamp) -> Result<Option<PathBuf>, OpenFailed> {
+    sqlite::begin_ledger_anew(place, now)
 }
 
 /// Tries all views on an empty warehouse, and returns what is wrong with them.

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -73,10 +73,16 @@ pub(super) fn append(path: &Path, length: u64, text: &str) -> Result<()> {
 /// Adds `text` at the end of a file, and makes the file where there is none.
 pub(super) fn append_or_create(path: &Path, text: &str) -> Result<()> {
     let is_new = !path.exists();
-    let file = checked(path, careful().append(true).create(true).open(path))?;
+    let file = checked(path, careful().read(true).append(true).create(true).open(path))?;
     make_private(&file)?;
     let length = file.metadata()?.len();
-    write_whole(file, length, text)?;
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    // Half a line that a crash left stays alone on its line.
+    let begin = if last == *b"\n" { "" } else { "\n" };
+    write_whole(file, length, &format!("{begin}{text}"))?;
     if is_new { sync_folder(path) } else { Ok(()) }
 }
 

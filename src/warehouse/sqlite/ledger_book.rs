@@ -355,6 +355,19 @@ impl LedgerBook {
     }
 }
 
+/// Carries out on one file what another one's log of purges knows.
+pub(super) fn carry_out_log_of(
+    other: &Connection,
+    connection: &mut Connection,
+    now: Timestamp,
+) -> Result<Vec<CarriedOut>, StoreFailed> {
+    let entries = entries_of(other, now)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let carried_out = carry_out(&transaction, &entries, now)?;
+    transaction.commit()?;
+    Ok(carried_out)
+}
+
 /// Begins another ledger in place of one that is lost or damaged, with the purges that the
 /// warehouse knows. Returns where the former one is now.
 pub(super) fn begin_anew(

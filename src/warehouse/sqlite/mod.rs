@@ -6,10 +6,12 @@
 
 mod analyst_tables;
 mod appended;
+mod backup;
 #[cfg(test)]
 mod candidate;
 mod checkpoint;
 mod compare;
+mod copies;
 mod export;
 mod extract;
 mod failure;
@@ -27,6 +29,7 @@ mod pulls;
 mod purge;
 mod reader;
 mod report;
+mod restore;
 mod rows;
 mod sweep;
 mod tables;
@@ -41,8 +44,10 @@ pub(super) use self::analyst_tables::rehearse_views;
 #[cfg(test)]
 pub(super) use self::candidate::SqliteCandidate;
 pub(super) use self::compare::compare_page;
+pub(super) use self::copies::CopyStep;
 pub(super) use self::lock::try_lock;
 pub(super) use self::open::identity;
-pub(super) use self::operations::Engine;
+pub(super) use self::operations::{Engine, begin_ledger_anew};
 pub(super) use self::preflight::preflight;
 pub(super) use self::reader::Reader;
+pub(super) use self::restore::restore;

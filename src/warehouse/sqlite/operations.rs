@@ -1,5 +1,6 @@
 //! The door's writing operations, each of them one piece of work for the writer's thread.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
@@ -353,6 +354,22 @@ fn open_ledger(place: &Place, connection: &mut Connection, now: Timestamp) -> Re
         Some(LedgerFault::OfAnother(_)) => Err(OpenFailed::OtherLedger { path, ledger }),
         _ => Ok(book),
     }
+}
+
+/// Begins another ledger while nothing else writes. What can be read of the former one is carried
+/// out first.
+pub(in crate::warehouse) fn begin_ledger_anew(
+    place: &Place,
+    now: Timestamp,
+) -> Result<Option<PathBuf>, OpenFailed> {
+    let path = place.path.clone();
+    let _lock = WriterLock::take(&path)?;
+    let analyst_tables = AnalystTables::new(&place.views);
+    let mut connection = open::open_writer(place, &analyst_tables, OtherServer::Refuse, now)?;
+    open_ledger(place, &mut connection, now)?;
+    let ledger = ledger_book::resolve(&path, place.ledger.as_deref());
+    ledger_book::begin_anew(&ledger, &mut connection, now)
+        .map_err(|source| OpenFailed::Unusable { path, source })
 }
 
 /// Who purges where nobody has typed it.

@@ -183,7 +183,7 @@ pub(super) fn scrub_waits_for(connection: &Connection, path: &Path) -> Result<Op
 }
 
 /// Moves the WAL into the file and cuts it to nothing; false while a reader holds it.
-fn wal_is_empty(connection: &Connection) -> Result<bool, StoreFailed> {
+pub(super) fn wal_is_empty(connection: &Connection) -> Result<bool, StoreFailed> {
     connection.busy_timeout(SCRUB_PATIENCE)?;
     let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
     connection.busy_timeout(Duration::from_secs(10))?;

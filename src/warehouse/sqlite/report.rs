@@ -51,25 +51,37 @@ fn if_known<T: FromSql>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>
 
 pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
     let mut statement = connection.prepare(
-        "SELECT p.person_id, c.label, p.reason, p.confirmed_at, p.purged_at, p.scrubbed_at, p.rows_by_table
-           FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
+        "SELECT p.*, c.label FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
           WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id",
     )?;
     let lines = statement
         .query_map([person], |row| {
-            let rows: String = row.get(6)?;
+            let rows: String = row.get("rows_by_table")?;
             Ok(PurgeLine {
-                person_id: row.get(0)?,
-                label: row.get(1)?,
-                reason: row.get(2)?,
-                confirmed_at: row.get(3)?,
-                purged_at: row.get(4)?,
-                scrubbed_at: row.get(5)?,
+                person_id: row.get("person_id")?,
+                label: row.get("label")?,
+                reason: row.get("reason")?,
+                by: newer(row, "by")?.unwrap_or_else(|| "healthex-sync".to_owned()),
+                refused_at: newer(row, "refused_at")?,
+                confirmed_at: row.get("confirmed_at")?,
+                purged_at: row.get("purged_at")?,
+                scrubbed_at: row.get("scrubbed_at")?,
+                first_row_at: newer(row, "first_row_at")?,
+                carried_out_at: newer(row, "carried_out_at")?,
                 rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
+                copies: None,
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(lines)
+}
+
+/// Reads a column that a file may lack until the next cycle migrates it.
+fn newer(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<String>> {
+    match row.get(name) {
+        Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
+        found => found,
+    }
 }
 
 /// The rows of a query as text, the names of the columns first.
