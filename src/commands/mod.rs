@@ -1,5 +1,7 @@
 //! Each command is a function of arguments, settings and a writer. Decides nothing itself.
 
+mod audit;
+mod backup;
 mod check;
 mod demo;
 mod export;
@@ -98,7 +100,9 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
         Command::Completions { shell } => shell::completions(*shell, out),
         Command::Man => shell::man(out),
         Command::Verify => report::verify(&context, out),
-        Command::Audit { id, json } => report::audit(&context, id.as_deref(), *json, out),
+        Command::Audit(args) => audit::audit(&context, args, out),
+        Command::Backup(args) => backup::backup(&context, args, out),
+        Command::Restore(args) => backup::restore(&context, args, out),
         Command::Export(args) => export::export(&context, args, out),
         Command::Views(args) => views_command::views(&context, args, out),
         Command::Purge(args) => purge::purge(&context, args, out),

@@ -5,11 +5,14 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use super::audit::describe_unknown;
 use super::terminal::{Colour, Screen, shorten};
 use super::{Context, ExitStatus};
+use crate::clock;
 use crate::plan::since::IGNORED_TOLD;
 use crate::plan::state::PatientState;
 use crate::warehouse::Reader;
+use crate::warehouse::purge::LedgerReport;
 use crate::warehouse::report::{PatientLine, StatusReport};
 
 /// The columns beside the name, with the gaps between them.
@@ -26,12 +29,27 @@ struct StatusJson<'a> {
     quarantined: u64,
     unscrubbed_purges: u64,
     scrub_waits_for: Option<&'a str>,
+    purges_over_deadline: u64,
+    ledger_fault: Option<String>,
+    /// Purges of the ledger that the next cycle carries out.
+    ledger_unknown: u64,
+}
+
+/// What is told of purges beside the patients.
+struct Purges {
+    ledger: LedgerReport,
+    late: u64,
 }
 
 pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     let path = &settings.warehouse.path;
-    let report = Reader::open(path)?.status()?;
+    let reader = Reader::open(path)?;
+    let report = reader.status()?;
+    let purges = Purges {
+        ledger: reader.ledger(settings.consent.ledger.as_deref())?,
+        late: reader.late_purges(settings.consent.deadline, clock::now())?,
+    };
     if json {
         let status = StatusJson {
             warehouse: path.display().to_string(),
@@ -40,16 +58,20 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
             quarantined: report.quarantined,
             unscrubbed_purges: report.unscrubbed,
             scrub_waits_for: report.scrub_waits_for.as_deref(),
+            purges_over_deadline: purges.late,
+            ledger_fault: purges.ledger.fault.as_ref().map(ToString::to_string),
+            ledger_unknown: purges.ledger.unknown,
         };
         writeln!(out, "{}", serde_json::to_string(&status)?)?;
     } else {
         let screen = Screen::of_stdout();
         print_table(&screen, &report, out)?;
         print_totals(&screen, &report, out)?;
+        print_purges(&screen, &purges, out)?;
     }
     let needs_a_person = [PatientState::Held.as_str(), PatientState::Failing.as_str()];
     let any = report.patients.iter().any(|patient| needs_a_person.contains(&patient.state.as_str()));
-    Ok(if any { ExitStatus::SomePatientsFailed } else { ExitStatus::Done })
+    Ok(if any || purges.ledger.fault.is_some() { ExitStatus::SomePatientsFailed } else { ExitStatus::Done })
 }
 
 fn print_table(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -142,6 +164,24 @@ fn print_totals(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> 
         let waits =
             format!("{} purges still have bytes in the file, waiting for: {waits}", report.unscrubbed);
         print_wrapped(screen, 0, &waits, None, out)?;
+    }
+    Ok(())
+}
+
+fn print_purges(screen: &Screen, purges: &Purges, out: &mut dyn Write) -> std::io::Result<()> {
+    let Purges { ledger, late } = purges;
+    if *late > 0 {
+        let text = format!(
+            "{late} purges took longer than consent.deadline; `healthex-sync audit ID` says how long"
+        );
+        print_wrapped(screen, 0, &text, None, out)?;
+    }
+    if ledger.unknown > 0 {
+        print_wrapped(screen, 0, &describe_unknown(ledger.unknown), None, out)?;
+    }
+    if let Some(fault) = &ledger.fault {
+        let text = format!("NOBODY CAN BE PURGED, for want of the ledger of purges: {fault}");
+        print_wrapped(screen, 0, &text, Some(Colour::Red), out)?;
     }
     Ok(())
 }

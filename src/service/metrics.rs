@@ -36,6 +36,7 @@ pub(super) struct Metrics {
     held: IntGauge,
     unscrubbed: IntGauge,
     unscrubbed_age: IntGauge,
+    late_purges: IntGauge,
     quarantined: IntGauge,
     last_success: IntGauge,
     next_tick: IntGauge,
@@ -107,6 +108,10 @@ impl Metrics {
             )?,
             held: gauge("purges_held", "Withdrawals that wait for a person.")?,
             unscrubbed: gauge("purges_unscrubbed", "Purges whose last bytes are still in the file.")?,
+            late_purges: gauge(
+                "purges_over_deadline",
+                "Purges that took longer than consent.deadline, from the refusal to the last byte.",
+            )?,
             unscrubbed_age: gauge(
                 "purges_unscrubbed_oldest_age_seconds",
                 "How long the oldest of them has waited.",
@@ -236,6 +241,7 @@ impl Metrics {
         self.held.set(count("held"));
         self.watermark_age.set(age(overview.oldest_watermark));
         self.unscrubbed.set(to_gauge(overview.unscrubbed));
+        self.late_purges.set(to_gauge(overview.late_purges));
         self.unscrubbed_age.set(age(overview.oldest_unscrubbed));
         self.quarantined.set(to_gauge(overview.quarantined));
         for size in &overview.bytes {

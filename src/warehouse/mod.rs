@@ -23,6 +23,7 @@ mod sqlite;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::failure::{CopyFailed, OpenFailed, RestoreFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
@@ -339,6 +340,11 @@ impl Reader {
     /// Returns all purges, or those of one patient.
     pub fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
         self.engine.purges(person)
+    }
+
+    /// Returns how many purges took longer than `deadline`, from the refusal to the last byte.
+    pub fn late_purges(&self, deadline: Duration, now: Timestamp) -> Result<u64, StoreFailed> {
+        self.engine.late_purges(deadline, now)
     }
 
     /// Holds the ledger of purges, which is there or beside the warehouse, against it.

@@ -77,6 +77,8 @@ pub struct Overview {
     pub quarantined: u64,
     pub unscrubbed: u64,
     pub oldest_unscrubbed: Option<Timestamp>,
+    /// Purges that took longer than they may.
+    pub late_purges: u64,
     /// Of the database and its WAL.
     pub bytes: Vec<FileSize>,
     /// On the roster and not active, or active and not pulled since then; the longest wait first.

@@ -57,6 +57,7 @@ pub(super) fn overview(
         quarantined: transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?,
         unscrubbed: purge::unscrubbed(&transaction)?,
         oldest_unscrubbed: purge::oldest_unscrubbed(&transaction)?,
+        late_purges: 0,
         bytes: sizes(path),
         behind,
         behind_total,

@@ -134,6 +134,17 @@ pub(super) fn unscrubbed(connection: &Connection) -> Result<u64, StoreFailed> {
         .query_row("SELECT count(*) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?)
 }
 
+/// How many purges took longer than `deadline`.
+pub(super) fn late(connection: &Connection, deadline: Duration, now: Timestamp) -> Result<u64, StoreFailed> {
+    // A file that the next cycle migrates does not know it.
+    if !tables::has_column(connection, "purge_log", "carried_out_at")? {
+        return Ok(0);
+    }
+    let seconds = i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX);
+    let parameters = named_params! { ":now": stamp(now), ":seconds": seconds };
+    Ok(connection.query_row(include_str!("../../../schema/late_purges.sql"), parameters, |row| row.get(0))?)
+}
+
 /// Since when the bytes of a purged patient wait to be removed.
 pub(super) fn oldest_unscrubbed(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
     let oldest: Option<String> = connection.query_row(

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -108,6 +109,14 @@ impl Reader {
             purge.copies = Some(held.cloned().collect());
         }
         Ok(purges)
+    }
+
+    pub(in crate::warehouse) fn late_purges(
+        &self,
+        deadline: Duration,
+        now: Timestamp,
+    ) -> Result<u64, StoreFailed> {
+        purge::late(&self.connection, deadline, now)
     }
 
     pub(in crate::warehouse) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
