@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "the seed of a random test must be told")]
 
 mod analysts;
+mod backup;
 mod bug_reports;
 mod command_line;
 mod completeness;
@@ -15,6 +16,7 @@ mod dry_run;
 mod faults;
 mod first_sync;
 mod house;
+mod ledger;
 mod process;
 mod service;
 #[path = "../support/mod.rs"]
