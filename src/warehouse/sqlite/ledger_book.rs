@@ -89,11 +89,19 @@ fn new_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// Compares ledger and warehouse. Changes neither.
-pub(super) fn report(path: &Path, connection: &Connection) -> Result<LedgerReport, StoreFailed> {
+/// Compares ledger and warehouse, which is this account's or not. Changes neither.
+pub(super) fn report(path: &Path, connection: &Connection, owned: bool) -> Result<LedgerReport, StoreFailed> {
     let looked = Looked::at(path, connection)?;
+    // Who may read the warehouse by its group may not read the ledger, and cannot judge it.
+    let is_forbidden =
+        looked.text.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+    if is_forbidden && !owned {
+        return Ok(LedgerReport::default());
+    }
     let mut report = LedgerReport { fault: looked.fault(connection)?, ..LedgerReport::default() };
-    if let Ok(Some(text)) = &looked.text {
+    if let Ok(Some(text)) = &looked.text
+        && !matches!(report.fault, Some(LedgerFault::OfAnother(_)))
+    {
         report.purges = text.entries.iter().filter(|entry| entry.kind != EntryKind::Returned).count() as u64;
         report.unknown = unknown(connection, &text.entries)?.len() as u64;
         if report.fault.is_none() {

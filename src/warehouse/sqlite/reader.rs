@@ -1,6 +1,7 @@
 //! The door's reading operations, on a connection of their own that cannot write.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,7 +121,9 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
-        ledger_book::report(&ledger_book::resolve(&self.path, ledger), &self.connection)
+        let owner = std::fs::metadata(&self.path).map(|found| found.uid()).ok();
+        let owned = owner == Some(rustix::process::geteuid().as_raw());
+        ledger_book::report(&ledger_book::resolve(&self.path, ledger), &self.connection, owned)
     }
 
     /// Notes a step of a copy in the register.
