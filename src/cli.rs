@@ -62,14 +62,18 @@ pub enum Command {
     /// Remove everything of a patient, as after a withdrawn consent
     Purge(PurgeArgs),
     /// Check that the warehouse is sound
-    Verify,
+    Verify {
+        /// Look at every page of the file too, for bytes of what was deleted or replaced
+        #[arg(long)]
+        deep: bool,
+    },
     /// Print the purge log: what an auditor asks for
     Audit(AuditArgs),
     /// Copy the warehouse into one file, while it is in use
     Backup(BackupArgs),
     /// Put a backup in the warehouse's place while nothing runs; purges in the ledger are carried out on it
     Restore(RestoreArgs),
-    /// List the analysts' tables, or print, run or rebuild their views
+    /// List the analysts' tables, or run or rebuild their views
     Views(ViewsArgs),
     /// Write resources (ndjson) or the analysts' tables (csv, parquet) as files
     Export(ExportArgs),
@@ -167,11 +171,6 @@ pub struct ViewsArgs {
 pub enum ViewsAction {
     /// Build all tables anew from the resources
     Apply,
-    /// Print the SELECT that a view is compiled to
-    Sql {
-        /// A built-in view or one of your own
-        name: String,
-    },
     /// Print the rows of a ViewDefinition over the warehouse as CSV; stores nothing
     Run {
         /// A ViewDefinition (SQL on FHIR v2, JSON)

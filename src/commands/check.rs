@@ -16,6 +16,7 @@ use crate::plan::PersonId;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::drift::{Drift, Known};
 use crate::plan::paging::Query;
+use crate::plan::since::IGNORED_TOLD;
 use crate::roster::Roster;
 use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
@@ -87,6 +88,12 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
             checks
                 .ok("warehouse", &format!("{}, schema {schema} of {known}{later}", place.path.display()))?;
             checks.ok("patients", &describe_drift(drift(roster, &patients), settings.roster.on_removed))?;
+            let ignored = patients.iter().filter(|patient| patient.since_ignored >= IGNORED_TOLD).count();
+            if ignored > 0 {
+                let why =
+                    format!("the server ignores _since for {ignored} patients: each pull brings everything");
+                checks.ok("increments", &why)?;
+            }
             check_access(&place, mode, access, checks)?;
             check_room(room, checks)?;
             check_ledger(settings, checks)?;
@@ -174,8 +181,8 @@ fn check_access(place: &Place, mode: u32, access: Access, checks: &mut Checks<'_
 /// Checks that there is room on the disk to scrub after a purge.
 fn check_room(room: Option<DiskRoom>, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let Some(room) = room else { return Ok(()) };
-    let (free, needed) = (room.free / 1_000_000, room.needed / 1_000_000);
-    let line = format!("{free} MB free, and VACUUM may need {needed} MB");
+    let (free, needed) = (room.free / 1_000_000, room.needed.div_ceil(1_000_000));
+    let line = format!("{free} MB free, and {} after a purge may need {needed} MB", room.by.name());
     if room.is_enough() {
         checks.ok("disk room", &line)?;
     } else {

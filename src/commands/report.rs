@@ -4,19 +4,36 @@ use std::io::Write;
 
 use super::audit::describe_unknown;
 use super::{Context, ExitStatus, place};
+use crate::clock;
 use crate::warehouse::Reader;
 use crate::warehouse::purge::LedgerReport;
+use crate::warehouse::report::{Pages, VerifyDepth};
 
-pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+pub(super) fn verify(
+    context: &Context<'_>,
+    depth: VerifyDepth,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     let reader = Reader::open(&settings.warehouse.path)?;
-    let findings = reader.verify(&place(&settings).views)?;
+    let findings = reader.verify(&place(&settings).views, depth, clock::now())?;
     let LedgerReport { fault, unknown, .. } = reader.ledger(settings.consent.ledger.as_deref())?;
     for finding in &findings.wrong {
         writeln!(out, "{finding}")?;
     }
     if findings.more > 0 {
         writeln!(out, "and {} more", findings.more)?;
+    }
+    match &findings.pages {
+        None => {}
+        Some(Pages::Seen { all, with_remains: 0 }) => {
+            writeln!(out, "{all} pages, and no byte in them of what was deleted")?;
+        }
+        Some(Pages::Seen { all, with_remains }) => writeln!(
+            out,
+            "{all} pages, {with_remains} of them with bytes of what was moved, replaced or deleted; the scrub after the next purge removes them"
+        )?,
+        Some(Pages::Unseen(why)) => writeln!(out, "the pages could not be looked at: {why}")?,
     }
     if let Some(fault) = &fault {
         writeln!(out, "the ledger of purges: {fault}")?;

@@ -13,7 +13,7 @@ use crate::plan::since::IGNORED_TOLD;
 use crate::plan::state::PatientState;
 use crate::warehouse::Reader;
 use crate::warehouse::purge::LedgerReport;
-use crate::warehouse::report::{PatientLine, StatusReport};
+use crate::warehouse::report::{LastScrub, PatientLine, StatusReport};
 
 /// The columns beside the name, with the gaps between them.
 const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;
@@ -29,6 +29,7 @@ struct StatusJson<'a> {
     quarantined: u64,
     unscrubbed_purges: u64,
     scrub_waits_for: Option<&'a str>,
+    last_scrub: Option<&'a LastScrub>,
     purges_over_deadline: u64,
     ledger_fault: Option<String>,
     /// Purges of the ledger that the next cycle carries out.
@@ -58,6 +59,7 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
             quarantined: report.quarantined,
             unscrubbed_purges: report.unscrubbed,
             scrub_waits_for: report.scrub_waits_for.as_deref(),
+            last_scrub: report.last_scrub.as_ref(),
             purges_over_deadline: purges.late,
             ledger_fault: purges.ledger.fault.as_ref().map(ToString::to_string),
             ledger_unknown: purges.ledger.unknown,
@@ -164,6 +166,10 @@ fn print_totals(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> 
         let waits =
             format!("{} purges still have bytes in the file, waiting for: {waits}", report.unscrubbed);
         print_wrapped(screen, 0, &waits, None, out)?;
+    }
+    if let Some(LastScrub { at, by }) = &report.last_scrub {
+        let last = format!("the last bytes of purged patients were last removed at {at}, by {by}");
+        print_wrapped(screen, 0, &last, None, out)?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod patient;
 pub(crate) mod progress;
 mod round;
 mod summary;
+mod tally;
 mod tasks;
 mod workers;
 
@@ -23,8 +24,8 @@ use tokio::sync::watch;
 use self::patient::Refusal;
 use self::progress::Progress;
 pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, Summary};
+use self::tally::CycleTally;
 use self::tasks::{Task, count_idle};
-use self::workers::CycleTally;
 use crate::clock;
 use crate::healthex::client::Api;
 use crate::plan::due::Due;
@@ -39,7 +40,7 @@ use crate::warehouse::Warehouse;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::{Listed, RosterChange};
 use crate::warehouse::pull::Lease;
-use crate::warehouse::purge::{CarriedOut, Scrub};
+use crate::warehouse::purge::{CarriedOut, Scrub, Scrubbed};
 
 /// A cycle, with what it works with.
 #[derive(Clone)]
@@ -112,6 +113,7 @@ impl Cycle {
             if let Err(failed) = self.warehouse.end_cycle().await {
                 tracing::warn!("old rows of `pull` could not be removed: {failed}");
             }
+            self.settle_views().await;
             self.scrub(&mut summary).await;
         }
         let after = Traffic::of(&self.api);
@@ -190,6 +192,20 @@ impl Cycle {
     }
 
     /// Removes the last bytes of purged patients, if it is time for it.
+    /// Finishes the analysts' tables that are under build, and makes the indexes that a first fill
+    /// goes without.
+    async fn settle_views(&self) {
+        let result = tokio::select! {
+            biased;
+            // What a stop leaves undone, the next start does.
+            () = self.stop.gently.cancelled() => return,
+            result = self.warehouse.settle_views(clock::now()) => result,
+        };
+        if let Err(failed) = result {
+            tracing::warn!("the analysts' tables are not built to their end: {failed}");
+        }
+    }
+
     async fn scrub(&self, summary: &mut Summary) {
         let result = tokio::select! {
             result = self.scrub_if_due() => result,
@@ -197,8 +213,14 @@ impl Cycle {
         };
         summary.scrub_waits = match result {
             Ok(Scrub::NothingToDo) => None,
-            Ok(Scrub::Done { purges }) => {
-                tracing::info!(purges, "the last bytes of purged patients are gone");
+            Ok(Scrub::Done(Scrubbed { purges, by, pages })) => {
+                let by_name = by.name();
+                tracing::info!(
+                    purges,
+                    by = by.as_str(),
+                    pages,
+                    "the last bytes of purged patients are gone, by {by_name}"
+                );
                 None
             }
             Ok(Scrub::Waits(waits)) => {

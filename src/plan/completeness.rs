@@ -154,12 +154,7 @@ pub struct Shortfall {
 }
 
 /// `before` are the earlier walks of this pull, the latest last; `page_size` is the `_count` sent.
-pub fn judge_walk(
-    walk: &Walk,
-    before: &[Walk],
-    mode: PullMode,
-    page_size: Option<u32>,
-) -> WalkVerdict {
+pub fn judge_walk(walk: &Walk, before: &[Walk], mode: PullMode, page_size: Option<u32>) -> WalkVerdict {
     let previous = before.last();
     let is_same = previous.is_some_and(|previous| previous.seen == walk.seen);
     let may_repeat = before.len() < REPEATS_MAX;

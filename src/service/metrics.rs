@@ -38,6 +38,8 @@ pub(super) struct Metrics {
     unscrubbed_age: IntGauge,
     late_purges: IntGauge,
     quarantined: IntGauge,
+    since_ignored: IntGauge,
+    short: IntGauge,
     last_success: IntGauge,
     next_tick: IntGauge,
     under_way: IntGauge,
@@ -116,6 +118,11 @@ impl Metrics {
                 "purges_unscrubbed_oldest_age_seconds",
                 "How long the oldest of them has waited.",
             )?,
+            since_ignored: gauge(
+                "since_ignored_patients",
+                "Patients whose server sends everything, whatever _since says.",
+            )?,
+            short: gauge("short_patients", "Patients of whom the server counts more than it sends.")?,
             quarantined: gauge(
                 "quarantined_entries",
                 "Entries that could not be stored as what they claim to be.",
@@ -244,6 +251,8 @@ impl Metrics {
         self.late_purges.set(to_gauge(overview.late_purges));
         self.unscrubbed_age.set(age(overview.oldest_unscrubbed));
         self.quarantined.set(to_gauge(overview.quarantined));
+        self.since_ignored.set(to_gauge(overview.since_ignored));
+        self.short.set(to_gauge(overview.short));
         for size in &overview.bytes {
             self.warehouse.with_label_values(&[size.file]).set(to_gauge(size.bytes));
         }

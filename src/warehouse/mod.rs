@@ -15,7 +15,7 @@ pub mod page;
 pub mod patient;
 pub mod place;
 pub mod pull;
-pub(crate) mod purge;
+pub mod purge;
 mod rehearsal;
 pub(crate) mod report;
 mod sqlite;
@@ -34,14 +34,18 @@ use self::purge::{CarriedOut, Erased, LedgerReport, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{
     BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, PatientCopy, Preflight, PurgeLine,
-    Restored, StatusReport, Steps, StoredTable, ViewRefused,
+    Restored, StatusReport, Steps, StoredTable, VerifyDepth, ViewRefused,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
-use crate::views::AnalystTable;
+use crate::views::{AnalystTable, Evaluation, View};
 
+pub use self::report::{RowFormat, ViewRun};
+/// For `fuzz/`.
+#[doc(hidden)]
+pub use self::sqlite::scrub::{page as sqlite_page, walk as sqlite_walk};
 pub use self::sqlite::{RowsFailed, ServiceLock};
 
 /// A warehouse, open for writing or for a rehearsal of it. No other process writes to it
@@ -302,6 +306,15 @@ impl Warehouse {
         }
     }
 
+    /// Finishes the analysts' tables that are under build, and makes the indexes that were left out
+    /// while they were filled for the first time. Pages are stored meanwhile.
+    pub async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.settle_views(now).await,
+            Self::Rehearsal(_) => Ok(()),
+        }
+    }
+
     /// Builds every analysts' table anew. Returns those that cannot be, and why. `told` hears how
     /// far it has come.
     pub async fn rebuild_views(
@@ -380,8 +393,13 @@ impl Reader {
     }
 
     /// Checks everything that must be true of a sound warehouse.
-    pub fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
-        self.engine.verify(views)
+    pub fn verify(
+        &self,
+        views: &[AnalystTable],
+        depth: VerifyDepth,
+        now: Timestamp,
+    ) -> Result<Findings, StoreFailed> {
+        self.engine.verify(views, depth, now)
     }
 
     /// Returns the analysts' tables as they are stored.
@@ -405,14 +423,15 @@ impl Reader {
         self.engine.export(format, folder, person, told)
     }
 
-    /// Writes the rows of a view as CSV, or as a JSON array.
+    /// Writes the rows of a view that is stored nowhere.
     pub fn run_view(
-        self,
-        view: &crate::views::Sql,
-        json: bool,
+        &self,
+        view: &View,
+        evaluation: Evaluation,
+        format: RowFormat,
         out: &mut dyn Write,
-    ) -> Result<u64, RowsFailed> {
-        self.engine.run_view(view, json, out)
+    ) -> Result<ViewRun, RowsFailed> {
+        self.engine.run_view(view, evaluation, format, out)
     }
 
     /// Returns what the demo shows of each patient as text, the names of the columns first.

@@ -7,6 +7,7 @@ use super::failure::LedgerFault;
 use super::purge::{CarriedOut, DiskRoom};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::{PersonId, Timestamp};
+use crate::views::Dropped;
 
 /// One patient in `status`.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -45,6 +46,15 @@ pub struct StatusReport {
     pub unscrubbed: u64,
     /// What the bytes of purged patients wait for.
     pub scrub_waits_for: Option<String>,
+    pub last_scrub: Option<LastScrub>,
+}
+
+/// When the last bytes of purged patients were last removed.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LastScrub {
+    pub at: String,
+    /// `zeroing` or `vacuum`.
+    pub by: String,
 }
 
 /// One purge, as an auditor asks for it.
@@ -62,6 +72,8 @@ pub struct PurgeLine {
     pub first_row_at: Option<String>,
     /// When it was carried out once more on a file that did not know it.
     pub carried_out_at: Option<String>,
+    /// `zeroing` or `vacuum`.
+    pub scrubbed_by: Option<String>,
     pub rows_by_table: BTreeMap<String, u64>,
     /// The copies made while there were rows; told of one patient alone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +87,9 @@ pub struct Overview {
     /// Of those that are pulled.
     pub oldest_watermark: Option<Timestamp>,
     pub quarantined: u64,
+    /// Patients whose server sends everything, whatever was asked for, and patients that are short.
+    pub since_ignored: u64,
+    pub short: u64,
     pub unscrubbed: u64,
     pub oldest_unscrubbed: Option<Timestamp>,
     /// Purges that took longer than they may.
@@ -139,6 +154,25 @@ pub struct Findings {
     pub wrong: Vec<String>,
     /// Findings beyond those that are told.
     pub more: u64,
+    /// Of a check that goes down to the pages of the file.
+    pub pages: Option<Pages>,
+}
+
+/// How far down `verify` checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyDepth {
+    Rows,
+    /// To the last byte of the file.
+    Pages,
+}
+
+/// What is in the pages of the file beside what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// So many, and in how many of them there are bytes of what was deleted or replaced.
+    Seen { all: u64, with_remains: u64 },
+    /// They cannot be looked at, and why.
+    Unseen(String),
 }
 
 impl Findings {
@@ -164,6 +198,8 @@ pub struct StoredTable {
     pub name: String,
     pub resource: String,
     pub built_at: String,
+    /// How far it is built; `None` if it is whole.
+    pub percent_built: Option<u8>,
     pub rows: u64,
     pub columns: u64,
 }
@@ -180,6 +216,21 @@ pub struct ViewRefused {
 pub struct Steps {
     pub done: usize,
     pub of: usize,
+}
+
+/// What the rows of a view are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowFormat {
+    Csv,
+    Json,
+}
+
+/// What a view gave that is stored nowhere.
+#[derive(Debug, Default)]
+pub struct ViewRun {
+    pub rows: u64,
+    /// Where there was more than the one value that was kept.
+    pub dropped: Dropped,
 }
 
 /// What `export` writes.

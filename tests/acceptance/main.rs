@@ -18,6 +18,7 @@ mod first_sync;
 mod house;
 mod ledger;
 mod process;
+mod scrub;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,11 +5,10 @@ use super::trial::{
     Pull, Trial, at, batch, condition, end, kept, keys, link, mark, next, observation, observation_that,
     person, quarantined, setback,
 };
-use crate::plan::PullMode;
 use crate::plan::completeness::WalkCounts;
 use crate::plan::row::{Row, key_hash, row_of};
-use crate::plan::stamp;
 use crate::plan::state::{Event, PatientState};
+use crate::plan::{PullMode, stamp};
 use crate::warehouse::page::{Batch, IncomingRow, PullProgress, Tally, WalkMark};
 use crate::warehouse::pull::{Fenced, PullOutcome};
 
@@ -103,6 +102,7 @@ pub(super) async fn of_two_versions_in_one_walk_the_later_stays<C: Candidate>() 
         rows: vec![IncomingRow { row: row.clone(), is_repeat: true }],
         quarantined: Vec::new(),
         progress: PullProgress::Partial,
+        is_mostly_changes: false,
     };
 
     let stored = trial.store(&mut pull, repeat(&older), at(12)).await;
@@ -121,7 +121,7 @@ pub(super) async fn what_cannot_be_a_row_is_quarantined_until_it_can<C: Candidat
     let anna = person("anna");
     let mut pull = Pull::full(&anna, at(10));
     let mut broken = batch(&[], end(&[], at(10)));
-    broken.quarantined = vec![quarantined("Observation/1"), quarantined("#2")];
+    broken.quarantined = vec![observation(1).quarantined("is no resource"), quarantined("#2")];
 
     let stored = trial.store(&mut pull, broken, at(11)).await;
 
@@ -143,7 +143,7 @@ pub(super) async fn what_cannot_be_a_row_is_quarantined_until_it_can<C: Candidat
 }
 
 fn end_with_sweep(rows: &[Row]) -> PullProgress {
-    super::trial::end_with_sweep(&[rows], 1)
+    super::trial::end_with_sweep(&[rows, rows], 1)
 }
 
 pub(super) async fn the_last_page_moves_the_watermark_and_the_pull_together<C: Candidate>() {
@@ -255,7 +255,13 @@ pub(super) async fn a_walk_that_is_resumed_has_seen_what_it_saw<C: Candidate>() 
     let walks = trial.warehouse().unfinished_walks(&anna).await.unwrap();
     let [first, second] = &walks[..] else { panic!("{walks:?}") };
     assert_eq!(first.seen, keys(&rows).into_iter().collect());
-    let counts = |pages, received, total, total_changed| WalkCounts { pages, received, total, total_changed, ..WalkCounts::default() };
+    let counts = |pages, received, total, total_changed| WalkCounts {
+        pages,
+        received,
+        total,
+        total_changed,
+        ..WalkCounts::default()
+    };
     assert_eq!(first.counts, counts(2, 5, Some(9), true));
     assert_eq!(second.seen, keys(&rows[..1]).into_iter().collect());
     assert_eq!(second.counts, counts(1, 1, None, false));

@@ -10,11 +10,12 @@ use crate::plan::row::{KeyHash, Quarantined, Row, row_of};
 use crate::plan::state::Event;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp};
 use crate::warehouse::page::{
-    Batch, Completion, IncomingRow, PullProgress, StoredBatch, ShortfallChange, SweepRequest, WalkMark,
+    Batch, Completion, IncomingRow, PullProgress, ShortfallChange, StoredBatch, SweepRequest, WalkMark,
 };
 use crate::warehouse::patient::Listed;
 use crate::warehouse::place::{Close, OtherServer};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, PullOutcome, Setback};
+use crate::warehouse::report::VerifyDepth;
 use crate::warehouse::{Reader, Warehouse};
 
 /// Whose word a purge is.
@@ -95,19 +96,14 @@ pub(super) fn end_with_sweep(seen: &[&[Row]], pages: u64) -> PullProgress {
     PullProgress::End(completion(at(0), Some(sweep), last, walk))
 }
 
-fn completion(
-    watermark: Timestamp,
-    sweep: Option<SweepRequest>,
-    rows: &[Row],
-    walk: WalkMark,
-) -> Completion {
+fn completion(watermark: Timestamp, sweep: Option<SweepRequest>, rows: &[Row], walk: WalkMark) -> Completion {
     let shortfall = ShortfallChange::Clear;
-    Completion { watermark, note: None, sweep, keys: Some(keys(rows)), walk, shortfall }
+    Completion { watermark, note: None, sweep, keys: Some(keys(rows)), walk, shortfall, brought: None }
 }
 
 pub(super) fn batch(rows: &[Row], progress: PullProgress) -> Batch {
     let rows = rows.iter().map(|row| IncomingRow { row: row.clone(), is_repeat: false }).collect();
-    Batch { rows, quarantined: Vec::new(), progress }
+    Batch { rows, quarantined: Vec::new(), progress, is_mostly_changes: false }
 }
 
 pub(super) fn setback(event: Event) -> Setback {
@@ -141,7 +137,9 @@ impl Pull {
 
     pub(super) fn ended(&self, outcome: PullOutcome, setback: Option<Setback>) -> PullEnded {
         let error = Some("why it ended".to_owned());
-        PullEnded { head: self.head.clone(), cost: self.cost, outcome, error, setback }
+        let (head, cost) = (self.head.clone(), self.cost);
+        let is_marked = head.is_resumed || cost.row.is_some();
+        PullEnded { head, cost, is_marked, outcome, error, setback }
     }
 }
 
@@ -237,7 +235,7 @@ impl<C: Candidate> Trial<C> {
 
     #[track_caller]
     pub(super) fn assert_sound(&self) {
-        let found = self.reader().verify(&self.candidate.place().views).unwrap();
+        let found = self.reader().verify(&self.candidate.place().views, VerifyDepth::Rows, at(0)).unwrap();
         assert!(found.is_sound(), "{:?}", found.wrong);
     }
 }

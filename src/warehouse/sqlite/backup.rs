@@ -11,7 +11,7 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use super::{appended, open, purge};
+use super::{appended, open, scrub};
 use crate::plan::Timestamp;
 use crate::warehouse::failure::{CopyFailed, StoreFailed};
 use crate::warehouse::purge::Scrub;
@@ -81,9 +81,9 @@ pub(super) fn copy(
 fn settle(file: &Path, clock: fn() -> Timestamp) -> Result<Option<String>, StoreFailed> {
     let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     open::set_pragmas(&connection, file)?;
-    let waits = match purge::scrub(&connection, file, clock)? {
+    let waits = match scrub::scrub_private(&connection, file, clock)? {
         Scrub::Waits(waits) => Some(waits.to_string()),
-        Scrub::NothingToDo | Scrub::Done { .. } => None,
+        Scrub::NothingToDo | Scrub::Done(_) => None,
     };
     connection.pragma_update(None, "journal_mode", "DELETE")?;
     connection.close().map_err(|(_, error)| error)?;

@@ -65,11 +65,8 @@ fn compare(
             tally.unchanged += 1;
             continue;
         }
-        let known = if tables::exists(connection, row.table)? {
-            stored(connection, person, row)?
-        } else {
-            None
-        };
+        let known =
+            if tables::exists(connection, row.table)? { stored(connection, person, row)? } else { None };
         match known {
             None => {
                 tally.inserted += 1;

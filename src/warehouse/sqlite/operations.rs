@@ -1,6 +1,7 @@
 //! The door's writing operations, each of them one piece of work for the writer's thread.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
@@ -8,15 +9,17 @@ use rusqlite::Connection;
 use super::analyst_tables::AnalystTables;
 use super::ledger_book::{LedgerBook, PurgedPatients};
 use super::lock::WriterLock;
+use super::page::EvaluatedBatch;
 use super::purge::Purge;
 use super::writer::Writer;
-use super::{checkpoint, ledger_book, open, page, pulls, purge};
+use super::{checkpoint, ledger_book, open, page, pulls, purge, scrub};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
+use crate::views::{KeptRows, TapeMemory};
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
-use crate::warehouse::page::{Batch, StoredBatch, Tally};
+use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleTimes, Listed, RosterChange};
 use crate::warehouse::place::{FileIdentity, OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
@@ -29,6 +32,7 @@ pub struct Engine {
     writer: Writer,
     _lock: WriterLock,
     analyst_tables: Arc<AnalystTables>,
+    stop_scrub: Arc<AtomicBool>,
     /// Locked by the writer's thread while it purges.
     ledger: Arc<Mutex<LedgerBook>>,
     purged: PurgedPatients,
@@ -46,9 +50,12 @@ impl Engine {
         let analyst_tables = Arc::new(AnalystTables::new(&place.views));
         let mut connection = open::open_writer(place, &analyst_tables, other_server, now)?;
         let ledger = open_ledger(place, &mut connection, now)?;
-        let (identity, writer) = (open::identity(&place.path), Writer::start(connection, &place.path)?);
+        let (identity, writer) = (
+            open::identity(&place.path),
+            Writer::start(connection, &place.path, analyst_tables.clone(), now)?,
+        );
         let (purged, ledger) = (ledger.purged(), Arc::new(Mutex::new(ledger)));
-        Ok(Self { writer, _lock: lock, analyst_tables, ledger, purged, identity })
+        Ok(Self { writer, _lock: lock, analyst_tables, stop_scrub: Arc::default(), ledger, purged, identity })
     }
 
     /// Returns what was carried out of the ledger since this was last asked.
@@ -82,6 +89,7 @@ impl Engine {
     }
 
     pub(in crate::warehouse) fn abandon(&self) {
+        self.stop_scrub.store(true, Ordering::Relaxed);
         self.writer.abandon();
     }
 
@@ -90,6 +98,7 @@ impl Engine {
     }
 
     pub(in crate::warehouse) fn interrupt(&self) {
+        self.stop_scrub.store(true, Ordering::Relaxed);
         self.writer.interrupt();
     }
 
@@ -170,6 +179,9 @@ impl Engine {
             self.with_ledger(now, note).await?;
         }
         let (head, tables) = (head.clone(), self.analyst_tables.clone());
+        let gained =
+            if batch.is_mostly_changes { evaluate(&tables, &batch.rows, now).await } else { Vec::new() };
+        let batch = EvaluatedBatch { batch, gained };
         let store = move |connection: &_| page::store(connection, &tables, &head, cost, &batch, now);
         self.writer.write_fenced(store).await
     }
@@ -197,9 +209,8 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Fenced<()>, StoreFailed> {
         let end = move |connection: &_| {
-            let PullEnded { head, cost, setback, .. } = &ended;
-            // One that has stored nothing yet has no mark that another could have taken over.
-            if head.is_resumed || cost.row.is_some() {
+            let PullEnded { head, is_marked, setback, .. } = &ended;
+            if *is_marked {
                 checkpoint::expect_under_way(connection, head)?;
             }
             pulls::note_end(connection, &ended, now)?;
@@ -327,18 +338,58 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn scrub(&self, clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
-        let path = self.writer.path().to_owned();
-        self.writer.alone(move |connection| purge::scrub(connection, &path, clock)).await
+        self.stop_scrub.store(false, Ordering::Relaxed);
+        scrub::scrub(&self.writer, &self.stop_scrub, clock).await
+    }
+
+    pub(in crate::warehouse) async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {
+        while self.build_step(now).await? {}
+        let tables = self.analyst_tables.clone();
+        self.writer.alone(move |connection| tables.make_missing_indexes(connection)).await
     }
 
     pub(in crate::warehouse) async fn rebuild_views(
         &self,
         now: Timestamp,
-        told: impl FnMut(Steps) + Send + 'static,
+        mut told: impl FnMut(Steps) + Send + 'static,
     ) -> Result<Vec<ViewRefused>, StoreFailed> {
         let tables = self.analyst_tables.clone();
-        self.writer.alone(move |connection| tables.rebuild(connection, now, told)).await
+        let failed = self.writer.alone(move |connection| tables.begin_rebuild(connection, now)).await?;
+        let all = self.remaining().await?;
+        loop {
+            let done = all.saturating_sub(self.remaining().await?);
+            told(Steps { done, of: all });
+            if !self.build_step(now).await? {
+                break;
+            }
+        }
+        self.settle_views(now).await?;
+        Ok(failed)
     }
+
+    async fn build_step(&self, now: Timestamp) -> Result<bool, StoreFailed> {
+        let tables = self.analyst_tables.clone();
+        self.writer.alone(move |connection| tables.build_step(connection, now)).await
+    }
+
+    async fn remaining(&self) -> Result<usize, StoreFailed> {
+        let tables = self.analyst_tables.clone();
+        self.writer.alone(move |connection| tables.rows_to_build(connection)).await
+    }
+}
+
+/// Rows that are evaluated between two looks at what else is to be done.
+const ROWS_AT_ONCE: usize = 64;
+
+/// Works out what rows give their views, on the task that pulled them.
+async fn evaluate(tables: &AnalystTables, rows: &[IncomingRow], now: Timestamp) -> Vec<Option<KeptRows>> {
+    let mut gained = Vec::with_capacity(rows.len());
+    for some in rows.chunks(ROWS_AT_ONCE) {
+        let mut memory = TapeMemory::default();
+        gained.extend(some.iter().map(|row| tables.evaluate(row, now, &mut memory)));
+        tokio::task::yield_now().await;
+    }
+    gained
 }
 
 fn lock(ledger: &Mutex<LedgerBook>) -> MutexGuard<'_, LedgerBook> {

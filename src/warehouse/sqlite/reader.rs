@@ -11,21 +11,21 @@ use super::analyst_tables::AnalystTables;
 use super::copies::{CopyStep, Presence};
 use super::rows::RowsFailed;
 use super::{
-    analyst_tables, backup, checkpoint, copies, export, ledger_book, open, overview, purge, report, rows,
-    tables, verify,
+    analyst_tables, backup, checkpoint, copies, export, ledger_book, open, overview, purge, report, run_view,
+    scrub, verify,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::{PersonId, Timestamp};
-use crate::views::{AnalystTable, Sql};
+use crate::views::{AnalystTable, Evaluation, View};
 use crate::warehouse::failure::{CopyFailed, OpenFailed, StoreFailed};
 use crate::warehouse::patient::{Listed, RosterChange};
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::{Erased, LedgerReport};
 use crate::warehouse::report::{
-    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, PatientCopy, PurgeLine, StatusReport,
-    Steps, StoredTable,
+    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, PatientCopy, PurgeLine, RowFormat,
+    StatusReport, Steps, StoredTable, VerifyDepth, ViewRun,
 };
 
 /// A file that is open for reading.
@@ -84,7 +84,7 @@ impl Reader {
 
     pub(in crate::warehouse) fn status(&self) -> Result<StatusReport, StoreFailed> {
         let mut status = report::status(&self.connection)?;
-        status.scrub_waits_for = purge::scrub_waits_for(&self.connection, &self.path)?;
+        status.scrub_waits_for = scrub::waits_for(&self.connection, &self.path)?;
         Ok(status)
     }
 
@@ -164,8 +164,13 @@ impl Reader {
             .map_err(|error| StoreFailed::Engine(format!("{}: {error}", register.display())))
     }
 
-    pub(in crate::warehouse) fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
-        verify::verify(&self.connection, &AnalystTables::new(views))
+    pub(in crate::warehouse) fn verify(
+        &self,
+        views: &[AnalystTable],
+        depth: VerifyDepth,
+        now: Timestamp,
+    ) -> Result<Findings, StoreFailed> {
+        verify::verify(&self.connection, &AnalystTables::new(views), depth, now)
     }
 
     pub(in crate::warehouse) fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {
@@ -187,20 +192,13 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn run_view(
-        self,
-        view: &Sql,
-        json: bool,
+        &self,
+        view: &View,
+        evaluation: Evaluation,
+        format: RowFormat,
         out: &mut dyn Write,
-    ) -> Result<u64, RowsFailed> {
-        // Of a type that never arrived there is no table, and no row.
-        let connection = tables::or_empty(self.connection, &view.table)?;
-        // `key` is how the warehouse finds a row's resource, and no part of a view.
-        let query = rows::Query { select: &view.select, person: None, hidden: &["key"] };
-        if json {
-            rows::write_json(&connection, query, out)
-        } else {
-            rows::write_csv(&connection, query, out)
-        }
+    ) -> Result<ViewRun, RowsFailed> {
+        run_view::run(&self.connection, view, evaluation, format, out)
     }
 
     pub(in crate::warehouse) fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {

@@ -16,7 +16,7 @@ use super::copies::{self, CopyStep};
 use super::ledger_book::{self, LedgerBook};
 use super::lock::{ServiceLock, WriterLock};
 use super::open::{self, Found, SIDES, with_suffix};
-use super::{appended, purge};
+use super::{appended, scrub};
 use crate::plan::Timestamp;
 use crate::warehouse::failure::{LedgerFault, OpenFailed, RestoreFailed, StoreFailed};
 use crate::warehouse::place::Place;
@@ -122,11 +122,11 @@ fn bring_up_to_date(
         // Then the former file is who else knows.
         purged.extend(purges_of_former(&place.path, &mut connection, clock())?);
     }
-    match purge::scrub(&connection, new, clock)? {
+    match scrub::scrub_private(&connection, new, clock)? {
         Scrub::Waits(waits) => return Err(RestoreFailed::NotScrubbed(waits.to_string())),
-        Scrub::NothingToDo | Scrub::Done { .. } => {}
+        Scrub::NothingToDo | Scrub::Done(_) => {}
     }
-    if !purge::wal_is_empty(&connection)? {
+    if !scrub::wal_is_empty(&connection)? {
         return Err(StoreFailed::Busy("another program has the restored file open".to_owned()).into());
     }
     connection.close().map_err(|(_, error)| StoreFailed::from(error))?;
@@ -186,7 +186,7 @@ fn name_former(path: &Path, former: &Path, is_whole: bool) -> std::io::Result<()
 fn close_former(path: &Path) -> Result<bool, RestoreFailed> {
     let close = || -> Result<bool, StoreFailed> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let is_empty = purge::wal_is_empty(&connection)?;
+        let is_empty = scrub::wal_is_empty(&connection)?;
         connection.close().map_err(|(_, error)| error)?;
         Ok(is_empty)
     };
