@@ -57,7 +57,8 @@ impl Took {
 
 fn fill(folder: &Path, views: Vec<AnalystTable>, rows: &[Row]) -> (PathBuf, Took) {
     let path = folder.join("warehouse.db");
-    let place = Place { path: path.clone(), base_url: "https://x".to_owned(), group: None, views };
+    let place =
+        Place { path: path.clone(), base_url: "https://x".to_owned(), group: None, ledger: None, views };
     let now = clock::now();
     let warehouse = Warehouse::open(&place, OtherServer::Refuse, now).unwrap();
     let head = PullHead {

@@ -68,13 +68,11 @@ pub enum Command {
         deep: bool,
     },
     /// Print the purge log: what an auditor asks for
-    Audit {
-        /// Only this patient
-        id: Option<String>,
-        /// A JSON array
-        #[arg(long)]
-        json: bool,
-    },
+    Audit(AuditArgs),
+    /// Copy the warehouse into one file, while it is in use
+    Backup(BackupArgs),
+    /// Put a backup in the warehouse's place while nothing runs; purges in the ledger are carried out on it
+    Restore(RestoreArgs),
     /// List the analysts' tables, or run or rebuild their views
     Views(ViewsArgs),
     /// Write resources (ndjson) or the analysts' tables (csv, parquet) as files
@@ -125,6 +123,39 @@ pub struct PurgeArgs {
     #[arg(long, value_name = "N", requires = "held")]
     pub expect: Option<usize>,
     /// Needed: a purge cannot be taken back
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Only this patient, with how long each purge took and the copies made while there were rows
+    pub id: Option<String>,
+    /// A JSON array
+    #[arg(long)]
+    pub json: bool,
+    /// Walk the chain of the ledger of purges instead
+    #[arg(long, conflicts_with = "id")]
+    pub verify: bool,
+    /// Begin another ledger with the purges that the warehouse knows, where it is lost or damaged
+    #[arg(long, conflicts_with_all = ["id", "json", "verify"])]
+    pub new_ledger: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// A file that is not there yet
+    pub file: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// A file that `backup` has written
+    pub file: PathBuf,
+    /// Needed: the file takes the warehouse's place
     #[arg(long)]
     pub yes: bool,
 }

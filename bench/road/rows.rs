@@ -97,6 +97,7 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
         path: folder.path().join("warehouse.db"),
         base_url: BASE_URL.to_owned(),
         group: None,
+        ledger: None,
         views: if with_analyst_tables { views::analyst_tables(None).tables } else { Vec::new() },
     };
     let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap());

@@ -82,6 +82,7 @@ fn purge(program: &Program, server: &Server, of: &str) -> [Measured; 2] {
         path: program.warehouse(),
         base_url: server.base_url.clone(),
         group: None,
+        ledger: None,
         views: Vec::new(),
     };
     let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap();

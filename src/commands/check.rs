@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::audit::describe_unknown;
 use super::summary::list_counts;
 use super::{Context, ExitStatus, place, runtime, sync, wanted_tables};
 use crate::clock;
@@ -21,11 +22,11 @@ use crate::roster::Roster;
 use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
 use crate::views::Loaded;
-use crate::warehouse::failure::OpenFailed;
+use crate::warehouse::failure::{LedgerFault, OpenFailed};
 use crate::warehouse::place::Place;
-use crate::warehouse::purge::DiskRoom;
+use crate::warehouse::purge::{DiskRoom, LedgerReport};
 use crate::warehouse::report::{Access, Preflight, ViewRefused};
-use crate::warehouse::{preflight, rehearse_views, try_lock};
+use crate::warehouse::{Reader, preflight, rehearse_views, try_lock};
 
 /// A clock further off than this is reported; pulls are right all the same.
 const CLOCK_OFF_MAX_SECONDS: i64 = 60;
@@ -100,6 +101,7 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
             check_leavers(settings, roster, &patients, checks)?;
             check_access(&place, mode, access, checks)?;
             check_room(room, checks)?;
+            check_ledger(settings, checks)?;
         }
     }
     match try_lock(&place) {
@@ -150,6 +152,20 @@ fn describe_leaver(missing: Missing, settings: &Settings, now: Timestamp) -> Str
             format!("not on the roster since {since}; purged from {} on", stamp(until))
         }
     }
+}
+
+fn check_ledger(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
+    let reader = Reader::open(&settings.warehouse.path)?;
+    let LedgerReport { fault, purges, unknown } = reader.ledger(settings.consent.ledger.as_deref())?;
+    if let Some(fault) = fault {
+        let status = match fault {
+            LedgerFault::OfAnother(_) => ExitStatus::WarehouseUnusable,
+            _ => ExitStatus::Failed,
+        };
+        return Ok(checks.failed("ledger", &fault.to_string(), status)?);
+    }
+    let later = if unknown > 0 { format!("; {}", describe_unknown(unknown)) } else { String::new() };
+    Ok(checks.ok("ledger", &format!("{purges} purges{later}"))?)
 }
 
 /// Compares the roster with the warehouse.

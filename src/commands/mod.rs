@@ -1,5 +1,7 @@
 //! Each command is a function of arguments, settings and a writer. Decides nothing itself.
 
+mod audit;
+mod backup;
 mod check;
 mod demo;
 mod export;
@@ -54,6 +56,9 @@ impl ExitStatus {
             if cause.is::<Complaints>() {
                 return Self::WrongUsage;
             }
+            if matches!(cause.downcast_ref(), Some(StoreFailed::Ledger(_))) {
+                return Self::Failed;
+            }
             if cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
                 return Self::WarehouseUnusable;
             }
@@ -96,7 +101,9 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
         Command::Man => shell::man(out),
         Command::Verify { deep: false } => report::verify(&context, VerifyDepth::Rows, out),
         Command::Verify { deep: true } => report::verify(&context, VerifyDepth::Pages, out),
-        Command::Audit { id, json } => report::audit(&context, id.as_deref(), *json, out),
+        Command::Audit(args) => audit::audit(&context, args, out),
+        Command::Backup(args) => backup::backup(&context, args, out),
+        Command::Restore(args) => backup::restore(&context, args, out),
         Command::Export(args) => export::export(&context, args, out),
         Command::Views(args) => views_command::views(&context, args, out),
         Command::Purge(args) => purge::purge(&context, args, out),
@@ -168,6 +175,7 @@ fn place(settings: &Settings) -> Place {
         path: settings.warehouse.path.clone(),
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: settings.warehouse.group,
+        ledger: settings.consent.ledger.clone(),
         views: analyst_tables(settings),
     }
 }

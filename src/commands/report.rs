@@ -1,11 +1,13 @@
-//! `verify` checks the warehouse, `audit` prints its purge log. Both only read.
+//! `verify`: checks the warehouse, and the ledger beside it. Only reads.
 
 use std::io::Write;
 
+use super::audit::describe_unknown;
 use super::{Context, ExitStatus, place};
 use crate::clock;
 use crate::warehouse::Reader;
-use crate::warehouse::report::{Pages, PurgeLine, VerifyDepth};
+use crate::warehouse::purge::LedgerReport;
+use crate::warehouse::report::{Pages, VerifyDepth};
 
 pub(super) fn verify(
     context: &Context<'_>,
@@ -13,8 +15,9 @@ pub(super) fn verify(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let views = place(&settings).views;
-    let findings = Reader::open(&settings.warehouse.path)?.verify(&views, depth, clock::now())?;
+    let reader = Reader::open(&settings.warehouse.path)?;
+    let findings = reader.verify(&place(&settings).views, depth, clock::now())?;
+    let LedgerReport { fault, unknown, .. } = reader.ledger(settings.consent.ledger.as_deref())?;
     for finding in &findings.wrong {
         writeln!(out, "{finding}")?;
     }
@@ -32,45 +35,22 @@ pub(super) fn verify(
         )?,
         Some(Pages::Unseen(why)) => writeln!(out, "the pages could not be looked at: {why}")?,
     }
+    if let Some(fault) = &fault {
+        writeln!(out, "the ledger of purges: {fault}")?;
+    }
+    if unknown > 0 {
+        writeln!(out, "{}", describe_unknown(unknown))?;
+    }
     if findings.is_sound() {
-        writeln!(out, "sound: {} resources", findings.rows)?;
-        return Ok(ExitStatus::Done);
+        let is_sound = fault.is_none() && unknown == 0;
+        writeln!(
+            out,
+            "{}: {} resources",
+            if is_sound { "sound" } else { "sound but for that" },
+            findings.rows
+        )?;
+        return Ok(if is_sound { ExitStatus::Done } else { ExitStatus::Failed });
     }
     writeln!(out, "NOT sound: restore the warehouse from a backup, or move it away and sync anew")?;
     Ok(ExitStatus::Failed)
-}
-
-pub(super) fn audit(
-    context: &Context<'_>,
-    id: Option<&str>,
-    json: bool,
-    out: &mut dyn Write,
-) -> anyhow::Result<ExitStatus> {
-    let settings = context.settings()?;
-    let purges = Reader::open(&settings.warehouse.path)?.purges(id)?;
-    if json {
-        writeln!(out, "{}", serde_json::to_string(&purges)?)?;
-        return Ok(ExitStatus::Done);
-    }
-    if purges.is_empty() {
-        writeln!(out, "no purge{}", id.map_or_else(String::new, |id| format!(" of {id}")))?;
-        return Ok(ExitStatus::Done);
-    }
-    writeln!(
-        out,
-        "{:20}  {:15}  {:20}  {:20}  {:20}  {:7}  rows",
-        "patient", "reason", "confirmed", "rows gone", "last byte gone", "by"
-    )?;
-    for purge in &purges {
-        let PurgeLine { person_id, reason, confirmed_at, purged_at, rows_by_table, .. } = purge;
-        let scrubbed = purge.scrubbed_at.as_deref().unwrap_or("not yet");
-        let by = purge.scrubbed_by.as_deref().unwrap_or_default();
-        let rows: Vec<_> = rows_by_table.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
-        writeln!(
-            out,
-            "{person_id:20}  {reason:15}  {confirmed_at:20}  {purged_at:20}  {scrubbed:20}  {by:7}  {}",
-            rows.join(", ")
-        )?;
-    }
-    Ok(ExitStatus::Done)
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use super::audit::describe_unknown;
 use super::terminal::{Colour, Screen, shorten};
 use super::{Context, ExitStatus};
 use crate::clock;
@@ -14,6 +15,7 @@ use crate::plan::stamp;
 use crate::plan::state::PatientState;
 use crate::settings::{OnRemoved, RosterSettings};
 use crate::warehouse::Reader;
+use crate::warehouse::purge::LedgerReport;
 use crate::warehouse::report::{LastScrub, PatientLine, StatusReport};
 
 /// The columns beside the name, with the gaps between them.
@@ -31,12 +33,27 @@ struct StatusJson<'a> {
     unscrubbed_purges: u64,
     scrub_waits_for: Option<&'a str>,
     last_scrub: Option<&'a LastScrub>,
+    purges_over_deadline: u64,
+    ledger_fault: Option<String>,
+    /// Purges of the ledger that the next cycle carries out.
+    ledger_unknown: u64,
+}
+
+/// What is told of purges beside the patients.
+struct Purges {
+    ledger: LedgerReport,
+    late: u64,
 }
 
 pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     let path = &settings.warehouse.path;
-    let report = Reader::open(path)?.status()?;
+    let reader = Reader::open(path)?;
+    let report = reader.status()?;
+    let purges = Purges {
+        ledger: reader.ledger(settings.consent.ledger.as_deref())?,
+        late: reader.late_purges(settings.consent.deadline, clock::now())?,
+    };
     if json {
         let status = StatusJson {
             warehouse: path.display().to_string(),
@@ -46,16 +63,20 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
             unscrubbed_purges: report.unscrubbed,
             scrub_waits_for: report.scrub_waits_for.as_deref(),
             last_scrub: report.last_scrub.as_ref(),
+            purges_over_deadline: purges.late,
+            ledger_fault: purges.ledger.fault.as_ref().map(ToString::to_string),
+            ledger_unknown: purges.ledger.unknown,
         };
         writeln!(out, "{}", serde_json::to_string(&status)?)?;
     } else {
         let screen = Screen::of_stdout();
         print_table(&screen, &report, &settings.roster, out)?;
         print_totals(&screen, &report, out)?;
+        print_purges(&screen, &purges, out)?;
     }
     let needs_a_person = [PatientState::Held.as_str(), PatientState::Failing.as_str()];
     let any = report.patients.iter().any(|patient| needs_a_person.contains(&patient.state.as_str()));
-    Ok(if any { ExitStatus::SomePatientsFailed } else { ExitStatus::Done })
+    Ok(if any || purges.ledger.fault.is_some() { ExitStatus::SomePatientsFailed } else { ExitStatus::Done })
 }
 
 fn print_table(
@@ -185,6 +206,24 @@ fn print_totals(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> 
     if let Some(LastScrub { at, by }) = &report.last_scrub {
         let last = format!("the last bytes of purged patients were last removed at {at}, by {by}");
         print_wrapped(screen, 0, &last, None, out)?;
+    }
+    Ok(())
+}
+
+fn print_purges(screen: &Screen, purges: &Purges, out: &mut dyn Write) -> std::io::Result<()> {
+    let Purges { ledger, late } = purges;
+    if *late > 0 {
+        let text = format!(
+            "{late} purges took longer than consent.deadline; `healthex-sync audit ID` says how long"
+        );
+        print_wrapped(screen, 0, &text, None, out)?;
+    }
+    if ledger.unknown > 0 {
+        print_wrapped(screen, 0, &describe_unknown(ledger.unknown), None, out)?;
+    }
+    if let Some(fault) = &ledger.fault {
+        let text = format!("NOBODY CAN BE PURGED, for want of the ledger of purges: {fault}");
+        print_wrapped(screen, 0, &text, Some(Colour::Red), out)?;
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ use crate::warehouse::Warehouse;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::{CycleEnd, Forgotten, Listed, RosterReading};
 use crate::warehouse::pull::Lease;
-use crate::warehouse::purge::{Scrub, Scrubbed};
+use crate::warehouse::purge::{CarriedOut, Scrub, Scrubbed};
 
 /// A cycle, with what it works with.
 #[derive(Clone)]
@@ -109,6 +109,9 @@ impl Cycle {
         self.api.begin_cycle();
         let mut summary = Summary { is_rehearsal: self.warehouse.is_rehearsal(), ..Summary::default() };
         let patients = self.take_roster(roster, &mut summary).await?;
+        for CarriedOut { person, reason, rows } in self.warehouse.carried_out() {
+            summary.purged.push(PurgeNote { name: person.to_string(), reason, rows });
+        }
         // A purge that a crash or a reader kept from its end comes before anything else.
         self.scrub(&mut summary).await;
         let tasks = tasks::tasks(self, roster, patients, clock::now());

@@ -21,7 +21,7 @@ use crate::plan::consent::{
 use crate::plan::due::Due;
 use crate::plan::state::{Event, HeldWhy, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
-use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::failure::{Concern, StoreFailed};
 use crate::warehouse::pull::{Fenced, PullOutcome, Setback};
 
 /// What a round asked with, and whether a witness was permitted.
@@ -229,7 +229,15 @@ async fn revoke(cycle: &Cycle, tally: &mut CycleTally, one: &Judged) -> Result<(
     let ended = one.refusal.ended(PullOutcome::Revoked, None);
     // The name goes with the rows.
     let name = one.refusal.task.name().to_owned();
-    if let Some(erased) = cycle.warehouse.revoke(ended, one.at, clock::now()).await? {
+    let erased = match cycle.warehouse.revoke(ended, one.at, clock::now()).await {
+        // The next cycle begins with it.
+        Err(failed) if failed.concern() == Concern::Patient => {
+            let why = format!("consent withdrawn (403 twice), and not purged: {failed}");
+            return fail(cycle, tally, &one.refusal, &why).await;
+        }
+        erased => erased?,
+    };
+    if let Some(erased) = erased {
         tally.purged.push(cycle.say_purged(&name, PurgeReason::ConsentRevoked, erased.rows()));
     }
     tally.revoked += 1;

@@ -18,10 +18,11 @@ pub(super) async fn gather(
     settings: &Settings,
     good_end: Option<Timestamp>,
 ) -> Result<Facts, StoreFailed> {
-    let Attention { patients, oldest_unscrubbed } = warehouse.attention(good_end).await?;
+    let Attention { patients, oldest_unscrubbed, ledger_fault } = warehouse.attention(good_end).await?;
     let pulled: HashSet<&PersonId> =
         roster.patients.iter().filter(|patient| patient.enabled).map(|patient| &patient.person).collect();
-    let mut facts = Facts { oldest_unscrubbed, ..Facts::default() };
+    let ledger_fault = ledger_fault.map(|fault| fault.to_string());
+    let mut facts = Facts { oldest_unscrubbed, ledger_fault, ..Facts::default() };
     facts.scrub_due = oldest_unscrubbed.and_then(|since| settings.consent.scrub.as_ref()?.next_after(since));
     for patient in &patients {
         match patient.state {

@@ -222,6 +222,7 @@ impl AppState {
             return Ok(last.overview.clone());
         }
         let path = self.warehouse.clone();
+        let deadline = self.status.state().settings.consent.deadline;
         let patience =
             TimeDelta::from_std(self.status.state().settings.alert.stale_after).unwrap_or(TimeDelta::MAX);
         let now = clock::now();
@@ -233,7 +234,9 @@ impl AppState {
         };
         let reading = tokio::task::spawn_blocking(move || {
             let reader = Reader::open(&path).map_err(|failed| failed.to_string())?;
-            reader.overview(request).map_err(|failed| failed.to_string())
+            let mut overview = reader.overview(request).map_err(|failed| failed.to_string())?;
+            overview.late_purges = reader.late_purges(deadline, now).map_err(|failed| failed.to_string())?;
+            Ok::<_, String>(overview)
         });
         let overview =
             Arc::new(reading.await.map_err(|_| "the look at the warehouse has failed".to_owned())??);

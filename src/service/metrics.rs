@@ -37,6 +37,7 @@ pub(super) struct Metrics {
     purges: IntCounterVec,
     unscrubbed: IntGauge,
     unscrubbed_age: IntGauge,
+    late_purges: IntGauge,
     quarantined: IntGauge,
     since_ignored: IntGauge,
     short: IntGauge,
@@ -112,6 +113,10 @@ impl Metrics {
             held_why: make.gauges("held", "Refused patients that are not purged, by why.", &["why"])?,
             purges: make.counters("purges_total", "Patients that were purged, by reason.", &["reason"])?,
             unscrubbed: gauge("purges_unscrubbed", "Purges whose last bytes are still in the file.")?,
+            late_purges: gauge(
+                "purges_over_deadline",
+                "Purges that took longer than consent.deadline, from the refusal to the last byte.",
+            )?,
             unscrubbed_age: gauge(
                 "purges_unscrubbed_oldest_age_seconds",
                 "How long the oldest of them has waited.",
@@ -256,6 +261,7 @@ impl Metrics {
         }
         self.watermark_age.set(age(overview.oldest_watermark));
         self.unscrubbed.set(to_gauge(overview.unscrubbed));
+        self.late_purges.set(to_gauge(overview.late_purges));
         self.unscrubbed_age.set(age(overview.oldest_unscrubbed));
         self.quarantined.set(to_gauge(overview.quarantined));
         self.since_ignored.set(to_gauge(overview.since_ignored));

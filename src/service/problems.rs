@@ -23,11 +23,19 @@ pub(super) enum Problem {
     Scrub,
     Roster,
     Warehouse,
+    Ledger,
 }
 
 impl Problem {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Held, Self::Credentials, Self::Stale, Self::Scrub, Self::Roster, Self::Warehouse];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Held,
+        Self::Credentials,
+        Self::Stale,
+        Self::Scrub,
+        Self::Roster,
+        Self::Warehouse,
+        Self::Ledger,
+    ];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -37,6 +45,7 @@ impl Problem {
             Self::Scrub => "scrub",
             Self::Roster => "roster",
             Self::Warehouse => "warehouse",
+            Self::Ledger => "ledger",
         }
     }
 
@@ -49,6 +58,7 @@ impl Problem {
             Self::Scrub => "bytes of purged patients wait to be removed",
             Self::Roster => "the roster cannot be used",
             Self::Warehouse => "the warehouse cannot be used",
+            Self::Ledger => "nobody can be purged, for want of the ledger",
         }
     }
 
@@ -60,6 +70,7 @@ impl Problem {
             Self::Scrub => "the last bytes of purged patients are gone",
             Self::Roster => "the roster can be used again",
             Self::Warehouse => "the warehouse can be used again",
+            Self::Ledger => "the ledger of purges can be used again",
         }
     }
 }
@@ -81,6 +92,8 @@ pub(super) struct Facts {
     pub(super) pulled: Vec<PulledPatient>,
     pub(super) oldest_unscrubbed: Option<Timestamp>,
     pub(super) scrub_due: Option<Timestamp>,
+    /// What is wrong with the ledger of purges.
+    pub(super) ledger_fault: Option<String>,
 }
 
 /// The limits that the facts are compared with.
@@ -215,6 +228,10 @@ impl AlertState {
             )),
             None => self.resolve(Problem::Scrub),
         };
+        let ledger = match &facts.ledger_fault {
+            Some(fault) => self.raise(Problem::Ledger, &format!("the ledger of purges: {fault}")),
+            None => self.resolve(Problem::Ledger),
+        };
         let why: Vec<&str> = facts.held_why.iter().copied().collect();
         let held = self.set_affected(Problem::Held, held, |names| {
             format!(
@@ -230,7 +247,7 @@ impl AlertState {
                 span(stale_after)
             )
         });
-        [held, stale, scrub].into_iter().flatten().collect()
+        [held, stale, scrub, ledger].into_iter().flatten().collect()
     }
 }
 

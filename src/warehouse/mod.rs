@@ -21,19 +21,22 @@ pub(crate) mod report;
 mod sqlite;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use self::failure::{OpenFailed, StoreFailed};
+use self::failure::{CopyFailed, OpenFailed, RestoreFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
 use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use self::place::{Close, FileIdentity, OtherServer, Place, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use self::purge::{Erased, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub};
+use self::purge::{
+    CarriedOut, Erased, LedgerReport, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub,
+};
 use self::rehearsal::Rehearsal;
 use self::report::{
-    ExportFormat, Exported, Findings, Overview, OverviewRequest, Preflight, PurgeLine, StatusReport, Steps,
-    StoredTable, VerifyDepth, ViewRefused,
+    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, OverviewRequest, PatientCopy, Preflight,
+    PurgeLine, Restored, StatusReport, Steps, StoredTable, VerifyDepth, ViewRefused,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -87,6 +90,15 @@ impl Warehouse {
         match self {
             Self::Sqlite(engine) => engine.activity(),
             Self::Rehearsal(_) => WriterActivity::Idle { done: 0 },
+        }
+    }
+
+    /// Returns the purges that the ledger knew and the file did not, since this was last asked: they
+    /// have been carried out.
+    pub(crate) fn carried_out(&self) -> Vec<CarriedOut> {
+        match self {
+            Self::Sqlite(engine) => engine.carried_out(),
+            Self::Rehearsal(_) => Vec::new(),
         }
     }
 
@@ -400,6 +412,43 @@ impl Reader {
         self.engine.purges(person)
     }
 
+    /// Returns how many purges took longer than `deadline`, from the refusal to the last byte.
+    pub fn late_purges(&self, deadline: Duration, now: Timestamp) -> Result<u64, StoreFailed> {
+        self.engine.late_purges(deadline, now)
+    }
+
+    /// Holds the ledger of purges, which is there or beside the warehouse, against it.
+    pub(crate) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
+        self.engine.ledger(ledger)
+    }
+
+    /// Notes that a copy is about to be made. Without it none may be.
+    pub fn begin_copy(&self, copy: &PatientCopy<'_>, now: Timestamp) -> Result<(), CopyFailed> {
+        self.engine.note_copy(copy, sqlite::CopyStep::Begun, now)
+    }
+
+    /// Notes that a copy was made, or that it failed and is not there.
+    pub fn end_copy(&self, copy: &PatientCopy<'_>, is_made: bool, now: Timestamp) -> Result<(), CopyFailed> {
+        let step = if is_made { sqlite::CopyStep::Made } else { sqlite::CopyStep::Failed };
+        self.engine.note_copy(copy, step, now)
+    }
+
+    /// Returns the copies that may hold rows of a patient that is not purged.
+    pub fn copies_of(&self, person: &PersonId) -> Result<Vec<CopyLine>, StoreFailed> {
+        self.engine.copies_of(person)
+    }
+
+    /// Writes a consistent copy of the warehouse into a new file. `told` hears how far it has come,
+    /// and says whether to go on.
+    pub fn backup(
+        &self,
+        file: &Path,
+        clock: fn() -> Timestamp,
+        told: impl FnMut(Steps) -> bool,
+    ) -> Result<BackedUp, CopyFailed> {
+        self.engine.backup(file, clock, told)
+    }
+
     /// Checks everything that must be true of a sound warehouse.
     pub fn verify(
         &self,
@@ -456,6 +505,22 @@ pub fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
 /// Tries to be the one that writes, for a moment.
 pub fn try_lock(place: &Place) -> Result<(), OpenFailed> {
     sqlite::try_lock(place)
+}
+
+/// Puts a backup in the warehouse's place, on which the ledger of purges has been carried out. `told`
+/// hears how far the copying has come, and says whether to go on.
+pub fn restore(
+    place: &Place,
+    file: &Path,
+    clock: fn() -> Timestamp,
+    told: impl FnMut(Steps) -> bool,
+) -> Result<Restored, RestoreFailed> {
+    sqlite::restore(place, file, clock, told)
+}
+
+/// Begins another ledger in place of one that is lost or damaged. Returns where that is now.
+pub fn begin_ledger_anew(place: &Place, now: Timestamp) -> Result<Option<PathBuf>, OpenFailed> {
+    sqlite::begin_ledger_anew(place, now)
 }
 
 /// Tries all views on an empty warehouse, and returns what is wrong with them.

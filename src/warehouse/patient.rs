@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::failure::LedgerFault;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::{PersonId, Timestamp};
 
@@ -49,4 +50,5 @@ pub struct Attention {
     pub patients: Vec<Checkpoint>,
     /// Since when the bytes of a purged patient wait to be removed.
     pub oldest_unscrubbed: Option<Timestamp>,
+    pub ledger_fault: Option<LedgerFault>,
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::failure::LedgerFault;
+use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 
 /// What a purge has removed.
@@ -53,6 +55,24 @@ pub enum RequestProgress {
     /// It is being carried out, or was when its holder was killed.
     Taken,
     Answered(PurgeAnswer),
+}
+
+/// A purge of the ledger that the file did not know, and that was carried out when it was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarriedOut {
+    pub person: PersonId,
+    pub reason: PurgeReason,
+    pub rows: u64,
+}
+
+/// What the ledger and a warehouse show of each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerReport {
+    pub fault: Option<LedgerFault>,
+    /// Purges in the ledger.
+    pub purges: u64,
+    /// Those that the warehouse does not know: the next cycle carries them out.
+    pub unknown: u64,
 }
 
 /// Whether the last bytes are gone, or why they are still there.

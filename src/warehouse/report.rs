@@ -1,11 +1,13 @@
 //! The words for what a warehouse tells of itself.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use super::purge::DiskRoom;
-use crate::plan::Timestamp;
+use super::failure::LedgerFault;
+use super::purge::{CarriedOut, DiskRoom};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::leaver::Missing;
+use crate::plan::{PersonId, Timestamp};
 use crate::views::Dropped;
 
 /// One patient in `status`.
@@ -72,12 +74,21 @@ pub struct PurgeLine {
     pub person_id: String,
     pub label: Option<String>,
     pub reason: String,
+    pub by: String,
+    pub refused_at: Option<String>,
     pub confirmed_at: String,
     pub purged_at: String,
     pub scrubbed_at: Option<String>,
+    /// Since when there were rows, where that is known.
+    pub first_row_at: Option<String>,
+    /// When it was carried out once more on a file that did not know it.
+    pub carried_out_at: Option<String>,
     /// `zeroing` or `vacuum`.
     pub scrubbed_by: Option<String>,
     pub rows_by_table: BTreeMap<String, u64>,
+    /// The copies made while there were rows; told of one patient alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Vec<CopyLine>>,
 }
 
 /// How much of a warehouse an onlooker sees.
@@ -106,6 +117,8 @@ pub struct Overview {
     pub short: u64,
     pub unscrubbed: u64,
     pub oldest_unscrubbed: Option<Timestamp>,
+    /// Purges that took longer than they may.
+    pub late_purges: u64,
     /// Of the database and its WAL.
     pub bytes: Vec<FileSize>,
     /// On the roster and not active, or active and not pulled since then; the longest wait first.
@@ -277,4 +290,64 @@ pub enum ExportFormat {
 pub struct Exported {
     pub files: u64,
     pub rows: u64,
+}
+
+/// What a copy was made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyKind {
+    Backup,
+    Export,
+    /// The file that a restore took the place of.
+    Restore,
+}
+
+impl CopyKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Export => "export",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// A copy of rows that leaves the warehouse.
+#[derive(Clone, Debug)]
+pub struct PatientCopy<'c> {
+    pub kind: CopyKind,
+    pub place: &'c Path,
+    /// `None` is everybody.
+    pub person: Option<&'c PersonId>,
+}
+
+/// A copy, as the register tells it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CopyLine {
+    pub begun_at: String,
+    /// `None` where nothing is known of its end: part of it may be there.
+    pub made_at: Option<String>,
+    pub kind: String,
+    pub place: String,
+    /// `None` is everybody.
+    pub person_id: Option<String>,
+}
+
+/// What `backup` has written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackedUp {
+    pub bytes: u64,
+    /// Why bytes of purged patients are in the copy still.
+    pub unscrubbed: Option<String>,
+}
+
+/// What `restore` has done.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// The purges that the restored file did not know.
+    pub purged: Vec<CarriedOut>,
+    /// Where the former file is now.
+    pub former: Option<PathBuf>,
+    /// There was no ledger to carry out.
+    pub ledger_was_missing: bool,
+    pub ledger_fault: Option<LedgerFault>,
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "the seed of a random test must be told")]
 
 mod analysts;
+mod backup;
 mod bug_reports;
 mod command_line;
 mod completeness;
@@ -16,6 +17,7 @@ mod faults;
 mod first_sync;
 mod house;
 mod leavers;
+mod ledger;
 mod process;
 mod scrub;
 mod service;

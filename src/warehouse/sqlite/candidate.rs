@@ -20,6 +20,7 @@ impl Candidate for SqliteCandidate {
             path: folder.path().join("warehouse.db"),
             base_url: base_url.to_owned(),
             group: None,
+            ledger: None,
             views: views::analyst_tables(None).tables,
         };
         Self { place, _folder: folder }

@@ -1,28 +1,30 @@
 //! The door's writing operations, each of them one piece of work for the writer's thread.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
+use super::ledger_book::{LedgerBook, PurgedPatients};
 use super::lock::WriterLock;
 use super::page::EvaluatedBatch;
 use super::purge::Purge;
 use super::purge_requests::Requests;
 use super::writer::Writer;
-use super::{checkpoint, keep_deleted, open, page, pulls, purge, scrub};
+use super::{checkpoint, keep_deleted, ledger_book, open, page, pulls, purge, scrub};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{KeptRows, TapeMemory};
-use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
-use crate::warehouse::place::{OtherServer, Place, WriterActivity};
+use crate::warehouse::place::{FileIdentity, OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use crate::warehouse::purge::{Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub};
+use crate::warehouse::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub};
 use crate::warehouse::report::{Steps, ViewRefused};
 
 /// A file that is open for writing, and its lock.
@@ -32,6 +34,10 @@ pub struct Engine {
     _lock: WriterLock,
     analyst_tables: Arc<AnalystTables>,
     stop_scrub: Arc<AtomicBool>,
+    /// Locked by the writer's thread while it purges.
+    ledger: Arc<Mutex<LedgerBook>>,
+    purged: PurgedPatients,
+    identity: Option<FileIdentity>,
 }
 
 impl Engine {
@@ -43,9 +49,44 @@ impl Engine {
         open::prepare(&place.path)?;
         let lock = WriterLock::take(&place.path)?;
         let analyst_tables = Arc::new(AnalystTables::new(&place.views));
-        let connection = open::open_writer(place, &analyst_tables, other_server, now)?;
-        let writer = Writer::start(connection, &place.path, analyst_tables.clone(), now)?;
-        Ok(Self { writer, _lock: lock, analyst_tables, stop_scrub: Arc::default() })
+        let mut connection = open::open_writer(place, &analyst_tables, other_server, now)?;
+        let ledger = open_ledger(place, &mut connection, now)?;
+        let (identity, writer) = (
+            open::identity(&place.path),
+            Writer::start(connection, &place.path, analyst_tables.clone(), now)?,
+        );
+        let (purged, ledger) = (ledger.purged(), Arc::new(Mutex::new(ledger)));
+        Ok(Self { writer, _lock: lock, analyst_tables, stop_scrub: Arc::default(), ledger, purged, identity })
+    }
+
+    /// Returns what was carried out of the ledger since this was last asked.
+    pub(in crate::warehouse) fn carried_out(&self) -> Vec<CarriedOut> {
+        lock(&self.ledger).take_carried_out()
+    }
+
+    pub(in crate::warehouse) fn ledger_fault(&self) -> Option<LedgerFault> {
+        lock(&self.ledger).fault()
+    }
+
+    /// Runs `work`, which writes a line into the ledger, in a transaction that it shares with
+    /// nothing: what is taken back and run again would write its line twice.
+    async fn with_ledger<T, F>(&self, now: Timestamp, work: F) -> Result<T, StoreFailed>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &mut LedgerBook) -> Result<T, StoreFailed> + Send + 'static,
+    {
+        let (ledger, path) = (self.ledger.clone(), self.writer.path().to_owned());
+        let identity = self.identity;
+        let is_replaced = move || open::identity(&path) != identity;
+        let run = move |connection: &mut Connection| {
+            if is_replaced() {
+                return Err(StoreFailed::Replaced);
+            }
+            let done = lock(&ledger).in_transaction(connection, now, work)?;
+            // Writes into a file that was removed or replaced succeed, and are lost.
+            if is_replaced() { Err(StoreFailed::Replaced) } else { Ok(done) }
+        };
+        self.writer.alone(run).await
     }
 
     pub(in crate::warehouse) fn abandon(&self) {
@@ -103,12 +144,14 @@ impl Engine {
         &self,
         good_end: Option<Timestamp>,
     ) -> Result<Attention, StoreFailed> {
+        let ledger_fault = self.ledger_fault();
         let look = self.writer.write(move |connection| {
             if let Some(now) = good_end {
                 checkpoint::note_good_cycle(connection, now)?;
             }
             let patients = checkpoint::all(connection)?;
-            Ok(Attention { patients, oldest_unscrubbed: purge::oldest_unscrubbed(connection)? })
+            let oldest_unscrubbed = purge::oldest_unscrubbed(connection)?;
+            Ok(Attention { patients, oldest_unscrubbed, ledger_fault: ledger_fault.clone() })
         });
         look.await
     }
@@ -134,6 +177,14 @@ impl Engine {
         batch: Batch,
         now: Timestamp,
     ) -> Result<Fenced<StoredBatch>, StoreFailed> {
+        let holds_rows = !batch.rows.is_empty() || !batch.quarantined.is_empty();
+        if holds_rows && self.purged.contains(&head.person) {
+            let person = head.person.clone();
+            let note = move |transaction: &Connection, ledger: &mut LedgerBook| {
+                ledger.note_returned(transaction, &person, now)
+            };
+            self.with_ledger(now, note).await?;
+        }
         let (head, tables) = (head.clone(), self.analyst_tables.clone());
         let gained =
             if batch.is_mostly_changes { evaluate(&tables, &batch.rows, now).await } else { Vec::new() };
@@ -240,22 +291,32 @@ impl Engine {
         confirmed_at: Timestamp,
         now: Timestamp,
     ) -> Result<Option<Erased>, StoreFailed> {
-        let revoke = self.writer.write(move |connection| {
+        let revoke = move |transaction: &Connection, ledger: &mut LedgerBook| {
             let person = &ended.head.person;
-            let erased = if holds_rows(connection, person)? {
-                let (reason, by) = (PurgeReason::ConsentRevoked, BY_ITSELF);
-                Some(purge::erase(connection, &Purge { person, reason, by, confirmed_at, now })?)
+            let erased = if holds_rows(transaction, person)? {
+                let purge = Purge {
+                    person,
+                    reason: PurgeReason::ConsentRevoked,
+                    by: BY_ITSELF,
+                    refused_at: purge::refused_at(transaction, person)?,
+                    confirmed_at,
+                    now,
+                    carried_out_at: None,
+                };
+                let erased = purge::erase(transaction, &purge)?;
+                ledger.note_purge(transaction, &purge, &erased)?;
+                Some(erased)
             } else {
-                purge::revoke_without_rows(connection, person, now)?;
+                purge::revoke_without_rows(transaction, person, now)?;
                 None
             };
             // The pull's row has gone with the others: what is noted is that somebody asked.
             let cost = PullCost { row: None, ..ended.cost };
-            pulls::note_end(connection, &PullEnded { cost, ..ended.clone() }, now)?;
-            checkpoint::drop_unlisted(connection)?;
+            pulls::note_end(transaction, &PullEnded { cost, ..ended.clone() }, now)?;
+            checkpoint::drop_unlisted(transaction)?;
             Ok(erased)
-        });
-        revoke.await
+        };
+        self.with_ledger(now, revoke).await
     }
 
     pub(in crate::warehouse) async fn purge(
@@ -266,17 +327,27 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<PurgedPatient>, StoreFailed> {
         let (person, by) = (person.clone(), by.to_owned());
-        let erase = self.writer.write(move |connection| {
-            let Some(patient) = checkpoint::one(connection, &person)? else { return Ok(None) };
+        let erase = move |transaction: &Connection, ledger: &mut LedgerBook| {
+            let Some(patient) = checkpoint::one(transaction, &person)? else { return Ok(None) };
             if !patient.holds_rows && reason != PurgeReason::Operator {
                 return Ok(None);
             }
-            let purge = Purge { person: &person, reason, by: &by, confirmed_at: now, now };
-            let erased = purge::erase(connection, &purge)?;
-            checkpoint::drop_unlisted(connection)?;
+            let refused_at = patient.refused_at;
+            let purge = Purge {
+                person: &person,
+                reason,
+                by: &by,
+                refused_at,
+                confirmed_at: now,
+                now,
+                carried_out_at: None,
+            };
+            let erased = purge::erase(transaction, &purge)?;
+            checkpoint::drop_unlisted(transaction)?;
+            ledger.note_purge(transaction, &purge, &erased)?;
             Ok(Some(PurgedPatient { name: patient.name().to_owned(), erased }))
-        });
-        erase.await
+        };
+        self.with_ledger(now, erase).await
     }
 
     pub(in crate::warehouse) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
@@ -344,6 +415,37 @@ async fn evaluate(tables: &AnalystTables, rows: &[IncomingRow], now: Timestamp) 
         tokio::task::yield_now().await;
     }
     gained
+}
+
+fn lock(ledger: &Mutex<LedgerBook>) -> MutexGuard<'_, LedgerBook> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open_ledger(place: &Place, connection: &mut Connection, now: Timestamp) -> Result<LedgerBook, OpenFailed> {
+    let path = place.path.clone();
+    let ledger = ledger_book::resolve(&path, place.ledger.as_deref());
+    let book = LedgerBook::open(ledger.clone(), connection, now)
+        .map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
+    match book.fault() {
+        Some(LedgerFault::OfAnother(_)) => Err(OpenFailed::OtherLedger { path, ledger }),
+        _ => Ok(book),
+    }
+}
+
+/// Begins another ledger while nothing else writes. What can be read of the former one is carried
+/// out first.
+pub(in crate::warehouse) fn begin_ledger_anew(
+    place: &Place,
+    now: Timestamp,
+) -> Result<Option<PathBuf>, OpenFailed> {
+    let path = place.path.clone();
+    let _lock = WriterLock::take(&path)?;
+    let analyst_tables = AnalystTables::new(&place.views);
+    let mut connection = open::open_writer(place, &analyst_tables, OtherServer::Refuse, now)?;
+    open_ledger(place, &mut connection, now)?;
+    let ledger = ledger_book::resolve(&path, place.ledger.as_deref());
+    ledger_book::begin_anew(&ledger, &mut connection, now)
+        .map_err(|source| OpenFailed::Unusable { path, source })
 }
 
 /// Who purges where nobody has typed it.

@@ -45,6 +45,7 @@ pub(super) fn overview(
         short: count_if_known(&transaction, "short_since", "IS NOT NULL")?,
         unscrubbed: purge::unscrubbed(&transaction)?,
         oldest_unscrubbed: purge::oldest_unscrubbed(&transaction)?,
+        late_purges: 0,
         bytes: sizes(path),
         behind: behind(&transaction, &behind_since, request.behind_max)?,
         behind_total,

@@ -3,7 +3,9 @@
 //! Deleted rows leave copies in the gaps of pages that live on, `secure_delete` or not, so a
 //! purge is over only when `scrub` has been through the file. Until then `scrubbed_at` is NULL.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use std::time::Duration;
+
+use rusqlite::{Connection, named_params, params};
 
 use super::{checkpoint, tables};
 use crate::plan::state::PurgeReason;
@@ -20,15 +22,20 @@ pub(super) struct Purge<'p> {
     pub(super) reason: PurgeReason,
     /// The account that asked for it, or this program.
     pub(super) by: &'p str,
+    /// When the patient was first refused.
+    pub(super) refused_at: Option<Timestamp>,
     /// When the second refusal came, or the operator's word.
     pub(super) confirmed_at: Timestamp,
     pub(super) now: Timestamp,
+    /// When it is carried out once more, for a purge that the ledger knows.
+    pub(super) carried_out_at: Option<Timestamp>,
 }
 
 /// Removes every row of the patient in every table that has a `person_id`, and what the
 /// checkpoint knows of it, and logs it. Runs inside a transaction.
 pub(super) fn erase(connection: &Connection, purge: &Purge<'_>) -> Result<Erased, StoreFailed> {
     let person = purge.person.as_str();
+    let first_row_at = first_row_at(connection, person)?;
     let mut erased = Erased::default();
     for table in tables::purged_tables(connection)? {
         let statement = format!("DELETE FROM \"{table}\" WHERE person_id = ?1");
@@ -37,27 +44,62 @@ pub(super) fn erase(connection: &Connection, purge: &Purge<'_>) -> Result<Erased
             erased.rows_by_table.insert(table, rows);
         }
     }
-    let refused_at: Option<String> = connection
-        .query_row("SELECT refused_at FROM checkpoint WHERE person_id = ?1", [person], |row| row.get(0))
-        .optional()?
-        .flatten();
+    log(connection, purge, first_row_at.as_deref(), &erased)?;
+    checkpoint::forget(connection, purge.person, purge.reason, purge.now)?;
+    Ok(erased)
+}
+
+/// Writes a purge into `purge_log`.
+pub(super) fn log(
+    connection: &Connection,
+    purge: &Purge<'_>,
+    first_row_at: Option<&str>,
+    erased: &Erased,
+) -> Result<(), StoreFailed> {
     let rows_by_table = serde_json::to_string(&erased.rows_by_table)
         .map_err(|error| StoreFailed::Data(format!("counting erased rows: {error}")))?;
     connection.execute(
-        "INSERT INTO purge_log (person_id, reason, refused_at, confirmed_at, purged_at, rows_by_table, by)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![
-            person,
-            purge.reason.as_str(),
-            refused_at,
-            stamp(purge.confirmed_at),
-            stamp(purge.now),
-            rows_by_table,
-            purge.by,
-        ],
+        include_str!("../../../schema/log_purge.sql"),
+        named_params! {
+            ":person_id": purge.person.as_str(),
+            ":reason": purge.reason.as_str(),
+            ":by": purge.by,
+            ":refused_at": purge.refused_at.map(stamp),
+            ":confirmed_at": stamp(purge.confirmed_at),
+            ":purged_at": stamp(purge.now),
+            ":first_row_at": first_row_at,
+            ":carried_out_at": purge.carried_out_at.map(stamp),
+            ":rows_by_table": rows_by_table,
+        },
     )?;
-    checkpoint::forget(connection, purge.person, purge.reason, purge.now)?;
-    Ok(erased)
+    Ok(())
+}
+
+/// Since when the patient has been refused in an unbroken row.
+pub(super) fn refused_at(
+    connection: &Connection,
+    person: &PersonId,
+) -> Result<Option<Timestamp>, StoreFailed> {
+    Ok(checkpoint::one(connection, person)?.and_then(|patient| patient.refused_at))
+}
+
+/// When the first of the rows that are there now was stored.
+pub(super) fn first_row_at(connection: &Connection, person: &str) -> Result<Option<String>, StoreFailed> {
+    let mut first: Option<String> = connection.query_row(
+        "SELECT min(received_at) FROM quarantine WHERE person_id = ?1",
+        [person],
+        |row| row.get(0),
+    )?;
+    for known in tables::resource_tables(connection)? {
+        let statement = format!("SELECT min(first_seen_at) FROM \"{}\" WHERE person_id = ?1", known.table);
+        let earliest: Option<String> =
+            connection.prepare_cached(&statement)?.query_row([person], |row| row.get(0))?;
+        first = match (first, earliest) {
+            (Some(first), Some(earliest)) => Some(first.min(earliest)),
+            (first, earliest) => first.or(earliest),
+        };
+    }
+    Ok(first)
 }
 
 /// Forgets a patient whose consent is withdrawn and of whom nothing was stored: nothing is logged.
@@ -87,6 +129,17 @@ pub(super) fn erasable(connection: &Connection, person: &PersonId) -> Result<Opt
 pub(super) fn unscrubbed(connection: &Connection) -> Result<u64, StoreFailed> {
     Ok(connection
         .query_row("SELECT count(*) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?)
+}
+
+/// How many purges took longer than `deadline`.
+pub(super) fn late(connection: &Connection, deadline: Duration, now: Timestamp) -> Result<u64, StoreFailed> {
+    // A file that the next cycle migrates does not know it.
+    if !tables::has_column(connection, "purge_log", "carried_out_at")? {
+        return Ok(0);
+    }
+    let seconds = i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX);
+    let parameters = named_params! { ":now": stamp(now), ":seconds": seconds };
+    Ok(connection.query_row(include_str!("../../../schema/late_purges.sql"), parameters, |row| row.get(0))?)
 }
 
 /// Since when the bytes of a purged patient wait to be removed.

@@ -86,11 +86,16 @@ pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Ve
                 person_id: row.get("person_id")?,
                 label: row.get("patient_label")?,
                 reason: row.get("reason")?,
+                by: if_known(row, "by")?.unwrap_or_else(|| "healthex-sync".to_owned()),
+                refused_at: if_known(row, "refused_at")?,
                 confirmed_at: row.get("confirmed_at")?,
                 purged_at: row.get("purged_at")?,
                 scrubbed_at: row.get("scrubbed_at")?,
                 scrubbed_by: if_known(row, "scrubbed_by")?,
+                first_row_at: if_known(row, "first_row_at")?,
+                carried_out_at: if_known(row, "carried_out_at")?,
                 rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
+                copies: None,
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;

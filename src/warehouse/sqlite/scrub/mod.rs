@@ -104,6 +104,24 @@ pub(super) async fn scrub(
         .await
 }
 
+/// Removes the last bytes from a file that nobody else has open, such as a copy that is being made: it
+/// is written anew.
+pub(super) fn scrub_private(
+    connection: &Connection,
+    path: &Path,
+    clock: fn() -> Timestamp,
+) -> Result<Scrub, StoreFailed> {
+    let Some(last) = purge::last_unscrubbed(connection)? else { return Ok(Scrub::NothingToDo) };
+    for step in [settle, vacuum, settle] {
+        if let Some(waits) = step(connection, path)? {
+            return Ok(Scrub::Waits(waits));
+        }
+    }
+    let by = ScrubbedBy::Vacuum;
+    let purges = purge::note_scrubbed(connection, last, by, clock())?;
+    Ok(Scrub::Done(Scrubbed { purges, by, pages: 0 }))
+}
+
 /// Returns what `status` says of purges whose last bytes are still there. Only looks.
 pub(super) fn waits_for(connection: &Connection, path: &Path) -> Result<Option<String>, StoreFailed> {
     if purge::unscrubbed(connection)? == 0 {
@@ -174,7 +192,7 @@ fn settle(connection: &Connection, path: &Path) -> Result<Option<ScrubWaits>, St
 }
 
 /// Moves the WAL into the file and cuts it to nothing; false while a reader holds it.
-fn wal_is_empty(connection: &Connection) -> Result<bool, StoreFailed> {
+pub(super) fn wal_is_empty(connection: &Connection) -> Result<bool, StoreFailed> {
     connection.busy_timeout(PATIENCE)?;
     let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
     connection.busy_timeout(Duration::from_secs(10))?;
