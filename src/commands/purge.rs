@@ -107,7 +107,8 @@ fn order(place: &Place, request: &PurgeRequest) -> Result<Ordered, OpenFailed> {
                 return Err(failed);
             }
             Ok(warehouse) => {
-                left.take().map(LeftRequest::take_over);
+                // Else the next cycle would do it once more, to what may be there by then.
+                LeftRequest::take_over(place, &request.person);
                 return Ok(Ordered::Free(warehouse));
             }
         }

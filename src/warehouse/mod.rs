@@ -380,9 +380,10 @@ impl LeftRequest {
         self.0.withdraw()
     }
 
-    /// Takes it back, also from a holder that was killed: for who holds the warehouse now.
-    pub(crate) fn take_over(self) {
-        self.0.take_over();
+    /// Clears away what was ordered for a patient before, for who holds the warehouse now and purges
+    /// it by itself.
+    pub(crate) fn take_over(place: &Place, person: &PersonId) {
+        sqlite::LeftRequest::take_over(place, person);
     }
 }
 

@@ -221,10 +221,14 @@ impl LeftRequest {
         was_waiting
     }
 
-    /// To be called by the holder of the lock: what was taken is nobody's any more.
-    pub(in crate::warehouse) fn take_over(self) {
-        remove(&self.requests.file(&self.person, TAKEN));
-        self.withdraw();
+    /// Clears away what was ordered for a patient, also by a command that was killed or for a holder
+    /// that was. To be called by the holder of the lock, which purges by itself.
+    pub(in crate::warehouse) fn take_over(place: &Place, person: &PersonId) {
+        let left = Self { requests: Requests::beside(&place.path), person: person.clone() };
+        if left.requests.is_ours() {
+            remove(&left.requests.file(&left.person, TAKEN));
+            left.withdraw();
+        }
     }
 }
 
