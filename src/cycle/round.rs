@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use super::patient::{PatientOutcome, Refusal, note_permitted, pull_alone, question};
-use super::workers::CycleTally;
+use super::tally::CycleTally;
 use super::{Cycle, EndedEarly};
 use crate::clock;
 use crate::healthex::RequestFailed;

@@ -66,11 +66,11 @@ impl Page {
             }
             Sorted::NoResource => (false, Some("an entry without a resource".to_owned())),
             Sorted::Outcome(outcome) => {
-                let issues = outcome.issues.join(", ");
-                if outcome.is_error {
+                let issues = outcome.issues.named.join(", ");
+                if outcome.issues.is_error {
                     return Err(format!("it holds an error outcome ({issues})"));
                 }
-                self.counts.told_incomplete |= outcome.is_incomplete;
+                self.counts.told_incomplete |= outcome.issues.is_incomplete;
                 self.counts.stray_outcomes += u64::from(outcome.is_stray);
                 let is_stored = outcome.row.is_some();
                 if let Some(row) = outcome.row {

@@ -5,11 +5,10 @@ use super::trial::{
     Pull, Trial, at, batch, condition, end, kept, keys, link, mark, next, observation, observation_that,
     person, quarantined, setback,
 };
-use crate::plan::PullMode;
 use crate::plan::completeness::WalkCounts;
 use crate::plan::row::{Row, key_hash, row_of};
-use crate::plan::stamp;
 use crate::plan::state::{Event, PatientState};
+use crate::plan::{PullMode, stamp};
 use crate::warehouse::page::{Batch, IncomingRow, PullProgress, Tally, WalkMark};
 use crate::warehouse::pull::{Fenced, PullOutcome};
 

@@ -137,7 +137,9 @@ impl Pull {
 
     pub(super) fn ended(&self, outcome: PullOutcome, setback: Option<Setback>) -> PullEnded {
         let error = Some("why it ended".to_owned());
-        PullEnded { head: self.head.clone(), cost: self.cost, outcome, error, setback }
+        let (head, cost) = (self.head.clone(), self.cost);
+        let is_marked = head.is_resumed || cost.row.is_some();
+        PullEnded { head, cost, is_marked, outcome, error, setback }
     }
 }
 

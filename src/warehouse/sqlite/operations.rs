@@ -153,9 +153,8 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Fenced<()>, StoreFailed> {
         let end = move |connection: &_| {
-            let PullEnded { head, cost, setback, .. } = &ended;
-            // One that has stored nothing yet has no mark that another could have taken over.
-            if head.is_resumed || cost.row.is_some() {
+            let PullEnded { head, is_marked, setback, .. } = &ended;
+            if *is_marked {
                 checkpoint::expect_under_way(connection, head)?;
             }
             pulls::note_end(connection, &ended, now)?;

@@ -17,7 +17,7 @@ use super::pulls::End;
 use super::{checkpoint, pulls, sweep, tables};
 use crate::plan::duplicate::replaces;
 use crate::plan::identity::{Holder, KEY_BYTES_MAX, KeyForm, choose_key};
-use crate::plan::row::{KeyHash, Quarantined, Row};
+use crate::plan::row::{KeyHash, NAME_TOO_LONG, Quarantined, Row};
 use crate::plan::{PersonId, PullMode, Timestamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{
@@ -316,7 +316,7 @@ impl<'c> Upserts<'c> {
                 self.note_shared_name()?;
                 self.respelled.push(IncomingRow { row: Row { key, ..row.clone() }, is_repeat });
             }
-            KeyForm::NameAndId => self.homeless.push(row.quarantined("fullUrl or id too long")),
+            KeyForm::NameAndId => self.homeless.push(row.quarantined(NAME_TOO_LONG)),
             KeyForm::Neither => self.homeless.push(row.quarantined("its key is another resource's")),
         }
         Ok(false)
