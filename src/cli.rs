@@ -75,7 +75,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the analysts' tables, or print, run or rebuild their views
+    /// List the analysts' tables, or run or rebuild their views
     Views(ViewsArgs),
     /// Write resources (ndjson) or the analysts' tables (csv, parquet) as files
     Export(ExportArgs),
@@ -140,11 +140,6 @@ pub struct ViewsArgs {
 pub enum ViewsAction {
     /// Build all tables anew from the resources
     Apply,
-    /// Print the SELECT that a view is compiled to
-    Sql {
-        /// A built-in view or one of your own
-        name: String,
-    },
     /// Print the rows of a ViewDefinition over the warehouse as CSV; stores nothing
     Run {
         /// A ViewDefinition (SQL on FHIR v2, JSON)

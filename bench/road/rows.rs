@@ -167,12 +167,13 @@ impl PreparedPull {
                     keys: Some(keys),
                     walk,
                     shortfall: ShortfallChange::Clear,
+                    brought: None,
                 })
             } else {
                 PullProgress::Next { url: format!("{BASE_URL}/{page}"), keys, walk }
             };
             let rows = rows.iter().map(|row| IncomingRow { row: row.clone(), is_repeat: false }).collect();
-            Batch { rows, quarantined: Vec::new(), progress }
+            Batch { rows, quarantined: Vec::new(), progress, is_mostly_changes: true }
         };
         Self { batches: (1..).zip(pages).map(batch).collect(), head }
     }

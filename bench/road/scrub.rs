@@ -13,12 +13,11 @@ use healthex_sync::warehouse::purge::{Scrub, ScrubbedBy};
 use rusqlite::Connection;
 
 use crate::data::RECORD;
-use crate::process;
 use crate::program::{Program, scratch};
-use crate::rows;
 use crate::server::{Server, patient};
 use crate::table::Measured;
 use crate::wire::runtime;
+use crate::{process, rows};
 
 const ROUNDS: usize = 3;
 /// Patients that are stored beside a scrub, and as many without one.
@@ -60,7 +59,7 @@ pub(crate) fn measure(
 
 fn purge(warehouse: &Warehouse, number: usize) {
     let person = PersonId::parse(&patient(number)).unwrap();
-    runtime().block_on(warehouse.purge(&person, PurgeReason::Operator, clock::now())).unwrap();
+    runtime().block_on(warehouse.purge(&person, PurgeReason::Operator, "bench", clock::now())).unwrap();
 }
 
 /// Leaves the warehouse as it is for the next scrub.

@@ -3,9 +3,7 @@
 
 #![no_main]
 
-use healthex_sync::warehouse::sqlite_page::{
-    is_dirty, read_file_header, read_overflow_page, read_tree_page, read_trunk_page, zero,
-};
+use healthex_sync::warehouse::sqlite_page::{is_dirty, read_file_header, read_overflow_page, read_tree_page, read_trunk_page, zero};
 use healthex_sync::warehouse::sqlite_walk::Walk;
 use libfuzzer_sys::fuzz_target;
 

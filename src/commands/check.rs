@@ -15,6 +15,7 @@ use crate::plan::PersonId;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::drift::{Drift, Known};
 use crate::plan::paging::Query;
+use crate::plan::since::IGNORED_TOLD;
 use crate::roster::Roster;
 use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
@@ -86,6 +87,12 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
             checks
                 .ok("warehouse", &format!("{}, schema {schema} of {known}{later}", place.path.display()))?;
             checks.ok("patients", &describe_drift(drift(roster, &patients), settings.roster.on_removed))?;
+            let ignored = patients.iter().filter(|patient| patient.since_ignored >= IGNORED_TOLD).count();
+            if ignored > 0 {
+                let why =
+                    format!("the server ignores _since for {ignored} patients: each pull brings everything");
+                checks.ok("increments", &why)?;
+            }
             check_access(&place, mode, access, checks)?;
             check_room(room, checks)?;
         }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::{Context, ExitStatus, place};
+use crate::clock;
 use crate::warehouse::Reader;
 use crate::warehouse::report::{Pages, PurgeLine, VerifyDepth};
 
@@ -12,7 +13,8 @@ pub(super) fn verify(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let findings = Reader::open(&settings.warehouse.path)?.verify(&place(&settings).views, depth)?;
+    let views = place(&settings).views;
+    let findings = Reader::open(&settings.warehouse.path)?.verify(&views, depth, clock::now())?;
     for finding in &findings.wrong {
         writeln!(out, "{finding}")?;
     }

@@ -110,6 +110,7 @@ impl Cycle {
             if let Err(failed) = self.warehouse.end_cycle().await {
                 tracing::warn!("old rows of `pull` could not be removed: {failed}");
             }
+            self.settle_views().await;
             self.scrub(&mut summary).await;
         }
         let after = Traffic::of(&self.api);
@@ -188,6 +189,20 @@ impl Cycle {
     }
 
     /// Removes the last bytes of purged patients, if it is time for it.
+    /// Finishes the analysts' tables that are under build, and makes the indexes that a first fill
+    /// goes without.
+    async fn settle_views(&self) {
+        let result = tokio::select! {
+            biased;
+            // What a stop leaves undone, the next start does.
+            () = self.stop.gently.cancelled() => return,
+            result = self.warehouse.settle_views(clock::now()) => result,
+        };
+        if let Err(failed) = result {
+            tracing::warn!("the analysts' tables are not built to their end: {failed}");
+        }
+    }
+
     async fn scrub(&self, summary: &mut Summary) {
         let result = tokio::select! {
             result = self.scrub_if_due() => result,

@@ -18,6 +18,7 @@ use crate::plan::due::{Due, may_pull_renamed};
 use crate::plan::failure::{Effect, Failure, judge_failure};
 use crate::plan::paging::Query;
 use crate::plan::resume::{can_resume, mode_of};
+use crate::plan::since::IGNORED_TOLD;
 use crate::plan::state::{Event, PatientState};
 use crate::plan::{PersonId, PullMode, Timestamp};
 use crate::pull::{Pull, PullContext, PullFailed, PullPlan, PullRules, ResumePoint, WalkEnd};
@@ -218,6 +219,9 @@ fn say_finished(task: &Task, pull: &Pull<'_>, guarded: Option<u64>) {
         person = %name, mode = mode.as_str(), pages = pull.cost().pages, inserted = tally.inserted,
         updated = tally.updated, deleted = tally.deleted, "pull of {name} finished"
     );
+    if pull.since_ignored() == IGNORED_TOLD {
+        tracing::warn!(person = %name, "{name}: the server ignores _since: each pull brings everything, unchanged");
+    }
     if let Some(rows) = guarded {
         tracing::warn!(person = %name, rows, "{name}: {rows} resources were gone at once; nothing is marked as deleted for 24 hours");
     }

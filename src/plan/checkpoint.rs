@@ -29,6 +29,8 @@ pub struct Checkpoint {
     pub renamed_full_at: Option<Timestamp>,
     /// Whether rows of the patient have been stored since the last purge.
     pub holds_rows: bool,
+    /// Pulls in a row to which the server has sent everything, whatever was asked for.
+    pub(crate) since_ignored: u64,
     /// Of the first in an unbroken row of refusals.
     pub refused_at: Option<Timestamp>,
     pub held_why: Option<HeldWhy>,
@@ -83,6 +85,7 @@ impl Checkpoint {
             sweep_guarded_at: None,
             renamed_full_at: None,
             holds_rows: false,
+            since_ignored: 0,
             refused_at: None,
             held_why: None,
             purged: None,

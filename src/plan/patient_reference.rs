@@ -8,11 +8,11 @@ use serde_json::value::RawValue;
 use super::resource_type::ResourceType;
 use super::scan::{Repeated, Scanned};
 
-/// Returns the first reference to a Patient where the type of a resource may hold one.
+/// The patient a resource is about: the first reference to a Patient where its type may hold one.
 ///
 /// The reference is given as received. One that does not say what it points to (`urn:uuid:…`)
 /// counts where its own `type` says Patient.
-pub(super) fn patient_of(
+pub(super) fn find_patient(
     known: &ResourceType,
     resource: &Scanned<'_>,
     id: Option<&str>,
@@ -49,37 +49,4 @@ fn patient_under(value: &str, path: &[&str]) -> Option<String> {
     let reference = found.reference?;
     let names_patient = reference.starts_with("Patient/") || reference.contains("/Patient/");
     (names_patient || found.r#type.as_deref() == Some("Patient")).then_some(reference)
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::plan::row::row_of;
-
-    #[test]
-    fn the_patient_is_the_first_reference_to_one() {
-        let check = |resource: &str, patient: Option<&str>| {
-            assert_eq!(row_of("k", resource).unwrap().patient.as_deref(), patient, "{resource}");
-        };
-        check(r#"{"resourceType":"Patient","id":"p"}"#, Some("Patient/p"));
-        check(r#"{"resourceType":"Observation","subject":{"reference":"Patient/p"}}"#, Some("Patient/p"));
-        check(r#"{"resourceType":"Observation","subject":{"reference":"Group/g"}}"#, None);
-        check(
-            r#"{"resourceType":"Observation","subject":{"reference":"Group/g"},"performer":[{"reference":"Practitioner/x"},{"reference":"Patient/q"}]}"#,
-            Some("Patient/q"),
-        );
-        check(
-            r#"{"resourceType":"Coverage","beneficiary":{"reference":"https://h/Patient/p/_history/2"}}"#,
-            Some("https://h/Patient/p/_history/2"),
-        );
-        check(
-            r#"{"resourceType":"Appointment","participant":[{"actor":{"reference":"Location/l"}},{"actor":{"reference":"Patient/p"}}]}"#,
-            Some("Patient/p"),
-        );
-        check(
-            r#"{"resourceType":"Claim","patient":{"reference":"urn:uuid:1","type":"Patient"}}"#,
-            Some("urn:uuid:1"),
-        );
-        check(r#"{"resourceType":"Claim","patient":"nonsense"}"#, None);
-        check(r#"{"resourceType":"Organization","patient":{"reference":"Patient/p"}}"#, None);
-    }
 }

@@ -3,7 +3,6 @@
 //! The resource is never rebuilt: its bytes are stored as they came, and only a few
 //! elements are read from them.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -12,10 +11,12 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::identity::{Identity, KEY_BYTES_MAX, name_in};
 pub use super::identity::{KeyHash, key_hash};
-use super::outcome::{Issues, read_issues};
-use super::patient_reference::patient_of;
+use super::outcome::{Outcome, read_outcome};
+use super::patient_reference::find_patient;
+pub use super::quarantine::Quarantined;
+use super::quarantine::{NOT_JSON, NOT_UTF_8, Outline, TOO_LARGE};
 use super::resource_type::ResourceType;
-use super::scan::{Repeated, Scanned, scan, scan_text};
+use super::scan::{Repeated, scan};
 
 /// One element of `entry`, as it came.
 pub struct Entry {
@@ -59,47 +60,17 @@ impl Row {
     }
 }
 
-/// An entry that cannot be stored as what it claims to be.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Quarantined {
-    pub key: String,
-    pub reason: &'static str,
-    /// The bytes as they came, or none where they were too many to keep.
-    pub entry: Vec<u8>,
-    /// Whether `key` is the name of a thing, and no mere hash of what came.
-    pub is_named: bool,
-    /// As far as they can be made out, the table of its type and its `id`.
-    pub table: Option<&'static str>,
-    pub id: Option<String>,
-}
-
-impl Quarantined {
-    pub fn identity(&self) -> Identity<'_> {
-        Identity { name: &self.key, table: self.table.unwrap_or_default(), id: self.id.as_deref() }
-    }
-
-    /// Returns whether this may be a new version of any row that is stored: it could not be read,
-    /// and has no name that says which.
-    pub fn may_be_any(&self) -> bool {
-        !self.is_named && [NOT_JSON, NOT_UTF_8, TOO_LARGE].contains(&self.reason)
-    }
-}
-
-/// An OperationOutcome, which is about the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub issues: Issues,
-    /// It does not call itself an outcome, so that a `total` may count it.
-    pub is_stray: bool,
-    /// One that the search matched, with an `id`, is part of the record as well.
-    pub row: Option<Row>,
-}
-
 #[derive(Debug)]
 pub enum Sorted {
     Row(Row),
     Quarantined(Quarantined),
-    Outcome(Outcome),
+    Outcome {
+        outcome: Outcome,
+        /// It does not call itself an outcome, so that a `total` may count it.
+        is_stray: bool,
+        /// One that the search matched, with an `id`, is part of the record as well.
+        row: Option<Row>,
+    },
     /// An entry without a `resource`.
     NoResource,
     /// No JSON, which breaks the page; quarantined where it is none in every attempt.
@@ -125,12 +96,6 @@ impl fmt::Debug for Entry {
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Row({} {}, {} bytes)", self.table, self.key, self.resource.len())
-    }
-}
-
-impl fmt::Debug for Quarantined {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Quarantined({}: {}, {} bytes)", self.key, self.reason, self.entry.len())
     }
 }
 
@@ -174,7 +139,7 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
     if entry.size > rules.entry_bytes_max {
         // Most of its bytes are gone. Its name is among the first; else the size keeps two such
         // entries of one page apart.
-        let mut outline = Outline::of(&String::from_utf8_lossy(&entry.bytes), rules);
+        let mut outline = Outline::of(&String::from_utf8_lossy(&entry.bytes), &rules.fhir_root);
         if !outline.is_named {
             outline.key = format!("#too-large-{:032x}-{}", xxh3_128(&entry.bytes), entry.size);
         }
@@ -183,12 +148,15 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
     let text = match String::from_utf8(entry.bytes) {
         Ok(text) => text,
         Err(broken) => {
-            let outline = Outline::of(&String::from_utf8_lossy(broken.as_bytes()), rules);
+            let outline = Outline::of(&String::from_utf8_lossy(broken.as_bytes()), &rules.fhir_root);
             return SortedEntry::apart(outline.quarantined(NOT_UTF_8, broken.into_bytes()));
         }
     };
-    let quarantine =
-        |reason| SortedEntry::apart(Outline::of(&text, rules).quarantined(reason, text.clone().into_bytes()));
+    let quarantine = |reason| {
+        SortedEntry::apart(
+            Outline::of(&text, &rules.fhir_root).quarantined(reason, text.clone().into_bytes()),
+        )
+    };
     if entry.depth > rules.depth_max {
         return if is_json(&text) {
             quarantine("nested too deeply")
@@ -203,7 +171,7 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
     let is_include = mode.as_deref() == Some("include");
     let sorted = |sorted, identity| SortedEntry { sorted, identity, is_include };
     let Some(resource) = shape.resource.filter(|resource| resource.get() != "null") else {
-        return sorted(Sorted::NoResource, Some(Outline::of(&text, rules).identity().hash()));
+        return sorted(Sorted::NoResource, Some(Outline::of(&text, &rules.fhir_root).identity().hash()));
     };
     let name = shape.full_url.and_then(raw_string).filter(|url| !url.is_empty());
     let row = sort_resource(resource, name.map(|url| name_in(&url, &rules.fhir_root))).and_then(checked);
@@ -211,8 +179,8 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
         let row = row.ok().filter(|row| mode.as_deref() == Some("match") && row.id.is_some());
         let identity = row.as_ref().map(|row| row.identity().hash());
         let is_stray = row.is_none() && mode.as_deref() != Some("outcome");
-        let outcome = Outcome { issues: read_issues(resource.get()), is_stray, row };
-        return sorted(Sorted::Outcome(outcome), identity);
+        let outcome = read_outcome(resource);
+        return sorted(Sorted::Outcome { outcome, is_stray, row }, identity);
     }
     match row {
         Ok(row) => {
@@ -222,13 +190,6 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
         Err(Refused { reason, .. }) => SortedEntry { is_include, ..quarantine(reason) },
     }
 }
-
-/// Said of an entry that is not JSON though its end is known.
-/// Why an entry is quarantined that no engine could keep by its name.
-pub(crate) const NAME_TOO_LONG: &str = "fullUrl or id too long";
-const NOT_JSON: &str = "not JSON";
-const NOT_UTF_8: &str = "not UTF-8";
-const TOO_LARGE: &str = "entry too large";
 
 impl SortedEntry {
     fn apart(entry: Quarantined) -> Self {
@@ -256,49 +217,6 @@ fn is_outcome(row: &Result<Row, Refused>, mode: Option<&str>) -> bool {
 }
 
 const OUTCOME_TABLE: &str = "operation_outcome";
-
-/// What of an entry can be made out, be it JSON or not.
-#[derive(Default)]
-struct Outline {
-    /// Its name, else its type and `id`, else a hash of its bytes.
-    key: String,
-    is_named: bool,
-    table: Option<&'static str>,
-    id: Option<String>,
-}
-
-impl Outline {
-    fn of(text: &str, rules: &EntryRules) -> Self {
-        let entry = scan_text(text);
-        let resource = entry.element("resource").ok().flatten().map(scan_text);
-        let element = |name: &str| resource.as_ref()?.element(name).ok().flatten().and_then(string);
-        let known = element("resourceType").as_deref().and_then(ResourceType::by_name);
-        let id = element("id").filter(|id| is_usable(id));
-        let url = entry.element("fullUrl").ok().flatten().and_then(string);
-        let name = url.map(|url| name_in(&url, &rules.fhir_root)).or_else(|| {
-            let (known, id) = (known?, id.as_deref()?);
-            Some(format!("{}/{id}", known.name))
-        });
-        let name = name.filter(|name| is_usable(name));
-        let is_named = name.is_some();
-        let key = name.unwrap_or_else(|| hash_key(known.map_or("", |known| known.name), text.as_bytes()));
-        Self { key, is_named, table: known.map(|known| &*known.table), id }
-    }
-
-    fn identity(&self) -> Identity<'_> {
-        Identity { name: &self.key, table: self.table.unwrap_or_default(), id: self.id.as_deref() }
-    }
-
-    fn quarantined(self, reason: &'static str, entry: Vec<u8>) -> Quarantined {
-        let Self { key, is_named, table, id } = self;
-        Quarantined { key, is_named, reason, entry, table, id }
-    }
-}
-
-/// May this be part of a key, in every engine?
-fn is_usable(name: &str) -> bool {
-    !name.is_empty() && name.len() <= KEY_BYTES_MAX && !name.contains('\0')
-}
 
 struct Refused {
     reason: &'static str,
@@ -332,7 +250,7 @@ fn sort_resource(resource: &RawValue, name: Option<String>) -> Result<Row, Refus
         let Meta { version_id, last_updated, source } = meta;
         (version_id.and_then(raw_string), last_updated.and_then(raw_string), source.and_then(raw_string))
     });
-    let patient = patient_of(known, &scanned, id.as_deref()).map_err(repeats(table))?;
+    let patient = find_patient(known, &scanned, id.as_deref()).map_err(repeats(table))?;
     Ok(Row {
         table: &known.table,
         key,
@@ -345,6 +263,9 @@ fn sort_resource(resource: &RawValue, name: Option<String>) -> Result<Row, Refus
         content_hash: scanned.content_hash,
     })
 }
+
+/// Said of a thing whose key would be longer than every engine can index.
+pub(crate) const NAME_TOO_LONG: &str = "fullUrl or id too long";
 
 /// Refuses names that some engine could not keep as they are.
 fn checked(row: Row) -> Result<Row, Refused> {
@@ -373,10 +294,6 @@ pub fn row_of(key: &str, resource: &str) -> Option<Row> {
 
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-}
-
-fn hash_key(type_name: &str, bytes: &[u8]) -> String {
-    format!("{type_name}/#{:032x}", xxh3_128(bytes))
 }
 
 fn raw_string(raw: &RawValue) -> Option<String> {
@@ -435,7 +352,10 @@ mod tests {
         );
         check(&format!("{{{resource}}}"), "Observation/o.1");
         let bare = r#"{"resourceType":"Observation"}"#;
-        check(&format!(r#"{{"resource":{bare}}}"#), &hash_key("Observation", bare.as_bytes()));
+        check(
+            &format!(r#"{{"resource":{bare}}}"#),
+            &super::super::quarantine::hash_key("Observation", bare.as_bytes()),
+        );
         check(
             &format!(r#"{{"fullUrl":"https://h/FHIR/R4/Observation/u1/_history/7",{resource}}}"#),
             "Observation/u1",
@@ -542,6 +462,38 @@ mod tests {
     }
 
     #[test]
+    fn the_patient_is_the_first_reference_to_one() {
+        let check = |resource: &str, patient: Option<&str>| {
+            assert_eq!(
+                row(&format!(r#"{{"resource":{resource}}}"#)).patient.as_deref(),
+                patient,
+                "{resource}"
+            );
+        };
+        check(r#"{"resourceType":"Patient","id":"p"}"#, Some("Patient/p"));
+        check(r#"{"resourceType":"Observation","subject":{"reference":"Patient/p"}}"#, Some("Patient/p"));
+        check(r#"{"resourceType":"Observation","subject":{"reference":"Group/g"}}"#, None);
+        check(
+            r#"{"resourceType":"Observation","subject":{"reference":"Group/g"},"performer":[{"reference":"Practitioner/x"},{"reference":"Patient/q"}]}"#,
+            Some("Patient/q"),
+        );
+        check(
+            r#"{"resourceType":"Coverage","beneficiary":{"reference":"https://h/Patient/p/_history/2"}}"#,
+            Some("https://h/Patient/p/_history/2"),
+        );
+        check(
+            r#"{"resourceType":"Appointment","participant":[{"actor":{"reference":"Location/l"}},{"actor":{"reference":"Patient/p"}}]}"#,
+            Some("Patient/p"),
+        );
+        check(
+            r#"{"resourceType":"Claim","patient":{"reference":"urn:uuid:1","type":"Patient"}}"#,
+            Some("urn:uuid:1"),
+        );
+        check(r#"{"resourceType":"Claim","patient":"nonsense"}"#, None);
+        check(r#"{"resourceType":"Organization","patient":{"reference":"Patient/p"}}"#, None);
+    }
+
+    #[test]
     fn what_cannot_be_stored_as_what_it_claims_is_quarantined() {
         let check = |text: &str, reason: &str| match sorted(text) {
             Sorted::Quarantined(entry) => {
@@ -588,24 +540,50 @@ mod tests {
             ("", "o", false),
         ] {
             match outcome(mode, id, r#"{"severity":"warning","code":"incomplete","diagnostics":"Anna"}"#) {
-                SortedEntry { sorted: Sorted::Outcome(outcome), identity, .. } => {
-                    assert_eq!(outcome.issues.named, ["warning/incomplete"]);
-                    assert!(outcome.issues.is_incomplete && !outcome.issues.is_error);
-                    assert_eq!(
-                        (outcome.row.is_some(), identity.is_some()),
-                        (is_stored, is_stored),
-                        "{mode} {id}"
-                    );
+                SortedEntry { sorted: Sorted::Outcome { outcome, row, .. }, identity, .. } => {
+                    assert_eq!(outcome.issues, ["warning/incomplete"]);
+                    assert!(outcome.is_incomplete && !outcome.is_error);
+                    assert_eq!((row.is_some(), identity.is_some()), (is_stored, is_stored), "{mode} {id}");
                 }
                 other => panic!("{mode}: {other:?}"),
             }
         }
         assert!(matches!(
             sorted(r#"{"search":{"mode":"outcome"},"resource":{"issue":[]}}"#),
-            Sorted::Outcome(_)
+            Sorted::Outcome { .. }
         ));
         // A resource does not become an outcome by being called one.
         row(r#"{"search":{"mode":"outcome"},"resource":{"resourceType":"Observation"}}"#);
+    }
+
+    #[test]
+    fn the_codes_of_an_outcome_say_whether_the_answer_is_the_whole_record() {
+        let check = |issues: &str, is_error, is_incomplete| match outcome("", "", issues).sorted {
+            Sorted::Outcome { outcome, .. } => {
+                assert_eq!((outcome.is_error, outcome.is_incomplete), (is_error, is_incomplete), "{issues}");
+            }
+            other => panic!("{other:?}"),
+        };
+        for code in ["incomplete", "timeout", "transient", "throttled", "exception", "no-store", "lock-error"]
+        {
+            check(&format!(r#"{{"severity":"warning","code":"{code}"}}"#), false, true);
+            check(&format!(r#"7,{{"severity":3,"code":"{code}"}}"#), false, true);
+        }
+        for code in ["informational", "processing", "suppressed", "forbidden"] {
+            check(&format!(r#"{{"severity":"information","code":"{code}"}}"#), false, false);
+        }
+        check(r#"{"severity":"error","code":"processing"}"#, true, false);
+        check(r#"{"severity":"fatal"}"#, true, false);
+        check("", false, false);
+    }
+
+    #[test]
+    fn an_outcome_is_noted_by_severity_and_code_alone() {
+        let issues = r#"{"severity":"warning","code":"processing","diagnostics":"Anna"},{"severity":"fatal","code":"Anna"}"#;
+        match outcome("outcome", "", issues).sorted {
+            Sorted::Outcome { outcome, .. } => assert_eq!(outcome.issues, ["warning/processing", "fatal/?"]),
+            other => panic!("{other:?}"),
+        }
     }
 
     proptest::proptest! {

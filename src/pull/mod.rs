@@ -31,8 +31,8 @@ use crate::plan::unreadable::{Unreadable, UnreadableVerdict};
 use crate::plan::{PullMode, Timestamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{
-    Batch, Completion, PullProgress, ShortNote, ShortfallChange, StoredBatch, SweepOutcome, SweepRequest,
-    Tally, WalkMark,
+    Batch, Brought, Completion, PullProgress, ShortNote, ShortfallChange, StoredBatch, SweepOutcome,
+    SweepRequest, Tally, WalkMark,
 };
 use crate::warehouse::pull::{Fenced, PullCost, PullHead};
 
@@ -136,6 +136,9 @@ pub(crate) struct Pull<'c> {
     link_failures: u32,
     has_restarted: bool,
     short_since: Option<ShortSince>,
+    /// The latest `meta.lastUpdated` of the walk under way.
+    newest: Option<Timestamp>,
+    since_ignored: u64,
 }
 
 impl<'c> Pull<'c> {
@@ -166,6 +169,8 @@ impl<'c> Pull<'c> {
             link_failures: 0,
             has_restarted: false,
             short_since,
+            newest: None,
+            since_ignored: 0,
             query,
         };
         if let Some(resume) = resume {
@@ -195,6 +200,11 @@ impl<'c> Pull<'c> {
     /// Returns whether entries may have been renamed, which only a full pull can tell.
     pub(crate) fn met_renamed_entries(&self) -> bool {
         self.renamed
+    }
+
+    /// Returns how many pulls in a row have brought everything, whatever was asked for.
+    pub(crate) fn since_ignored(&self) -> u64 {
+        self.since_ignored
     }
 
     /// Fetches and stores page after page, and comes back with the last one.
@@ -299,6 +309,8 @@ impl<'c> Pull<'c> {
             keys,
             walk,
             shortfall,
+            brought: (!self.head.is_resumed)
+                .then(|| Brought { entries: self.walk.counts.received, newest: self.newest }),
         };
         let stored = self.store(rest, PullProgress::End(completion)).await?;
         match stored.sweep {
@@ -361,6 +373,7 @@ impl<'c> Pull<'c> {
 
     fn begin_walk(&mut self) {
         self.walk = Walk::default();
+        self.newest = None;
         self.url = self.first_url.clone();
         let (base_url, pages_max) = (self.context.api.base_url(), self.context.rules.pages_max);
         self.paging = Paging::start(self.query.clone(), base_url, &self.first_url, 0, pages_max);
@@ -381,6 +394,7 @@ impl<'c> Pull<'c> {
         self.cost.pages += 1;
         // All that the walk has seen are the keys of its first page, which may be a long answer.
         let keys = (self.walk.counts.pages > 0).then(|| page.counts.keys.iter().copied().collect());
+        self.newest = self.newest.max(page.newest);
         self.walk.add_page(page.counts);
         self.context.pace.note(self.walk.counts.received, self.walk.counts.total);
         let next = page.next.as_deref();
@@ -498,7 +512,9 @@ impl<'c> Pull<'c> {
     }
 
     async fn store(&mut self, rest: PageRest, progress: PullProgress) -> Result<StoredBatch, PullFailed> {
-        let batch = Batch { rows: rest.rows, quarantined: rest.quarantined, progress };
+        let is_mostly_changes = self.tally.unchanged <= self.tally.inserted + self.tally.updated;
+        let PageRest { rows, quarantined } = rest;
+        let batch = Batch { rows, quarantined, progress, is_mostly_changes };
         let warehouse = &self.context.warehouse;
         let stored = match warehouse.store_page(&self.head, self.cost(), batch, clock::now()).await? {
             Fenced::Kept(stored) => stored,
@@ -507,6 +523,7 @@ impl<'c> Pull<'c> {
         self.cost.row = stored.row;
         self.tally += stored.tally;
         self.renamed |= stored.renamed;
+        self.since_ignored = stored.since_ignored;
         Ok(stored)
     }
 }

@@ -65,15 +65,15 @@ impl Page {
                 (true, None)
             }
             Sorted::NoResource => (false, Some("an entry without a resource".to_owned())),
-            Sorted::Outcome(outcome) => {
-                let issues = outcome.issues.named.join(", ");
-                if outcome.issues.is_error {
+            Sorted::Outcome { outcome, is_stray, row } => {
+                let issues = outcome.issues.join(", ");
+                if outcome.is_error {
                     return Err(format!("it holds an error outcome ({issues})"));
                 }
-                self.counts.told_incomplete |= outcome.issues.is_incomplete;
-                self.counts.stray_outcomes += u64::from(outcome.is_stray);
-                let is_stored = outcome.row.is_some();
-                if let Some(row) = outcome.row {
+                self.counts.told_incomplete |= outcome.is_incomplete;
+                self.counts.stray_outcomes += u64::from(is_stray);
+                let is_stored = row.is_some();
+                if let Some(row) = row {
                     self.place(row, is_repeat);
                 }
                 (is_stored, Some(format!("outcome {issues}")))

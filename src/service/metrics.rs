@@ -37,6 +37,8 @@ pub(super) struct Metrics {
     unscrubbed: IntGauge,
     unscrubbed_age: IntGauge,
     quarantined: IntGauge,
+    since_ignored: IntGauge,
+    short: IntGauge,
     last_success: IntGauge,
     next_tick: IntGauge,
     under_way: IntGauge,
@@ -111,6 +113,11 @@ impl Metrics {
                 "purges_unscrubbed_oldest_age_seconds",
                 "How long the oldest of them has waited.",
             )?,
+            since_ignored: gauge(
+                "since_ignored_patients",
+                "Patients whose server sends everything, whatever _since says.",
+            )?,
+            short: gauge("short_patients", "Patients of whom the server counts more than it sends.")?,
             quarantined: gauge(
                 "quarantined_entries",
                 "Entries that could not be stored as what they claim to be.",
@@ -238,6 +245,8 @@ impl Metrics {
         self.unscrubbed.set(to_gauge(overview.unscrubbed));
         self.unscrubbed_age.set(age(overview.oldest_unscrubbed));
         self.quarantined.set(to_gauge(overview.quarantined));
+        self.since_ignored.set(to_gauge(overview.since_ignored));
+        self.short.set(to_gauge(overview.short));
         for size in &overview.bytes {
             self.warehouse.with_label_values(&[size.file]).set(to_gauge(size.bytes));
         }

@@ -39,8 +39,9 @@ use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
-use crate::views::AnalystTable;
+use crate::views::{AnalystTable, Evaluation, View};
 
+pub use self::report::{RowFormat, ViewRun};
 /// For `fuzz/`.
 #[doc(hidden)]
 pub use self::sqlite::scrub::{page as sqlite_page, walk as sqlite_walk};
@@ -295,6 +296,15 @@ impl Warehouse {
         }
     }
 
+    /// Finishes the analysts' tables that are under build, and makes the indexes that were left out
+    /// while they were filled for the first time. Pages are stored meanwhile.
+    pub async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.settle_views(now).await,
+            Self::Rehearsal(_) => Ok(()),
+        }
+    }
+
     /// Builds every analysts' table anew. Returns those that cannot be, and why. `told` hears how
     /// far it has come.
     pub async fn rebuild_views(
@@ -336,8 +346,13 @@ impl Reader {
     }
 
     /// Checks everything that must be true of a sound warehouse.
-    pub fn verify(&self, views: &[AnalystTable], depth: VerifyDepth) -> Result<Findings, StoreFailed> {
-        self.engine.verify(views, depth)
+    pub fn verify(
+        &self,
+        views: &[AnalystTable],
+        depth: VerifyDepth,
+        now: Timestamp,
+    ) -> Result<Findings, StoreFailed> {
+        self.engine.verify(views, depth, now)
     }
 
     /// Returns the analysts' tables as they are stored.
@@ -361,14 +376,15 @@ impl Reader {
         self.engine.export(format, folder, person, told)
     }
 
-    /// Writes the rows of a view as CSV, or as a JSON array.
+    /// Writes the rows of a view that is stored nowhere.
     pub fn run_view(
-        self,
-        view: &crate::views::Sql,
-        json: bool,
+        &self,
+        view: &View,
+        evaluation: Evaluation,
+        format: RowFormat,
         out: &mut dyn Write,
-    ) -> Result<u64, RowsFailed> {
-        self.engine.run_view(view, json, out)
+    ) -> Result<ViewRun, RowsFailed> {
+        self.engine.run_view(view, evaluation, format, out)
     }
 
     /// Returns what the demo shows of each patient as text, the names of the columns first.

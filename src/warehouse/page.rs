@@ -22,6 +22,9 @@ pub struct Batch {
     pub rows: Vec<IncomingRow>,
     pub quarantined: Vec<Quarantined>,
     pub progress: PullProgress,
+    /// Whether most rows are likely to be new or changed. What they give the analysts' tables is then
+    /// worked out beside the one thread that writes.
+    pub is_mostly_changes: bool,
 }
 
 /// What the pull has reached when a batch is stored.
@@ -49,6 +52,16 @@ pub struct Completion {
     pub keys: Option<Vec<KeyHash>>,
     pub walk: WalkMark,
     pub shortfall: ShortfallChange,
+    /// What came, to tell whether the server heeds `_since`. `None` where not all of it was met in one go.
+    pub brought: Option<Brought>,
+}
+
+/// What a pull has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brought {
+    pub entries: u64,
+    /// The latest `meta.lastUpdated`.
+    pub newest: Option<Timestamp>,
 }
 
 /// By how much, and since when, a patient's pulls have fallen short of the server's count.
@@ -119,6 +132,8 @@ pub struct StoredBatch {
     pub renamed: bool,
     /// What the sweep at the end of a pull asks for.
     pub sweep: SweepOutcome,
+    /// Pulls in a row to which the server has sent everything, whatever was asked for.
+    pub since_ignored: u64,
 }
 
 /// What became of the sweep.

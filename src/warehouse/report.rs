@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::purge::DiskRoom;
 use crate::plan::Timestamp;
 use crate::plan::checkpoint::Checkpoint;
+use crate::views::Dropped;
 
 /// One patient in `status`.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -75,6 +76,9 @@ pub struct Overview {
     /// Of those that are pulled.
     pub oldest_watermark: Option<Timestamp>,
     pub quarantined: u64,
+    /// Patients whose server sends everything, whatever was asked for, and patients that are short.
+    pub since_ignored: u64,
+    pub short: u64,
     pub unscrubbed: u64,
     pub oldest_unscrubbed: Option<Timestamp>,
     /// Of the database and its WAL.
@@ -181,6 +185,8 @@ pub struct StoredTable {
     pub name: String,
     pub resource: String,
     pub built_at: String,
+    /// How far it is built; `None` if it is whole.
+    pub percent_built: Option<u8>,
     pub rows: u64,
     pub columns: u64,
 }
@@ -197,6 +203,21 @@ pub struct ViewRefused {
 pub struct Steps {
     pub done: usize,
     pub of: usize,
+}
+
+/// What the rows of a view are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowFormat {
+    Csv,
+    Json,
+}
+
+/// What a view gave that is stored nowhere.
+#[derive(Debug, Default)]
+pub struct ViewRun {
+    pub rows: u64,
+    /// Where there was more than the one value that was kept.
+    pub dropped: Dropped,
 }
 
 /// What `export` writes.

@@ -461,3 +461,21 @@ fn a_limiter_that_says_403_is_waited_for_and_nobody_is_purged() {
         assert_eq!(world.count("SELECT count(*) FROM purge_log"), 0);
     }
 }
+
+#[test]
+fn a_server_that_ignores_since_is_told_of_once() {
+    let world = World::with_record(35);
+    world.run(["sync"]).exits(0);
+    world.fault("kind = 'since_ignored'");
+    let told = |ran: &crate::world::Ran| ran.stderr.contains("ignores _since");
+    for (cycle, expected) in [(1, false), (2, true), (3, false), (4, false)] {
+        let ran = world.run(["sync"]).exits(0);
+        assert_eq!(told(&ran), expected, "cycle {cycle}: {ran}");
+    }
+    world.run(["status"]).says("ignores _since");
+    assert_eq!(world.run(["status", "--json"]).number("/patients/0/since_ignored"), 4);
+    world.run(["check"]).says("ignores _since");
+    world.sandbox.clear_script();
+    world.run(["sync"]).exits(0);
+    world.run(["status"]).says_nothing_of("ignores _since");
+}

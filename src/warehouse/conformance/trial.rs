@@ -98,12 +98,12 @@ pub(super) fn end_with_sweep(seen: &[&[Row]], pages: u64) -> PullProgress {
 
 fn completion(watermark: Timestamp, sweep: Option<SweepRequest>, rows: &[Row], walk: WalkMark) -> Completion {
     let shortfall = ShortfallChange::Clear;
-    Completion { watermark, note: None, sweep, keys: Some(keys(rows)), walk, shortfall }
+    Completion { watermark, note: None, sweep, keys: Some(keys(rows)), walk, shortfall, brought: None }
 }
 
 pub(super) fn batch(rows: &[Row], progress: PullProgress) -> Batch {
     let rows = rows.iter().map(|row| IncomingRow { row: row.clone(), is_repeat: false }).collect();
-    Batch { rows, quarantined: Vec::new(), progress }
+    Batch { rows, quarantined: Vec::new(), progress, is_mostly_changes: false }
 }
 
 pub(super) fn setback(event: Event) -> Setback {
@@ -235,7 +235,7 @@ impl<C: Candidate> Trial<C> {
 
     #[track_caller]
     pub(super) fn assert_sound(&self) {
-        let found = self.reader().verify(&self.candidate.place().views, VerifyDepth::Rows).unwrap();
+        let found = self.reader().verify(&self.candidate.place().views, VerifyDepth::Rows, at(0)).unwrap();
         assert!(found.is_sound(), "{:?}", found.wrong);
     }
 }

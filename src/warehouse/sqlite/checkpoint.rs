@@ -14,10 +14,11 @@ use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
 use crate::plan::row::KeyHash;
+use crate::plan::since::{SinceFacts, is_ignored};
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::page::{ShortNote, ShortfallChange, WalkMark};
+use crate::warehouse::page::{Brought, ShortNote, ShortfallChange, WalkMark};
 use crate::warehouse::patient::{CycleTimes, Listed, RosterChange};
 use crate::warehouse::pull::{PullHead, Setback};
 
@@ -173,6 +174,7 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
         sweep_guarded_at: time("sweep_guarded_at")?,
         renamed_full_at: time("renamed_full_at")?,
         holds_rows: holds_rows(row)?,
+        since_ignored: new_column(row, "since_ignored")?.unwrap_or_default(),
         refused_at: new_time(row, "refused_at")?,
         held_why: new_column::<String>(row, "held_why")?.as_deref().and_then(HeldWhy::parse),
         purged: purged(row)?,
@@ -457,6 +459,47 @@ pub(super) fn finish_pull(
     expect_one(changed)?;
     note_shortfall(connection, head, shortfall)?;
     Ok(forget_walks(connection, &head.person)?)
+}
+
+/// Notes how much a pull has brought, before its end changes what is known of the ones before.
+/// Returns how many pulls in a row have brought everything, whatever was asked for.
+pub(super) fn note_brought(
+    connection: &Connection,
+    head: &PullHead,
+    brought: Option<Brought>,
+    has_news: bool,
+) -> Result<u64, StoreFailed> {
+    let Some(brought) = brought else { return Ok(0) };
+    let person = head.person.as_str();
+    let Some(since) = head.since else {
+        let statement = "UPDATE checkpoint SET full_entries = ?2 WHERE person_id = ?1";
+        connection.prepare_cached(statement)?.execute(params![person, brought.entries])?;
+        return Ok(0);
+    };
+    let statement = "SELECT full_entries, last_full_at, since_ignored FROM checkpoint WHERE person_id = ?1";
+    let known = connection.prepare_cached(statement)?.query_row([person], |row| {
+        Ok((row.get::<_, Option<u64>>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, u64>(2)?))
+    });
+    let Some((full_entries, last_full_at, before)) = known.optional()? else { return Ok(0) };
+    let (Some(full_entries), Some(last_full_at)) =
+        (full_entries, last_full_at.as_deref().and_then(parse_stamp))
+    else {
+        return Ok(0);
+    };
+    let facts = SinceFacts {
+        since,
+        entries: brought.entries,
+        full_entries,
+        brought_news: has_news,
+        newest: brought.newest,
+        last_full_at,
+    };
+    let pulls = if is_ignored(facts) { before + 1 } else { 0 };
+    if pulls != before {
+        let statement = "UPDATE checkpoint SET since_ignored = ?2 WHERE person_id = ?1";
+        connection.prepare_cached(statement)?.execute(params![person, pulls])?;
+    }
+    Ok(pulls)
 }
 
 fn note_shortfall(

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
 use super::lock::WriterLock;
+use super::page::EvaluatedBatch;
 use super::purge::Purge;
 use super::writer::Writer;
 use super::{checkpoint, open, page, pulls, purge, scrub};
@@ -14,8 +15,9 @@ use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
+use crate::views::{KeptRows, TapeMemory};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::page::{Batch, StoredBatch, Tally};
+use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleTimes, Listed, RosterChange};
 use crate::warehouse::place::{OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
@@ -41,7 +43,7 @@ impl Engine {
         let lock = WriterLock::take(&place.path)?;
         let analyst_tables = Arc::new(AnalystTables::new(&place.views));
         let connection = open::open_writer(place, &analyst_tables, other_server, now)?;
-        let writer = Writer::start(connection, &place.path)?;
+        let writer = Writer::start(connection, &place.path, analyst_tables.clone(), now)?;
         Ok(Self { writer, _lock: lock, analyst_tables, stop_scrub: Arc::default() })
     }
 
@@ -126,6 +128,9 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Fenced<StoredBatch>, StoreFailed> {
         let (head, tables) = (head.clone(), self.analyst_tables.clone());
+        let gained =
+            if batch.is_mostly_changes { evaluate(&tables, &batch.rows, now).await } else { Vec::new() };
+        let batch = EvaluatedBatch { batch, gained };
         let store = move |connection: &_| page::store(connection, &tables, &head, cost, &batch, now);
         self.writer.write_fenced(store).await
     }
@@ -266,14 +271,54 @@ impl Engine {
         scrub::scrub(&self.writer, &self.stop_scrub, clock).await
     }
 
+    pub(in crate::warehouse) async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {
+        while self.build_step(now).await? {}
+        let tables = self.analyst_tables.clone();
+        self.writer.alone(move |connection| tables.make_missing_indexes(connection)).await
+    }
+
     pub(in crate::warehouse) async fn rebuild_views(
         &self,
         now: Timestamp,
-        told: impl FnMut(Steps) + Send + 'static,
+        mut told: impl FnMut(Steps) + Send + 'static,
     ) -> Result<Vec<ViewRefused>, StoreFailed> {
         let tables = self.analyst_tables.clone();
-        self.writer.alone(move |connection| tables.rebuild(connection, now, told)).await
+        let failed = self.writer.alone(move |connection| tables.begin_rebuild(connection, now)).await?;
+        let all = self.remaining().await?;
+        loop {
+            let done = all.saturating_sub(self.remaining().await?);
+            told(Steps { done, of: all });
+            if !self.build_step(now).await? {
+                break;
+            }
+        }
+        self.settle_views(now).await?;
+        Ok(failed)
     }
+
+    async fn build_step(&self, now: Timestamp) -> Result<bool, StoreFailed> {
+        let tables = self.analyst_tables.clone();
+        self.writer.alone(move |connection| tables.build_step(connection, now)).await
+    }
+
+    async fn remaining(&self) -> Result<usize, StoreFailed> {
+        let tables = self.analyst_tables.clone();
+        self.writer.alone(move |connection| tables.rows_to_build(connection)).await
+    }
+}
+
+/// Rows that are evaluated between two looks at what else is to be done.
+const ROWS_AT_ONCE: usize = 64;
+
+/// Works out what rows give their views, on the task that pulled them.
+async fn evaluate(tables: &AnalystTables, rows: &[IncomingRow], now: Timestamp) -> Vec<Option<KeptRows>> {
+    let mut gained = Vec::with_capacity(rows.len());
+    for some in rows.chunks(ROWS_AT_ONCE) {
+        let mut memory = TapeMemory::default();
+        gained.extend(some.iter().map(|row| tables.evaluate(row, now, &mut memory)));
+        tokio::task::yield_now().await;
+    }
+    gained
 }
 
 /// Who purges where nobody has typed it.

@@ -7,6 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::purge;
+use crate::plan::since::IGNORED_TOLD;
 use crate::plan::{Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::report::{FileSize, Overview, PatientBehind};
@@ -55,12 +56,23 @@ pub(super) fn overview(
         states,
         oldest_watermark: oldest.as_deref().and_then(parse_stamp),
         quarantined: transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?,
+        since_ignored: count_if_known(&transaction, "since_ignored", &format!(">= {IGNORED_TOLD}"))?,
+        short: count_if_known(&transaction, "short_since", "IS NOT NULL")?,
         unscrubbed: purge::unscrubbed(&transaction)?,
         oldest_unscrubbed: purge::oldest_unscrubbed(&transaction)?,
         bytes: sizes(path),
         behind,
         behind_total,
     })
+}
+
+/// Counts patients by a column that a file of an older schema does not have.
+fn count_if_known(connection: &Connection, column: &str, condition: &str) -> Result<u64, StoreFailed> {
+    if !connection.column_exists(None::<&str>, "checkpoint", column)? {
+        return Ok(0);
+    }
+    let count = format!("SELECT count(*) FROM checkpoint WHERE {column} {condition}");
+    Ok(connection.query_row(&count, [], |row| row.get(0))?)
 }
 
 fn sizes(path: &Path) -> Vec<FileSize> {

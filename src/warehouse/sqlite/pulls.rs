@@ -47,6 +47,12 @@ pub(super) fn note(
     Ok(cost.row.unwrap_or_else(|| connection.last_insert_rowid()))
 }
 
+/// Returns whether the pull has changed anything so far, by its row.
+pub(super) fn has_changed(connection: &Connection, cost: &PullCost) -> Result<bool, StoreFailed> {
+    let statement = "SELECT 1 FROM pull WHERE id = ?1 AND inserted + updated > 0";
+    Ok(connection.prepare_cached(statement)?.exists([cost.row])?)
+}
+
 /// Writes the end of a pull that did not finish.
 pub(super) fn note_end(
     connection: &Connection,

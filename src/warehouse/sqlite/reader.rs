@@ -7,18 +7,19 @@ use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
 use super::rows::RowsFailed;
-use super::{analyst_tables, checkpoint, export, open, overview, purge, report, rows, scrub, tables, verify};
+use super::{analyst_tables, checkpoint, export, open, overview, purge, report, run_view, scrub, verify};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::{PersonId, Timestamp};
-use crate::views::{AnalystTable, Sql};
+use crate::views::{AnalystTable, Evaluation, View};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::patient::{Listed, RosterChange};
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::Erased;
 use crate::warehouse::report::{
-    ExportFormat, Exported, Findings, Overview, PurgeLine, StatusReport, Steps, StoredTable, VerifyDepth,
+    ExportFormat, Exported, Findings, Overview, PurgeLine, RowFormat, StatusReport, Steps, StoredTable,
+    VerifyDepth, ViewRun,
 };
 
 /// A file that is open for reading.
@@ -97,8 +98,9 @@ impl Reader {
         &self,
         views: &[AnalystTable],
         depth: VerifyDepth,
+        now: Timestamp,
     ) -> Result<Findings, StoreFailed> {
-        verify::verify(&self.connection, &AnalystTables::new(views), depth)
+        verify::verify(&self.connection, &AnalystTables::new(views), depth, now)
     }
 
     pub(in crate::warehouse) fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {
@@ -120,20 +122,13 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn run_view(
-        self,
-        view: &Sql,
-        json: bool,
+        &self,
+        view: &View,
+        evaluation: Evaluation,
+        format: RowFormat,
         out: &mut dyn Write,
-    ) -> Result<u64, RowsFailed> {
-        // Of a type that never arrived there is no table, and no row.
-        let connection = tables::or_empty(self.connection, &view.table)?;
-        // `key` is how the warehouse finds a row's resource, and no part of a view.
-        let query = rows::Query { select: &view.select, person: None, hidden: &["key"] };
-        if json {
-            rows::write_json(&connection, query, out)
-        } else {
-            rows::write_csv(&connection, query, out)
-        }
+    ) -> Result<ViewRun, RowsFailed> {
+        run_view::run(&self.connection, view, evaluation, format, out)
     }
 
     pub(in crate::warehouse) fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::analyst_tables::AnalystTables;
 use super::scrub::LookedThrough;
 use super::{freshness, scrub, tables};
+use crate::plan::Timestamp;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::row::row_of;
 use crate::warehouse::failure::StoreFailed;
@@ -17,6 +18,7 @@ pub(super) fn verify(
     connection: &Connection,
     analyst_tables: &AnalystTables,
     depth: VerifyDepth,
+    now: Timestamp,
 ) -> Result<Findings, StoreFailed> {
     let mut findings = Findings::default();
     let transaction = connection.unchecked_transaction()?;
@@ -26,7 +28,7 @@ pub(super) fn verify(
     }
     check_revoked(&transaction, &mut findings)?;
     check_pull_columns(&transaction, &mut findings)?;
-    check_analyst_tables(&transaction, analyst_tables, &mut findings)?;
+    check_analyst_tables(&transaction, analyst_tables, now, &mut findings)?;
     transaction.commit()?;
     if depth == VerifyDepth::Pages {
         check_pages(connection, &mut findings)?;
@@ -95,12 +97,13 @@ fn check_rows(
 fn check_analyst_tables(
     connection: &Connection,
     views: &AnalystTables,
+    now: Timestamp,
     findings: &mut Findings,
 ) -> Result<(), StoreFailed> {
     if !tables::exists(connection, "analyst_table")? {
         return Ok(());
     }
-    for name in views.stale_tables(connection)? {
+    for name in views.stale_tables(connection, now)? {
         findings.add(format!("{name} does not hold what its view gives; `views apply` builds it anew"));
     }
     for person in freshness::miscounted(connection)? {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::super::view_build;
 use super::room::room_for;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::purge::{ScrubWaits, ScrubbedBy};
@@ -14,5 +15,6 @@ pub(super) fn vacuum(connection: &Connection, path: &Path) -> Result<Option<Scru
     if let Some(room) = room.filter(|room| !room.is_enough()) {
         return Ok(Some(ScrubWaits::Room(room)));
     }
+    view_build::restart_all(connection)?;
     Ok(connection.execute_batch("VACUUM").err().map(|error| ScrubWaits::Failed(error.to_string())))
 }
