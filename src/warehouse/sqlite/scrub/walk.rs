@@ -5,7 +5,7 @@
 //! running database and a test's bytes are walked by the same steps.
 
 use super::page::{
-    Chain, FileHeader, Flaw, TreeKind, is_dirty, is_page_size, read_file_header, read_overflow_page,
+    Chain, FileHeader, Flaw, TreeKind, is_dirty, is_page_size, is_zero, read_file_header, read_overflow_page,
     read_tree_page, read_trunk_page,
 };
 
@@ -179,7 +179,7 @@ impl Walk {
             Task::Overflow(overflow) => self.take_overflow_page(page, overflow),
             Task::Trunk { page: number } => self.take_trunk(page, number),
             Task::Free { page: number, trunk } => {
-                if page.iter().any(|byte| *byte != 0) {
+                if !is_zero(page) {
                     self.note(Dirty::Free { page: number, trunk });
                 }
                 Ok(())
