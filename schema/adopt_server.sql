@@ -4,6 +4,8 @@
 
 UPDATE checkpoint
    SET watermark = NULL, last_full_at = NULL, sweep_guarded_at = NULL, renamed_full_at = NULL,
+       short_since = NULL, short_fingerprint = NULL, short_by = NULL, short_in_full = NULL,
+       full_entries = NULL, since_ignored = 0,
        {no_pull};
 DELETE FROM walk;
 DELETE FROM seen;

@@ -16,5 +16,6 @@ CREATE TABLE IF NOT EXISTS "{table}" (
     deleted_at    TEXT,
     content_hash  BLOB NOT NULL CHECK (length(content_hash) = 16),
     resource      TEXT NOT NULL,
+    superseded_at TEXT,
     PRIMARY KEY (person_id, key)
 );

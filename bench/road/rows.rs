@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use healthex_sync::plan::row::{KeyHash, Row, key_hash, row_of};
+use healthex_sync::plan::completeness::WalkCounts;
+use healthex_sync::plan::row::{KeyHash, Row, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::warehouse::Warehouse;
-use healthex_sync::warehouse::page::{Batch, Completion, IncomingRow, PullProgress, WalkMark};
+use healthex_sync::warehouse::page::{
+    Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkMark,
+};
 use healthex_sync::warehouse::patient::Listed;
 use healthex_sync::warehouse::place::{OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
@@ -142,13 +145,20 @@ impl PreparedPull {
         let pages: Vec<&[Row]> = rows.chunks(PAGE).collect();
         let last = pages.len();
         let batch = |(page, rows): (usize, &[Row])| {
-            let keys: HashSet<KeyHash> = rows.iter().map(|row| key_hash(&row.key)).collect();
+            let keys: HashSet<KeyHash> = rows.iter().map(|row| row.identity().hash()).collect();
             let keys = keys.into_iter().collect();
             let (pages, received) = (page as u64, (page * PAGE) as u64);
-            let walk =
-                WalkMark { number: 1, pages, received, total: Some(RECORD as u64), total_changed: false };
+            let counts = WalkCounts { pages, received, total: Some(RECORD as u64), ..WalkCounts::default() };
+            let walk = WalkMark { number: 1, counts };
             let progress = if page == last {
-                PullProgress::End(Completion { watermark: now, note: None, sweep: None, keys, walk })
+                PullProgress::End(Completion {
+                    watermark: now,
+                    note: None,
+                    sweep: None,
+                    keys: Some(keys),
+                    walk,
+                    shortfall: ShortfallChange::Clear,
+                })
             } else {
                 PullProgress::Next { url: format!("{BASE_URL}/{page}"), keys, walk }
             };

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::terminal::{Colour, Screen, shorten};
 use super::{Context, ExitStatus};
+use crate::plan::since::IGNORED_TOLD;
 use crate::plan::state::PatientState;
 use crate::warehouse::Reader;
 use crate::warehouse::report::{PatientLine, StatusReport};
@@ -94,6 +95,24 @@ fn remarks(patient: &PatientLine) -> Vec<String> {
     if let Some(since) = &patient.sweep_guarded_at {
         remarks.push(format!(
             "more than half of its resources were gone at {since}; marked as deleted only if still gone 24 hours later"
+        ));
+    }
+    if let Some(by) = patient.short_by {
+        let fewer = format!("{by} fewer entries than the server counts");
+        remarks.push(match &patient.short_since {
+            Some(since) => format!("{fewer}, since {since}: the record is not complete"),
+            None => format!("{fewer}, and it came to its last page; taken as complete"),
+        });
+    }
+    if patient.last_full_at > patient.deletions_seen_at {
+        let since = patient.deletions_seen_at.as_deref().unwrap_or("the first pull");
+        remarks
+            .push(format!("the last full pull could not look for deletions; not looked for since {since}"));
+    }
+    if patient.since_ignored >= IGNORED_TOLD {
+        let pulls = patient.since_ignored;
+        remarks.push(format!(
+            "the server ignores _since: {pulls} pulls in a row have brought everything, unchanged"
         ));
     }
     remarks

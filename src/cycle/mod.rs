@@ -10,6 +10,7 @@ mod patient;
 pub(crate) mod progress;
 mod round;
 mod summary;
+mod tally;
 mod tasks;
 mod workers;
 
@@ -23,8 +24,8 @@ use tokio::sync::watch;
 use self::patient::Refusal;
 use self::progress::Progress;
 pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, Summary};
+use self::tally::CycleTally;
 use self::tasks::{Task, count_idle};
-use self::workers::CycleTally;
 use crate::clock;
 use crate::healthex::client::Api;
 use crate::plan::due::Due;

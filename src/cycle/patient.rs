@@ -62,6 +62,8 @@ pub(super) struct Refusal {
     pub(super) task: Task,
     pub(super) head: PullHead,
     pub(super) cost: PullCost,
+    /// Whether the pull has stored anything.
+    is_marked: bool,
     /// Of the first in the unbroken row of refusals.
     pub(super) refused_at: Timestamp,
 }
@@ -71,12 +73,13 @@ impl Refusal {
     pub(super) fn earlier(task: Task, now: Timestamp) -> Self {
         let refused_at = task.lease.checkpoint.refused_at.unwrap_or(now);
         let head = head_of_question(&task, now);
-        Self { task, head, cost: PullCost::default(), refused_at }
+        Self { task, head, cost: PullCost::default(), is_marked: false, refused_at }
     }
 
     /// Returns the end of the pull that was refused.
     pub(super) fn ended(&self, outcome: PullOutcome, error: Option<String>) -> PullEnded {
-        PullEnded { head: self.head.clone(), cost: self.cost, outcome, error, setback: None }
+        let (head, cost, is_marked) = (self.head.clone(), self.cost, self.is_marked);
+        PullEnded { head, cost, is_marked, outcome, error, setback: None }
     }
 }
 
@@ -239,6 +242,7 @@ async fn plan_pull(cycle: &Cycle, task: &Task, due: PullMode) -> Result<PullPlan
         types: task.types.clone(),
         since: checkpoint.watermark.filter(|_| mode == PullMode::Incremental),
         resume: None,
+        short_since: checkpoint.short_since,
     };
     if let Some(unfinished) = &checkpoint.unfinished
         && let Some(next_url) = &unfinished.next_url
@@ -259,8 +263,16 @@ pub(super) struct Asked<'t> {
     pub(super) cost: PullCost,
 }
 
+impl Asked<'_> {
+    /// Returns whether the pull has stored anything.
+    fn is_marked(&self) -> bool {
+        self.head.is_resumed || self.cost.row.is_some()
+    }
+}
+
 /// Records how a pull ended that did not finish.
 async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> PatientOutcome {
+    let is_marked = asked.is_marked();
     let Asked { task, head, cost } = asked;
     if matches!(failed, PullFailed::Request(RequestFailed::Forbidden)) {
         return note_refusal(cycle, Asked { task, head, cost }).await;
@@ -274,7 +286,8 @@ async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> 
         error: Some(why.clone()),
         next_attempt_at: verdict.delay.map(|delay| now + TimeDelta::from_std(delay).unwrap_or_default()),
         was_answered: event == Event::PersonUnknown,
-        forgets_pull: matches!(failed, PullFailed::Incomplete { .. }),
+        forgets_pull: matches!(failed, PullFailed::Unsteady(_) | PullFailed::Short { .. }),
+        short: failed.short_note(),
     });
     let outcome = match failure {
         Failure::CredentialsRefused | Failure::Warehouse => return PatientOutcome::Ends(end_of(failed)),
@@ -286,7 +299,7 @@ async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> 
     if failure != Failure::Stopped {
         tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
     }
-    let ended = PullEnded { head, cost, outcome, error: Some(error), setback };
+    let ended = PullEnded { head, cost, is_marked, outcome, error: Some(error), setback };
     match cycle.warehouse.end_pull(ended, now).await {
         Ok(Fenced::Kept(())) => {}
         Ok(Fenced::Superseded) => tracing::warn!(person = %name, "{name}: {}", PullFailed::Superseded),
@@ -368,13 +381,14 @@ fn head_of_question(task: &Task, now: Timestamp) -> PullHead {
 /// Writes a refusal down, so that no restart forgets it. Of a patient that is purged already
 /// there is nothing to write.
 pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutcome {
+    let is_marked = asked.is_marked();
     let Asked { task, head, mut cost } = asked;
     let (now, name) = (clock::now(), task.name());
     tracing::debug!(person = %name, "{name}: refused (403)");
     if task.lease.checkpoint.state == PatientState::Revoked {
         let setback = Setback { error: None, ..Setback::refused() };
         let (outcome, setback) = (PullOutcome::Revoked, Some(setback));
-        let ended = PullEnded { head, cost, outcome, error: None, setback };
+        let ended = PullEnded { head, cost, is_marked, outcome, error: None, setback };
         return match cycle.warehouse.end_pull(ended, now).await {
             Ok(Fenced::Kept(()) | Fenced::Superseded) => PatientOutcome::StillRevoked,
             Err(failed) => PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
@@ -385,7 +399,7 @@ pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutc
         Err(failed) => return PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
     }
     let refused_at = task.lease.checkpoint.refused_at.unwrap_or(now);
-    PatientOutcome::Refused(Box::new(Refusal { task: task.clone(), head, cost, refused_at }))
+    PatientOutcome::Refused(Box::new(Refusal { task: task.clone(), head, cost, is_marked, refused_at }))
 }
 
 /// Notes that a question about a consent was permitted.
@@ -396,6 +410,7 @@ pub(super) async fn note_permitted(cycle: &Cycle, person: &PersonId) -> Result<(
         next_attempt_at: None,
         was_answered: true,
         forgets_pull: false,
+        short: None,
     };
     match cycle.warehouse.note_answer(person, answer, clock::now()).await? {
         Fenced::Kept(()) | Fenced::Superseded => Ok(()),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use super::patient::{PatientOutcome, Refusal, note_permitted, pull_alone, question};
-use super::workers::CycleTally;
+use super::tally::CycleTally;
 use super::{Cycle, EndedEarly};
 use crate::clock;
 use crate::healthex::RequestFailed;
@@ -105,8 +105,8 @@ fn answer_of(answer: &Result<(), RequestFailed>) -> Answer {
     }
 }
 
-/// Asks a patient that was permitted in this cycle, else those that were last pulled, one after
-/// the other until one is permitted.
+/// Asks a patient that was permitted in this cycle, else the last ones that were pulled, one
+/// after the other until one is permitted.
 async fn is_witness_permitted(
     cycle: &Cycle,
     tally: &CycleTally,
@@ -114,12 +114,14 @@ async fn is_witness_permitted(
     token: Option<&Arc<AccessToken>>,
 ) -> Result<bool, StoreFailed> {
     let is_refused = |person: &PersonId| refused.iter().any(|refusal| refusal.task.person() == person);
-    let mut witnesses: Vec<PersonId> = tally.permitted.iter().cloned().collect();
-    // As many more as may be among the refused.
-    let latest = cycle.warehouse.latest_pulled(WITNESSES_MAX + refused.len()).await?;
-    witnesses.extend(latest.into_iter().filter(|person| !is_refused(person)));
-    witnesses.dedup();
-    witnesses.truncate(WITNESSES_MAX);
+    let witnesses = match tally.permitted.clone().filter(|person| !is_refused(person)) {
+        Some(permitted) => vec![permitted],
+        None => {
+            // As many more as may be among the refused.
+            let latest = cycle.warehouse.latest_pulled(WITNESSES_MAX + refused.len()).await?;
+            latest.into_iter().filter(|person| !is_refused(person)).take(WITNESSES_MAX).collect()
+        }
+    };
     for person in &witnesses {
         match question(cycle, person, token).await {
             Ok(()) => return Ok(true),
@@ -258,6 +260,7 @@ async fn hold(
         next_attempt_at: None,
         was_answered: true,
         forgets_pull: false,
+        short: None,
     };
     end(cycle, refusal, PullOutcome::Held, Some(text), Some(setback)).await?;
     tally.hold(why);
@@ -279,6 +282,7 @@ async fn fail(
         next_attempt_at: Some(cycle.next_attempt_after(refusal.task.lease.checkpoint.failures + 1)),
         was_answered: false,
         forgets_pull: false,
+        short: None,
     };
     end(cycle, refusal, PullOutcome::Failed, Some(why), Some(setback)).await?;
     tally.failed += 1;

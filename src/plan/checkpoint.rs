@@ -1,5 +1,6 @@
 //! What the warehouse remembers of one patient: the facts that most rules begin from.
 
+use super::completeness::ShortSince;
 use super::state::{HeldWhy, PatientState, PurgeReason};
 use super::{PersonId, PullMode, Timestamp, TypeFilter};
 
@@ -33,6 +34,8 @@ pub struct Checkpoint {
     pub held_why: Option<HeldWhy>,
     /// The last purge, if nothing has been stored since.
     pub purged: Option<PastPurge>,
+    /// Since when every pull was short by the same entries.
+    pub(crate) short_since: Option<ShortSince>,
     pub unfinished: Option<UnfinishedPull>,
 }
 
@@ -83,6 +86,7 @@ impl Checkpoint {
             refused_at: None,
             held_why: None,
             purged: None,
+            short_since: None,
             unfinished: None,
         }
     }
@@ -93,6 +97,7 @@ impl Checkpoint {
         self.last_full_at = None;
         self.sweep_guarded_at = None;
         self.renamed_full_at = None;
+        self.short_since = None;
         self.unfinished = None;
     }
 

@@ -134,7 +134,7 @@ pub(crate) fn guard_expired(since: Timestamp, now: Timestamp) -> bool {
 }
 
 /// A full pull for the sake of renamed entries is made at most this often.
-const RENAMED_FULL_EVERY: TimeDelta = TimeDelta::hours(24);
+const RENAMED_FULL_EVERY: TimeDelta = TimeDelta::hours(1);
 
 /// Returns whether renamed entries may ask for a full pull, after one that they asked for before.
 pub(crate) fn may_pull_renamed(last: Option<Timestamp>, now: Timestamp) -> bool {

@@ -4,14 +4,16 @@
 
 pub(crate) mod breaker;
 pub(crate) mod checkpoint;
-pub(crate) mod completeness;
+pub mod completeness;
 pub(crate) mod consent;
 pub(crate) mod drift;
 pub(crate) mod due;
 pub(crate) mod duplicate;
 pub(crate) mod failure;
-pub(crate) mod identity;
+pub mod identity;
+pub mod outcome;
 pub(crate) mod paging;
+mod patient_reference;
 pub(crate) mod refusal;
 pub mod resource_type;
 pub(crate) mod resume;
@@ -19,6 +21,7 @@ pub(crate) mod retry;
 pub mod row;
 pub(crate) mod scan;
 pub(crate) mod shrink;
+pub(crate) mod since;
 pub(crate) mod start;
 pub mod state;
 pub(crate) mod sweep;

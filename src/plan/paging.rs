@@ -112,7 +112,7 @@ pub(crate) struct Paging {
 impl Paging {
     /// Begins at `first`, which is the first page's URL or the link a pull is resumed at;
     /// `pages` were stored before.
-    pub fn start(query: Query, base_url: &Url, first: &Url, pages: u64, pages_max: u64) -> Self {
+    pub(crate) fn start(query: Query, base_url: &Url, first: &Url, pages: u64, pages_max: u64) -> Self {
         let own_path = segments(&person_url(base_url, &query.person));
         let followed = HashSet::from([first.clone()]);
         Self { query, own_path, base_url: base_url.clone(), followed, empty_pages: 0, pages, pages_max }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// An answer with status 403.
 #[derive(Clone, Copy, Debug)]
-pub struct ForbiddenAnswer<'a> {
+pub(crate) struct ForbiddenAnswer<'a> {
     /// Names and values.
     pub headers: &'a [(&'a str, &'a str)],
     /// `None` when it was longer than anyone's OperationOutcome.
@@ -14,7 +14,7 @@ pub struct ForbiddenAnswer<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForbiddenMeans {
+pub(crate) enum ForbiddenMeans {
     /// As a 429.
     SlowDown,
     /// No permission for this patient, to be asked again before anyone believes it.
@@ -28,7 +28,7 @@ const PASSING_CODES: [&str; 4] = ["throttled", "transient", "timeout", "lock-err
 /// What `x-amzn-errortype` says of a permission; its other values are a gateway's own troubles.
 const GATEWAY_REFUSALS: [&str; 2] = ["AccessDeniedException", "ForbiddenException"];
 
-pub fn judge_forbidden(answer: ForbiddenAnswer<'_>) -> ForbiddenMeans {
+pub(crate) fn judge_forbidden(answer: ForbiddenAnswer<'_>) -> ForbiddenMeans {
     let body = answer.body.map(|body| body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii());
     if answer.headers.iter().any(|(name, value)| says_wait(name, value)) || body.is_some_and(has_passing_code)
     {

@@ -12,6 +12,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::identity::{Identity, KEY_BYTES_MAX, name_in};
 pub use super::identity::{KeyHash, key_hash};
+use super::outcome::{Issues, read_issues};
+use super::patient_reference::patient_of;
 use super::resource_type::ResourceType;
 use super::scan::{Repeated, Scanned, scan, scan_text};
 
@@ -43,6 +45,18 @@ impl Row {
     pub fn identity(&self) -> Identity<'_> {
         Identity { name: &self.key, table: self.table, id: self.id.as_deref() }
     }
+
+    /// Returns what is kept of a row that cannot be stored.
+    pub fn quarantined(&self, reason: &'static str) -> Quarantined {
+        Quarantined {
+            key: self.key.clone(),
+            reason,
+            entry: self.resource.clone().into_bytes(),
+            is_named: false,
+            table: Some(self.table),
+            id: self.id.clone(),
+        }
+    }
 }
 
 /// An entry that cannot be stored as what it claims to be.
@@ -63,17 +77,20 @@ impl Quarantined {
     pub fn identity(&self) -> Identity<'_> {
         Identity { name: &self.key, table: self.table.unwrap_or_default(), id: self.id.as_deref() }
     }
+
+    /// Returns whether this may be a new version of any row that is stored: it could not be read,
+    /// and has no name that says which.
+    pub fn may_be_any(&self) -> bool {
+        !self.is_named && [NOT_JSON, NOT_UTF_8, TOO_LARGE].contains(&self.reason)
+    }
 }
 
-/// An OperationOutcome. The server's own text is left behind: it may name the patient.
+/// An OperationOutcome, which is about the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// `severity/code` of each issue.
-    pub issues: Vec<String>,
-    /// The page is broken.
-    pub is_error: bool,
-    /// The answer is not the whole record: nothing is swept, and the pull is short.
-    pub is_incomplete: bool,
+    pub issues: Issues,
+    /// It does not call itself an outcome, so that a `total` may count it.
+    pub is_stray: bool,
     /// One that the search matched, with an `id`, is part of the record as well.
     pub row: Option<Row>,
 }
@@ -155,16 +172,19 @@ struct Meta<'a> {
 
 pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
     if entry.size > rules.entry_bytes_max {
-        // Its bytes are gone; the size keeps two such entries of one page apart.
-        let key = format!("#too-large-{:032x}-{}", xxh3_128(&entry.bytes), entry.size);
-        let outline = Outline { key, ..Outline::default() };
-        return SortedEntry::apart(outline.quarantined("entry too large", Vec::new()));
+        // Most of its bytes are gone. Its name is among the first; else the size keeps two such
+        // entries of one page apart.
+        let mut outline = Outline::of(&String::from_utf8_lossy(&entry.bytes), rules);
+        if !outline.is_named {
+            outline.key = format!("#too-large-{:032x}-{}", xxh3_128(&entry.bytes), entry.size);
+        }
+        return SortedEntry::apart(outline.quarantined(TOO_LARGE, Vec::new()));
     }
     let text = match String::from_utf8(entry.bytes) {
         Ok(text) => text,
         Err(broken) => {
             let outline = Outline::of(&String::from_utf8_lossy(broken.as_bytes()), rules);
-            return SortedEntry::apart(outline.quarantined("not UTF-8", broken.into_bytes()));
+            return SortedEntry::apart(outline.quarantined(NOT_UTF_8, broken.into_bytes()));
         }
     };
     let quarantine =
@@ -190,7 +210,9 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
     if is_outcome(&row, mode.as_deref()) {
         let row = row.ok().filter(|row| mode.as_deref() == Some("match") && row.id.is_some());
         let identity = row.as_ref().map(|row| row.identity().hash());
-        return sorted(Sorted::Outcome(read_outcome(resource, row)), identity);
+        let is_stray = row.is_none() && mode.as_deref() != Some("outcome");
+        let outcome = Outcome { issues: read_issues(resource.get()), is_stray, row };
+        return sorted(Sorted::Outcome(outcome), identity);
     }
     match row {
         Ok(row) => {
@@ -202,7 +224,11 @@ pub fn sort_entry(entry: Entry, rules: &EntryRules) -> SortedEntry {
 }
 
 /// Said of an entry that is not JSON though its end is known.
+/// Why an entry is quarantined that no engine could keep by its name.
+pub(crate) const NAME_TOO_LONG: &str = "fullUrl or id too long";
 const NOT_JSON: &str = "not JSON";
+const NOT_UTF_8: &str = "not UTF-8";
+const TOO_LARGE: &str = "entry too large";
 
 impl SortedEntry {
     fn apart(entry: Quarantined) -> Self {
@@ -306,7 +332,7 @@ fn sort_resource(resource: &RawValue, name: Option<String>) -> Result<Row, Refus
         let Meta { version_id, last_updated, source } = meta;
         (version_id.and_then(raw_string), last_updated.and_then(raw_string), source.and_then(raw_string))
     });
-    let patient = find_patient(known, &scanned, id.as_deref()).map_err(repeats(table))?;
+    let patient = patient_of(known, &scanned, id.as_deref()).map_err(repeats(table))?;
     Ok(Row {
         table: &known.table,
         key,
@@ -334,7 +360,7 @@ fn checked(row: Row) -> Result<Row, Refused> {
     }
     let too_long = |name: &String| name.len() > KEY_BYTES_MAX;
     if too_long(key) || id.as_ref().is_some_and(too_long) {
-        return Err(Refused { reason: "fullUrl or id too long", table });
+        return Err(Refused { reason: NAME_TOO_LONG, table });
     }
     Ok(row)
 }
@@ -363,75 +389,6 @@ fn string(json: &str) -> Option<String> {
 
 fn search_mode(search: Option<&RawValue>) -> Option<String> {
     serde_json::from_str::<SearchShape>(search?.get()).ok()?.mode
-}
-
-/// The patient a resource is about: the first reference to a Patient where its type may hold one.
-///
-/// The reference is given as received. One that does not say what it points to (`urn:uuid:…`)
-/// counts where its own `type` says Patient.
-fn find_patient(
-    known: &ResourceType,
-    resource: &Scanned<'_>,
-    id: Option<&str>,
-) -> Result<Option<String>, Repeated> {
-    if known.name == "Patient" {
-        return Ok(id.map(|id| format!("Patient/{id}")));
-    }
-    for path in &known.patient_paths {
-        if let [first, rest @ ..] = path.as_slice()
-            && let Some(found) = resource.element(first)?.and_then(|value| patient_under(value, rest))
-        {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
-}
-
-/// Follows `path` below a value, through arrays, to the first reference to a Patient.
-fn patient_under(value: &str, path: &[&str]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Reference {
-        reference: Option<String>,
-        r#type: Option<String>,
-    }
-    if value.starts_with('[') {
-        let items: Vec<&RawValue> = serde_json::from_str(value).ok()?;
-        return items.into_iter().find_map(|item| patient_under(item.get(), path));
-    }
-    if let [first, rest @ ..] = path {
-        let elements: HashMap<String, &RawValue> = serde_json::from_str(value).ok()?;
-        return elements.get(*first).and_then(|element| patient_under(element.get(), rest));
-    }
-    let found: Reference = serde_json::from_str(value).ok()?;
-    let reference = found.reference?;
-    let names_patient = reference.starts_with("Patient/") || reference.contains("/Patient/");
-    (names_patient || found.r#type.as_deref() == Some("Patient")).then_some(reference)
-}
-
-/// Codes of an issue that say that the answer is not the whole record.
-const INCOMPLETE_CODES: [&str; 7] =
-    ["incomplete", "timeout", "transient", "throttled", "exception", "no-store", "lock-error"];
-
-fn read_outcome(resource: &RawValue, row: Option<Row>) -> Outcome {
-    #[derive(Deserialize)]
-    struct Shape {
-        #[serde(default)]
-        issue: Vec<serde_json::Value>,
-    }
-    let issues = serde_json::from_str::<Shape>(resource.get()).map(|shape| shape.issue).unwrap_or_default();
-    let severity = |issue: &serde_json::Value| issue.get("severity")?.as_str().map(str::to_owned);
-    let code = |issue: &serde_json::Value| issue.get("code")?.as_str().map(str::to_owned);
-    let is_error =
-        issues.iter().filter_map(severity).any(|severity| matches!(severity.as_str(), "error" | "fatal"));
-    let is_incomplete = issues.iter().filter_map(code).any(|code| INCOMPLETE_CODES.contains(&code.as_str()));
-    // Both come from closed lists in FHIR; anything else could be text about the patient.
-    let word = |word: Option<String>| {
-        word.filter(|word| word.len() <= 24 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
-            .unwrap_or_else(|| "?".to_owned())
-    };
-    let issues = issues.iter().take(8);
-    let issues = issues.map(|issue| format!("{}/{}", word(severity(issue)), word(code(issue)))).collect();
-    Outcome { issues, is_error, is_incomplete, row }
 }
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -585,38 +542,6 @@ mod tests {
     }
 
     #[test]
-    fn the_patient_is_the_first_reference_to_one() {
-        let check = |resource: &str, patient: Option<&str>| {
-            assert_eq!(
-                row(&format!(r#"{{"resource":{resource}}}"#)).patient.as_deref(),
-                patient,
-                "{resource}"
-            );
-        };
-        check(r#"{"resourceType":"Patient","id":"p"}"#, Some("Patient/p"));
-        check(r#"{"resourceType":"Observation","subject":{"reference":"Patient/p"}}"#, Some("Patient/p"));
-        check(r#"{"resourceType":"Observation","subject":{"reference":"Group/g"}}"#, None);
-        check(
-            r#"{"resourceType":"Observation","subject":{"reference":"Group/g"},"performer":[{"reference":"Practitioner/x"},{"reference":"Patient/q"}]}"#,
-            Some("Patient/q"),
-        );
-        check(
-            r#"{"resourceType":"Coverage","beneficiary":{"reference":"https://h/Patient/p/_history/2"}}"#,
-            Some("https://h/Patient/p/_history/2"),
-        );
-        check(
-            r#"{"resourceType":"Appointment","participant":[{"actor":{"reference":"Location/l"}},{"actor":{"reference":"Patient/p"}}]}"#,
-            Some("Patient/p"),
-        );
-        check(
-            r#"{"resourceType":"Claim","patient":{"reference":"urn:uuid:1","type":"Patient"}}"#,
-            Some("urn:uuid:1"),
-        );
-        check(r#"{"resourceType":"Claim","patient":"nonsense"}"#, None);
-        check(r#"{"resourceType":"Organization","patient":{"reference":"Patient/p"}}"#, None);
-    }
-
-    #[test]
     fn what_cannot_be_stored_as_what_it_claims_is_quarantined() {
         let check = |text: &str, reason: &str| match sorted(text) {
             Sorted::Quarantined(entry) => {
@@ -664,8 +589,8 @@ mod tests {
         ] {
             match outcome(mode, id, r#"{"severity":"warning","code":"incomplete","diagnostics":"Anna"}"#) {
                 SortedEntry { sorted: Sorted::Outcome(outcome), identity, .. } => {
-                    assert_eq!(outcome.issues, ["warning/incomplete"]);
-                    assert!(outcome.is_incomplete && !outcome.is_error);
+                    assert_eq!(outcome.issues.named, ["warning/incomplete"]);
+                    assert!(outcome.issues.is_incomplete && !outcome.issues.is_error);
                     assert_eq!(
                         (outcome.row.is_some(), identity.is_some()),
                         (is_stored, is_stored),
@@ -681,36 +606,6 @@ mod tests {
         ));
         // A resource does not become an outcome by being called one.
         row(r#"{"search":{"mode":"outcome"},"resource":{"resourceType":"Observation"}}"#);
-    }
-
-    #[test]
-    fn the_codes_of_an_outcome_say_whether_the_answer_is_the_whole_record() {
-        let check = |issues: &str, is_error, is_incomplete| match outcome("", "", issues).sorted {
-            Sorted::Outcome(outcome) => {
-                assert_eq!((outcome.is_error, outcome.is_incomplete), (is_error, is_incomplete), "{issues}");
-            }
-            other => panic!("{other:?}"),
-        };
-        for code in ["incomplete", "timeout", "transient", "throttled", "exception", "no-store", "lock-error"]
-        {
-            check(&format!(r#"{{"severity":"warning","code":"{code}"}}"#), false, true);
-            check(&format!(r#"7,{{"severity":3,"code":"{code}"}}"#), false, true);
-        }
-        for code in ["informational", "processing", "suppressed", "forbidden"] {
-            check(&format!(r#"{{"severity":"information","code":"{code}"}}"#), false, false);
-        }
-        check(r#"{"severity":"error","code":"processing"}"#, true, false);
-        check(r#"{"severity":"fatal"}"#, true, false);
-        check("", false, false);
-    }
-
-    #[test]
-    fn an_outcome_is_noted_by_severity_and_code_alone() {
-        let issues = r#"{"severity":"warning","code":"processing","diagnostics":"Anna"},{"severity":"fatal","code":"Anna"}"#;
-        match outcome("outcome", "", issues).sorted {
-            Sorted::Outcome(outcome) => assert_eq!(outcome.issues, ["warning/processing", "fatal/?"]),
-            other => panic!("{other:?}"),
-        }
     }
 
     proptest::proptest! {

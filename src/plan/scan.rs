@@ -35,12 +35,12 @@ impl<'a> Scanned<'a> {
 /// Most resources have fewer elements.
 const ELEMENTS_EXPECTED: usize = 32;
 
-pub fn scan(value: &RawValue) -> Scanned<'_> {
+pub(crate) fn scan(value: &RawValue) -> Scanned<'_> {
     scan_text(value.get())
 }
 
 /// Scans what may not be JSON, without a panic.
-pub fn scan_text(text: &str) -> Scanned<'_> {
+pub(crate) fn scan_text(text: &str) -> Scanned<'_> {
     let bytes = text.as_bytes();
     let mut hasher = Xxh3::new();
     let mut elements = Vec::with_capacity(ELEMENTS_EXPECTED);

@@ -9,13 +9,13 @@ use super::row::KeyHash;
 
 /// The unreadable entries of the attempts at one page.
 #[derive(Debug, Default)]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     /// `None` before the first attempt that came to the end of the page.
     in_every_attempt: Option<HashSet<KeyHash>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnreadableVerdict {
+pub(crate) enum UnreadableVerdict {
     AskAgain,
     /// Keep the page, and these entries apart.
     Quarantine,
@@ -25,7 +25,7 @@ pub enum UnreadableVerdict {
 
 impl Unreadable {
     /// Judges an attempt that came to the end of the page, by the identities of what it could not read.
-    pub fn judge(&mut self, attempt: &HashSet<KeyHash>, has_more_attempts: bool) -> UnreadableVerdict {
+    pub(crate) fn judge(&mut self, attempt: &HashSet<KeyHash>, has_more_attempts: bool) -> UnreadableVerdict {
         match &mut self.in_every_attempt {
             None => self.in_every_attempt = Some(attempt.clone()),
             Some(every) => every.retain(|entry| attempt.contains(entry)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::healthex::client::Api;
 use crate::plan::checkpoint::UnfinishedPull;
-use crate::plan::completeness::Walk;
+use crate::plan::completeness::{ShortSince, Walk};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::stop::Stop;
 use crate::warehouse::Warehouse;
@@ -19,6 +19,8 @@ pub(crate) struct PullPlan {
     pub types: TypeFilter,
     pub since: Option<Timestamp>,
     pub resume: Option<ResumePoint>,
+    /// Since when every pull of the patient was short.
+    pub short_since: Option<ShortSince>,
 }
 
 /// An interrupted pull, and what its walks have seen.

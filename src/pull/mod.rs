@@ -20,20 +20,26 @@ use crate::clock;
 use crate::healthex::meter::Budget;
 use crate::healthex::page_stream::PageStream;
 use crate::healthex::{FailureStage, RequestFailed};
-use crate::plan::completeness::{Coverage, Walk, WalkVerdict, judge_walk};
+use crate::plan::completeness::{
+    Coverage, ShortSince, ShortVerdict, Shortfall, Walk, WalkVerdict, judge_short, judge_walk,
+};
 use crate::plan::paging::{LinkRefused, PageEnd, Paging, Query, Step};
 use crate::plan::resume::{Stumble, StumbleFacts, begins_again};
 use crate::plan::row::{EntryRules, KeyHash};
 use crate::plan::start::{pull_start, watermark_after};
+use crate::plan::unreadable::{Unreadable, UnreadableVerdict};
 use crate::plan::{PullMode, Timestamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{
-    Batch, Completion, PullProgress, StoredBatch, SweepOutcome, SweepRequest, Tally, WalkMark,
+    Batch, Completion, PullProgress, ShortNote, ShortfallChange, StoredBatch, SweepOutcome, SweepRequest,
+    Tally, WalkMark,
 };
 use crate::warehouse::pull::{Fenced, PullCost, PullHead};
 
 /// Different notes of one pull that are kept.
 const NOTES_MAX: usize = 8;
+/// Names of entries that a note tells.
+const NAMES_TOLD: usize = 3;
 
 /// Why a pull ended before its end.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -42,14 +48,42 @@ pub(crate) enum PullFailed {
     Request(#[from] RequestFailed),
     #[error(transparent)]
     Link(#[from] LinkRefused),
-    #[error(
-        "the record changed under every walk: {distinct} resources seen, {total} promised; asked again later"
-    )]
-    Incomplete { total: u64, distinct: u64 },
+    #[error("the record changed under every walk: {} resources seen{}; asked again later", .0.counted, promised(.0))]
+    Unsteady(Shortfall),
+    #[error("short: {}; what came is kept, and the rest is asked for again later", short(.shortfall))]
+    Short { shortfall: Shortfall, since: ShortSince },
     #[error("another pull of this patient has taken over")]
     Superseded,
     #[error(transparent)]
     Store(#[from] StoreFailed),
+}
+
+fn promised(shortfall: &Shortfall) -> String {
+    shortfall.total.map_or_else(String::new, |total| format!(", {total} promised"))
+}
+
+fn short(shortfall: &Shortfall) -> String {
+    let counted = shortfall.counted;
+    match shortfall.total.filter(|total| *total > counted) {
+        Some(total) => format!("{counted} of {total}"),
+        None => format!("{counted}, and the server says that its answer is not complete"),
+    }
+}
+
+impl PullFailed {
+    /// Returns what is noted of a pull that was short.
+    pub(crate) fn short_note(&self) -> Option<ShortNote> {
+        match self {
+            Self::Short { shortfall, since } => {
+                Some(ShortNote { by: missing(*shortfall), since: Some(*since) })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn missing(shortfall: Shortfall) -> u64 {
+    shortfall.total.unwrap_or_default().saturating_sub(shortfall.counted)
 }
 
 /// A walk that came to its last page, which is not stored yet.
@@ -101,12 +135,13 @@ pub(crate) struct Pull<'c> {
     /// Attempts that ended at the link at hand without a new page.
     link_failures: u32,
     has_restarted: bool,
+    short_since: Option<ShortSince>,
 }
 
 impl<'c> Pull<'c> {
     pub(crate) fn new(context: &'c PullContext, plan: PullPlan) -> Self {
         let (api, rules) = (&context.api, context.rules);
-        let PullPlan { person, mode, types, since, resume } = plan;
+        let PullPlan { person, mode, types, since, resume, short_since } = plan;
         let query = Query { person: person.clone(), types: types.clone(), since, page_size: rules.page_size };
         let first_url = query.first_url(api.base_url());
         let paging = Paging::start(query.clone(), api.base_url(), &first_url, 0, rules.pages_max);
@@ -130,6 +165,7 @@ impl<'c> Pull<'c> {
             notes: Vec::new(),
             link_failures: 0,
             has_restarted: false,
+            short_since,
             query,
         };
         if let Some(resume) = resume {
@@ -177,56 +213,92 @@ impl<'c> Pull<'c> {
     /// end of the pull.
     pub(crate) async fn end_walk(&mut self, walked: Walked) -> Result<WalkEnd, PullFailed> {
         let Walked { rest, keys } = walked;
-        let coverage = match judge_walk(&self.walk, &self.walks) {
-            WalkVerdict::Complete(coverage) => coverage,
+        let page_size = self.query.page_size;
+        match judge_walk(&self.walk, &self.walks, self.head.mode, page_size) {
+            WalkVerdict::Complete(coverage) => {
+                let shortfall = self.note_coverage(coverage);
+                self.finish(rest, keys, coverage.may_sweep(), shortfall).await
+            }
             WalkVerdict::WalkAgain => {
                 let (keys, walk) = (self.all_if_none(keys), self.mark());
                 self.store(rest, PullProgress::WalkAgain { keys, walk }).await?;
                 self.walk_again();
-                return Ok(WalkEnd::Again);
+                Ok(WalkEnd::Again)
             }
-            WalkVerdict::Incomplete { total, distinct } => {
-                // What was received is kept; that it is all, nobody can say.
-                self.store(rest, PullProgress::Partial).await?;
-                let failed = PullFailed::Incomplete { total, distinct };
-                if !self.begins_again(&failed) {
-                    return Err(failed);
+            WalkVerdict::Unsteady(shortfall) => self.give_up(rest, PullFailed::Unsteady(shortfall)).await,
+            WalkVerdict::Short(shortfall) => {
+                match judge_short(self.short_since, self.walk.fingerprint(), clock::now()) {
+                    ShortVerdict::Fails(since) => {
+                        self.give_up(rest, PullFailed::Short { shortfall, since }).await
+                    }
+                    ShortVerdict::Believed(since) => {
+                        self.note(format!(
+                            "short: {}, the same for 24 hours; taken for all there is",
+                            short(&shortfall)
+                        ));
+                        let note = ShortNote { by: missing(shortfall), since: Some(since) };
+                        self.finish(rest, keys, false, ShortfallChange::Note(note)).await
+                    }
                 }
-                self.restart().await?;
-                return Ok(WalkEnd::Again);
             }
+        }
+    }
+
+    /// Keeps what was received; that it is all, nobody can say.
+    async fn give_up(&mut self, rest: PageRest, failed: PullFailed) -> Result<WalkEnd, PullFailed> {
+        self.store(rest, PullProgress::Partial).await?;
+        if !self.begins_again(&failed) {
+            return Err(failed);
+        }
+        self.restart().await?;
+        Ok(WalkEnd::Again)
+    }
+
+    /// Notes what is odd about a complete pull, and returns what it does to an earlier shortfall.
+    fn note_coverage(&mut self, coverage: Coverage) -> ShortfallChange {
+        let counts = |shortfall: Shortfall| {
+            let (total, counted) = (shortfall.total.unwrap_or_default(), shortfall.counted);
+            format!("the server counts {total} and sent {counted} twice over")
         };
-        self.finish(rest, keys, coverage).await
+        match coverage {
+            Coverage::Whole | Coverage::SameTwice => ShortfallChange::Clear,
+            Coverage::Uncounted => ShortfallChange::Keep,
+            Coverage::TotalIsOff(shortfall) => {
+                self.note(format!("{}; taken as complete", counts(shortfall)));
+                ShortfallChange::Clear
+            }
+            Coverage::TotalMoves(shortfall) => {
+                let counts = counts(shortfall);
+                self.note(format!("{counts}, with another total on each page; taken as complete, nothing is marked as deleted"));
+                ShortfallChange::Keep
+            }
+            Coverage::CountsOtherwise(shortfall) => {
+                let counts = counts(shortfall);
+                self.note(format!(
+                    "{counts}, to its last page; taken as complete, nothing is marked as deleted"
+                ));
+                ShortfallChange::Note(ShortNote { by: missing(shortfall), since: None })
+            }
+        }
     }
 
     async fn finish(
         &mut self,
         rest: PageRest,
         keys: Option<Vec<KeyHash>>,
-        coverage: Coverage,
+        may_sweep: bool,
+        shortfall: ShortfallChange,
     ) -> Result<WalkEnd, PullFailed> {
         let walk = self.mark();
-        let may_sweep = match coverage {
-            Coverage::Whole => true,
-            Coverage::Uncounted => false,
-            Coverage::TotalIsOff { total, distinct, may_sweep } => {
-                self.note(format!(
-                    "the server counts {total} and sent {distinct} twice over; taken as complete"
-                ));
-                may_sweep
-            }
-        };
-        let sweeps = may_sweep && self.head.mode == PullMode::Full;
+        let sweeps = may_sweep && !self.walk.counts.hides_any && self.head.mode == PullMode::Full;
         let seen = Arc::new(if sweeps { self.take_seen() } else { Vec::new() });
-        let sweep =
-            sweeps.then(|| SweepRequest { seen: seen.clone(), pages: self.walk.pages, walk: walk.number });
         let completion = Completion {
             watermark: watermark_after(self.head.started_at, self.context.rules.overlap),
             note: (!self.notes.is_empty()).then(|| self.notes.join("; ")),
-            sweep,
-            // A single page is not walked again for the sweep.
-            keys: keys.unwrap_or_default(),
+            sweep: sweeps.then(|| SweepRequest { seen: seen.clone(), walk: walk.number }),
+            keys,
             walk,
+            shortfall,
         };
         let stored = self.store(rest, PullProgress::End(completion)).await?;
         match stored.sweep {
@@ -262,7 +334,7 @@ impl<'c> Pull<'c> {
             self.walk = Walk::default();
         }
         self.paging =
-            Paging::start(self.query.clone(), api.base_url(), &self.url, self.walk.pages, pages_max);
+            Paging::start(self.query.clone(), api.base_url(), &self.url, self.walk.counts.pages, pages_max);
     }
 
     fn begins_again(&self, failed: &PullFailed) -> bool {
@@ -305,13 +377,13 @@ impl<'c> Pull<'c> {
     async fn page_and_store(&mut self) -> Result<Option<Walked>, PullFailed> {
         let url = self.url.clone();
         let page = self.page(&url).await?;
-        let entries = page.received;
+        let entries = page.counts.received;
         self.cost.pages += 1;
         // All that the walk has seen are the keys of its first page, which may be a long answer.
-        let keys = (self.walk.pages > 0).then(|| page.keys.iter().copied().collect());
-        self.walk.add_page(page.keys, page.received, page.facts.total);
-        self.context.pace.note(self.walk.received, self.walk.total);
-        let next = page.facts.next.as_deref();
+        let keys = (self.walk.counts.pages > 0).then(|| page.counts.keys.iter().copied().collect());
+        self.walk.add_page(page.counts);
+        self.context.pace.note(self.walk.counts.received, self.walk.counts.total);
+        let next = page.next.as_deref();
         let end = PageEnd { entries, next, more_promised: self.walk.promises_more() };
         // Decided before it is stored: a page whose next link is refused is not kept.
         match self.paging.after_page(&url, end)? {
@@ -347,17 +419,42 @@ impl<'c> Pull<'c> {
 
     async fn page(&mut self, url: &Url) -> Result<Page, PullFailed> {
         let mut attempts = self.context.api.attempts();
+        let mut unreadable = Unreadable::default();
         loop {
+            let mut read = None;
             let failed = match self.try_page(url).await {
-                Ok(page) => return Ok(page),
+                Ok(page) if page.unreadable.is_empty() => return Ok(page),
+                Ok(page) => {
+                    unreadable.judge(&page.unreadable.keys().copied().collect(), true);
+                    read = Some(page);
+                    not_usable("an entry is not JSON")
+                }
                 Err(PullFailed::Request(failed)) => failed,
                 Err(failed) => return Err(failed),
             };
             if self.budget.ends <= Instant::now() {
                 return Err(RequestFailed::LimitReached { what: "sync.time_max" }.into());
             }
-            attempts.wait(failed, &self.context.stop).await?;
+            match (attempts.wait(failed, &self.context.stop).await, read) {
+                (Ok(()), _) => {}
+                (Err(RequestFailed::Transient { .. }), Some(page))
+                    if is_the_servers(&mut unreadable, &page) =>
+                {
+                    return Ok(self.keep_readable(page));
+                }
+                (Err(failed), _) => return Err(failed.into()),
+            }
         }
+    }
+
+    /// Puts apart the entries of a page that no attempt could read.
+    fn keep_readable(&mut self, mut page: Page) -> Page {
+        let named: Vec<&str> =
+            page.unreadable.values().take(NAMES_TOLD).map(|entry| entry.key.as_str()).collect();
+        let (entries, named) = (page.unreadable.len(), named.join(", "));
+        self.note(format!("{entries} entries that are not JSON are in quarantine: {named}"));
+        page.quarantine_unreadable();
+        page
     }
 
     async fn try_page(&mut self, url: &Url) -> Result<Page, PullFailed> {
@@ -373,15 +470,18 @@ impl<'c> Pull<'c> {
             }
             for entry in entries {
                 let taken =
-                    page.take(entry, &self.entry_rules, &self.walk).map_err(|what| broken_page(&what))?;
+                    page.take(entry, &self.entry_rules, &self.walk).map_err(|what| not_usable(&what))?;
                 self.cost.entries += u64::from(taken.is_stored);
                 if let Some(note) = taken.note {
                     self.note(note);
                 }
             }
-            self.context.pace.note(self.walk.received + page.received, self.walk.total);
+            let counts = self.walk.counts;
+            self.context.pace.note(counts.received + page.counts.received, counts.total);
         }
-        page.facts = stream.finish()?;
+        let facts = stream.finish()?;
+        page.counts.total = facts.total;
+        page.next = facts.next;
         Ok(page)
     }
 
@@ -421,12 +521,17 @@ fn stumble(failed: &PullFailed) -> Stumble {
         }
         PullFailed::Request(RequestFailed::Rejected { .. } | RequestFailed::Transient { .. })
         | PullFailed::Link(_) => Stumble::PageFailed,
-        PullFailed::Incomplete { .. } => Stumble::Incomplete,
+        PullFailed::Unsteady(_) | PullFailed::Short { .. } => Stumble::Incomplete,
         PullFailed::Request(_) | PullFailed::Superseded | PullFailed::Store(_) => Stumble::Other,
     }
 }
 
-fn broken_page(what: &str) -> PullFailed {
+fn not_usable(what: &str) -> RequestFailed {
     let what = format!("the answer is not usable: {what}");
-    RequestFailed::Transient { what, retry_after: None, stage: FailureStage::Answered }.into()
+    RequestFailed::Transient { what, retry_after: None, stage: FailureStage::Answered }
+}
+
+fn is_the_servers(unreadable: &mut Unreadable, page: &Page) -> bool {
+    let attempt = page.unreadable.keys().copied().collect();
+    unreadable.judge(&attempt, false) == UnreadableVerdict::Quarantine
 }

@@ -1,15 +1,15 @@
 //! The entries of one page, sorted into what is stored, what is quarantined and what is noted.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use url::Url;
 
-use crate::healthex::bundle::PageFacts;
 use crate::healthex::client::ENTRY_BYTES_MAX;
-use crate::plan::completeness::Walk;
+use crate::plan::completeness::{PageCounts, Walk};
 use crate::plan::duplicate::replaces;
 use crate::plan::paging::fhir_root;
-use crate::plan::row::{Entry, EntryRules, KeyHash, Quarantined, Row, Sorted, key_hash, sort_entry};
+use crate::plan::row::{Entry, EntryRules, KeyHash, Quarantined, Row, Sorted, SortedEntry, sort_entry};
+use crate::plan::{Timestamp, parse_stamp};
 use crate::warehouse::page::IncomingRow;
 
 /// Deeper nesting is quarantined: nothing in FHIR comes near, and SQLite's JSON functions end at 1000.
@@ -29,11 +29,13 @@ pub(super) fn entry_rules(base_url: &Url) -> EntryRules {
 pub(super) struct Page {
     /// What is not stored yet.
     pub(super) rest: PageRest,
-    pub(super) keys: HashSet<KeyHash>,
-    /// Entries that count towards `total`.
-    pub(super) received: u64,
+    pub(super) counts: PageCounts,
+    /// Entries that are not JSON, by their identity.
+    pub(super) unreadable: HashMap<KeyHash, Quarantined>,
+    /// The latest `meta.lastUpdated` of its resources.
+    pub(super) newest: Option<Timestamp>,
     /// Known once the page has been read to its end.
-    pub(super) facts: PageFacts,
+    pub(super) next: Option<String>,
 }
 
 /// What became of an entry.
@@ -47,42 +49,64 @@ pub(super) struct Taken {
 impl Page {
     /// Puts an entry where it belongs, or says why it breaks the page.
     pub(super) fn take(&mut self, entry: Entry, rules: &EntryRules, walk: &Walk) -> Result<Taken, String> {
-        let entry = sort_entry(entry, rules);
-        let (is_stored, note) = match entry.sorted {
+        let SortedEntry { sorted, identity, is_include } = sort_entry(entry, rules);
+        let is_repeat = identity.is_some_and(|identity| self.count(identity, is_include, walk));
+        let (is_stored, note) = match sorted {
             Sorted::Row(row) => {
-                let key = key_hash(&row.key);
-                let is_repeat = !self.keys.insert(key) || walk.seen.contains(&key);
-                self.rest.place(row, is_repeat);
+                self.place(row, is_repeat);
                 (true, None)
             }
             Sorted::Quarantined(entry) => {
-                self.keys.insert(key_hash(&entry.key));
-                self.rest.quarantined.push(entry);
+                self.quarantine(entry);
                 (true, None)
             }
-            Sorted::Unreadable(_) => return Err("an entry is not JSON".to_owned()),
-            Sorted::NoResource => {
-                self.keys.extend(entry.identity);
-                (false, Some("an entry without a resource".to_owned()))
+            Sorted::Unreadable(entry) => {
+                self.unreadable.extend(identity.map(|identity| (identity, entry)));
+                (true, None)
             }
+            Sorted::NoResource => (false, Some("an entry without a resource".to_owned())),
             Sorted::Outcome(outcome) => {
-                let issues = outcome.issues.join(", ");
-                if outcome.is_error {
+                let issues = outcome.issues.named.join(", ");
+                if outcome.issues.is_error {
                     return Err(format!("it holds an error outcome ({issues})"));
                 }
-                let note = Some(format!("outcome {issues}"));
-                let Some(row) = outcome.row else {
-                    // About the answer, and no part of the record.
-                    return Ok(Taken { is_stored: false, note });
-                };
-                let key = key_hash(&row.key);
-                let is_repeat = !self.keys.insert(key) || walk.seen.contains(&key);
-                self.rest.place(row, is_repeat);
-                (true, note)
+                self.counts.told_incomplete |= outcome.issues.is_incomplete;
+                self.counts.stray_outcomes += u64::from(outcome.is_stray);
+                let is_stored = outcome.row.is_some();
+                if let Some(row) = outcome.row {
+                    self.place(row, is_repeat);
+                }
+                (is_stored, Some(format!("outcome {issues}")))
             }
         };
-        self.received += 1;
         Ok(Taken { is_stored, note })
+    }
+
+    /// Counts an entry that is no mere outcome. Returns whether the walk has met it before.
+    fn count(&mut self, identity: KeyHash, is_include: bool, walk: &Walk) -> bool {
+        self.counts.received += 1;
+        if is_include {
+            self.counts.received_includes += 1;
+            self.counts.includes.insert(identity);
+        }
+        !self.counts.keys.insert(identity) || walk.seen.contains(&identity)
+    }
+
+    fn place(&mut self, row: Row, is_repeat: bool) {
+        self.newest = self.newest.max(row.last_updated.as_deref().and_then(parse_stamp));
+        self.rest.place(row, is_repeat);
+    }
+
+    fn quarantine(&mut self, entry: Quarantined) {
+        self.counts.hides_any |= entry.may_be_any();
+        self.rest.quarantined.push(entry);
+    }
+
+    /// Quarantines what no attempt could read.
+    pub(super) fn quarantine_unreadable(&mut self) {
+        for (_, entry) in std::mem::take(&mut self.unreadable) {
+            self.quarantine(entry);
+        }
     }
 }
 
@@ -94,10 +118,9 @@ pub(super) struct PageRest {
 }
 
 impl PageRest {
-    /// Keeps only the one that wins of entries with one key.
+    /// Keeps only the one that wins of entries that are one thing.
     fn place(&mut self, row: Row, is_repeat: bool) {
-        let is_same =
-            |waiting: &&mut IncomingRow| waiting.row.table == row.table && waiting.row.key == row.key;
+        let is_same = |waiting: &&mut IncomingRow| waiting.row.identity() == row.identity();
         match self.rows.iter_mut().filter(|_| is_repeat).find(is_same) {
             Some(earlier) if replaces(row.last_updated.as_deref(), earlier.row.last_updated.as_deref()) => {
                 earlier.row = row;

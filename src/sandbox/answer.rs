@@ -59,13 +59,17 @@ impl Route {
         if path == "/v1/auth/token" {
             return Self::Token;
         }
-        let person = path
-            .strip_prefix("/FHIR/R4/Person/")
-            .and_then(|rest| rest.split_once('/'))
-            .filter(|(_, operation)| decoded(operation) == "$everything");
-        match person {
-            Some((id, _)) => Self::Everything { person_id: decoded(id) },
-            None => Self::Unknown,
+        // As many servers do, it takes a path for what it means.
+        let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decoded).collect();
+        match segments.as_slice() {
+            [fhir, r4, person, id, operation]
+                if fhir.eq_ignore_ascii_case("FHIR")
+                    && r4.eq_ignore_ascii_case("R4")
+                    && (person.as_str(), operation.as_str()) == ("Person", "$everything") =>
+            {
+                Self::Everything { person_id: id.clone() }
+            }
+            _ => Self::Unknown,
         }
     }
 }
@@ -84,6 +88,7 @@ pub(super) async fn answer(shared: &SharedState, base: &str, head: Parts, body: 
             answer_token(&mut shared.lock(), &body)
         }
         (Route::Everything { person_id }, &Method::GET) => {
+            let person_id = shared.lock().id_as_known(&person_id);
             let request =
                 EverythingRequest { base, headers: &head.headers, query: &query, person_id: &person_id };
             let outcome = request.answer(&mut shared.lock());
@@ -120,10 +125,22 @@ fn reply(answer: Answer, fault: Option<&FaultKind>, headers: &HeaderMap) -> Repl
         Some(kind) => damage(kind, answer),
         None => Reply::Http(answer),
     };
-    match reply {
-        Reply::Http(answer) if answer.status == 200 && accepts_gzip(headers) => Reply::Http(answer.gzipped()),
-        reply => reply,
+    match (reply, fault) {
+        (Reply::Http(answer), Some(FaultKind::Coded { name, members, damaged })) if accepts_gzip(headers) => {
+            Reply::Http(coded(answer, name, *members, *damaged))
+        }
+        (Reply::Http(answer), _) if answer.status == 200 && accepts_gzip(headers) => {
+            Reply::Http(answer.gzipped())
+        }
+        (reply, _) => reply,
     }
+}
+
+fn coded(answer: Answer, name: &str, members: usize, damaged: bool) -> Answer {
+    if damaged {
+        return answer.preceded_by(b"not a coding at all").with_header("content-encoding", name);
+    }
+    answer.gzipped_in_members(members, name)
 }
 
 fn dated(answer: Answer, now: DateTime<Utc>) -> Answer {
@@ -214,9 +231,12 @@ impl EverythingRequest<'_> {
         let pieces = request.build(person).into_pieces(self.base);
         let mut answer = Answer {
             status: 200,
-            headers: vec![("content-type", content_type(self.headers).unwrap_or(JSON).to_owned())],
+            headers: vec![("content-type".into(), content_type(self.headers).unwrap_or(JSON).to_owned())],
             body: Box::new(pieces),
         };
+        if due.as_ref().is_some_and(|due| due.kind == FaultKind::Status203) {
+            answer.status = 203;
+        }
         if due.as_ref().is_some_and(|due| due.kind == FaultKind::Bom) {
             answer = answer.preceded_by(b"\xef\xbb\xbf");
         }
@@ -284,8 +304,9 @@ fn replacement(state: &mut ServerState, kind: &FaultKind) -> Option<Answer> {
         FaultKind::WrongResource => {
             Answer::whole(200, JSON, r#"{"resourceType":"Patient","id":"not-a-bundle"}"#)
         }
-        FaultKind::Answer { status, content_type, body } => {
-            Answer::whole(*status, content_type, body.clone())
+        FaultKind::Answer { status, content_type, body, headers } => {
+            let answer = Answer::whole(*status, content_type, body.clone());
+            headers.iter().fold(answer, |answer, (name, value)| answer.with_header(name.clone(), value))
         }
         FaultKind::Redirect { location, status } => {
             Answer::whole(*status, JSON, Bytes::new()).with_header("location", location)

@@ -4,7 +4,7 @@
 
 use axum::body::Bytes;
 
-use super::faults::FaultKind;
+use super::faults::{FaultKind, NamePlace, Unstorable};
 use super::page::write_entry;
 use super::population::StoredEntry;
 use super::text::{object, operation_outcome, quoted};
@@ -42,7 +42,28 @@ pub(super) fn entry(kind: &FaultKind, base: &str) -> Option<Bytes> {
         ])),
         FaultKind::EntryNotObject => Bytes::from_static(b"\"not an object\""),
         FaultKind::ErrorOutcomeEntry => outcome("error", "exception", "the record could not be read"),
-        FaultKind::WarningOutcomeEntry => outcome("warning", "incomplete", "a facility did not answer"),
+        FaultKind::WarningOutcomeEntry => outcome("warning", "processing", "a facility writes dates oddly"),
+        FaultKind::OutcomeEntry { severity, code, mode, id } => {
+            let mut outcome = operation_outcome(severity, code, "a facility did not answer");
+            if let Some(id) = id {
+                outcome = outcome.replacen('{', &format!(r#"{{"id":{},"#, quoted(id)), 1);
+            }
+            let mut fields = vec![("resource", outcome)];
+            fields.extend(mode.as_ref().map(|mode| ("search", object(&[("mode", quoted(mode))]))));
+            Bytes::from(object(&fields))
+        }
+        FaultKind::NumberNotJson { number } => basic(
+            format!(r#"{{"resourceType":"Basic","id":"number","extension":[{{"valueDecimal":{number}}}]}}"#)
+                .as_bytes(),
+        ),
+        FaultKind::HalfSurrogate => {
+            basic(br#"{"resourceType":"Basic","id":"half","code":{"text":"cut off \ud83d"}}"#)
+        }
+        FaultKind::NulInName { place } => nul_in_name(*place, base),
+        FaultKind::LongName { bytes } => Bytes::from(object(&[
+            ("fullUrl", quoted(&full_url(&"x".repeat(*bytes)))),
+            ("resource", r#"{"resourceType":"Basic","id":"long"}"#.to_owned()),
+        ])),
         FaultKind::BrokenJson => Bytes::from(format!(
             r#"{{"fullUrl":{},"resource":{{"resourceType":}},"#,
             quoted(&full_url("Basic"))
@@ -50,6 +71,49 @@ pub(super) fn entry(kind: &FaultKind, base: &str) -> Option<Bytes> {
         _ => return None,
     };
     Some(entry)
+}
+
+fn nul_in_name(place: NamePlace, base: &str) -> Bytes {
+    let name = |at, name: &str| if place == at { format!(r#""{name}\u0000""#) } else { quoted(name) };
+    let meta = object(&[
+        ("versionId", name(NamePlace::VersionId, "1")),
+        ("source", name(NamePlace::Source, "urn:source")),
+    ]);
+    let resource = object(&[
+        ("resourceType", quoted("Basic")),
+        ("id", name(NamePlace::Id, "nul-in-name")),
+        ("meta", meta),
+    ]);
+    let full_url = name(NamePlace::FullUrl, &format!("{base}/FHIR/R4/Basic/nul-in-name"));
+    Bytes::from(object(&[("fullUrl", full_url), ("resource", resource)]))
+}
+
+/// Returns what a search brings beside its matches.
+pub(super) fn included(number: usize, base: &str) -> Bytes {
+    let resource = format!(r#"{{"resourceType":"Practitioner","id":"included-{number}"}}"#);
+    Bytes::from(object(&[
+        ("fullUrl", quoted(&format!("{base}/FHIR/R4/Practitioner/included-{number}"))),
+        ("resource", resource),
+        ("search", r#"{"mode":"include"}"#.to_owned()),
+    ]))
+}
+
+/// Returns a version of an entry that nobody can store.
+pub(super) fn unstorable(entry: &StoredEntry, how: Unstorable, base: &str) -> Bytes {
+    let text = String::from_utf8_lossy(&entry.resource).into_owned();
+    let with = |bytes: &[u8]| {
+        let end = text.trim_end().len() - 1;
+        [&text.as_bytes()[..end], br#","extension":"#, bytes, b"}"].concat()
+    };
+    let resource = match how {
+        Unstorable::NotUtf8 => with(b"[{\"valueString\":\"\xff\xfe\"}]"),
+        Unstorable::NotJson => with(b"[{\"valueDecimal\":.5}]"),
+        Unstorable::TooDeep => with(format!("{}{}", "[".repeat(200), "]".repeat(200)).as_bytes()),
+        Unstorable::NoType => text.replacen("\"resourceType\"", "\"kind\"", 1).into_bytes(),
+    };
+    let mut bytes = Vec::new();
+    write_entry(&mut bytes, Some(&entry.full_url(base)), &resource);
+    Bytes::from(bytes)
 }
 
 fn outcome(severity: &str, code: &str, diagnostics: &str) -> Bytes {

@@ -4,6 +4,8 @@
 //! bytes arrive, `answer.rs` for answers of another kind), when (`script.rs`), and the file
 //! they are written in (`fault_file.rs`).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A fault, and which requests get it.
@@ -87,7 +89,12 @@ pub enum FaultKind {
         #[serde(default = "json")]
         content_type: String,
         body: String,
+        #[serde(default)]
+        headers: BTreeMap<String, String>,
     },
+    /// The right page, with status 203.
+    #[serde(rename = "status_203")]
+    Status203,
     Redirect {
         location: String,
         #[serde(default = "found")]
@@ -126,6 +133,16 @@ pub enum FaultKind {
     CutGzip {
         #[serde(default = "half")]
         keep: Keep,
+    },
+    /// gzip under this name, in so many members; damaged, no way to read it. Only for clients that
+    /// accept a coding.
+    Coded {
+        #[serde(default = "gzip")]
+        name: String,
+        #[serde(default = "one")]
+        members: usize,
+        #[serde(default)]
+        damaged: bool,
     },
     /// White space that compresses a thousandfold, before a page.
     GzipBomb {
@@ -177,6 +194,10 @@ pub enum FaultKind {
     NextRelative,
     /// Right, but after the entries.
     LinksLast,
+    /// Leads to the right page, and is written in another way.
+    NextWritten {
+        how: LinkSpelling,
+    },
 
     // Pages and their counts.
     /// One page more than needed, empty, with a right `next` link.
@@ -191,6 +212,18 @@ pub enum FaultKind {
         by: i64,
     },
     TotalMissing,
+    /// One more on each second page.
+    TotalMoves,
+    /// Any JSON, or none, where the count should be.
+    TotalWritten {
+        text: String,
+    },
+    /// `total` is right, and no more than this of the record is ever sent: the last page has no `next` link.
+    CutShort {
+        sent: usize,
+    },
+    /// Not an entry, and `total` is 0.
+    EmptyRecord,
     /// From the second page on all begin one entry late: one entry is never sent.
     PageSkipsEntry,
     /// Each page begins with the last entry of the one before; nothing is missing.
@@ -219,6 +252,51 @@ pub enum FaultKind {
     ErrorOutcomeEntry,
     /// Placed, but about the answer and so not counted.
     WarningOutcomeEntry,
+    /// An OperationOutcome of any kind; without a `mode` no `search` goes with it. Placed, not counted.
+    OutcomeEntry {
+        #[serde(default = "warning")]
+        severity: String,
+        #[serde(default = "incomplete")]
+        code: String,
+        mode: Option<String>,
+        id: Option<String>,
+    },
+    /// Placed, and beside what `total` counts: what the matches refer to.
+    IncludeEntries {
+        #[serde(default = "one")]
+        count: usize,
+    },
+    /// An entry whose JSON ends where it should, with a number that is none.
+    NumberNotJson {
+        #[serde(default = "plus_three")]
+        number: String,
+    },
+    /// A text that ends in half a surrogate pair.
+    HalfSurrogate,
+    /// U+0000 in one of the names of an entry.
+    NulInName {
+        #[serde(default)]
+        place: NamePlace,
+    },
+    /// A name of so many bytes.
+    LongName {
+        #[serde(default = "three_kilobytes")]
+        bytes: usize,
+    },
+    /// The last entry of the page comes in a version that nobody can store.
+    LastEntryUnstorable {
+        #[serde(default)]
+        how: Unstorable,
+    },
+    /// All Observations have this one address.
+    SharedFullUrl {
+        #[serde(default = "undefined")]
+        tail: String,
+    },
+    /// The addresses of all entries but the Person end in this: a version, or a name made anew.
+    FullUrlSuffix {
+        suffix: String,
+    },
     /// The last entry of the page in an older state as well; nothing else differs.
     DuplicateEntry {
         #[serde(default)]
@@ -230,6 +308,43 @@ pub enum FaultKind {
     BrokenJson,
     /// A byte order mark before the body.
     Bom,
+}
+
+/// How a link is written that leads to the right page all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkSpelling {
+    /// Letters of a UUID in the other case.
+    OtherCaseUuid,
+    LowerCaseRoot,
+    DoubleSlash,
+    TrailingSlash,
+    /// `&amp;` for `&`.
+    Html,
+    /// Everything that can be is percent-encoded.
+    Encoded,
+}
+
+/// Where a name stands in an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NamePlace {
+    #[default]
+    FullUrl,
+    Id,
+    Source,
+    VersionId,
+}
+
+/// Why a version of an entry cannot be stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unstorable {
+    #[default]
+    NotUtf8,
+    NotJson,
+    TooDeep,
+    NoType,
 }
 
 /// Bytes that a file may write as text.
@@ -271,6 +386,24 @@ fn one_less() -> i64 {
 fn drip() -> u64 {
     400
 }
+fn gzip() -> String {
+    "gzip".to_owned()
+}
+fn warning() -> String {
+    "warning".to_owned()
+}
+fn incomplete() -> String {
+    "incomplete".to_owned()
+}
+fn plus_three() -> String {
+    "+3.0".to_owned()
+}
+fn three_kilobytes() -> usize {
+    3000
+}
+fn undefined() -> String {
+    "Observation/undefined".to_owned()
+}
 fn hour() -> u64 {
     3600
 }
@@ -311,6 +444,8 @@ impl FaultKind {
                 self,
                 Self::ErrorOutcomeEntry
                     | Self::WarningOutcomeEntry
+                    | Self::OutcomeEntry { .. }
+                    | Self::IncludeEntries { .. }
                     | Self::EmptyPageInMiddle
                     | Self::EmptyPagesForever
             )
@@ -328,6 +463,10 @@ impl FaultKind {
                 | Self::EntryNotObject
                 | Self::UnknownTypeEntry
                 | Self::BigResource { .. }
+                | Self::NumberNotJson { .. }
+                | Self::HalfSurrogate
+                | Self::NulInName { .. }
+                | Self::LongName { .. }
         )
     }
 }

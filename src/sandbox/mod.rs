@@ -41,7 +41,10 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 
 pub use fault_file::FaultFileRefused;
-pub use faults::{DuplicateOrder, ErrorBody, FaultAt, FaultKind, Keep, RawBytes, ScriptedFault};
+pub use faults::{
+    DuplicateOrder, ErrorBody, FaultAt, FaultKind, Keep, LinkSpelling, NamePlace, RawBytes, ScriptedFault,
+    Unstorable,
+};
 pub use load::LoadFailed;
 pub use population::{Population, RecordEntry};
 pub use state::SeenRequest;

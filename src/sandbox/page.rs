@@ -23,7 +23,8 @@ const IN_LINKS: &AsciiSet =
 const PIECE_BYTES: usize = 32 * 1024;
 
 pub(super) struct BundlePage {
-    pub(super) total: Option<i64>,
+    /// As it is written.
+    pub(super) total: Option<String>,
     pub(super) links: Vec<(&'static str, String)>,
     pub(super) entries: Vec<PageEntry>,
     pub(super) order: LinkOrder,
@@ -127,7 +128,7 @@ impl BundlePage {
         let mut head = String::from(r#"{"resourceType":"Bundle","type":"searchset""#);
         if let Some(total) = self.total {
             head.push_str(r#","total":"#);
-            head.push_str(&total.to_string());
+            head.push_str(&total);
         }
         // FHIR has no empty arrays: a page without entries has no `entry` at all.
         let (open, close) = if self.entries.is_empty() { ("", "") } else { (r#","entry":["#, "]") };

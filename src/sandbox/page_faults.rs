@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 
 use super::entry_faults;
-use super::faults::{DuplicateOrder, FaultKind};
+use super::faults::{DuplicateOrder, FaultKind, LinkSpelling};
 use super::page::{BundlePage, LinkOrder, Linker, PageEntry, Window, step, write_entry};
 use super::population::StoredEntry;
 use super::query::Parameters;
@@ -46,7 +46,7 @@ impl PageRequest<'_> {
             _ => LinkOrder::BeforeEntries,
         };
         BundlePage {
-            total: self.total(total),
+            total: self.total_text(total),
             links: self.links(&linker, total, window.next_offset),
             entries: self.entries(chosen),
             order,
@@ -107,6 +107,12 @@ impl PageRequest<'_> {
             FaultKind::NextOtherOrigin { .. } | FaultKind::NextOtherPath { .. } | FaultKind::NextUserinfo => {
                 window.next_offset = Some(onward);
             }
+            FaultKind::CutShort { sent } => {
+                window.start = window.start.min(*sent);
+                window.end = window.end.min(*sent);
+                window.next_offset = window.next_offset.filter(|next| next < sent);
+            }
+            FaultKind::EmptyRecord => window = Window { start: 0, end: 0, next_offset: None },
             FaultKind::NextSelfLoop => window.next_offset = Some(self.parameters.offset),
             FaultKind::NextEndless => {
                 window = wrapped(self.parameters.offset, step, total);
@@ -146,12 +152,21 @@ impl PageRequest<'_> {
         match self.kind() {
             None => Some(total),
             Some(FaultKind::TotalMissing) => None,
+            Some(FaultKind::EmptyRecord) => Some(0),
+            Some(FaultKind::TotalMoves) => Some(total + later_pages % 2),
             Some(FaultKind::TotalOff { by }) => Some(total.saturating_add(*by)),
             Some(FaultKind::TotalShrinks { by }) => {
                 Some(total.saturating_sub(by.saturating_mul(later_pages)))
             }
             Some(kind) if kind.adds_to_total() => Some(total.saturating_add(1)),
             Some(_) => Some(total),
+        }
+    }
+
+    fn total_text(&self, total: usize) -> Option<String> {
+        match self.kind() {
+            Some(FaultKind::TotalWritten { text }) => Some(text.clone()),
+            _ => self.total(total).map(|total| total.to_string()),
         }
     }
 
@@ -175,6 +190,9 @@ impl PageRequest<'_> {
                 *url = format!("{}{path}?{}", self.base, linker.bare_query(offset));
             }
             FaultKind::NextRelative => *url = format!("{path}?{query}"),
+            FaultKind::NextWritten { how } => {
+                *url = format!("{}{}", self.base, written(*how, &path, &query, self.person_id));
+            }
             _ => {}
         }
         links
@@ -211,12 +229,40 @@ impl PageRequest<'_> {
                 }
             }
             FaultKind::BrokenJson => self.insert_in_middle(&mut entries),
+            FaultKind::LastEntryUnstorable { how } => {
+                if let (Some(last), Some(place)) = (last, entries.last_mut()) {
+                    *place = PageEntry::Raw(entry_faults::unstorable(&last, *how, self.base));
+                }
+            }
+            FaultKind::IncludeEntries { count } if self.place() == page_number(self.parameters) => {
+                let included = (0..*count).map(|number| entry_faults::included(number, self.base));
+                entries.extend(included.map(PageEntry::Raw));
+            }
+            FaultKind::SharedFullUrl { tail } => self.readdress(&mut entries, |entry, base| {
+                (entry.kind == "Observation").then(|| format!("{base}/FHIR/R4/{tail}"))
+            }),
+            FaultKind::FullUrlSuffix { suffix } => self.readdress(&mut entries, |entry, base| {
+                (entry.kind != "Person").then(|| format!("{}{suffix}", entry.full_url(base)))
+            }),
             kind if kind.is_placed() && self.place() == page_number(self.parameters) => {
                 self.insert_in_middle(&mut entries);
             }
             _ => {}
         }
         entries
+    }
+
+    /// Sends entries under another address, where `address` has one for them.
+    fn readdress(&self, entries: &mut [PageEntry], address: impl Fn(&StoredEntry, &str) -> Option<String>) {
+        for place in entries {
+            if let PageEntry::Stored(stored) = place
+                && let Some(address) = address(stored, self.base)
+            {
+                let mut bytes = Vec::new();
+                write_entry(&mut bytes, Some(&address), &stored.resource);
+                *place = PageEntry::Raw(Bytes::from(bytes));
+            }
+        }
     }
 
     fn insert_in_middle(&self, entries: &mut Vec<PageEntry>) {
@@ -230,4 +276,21 @@ impl PageRequest<'_> {
 fn wrapped(offset: usize, step: usize, total: usize) -> Window {
     let start = if total == 0 { 0 } else { offset % total };
     Window { start, end: start.saturating_add(step).min(total), next_offset: None }
+}
+
+/// Returns path and query, written in another way that means the same.
+fn written(how: LinkSpelling, path: &str, query: &str, person_id: &str) -> String {
+    match how {
+        LinkSpelling::OtherCaseUuid => {
+            let has_capitals = person_id.chars().any(|letter| letter.is_ascii_uppercase());
+            let other =
+                if has_capitals { person_id.to_ascii_lowercase() } else { person_id.to_ascii_uppercase() };
+            format!("{}?{query}", path.replacen(person_id, &other, 1))
+        }
+        LinkSpelling::LowerCaseRoot => format!("{}?{query}", path.replacen("/FHIR/R4/", "/fhir/r4/", 1)),
+        LinkSpelling::DoubleSlash => format!("{}?{query}", path.replacen("/Person/", "//Person/", 1)),
+        LinkSpelling::TrailingSlash => format!("{path}/?{query}"),
+        LinkSpelling::Html => format!("{path}?{}", query.replace('&', "&amp;")),
+        LinkSpelling::Encoded => format!("{}?{query}", path.replacen("/Person/", "/%50erson/", 1)),
+    }
 }

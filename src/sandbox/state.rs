@@ -49,6 +49,8 @@ pub(super) struct ServerState {
     requests_seen: u64,
 }
 
+const UUID_LENGTH: usize = 36;
+
 #[derive(Debug, Default)]
 pub(super) struct PersonRecord {
     entries: Vec<Arc<StoredEntry>>,
@@ -101,6 +103,15 @@ impl ServerState {
 
     pub(super) fn person(&self, id: &str) -> Option<&PersonRecord> {
         self.persons.get(id)
+    }
+
+    /// Returns an id as this server writes it: in a UUID the case of letters means nothing.
+    pub(super) fn id_as_known(&self, id: &str) -> String {
+        if self.persons.contains_key(id) {
+            return id.to_owned();
+        }
+        let is_same = |known: &&String| id.len() == UUID_LENGTH && known.eq_ignore_ascii_case(id);
+        self.persons.keys().find(is_same).map_or_else(|| id.to_owned(), String::clone)
     }
 
     /// Returns false where there is no such person.

@@ -3,6 +3,7 @@
 //! Promise: a body is made while it is sent, and never all at once. Deliberately absent: what
 //! the answer says, and which actions break it (`wire_faults.rs`).
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io::Write;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub(super) type BodyPieces = Box<dyn Iterator<Item = Bytes> + Send>;
 /// An answer before it is decided how it travels.
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) headers: Vec<(Cow<'static, str>, String)>,
     pub(super) body: BodyPieces,
 }
 
@@ -56,13 +57,17 @@ impl Answer {
         let body: Bytes = body.into();
         Self {
             status,
-            headers: vec![("content-type", content_type.to_owned())],
+            headers: vec![("content-type".into(), content_type.to_owned())],
             body: Box::new(iter::once(body)),
         }
     }
 
-    pub(super) fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+    pub(super) fn with_header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<String>,
+    ) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -77,6 +82,18 @@ impl Answer {
         Self { body: Box::new(body), ..self }.with_header("content-encoding", "gzip")
     }
 
+    /// Compresses the body as so many members, and calls that by a name of its own.
+    pub(super) fn gzipped_in_members(mut self, members: usize, name: &str) -> Self {
+        let body = self.collect();
+        let member = |part: &[u8]| {
+            let pieces: BodyPieces = Box::new(iter::once(Bytes::copy_from_slice(part)));
+            Gzipped { pieces, encoder: Some(new_encoder()) }.flatten().collect::<Vec<u8>>()
+        };
+        let parts = body.chunks(body.len().div_ceil(members.max(1)).max(1));
+        let coded: Vec<u8> = parts.flat_map(member).collect();
+        Self { body: Box::new(iter::once(Bytes::from(coded))), ..self }.with_header("content-encoding", name)
+    }
+
     /// Turns into the answer that hyper sends: chunked, a piece at a time.
     pub(super) fn into_response(self) -> Response<Body> {
         let pieces = self.body.filter(|piece| !piece.is_empty());
@@ -84,9 +101,10 @@ impl Answer {
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers {
-            // A value that HTTP cannot carry is left out; only a script can hold one.
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                response.headers_mut().append(HeaderName::from_static(name), value);
+            // What HTTP cannot carry is left out; only a script can hold it.
+            let name = HeaderName::from_bytes(name.as_bytes());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+                response.headers_mut().append(name, value);
             }
         }
         response
@@ -96,7 +114,7 @@ impl Answer {
     pub(super) fn head(&self, framing: &str) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} Sandbox\r\n", self.status);
         for (name, value) in &self.headers {
-            head.extend([name, ": ", value, "\r\n"]);
+            head.extend([name.as_ref(), ": ", value, "\r\n"]);
         }
         head.push_str(framing);
         head.push_str("connection: close\r\n\r\n");

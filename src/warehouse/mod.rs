@@ -8,6 +8,8 @@
 //! [`Warehouse`] is an enum because its engines are a closed set. `conformance` holds them to one
 //! meaning.
 
+#[cfg(test)]
+mod conformance;
 pub(crate) mod failure;
 pub mod page;
 pub mod patient;

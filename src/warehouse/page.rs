@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use crate::plan::Timestamp;
-use crate::plan::completeness::Walk;
+use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::row::{KeyHash, Quarantined, Row};
 
 /// A row, and whether this walk has already met its key.
@@ -18,7 +18,7 @@ pub struct IncomingRow {
 /// Some or all entries of a page, and what storing them means for the pull.
 #[derive(Debug)]
 pub struct Batch {
-    /// No two of one table and key.
+    /// No two that are one thing.
     pub rows: Vec<IncomingRow>,
     pub quarantined: Vec<Quarantined>,
     pub progress: PullProgress,
@@ -48,15 +48,33 @@ pub struct Completion {
     pub note: Option<String>,
     /// Present for a full pull that may mark what it did not see.
     pub sweep: Option<SweepRequest>,
-    pub keys: Vec<KeyHash>,
+    /// The keys of the last page; `None` where all of the walk's are.
+    pub keys: Option<Vec<KeyHash>>,
     pub walk: WalkMark,
+    pub shortfall: ShortfallChange,
+}
+
+/// By how much, and since when, a patient's pulls have fallen short of the server's count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortNote {
+    pub by: u64,
+    /// `None` where the server counts otherwise, and nothing is thought to be missing.
+    pub since: Option<ShortSince>,
+}
+
+/// What a pull does to what is noted of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShortfallChange {
+    Keep,
+    /// It added up. An incremental pull says nothing about what a full one lacked.
+    Clear,
+    Note(ShortNote),
 }
 
 /// What a full pull has seen, by key hash, one set a walk.
 #[derive(Clone, Debug)]
 pub struct SweepRequest {
     pub seen: Arc<Vec<HashSet<KeyHash>>>,
-    pub pages: u64,
     pub walk: u32,
 }
 
@@ -65,16 +83,12 @@ pub struct SweepRequest {
 pub struct WalkMark {
     /// From 1.
     pub number: u32,
-    pub pages: u64,
-    pub received: u64,
-    pub total: Option<u64>,
-    pub total_changed: bool,
+    pub counts: WalkCounts,
 }
 
 impl WalkMark {
     pub fn of(walk: &Walk, number: u32) -> Self {
-        let Walk { pages, received, total, total_changed, .. } = *walk;
-        Self { number, pages, received, total, total_changed }
+        Self { number, counts: walk.counts }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The words for one pull of one patient.
 
+use super::page::ShortNote;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::state::Event;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
@@ -79,6 +80,8 @@ impl PullOutcome {
 pub struct PullEnded {
     pub head: PullHead,
     pub cost: PullCost,
+    /// Whether it has stored anything, so that another pull may have taken it over.
+    pub is_marked: bool,
     pub outcome: PullOutcome,
     /// What `pull.error` says.
     pub error: Option<String>,
@@ -98,6 +101,8 @@ pub struct Setback {
     pub was_answered: bool,
     /// Whether the interrupted pull is forgotten, so that the next one begins at its beginning.
     pub forgets_pull: bool,
+    /// What is noted of a pull that was short.
+    pub short: Option<ShortNote>,
 }
 
 impl Setback {
@@ -109,6 +114,7 @@ impl Setback {
             next_attempt_at: None,
             was_answered: true,
             forgets_pull: false,
+            short: None,
         }
     }
 }

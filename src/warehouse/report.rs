@@ -21,6 +21,15 @@ pub struct PatientLine {
     pub resources: u64,
     /// Since when a suspiciously large sweep is held back.
     pub sweep_guarded_at: Option<String>,
+    /// How many entries fewer than the server counts have come.
+    pub short_by: Option<u64>,
+    /// Since when they are thought to be missing; without it the server counts otherwise.
+    pub short_since: Option<String>,
+    pub last_full_at: Option<String>,
+    /// When a full pull last looked for what had vanished.
+    pub deletions_seen_at: Option<String>,
+    /// Pulls in a row to which the server has sent everything, whatever was asked for.
+    pub since_ignored: u64,
     #[serde(skip)]
     pub listed: bool,
 }

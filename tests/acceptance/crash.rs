@@ -49,16 +49,8 @@ fn a_pull_that_an_older_schema_left_under_way_begins_again() {
     let running = world.start(["sync"]);
     wait_until("the page is asked for", || world.asked("anna").len() == 3);
     running.kill();
-    world.exec(
-        "DROP TABLE seen;
-         CREATE TABLE seen (person_id TEXT NOT NULL, walk INTEGER NOT NULL, key_hash BLOB NOT NULL,
-                            PRIMARY KEY (person_id, walk, key_hash)) WITHOUT ROWID;
-         ALTER TABLE checkpoint DROP COLUMN holds_rows;
-         ALTER TABLE analyst_table DROP COLUMN built_to;
-         ALTER TABLE analyst_table DROP COLUMN build_end;
-         ALTER TABLE analyst_table DROP COLUMN indexes_missing;
-         PRAGMA user_version = 2;",
-    );
+    world.make_older(2);
+    assert_ne!(world.checkpoint("anna", "pull_next_url"), None);
     world.sandbox.clear_requests();
     assert_recovered(&world);
     assert_eq!(world.queries("anna").len(), PAGES);

@@ -567,7 +567,7 @@ fn a_warning_outcome_is_noted_by_its_code_and_not_stored() {
     let world = is_lived_with("kind = 'warning_outcome_entry', page = 2");
     world.assert_equals_sandbox("anna");
     let note = world.pull("anna", "error").unwrap();
-    assert!(note.contains("incomplete"), "{note}");
+    assert!(note.contains("processing"), "{note}");
     assert!(!note.contains("facility"), "the server's own text: {note}");
 }
 

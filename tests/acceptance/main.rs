@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "the seed of a random test must be told")]
 
 mod analysts;
+mod bug_reports;
 mod command_line;
 mod completeness;
 mod consent;
@@ -20,4 +21,5 @@ mod service;
 mod support;
 mod terminal;
 mod walk;
+mod withdrawal;
 mod world;

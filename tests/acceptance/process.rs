@@ -277,7 +277,7 @@ fn a_full_disk_is_said_and_when_there_is_room_again_it_goes_on() {
 
 #[test]
 fn a_full_disk_delays_the_scrub_visibly() {
-    let world = World::with_record(3000).set("sync.page_size", "500");
+    let world = World::with_record(3000).set("sync.page_size", "500").set("consent.alone_after", r#""0s""#);
     let folder = world.path("data");
     let Some(_mount) = Mount::tmpfs(&folder, "size=40m") else {
         return skip("mount does not work");

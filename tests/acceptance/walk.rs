@@ -138,7 +138,8 @@ impl Walk {
             }
             (2..=5, Some(entry)) => {
                 let tail = self.world.key_of(entry);
-                let changed = observation(person, 5000 + self.edits, &text);
+                // With another id it would be another thing.
+                let changed = observation(person, number_of(&entry.resource), &text);
                 self.world.sandbox.put(person, Some(&tail), &changed);
             }
             _ => {
@@ -229,6 +230,13 @@ impl Walk {
         self.world.assert_sound();
         assert_eq!(self.world.count("SELECT count(*) FROM purge_log"), 0);
     }
+}
+
+/// The number that an observation was made from.
+fn number_of(resource: &str) -> usize {
+    let resource: serde_json::Value = serde_json::from_str(resource).unwrap();
+    let id = resource["id"].as_str().unwrap();
+    id.rsplit('-').next().unwrap().parse().unwrap()
 }
 
 /// Tells how to repeat a walk that failed.

@@ -50,7 +50,7 @@ pub(super) struct Changed<'b> {
     pub(super) new: Vec<Change<'b>>,
     /// Or brought back.
     updated: Vec<Change<'b>>,
-    /// Marked as deleted, or removed: their keys.
+    /// Marked as deleted or superseded, or removed: their keys.
     gone: Vec<String>,
 }
 
@@ -82,6 +82,11 @@ impl<'b> Changes<'b> {
     pub(super) fn gone(&mut self, table: &'static str, key: String) {
         self.by_table.entry(table).or_default().gone.push(key);
         self.live -= 1;
+    }
+
+    /// A row is superseded: it lives on, and no analyst sees it.
+    pub(super) fn hidden(&mut self, table: &'static str, key: String) {
+        self.by_table.entry(table).or_default().gone.push(key);
     }
 
     pub(super) fn by_table(&self) -> impl Iterator<Item = (&'static str, &Changed<'b>)> {
@@ -209,7 +214,9 @@ impl AnalystTables {
                 continue;
             }
             let keys = changed.keys_to_forget()?;
-            let all = || changed.new.iter().chain(&changed.updated);
+            // One page can bring a resource and supersede it.
+            let is_there = |change: &&Change<'_>| !changed.gone.contains(&change.row.key);
+            let all = || changed.new.iter().chain(&changed.updated).filter(is_there);
             let missing = all().filter(|change| change.gained.is_none());
             let worked_out: Vec<KeptRows> =
                 missing.map(|change| self.rows_of(views, change.row, now, &mut memory)).collect();

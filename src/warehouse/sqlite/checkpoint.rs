@@ -11,13 +11,13 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use super::failure::Undone;
 use super::tables;
 use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
-use crate::plan::completeness::Walk;
+use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
 use crate::plan::row::KeyHash;
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::page::WalkMark;
+use crate::warehouse::page::{ShortNote, ShortfallChange, WalkMark};
 use crate::warehouse::patient::{CycleTimes, Listed, RosterChange};
 use crate::warehouse::pull::{PullHead, Setback};
 
@@ -176,8 +176,16 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
         refused_at: new_time(row, "refused_at")?,
         held_why: new_column::<String>(row, "held_why")?.as_deref().and_then(HeldWhy::parse),
         purged: purged(row)?,
+        short_since: short_since(row)?,
         unfinished,
     })
+}
+
+/// Reads since when pulls are short. A file that the next cycle migrates does not say.
+fn short_since(row: &Row<'_>) -> Result<Option<ShortSince>, StoreFailed> {
+    let Some(since) = new_time(row, "short_since")? else { return Ok(None) };
+    let fingerprint: i64 = row.get("short_fingerprint")?;
+    Ok(Some(ShortSince { since, fingerprint: fingerprint.cast_unsigned() }))
 }
 
 /// Reads a column that a file may lack until the next cycle migrates it.
@@ -247,18 +255,22 @@ pub(super) fn find_who_holds_rows(connection: &Connection) -> Result<(), StoreFa
 
 /// The walks of an interrupted pull, the one under way last.
 pub(super) fn walks(connection: &Connection, person: &PersonId) -> Result<Vec<Walk>, StoreFailed> {
-    let mut statement = connection.prepare_cached(
-        "SELECT walk, pages, received, total, total_changed FROM walk WHERE person_id = ?1 ORDER BY walk",
-    )?;
+    let mut statement = connection.prepare_cached("SELECT * FROM walk WHERE person_id = ?1 ORDER BY walk")?;
     let marks = statement
         .query_map([person.as_str()], |row| {
-            Ok(WalkMark {
-                number: row.get(0)?,
-                pages: row.get(1)?,
-                received: row.get(2)?,
-                total: row.get(3)?,
-                total_changed: row.get(4)?,
-            })
+            let counts = WalkCounts {
+                pages: row.get("pages")?,
+                includes: row.get("includes")?,
+                received: row.get("received")?,
+                total: row.get("total")?,
+                total_changed: row.get("total_changed")?,
+                last_page: row.get("last_page")?,
+                page_before: row.get("page_before")?,
+                told_incomplete: row.get("told_incomplete")?,
+                stray_outcomes: row.get("stray_outcomes")?,
+                hides_any: row.get("hides_any")?,
+            };
+            Ok(WalkMark { number: row.get("walk")?, counts })
         })?
         .collect::<Result<Vec<_>, _>>()?;
     let mut walks = Vec::new();
@@ -271,10 +283,17 @@ pub(super) fn walks(connection: &Connection, person: &PersonId) -> Result<Vec<Wa
             let (page, _) = page.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?.as_chunks();
             hashes.extend(page.iter().map(|hash| KeyHash::from_be_bytes(*hash)));
         }
-        let WalkMark { pages, received, total, total_changed, .. } = mark;
-        walks.push(Walk { seen: hashes, received, total, total_changed, pages });
+        walks.push(Walk { seen: hashes, counts: mark.counts });
     }
     Ok(walks)
+}
+
+/// Refuses a move of a pull that another one has taken over.
+pub(super) fn expect_under_way(connection: &Connection, head: &PullHead) -> Result<(), Undone> {
+    let is_mine = connection
+        .prepare_cached("SELECT 1 FROM checkpoint WHERE person_id = ?1 AND pull_started_at = ?2")?
+        .exists(params![head.person.as_str(), stamp(head.started_at)])?;
+    expect_one(usize::from(is_mine))
 }
 
 /// Remembers that this pull has begun, in place of any earlier one.
@@ -305,31 +324,31 @@ pub(super) fn advance(
     next_url: Option<&str>,
     walk: WalkMark,
 ) -> Result<(), Undone> {
-    connection
-        .prepare_cached(
-            "INSERT INTO walk (person_id, walk, pages, received, total, total_changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (person_id, walk) DO UPDATE
-                SET pages = excluded.pages, received = excluded.received,
-                    total = excluded.total, total_changed = excluded.total_changed",
-        )?
-        .execute(params![
-            head.person.as_str(),
-            walk.number,
-            walk.pages,
-            walk.received,
-            walk.total,
-            walk.total_changed
-        ])?;
+    let counts = walk.counts;
+    connection.prepare_cached(include_str!("../../../schema/note_walk.sql"))?.execute(named_params! {
+        ":person_id": head.person.as_str(),
+        ":walk": walk.number,
+        ":pages": counts.pages,
+        ":includes": counts.includes,
+        ":received": counts.received,
+        ":total": counts.total,
+        ":total_changed": counts.total_changed,
+        ":last_page": counts.last_page,
+        ":page_before": counts.page_before,
+        ":told_incomplete": counts.told_incomplete,
+        ":stray_outcomes": counts.stray_outcomes,
+        ":hides_any": counts.hides_any,
+    })?;
     let changed = connection
         .prepare_cached(
             "UPDATE checkpoint SET pull_next_url = ?3, pull_pages = ?4, pull_walk = ?5, pull_link_failures = 0
               WHERE person_id = ?1 AND pull_started_at = ?2",
         )?
-        .execute(params![head.person.as_str(), stamp(head.started_at), next_url, walk.pages, walk.number])?;
+        .execute(params![head.person.as_str(), stamp(head.started_at), next_url, counts.pages, walk.number])?;
     expect_one(changed)
 }
 
-/// Adds a page's keys to what the walk has seen. `walk.pages` is the page's number.
+/// Adds a page's keys to what the walk has seen. `walk.counts.pages` is the page's number.
 pub(super) fn keep_seen(
     connection: &Connection,
     person: &PersonId,
@@ -341,7 +360,7 @@ pub(super) fn keep_seen(
         .prepare_cached(
             "INSERT OR REPLACE INTO seen (person_id, walk, page, key_hashes) VALUES (?1, ?2, ?3, ?4)",
         )?
-        .execute(params![person.as_str(), walk.number, walk.pages, hashes])?;
+        .execute(params![person.as_str(), walk.number, walk.counts.pages, hashes])?;
     Ok(())
 }
 
@@ -397,6 +416,9 @@ pub(super) struct Finished {
     pub(super) watermark: Timestamp,
     /// Whether its last batch has stored anything.
     pub(super) stored_rows: bool,
+    /// Whether it has looked for what had vanished.
+    pub(super) swept: bool,
+    pub(super) shortfall: ShortfallChange,
     pub(super) now: Timestamp,
 }
 
@@ -406,7 +428,7 @@ pub(super) fn finish_pull(
     head: &PullHead,
     finished: &Finished,
 ) -> Result<(), Undone> {
-    let Finished { is_marked, watermark, stored_rows, now } = *finished;
+    let Finished { is_marked, watermark, stored_rows, swept, shortfall, now } = *finished;
     let full_at = (head.mode == PullMode::Full).then(|| stamp(now));
     // Whatever the state was: it is not read for this.
     let state = next_state(PatientState::Active, Event::PullFinished);
@@ -415,6 +437,7 @@ pub(super) fn finish_pull(
             SET state = ?3, watermark = ?4, types = ?5, last_success_at = ?6, last_asked_at = ?6,
                 last_full_at = coalesce(?7, last_full_at), failures = 0, next_attempt_at = NULL, last_error = NULL,
                 refused_at = NULL, held_why = NULL, holds_rows = max(holds_rows, ?8),
+                deletions_seen_at = coalesce(?9, deletions_seen_at),
                 purged_at = CASE WHEN ?8 THEN NULL ELSE purged_at END,
                 purge_reason = CASE WHEN ?8 THEN NULL ELSE purge_reason END, ",
         include_str!("../../../schema/no_pull.sql"),
@@ -429,18 +452,51 @@ pub(super) fn finish_pull(
         stamp(now),
         full_at,
         stored_rows,
+        swept.then(|| stamp(now)),
     ])?;
     expect_one(changed)?;
+    note_shortfall(connection, head, shortfall)?;
     Ok(forget_walks(connection, &head.person)?)
+}
+
+fn note_shortfall(
+    connection: &Connection,
+    head: &PullHead,
+    shortfall: ShortfallChange,
+) -> Result<(), StoreFailed> {
+    let (person, is_full) = (head.person.as_str(), head.mode == PullMode::Full);
+    match shortfall {
+        ShortfallChange::Keep => {}
+        ShortfallChange::Clear => {
+            let statement = "UPDATE checkpoint
+                    SET short_since = NULL, short_fingerprint = NULL, short_by = NULL, short_in_full = NULL
+                  WHERE person_id = ?1 AND short_by IS NOT NULL AND (?2 OR NOT short_in_full)";
+            connection.prepare_cached(statement)?.execute(params![person, is_full])?;
+        }
+        ShortfallChange::Note(ShortNote { by, since }) => {
+            let statement = "UPDATE checkpoint
+                    SET short_since = ?2, short_fingerprint = ?3, short_by = ?4, short_in_full = ?5
+                  WHERE person_id = ?1 AND (?5 OR ?2 IS NOT NULL OR NOT coalesce(short_in_full, 0))";
+            let fingerprint = since.map(|since| since.fingerprint.cast_signed());
+            let since = since.map(|since| stamp(since.since));
+            let values = params![person, since, fingerprint, by, is_full];
+            connection.prepare_cached(statement)?.execute(values)?;
+        }
+    }
+    Ok(())
 }
 
 /// Applies what a pull that did not finish means for its patient.
 pub(super) fn set_back(
     connection: &Connection,
-    person: &PersonId,
+    head: &PullHead,
     setback: &Setback,
     now: Timestamp,
 ) -> Result<(), Undone> {
+    let person = &head.person;
+    if let Some(note) = setback.short {
+        note_shortfall(connection, head, ShortfallChange::Note(note))?;
+    }
     if setback.forgets_pull {
         drop_pull(connection, person)?;
     }

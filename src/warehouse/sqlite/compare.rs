@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::Connection;
 
-use super::page::{lookup, renames};
+use super::page::{StoredVersion, holder, lookup, renamed};
 use super::{Reader, sweep, tables};
-use crate::plan::row::{KeyHash, Row, key_hash};
+use crate::plan::identity::{KeyForm, KeyHash, choose_key};
+use crate::plan::row::Row;
 use crate::plan::sweep::SweepVerdict;
 use crate::plan::{PullMode, Timestamp};
 use crate::warehouse::failure::StoreFailed;
@@ -26,7 +27,7 @@ pub(in crate::warehouse) fn compare_page(
     let Some(connection) = reader.map(Reader::connection) else {
         let mut tally = Tally { quarantined, ..Tally::default() };
         for IncomingRow { row, .. } in &batch.rows {
-            let is_new = compared.insert(key_hash(&row.key));
+            let is_new = compared.insert(row.identity().hash());
             *(if is_new { &mut tally.inserted } else { &mut tally.unchanged }) += 1;
         }
         return Ok(StoredBatch { tally, ..StoredBatch::default() });
@@ -59,32 +60,38 @@ fn compare(
     let mut tally = Tally::default();
     let mut new: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for IncomingRow { row, .. } in rows {
-        if !compared.insert(key_hash(&row.key)) {
+        if !compared.insert(row.identity().hash()) {
             // Nothing was written, so it would look new or changed once more.
             tally.unchanged += 1;
             continue;
         }
-        let known = if tables::exists(connection, row.table)? {
-            lookup(connection, row.table, person, &row.key)?
-        } else {
-            None
-        };
+        let known =
+            if tables::exists(connection, row.table)? { stored(connection, person, row)? } else { None };
         match known {
             None => {
                 tally.inserted += 1;
                 new.entry(row.table).or_default().push(row);
             }
-            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
-                tally.unchanged += 1;
-            }
+            Some(known) if known.is_current(row) => tally.unchanged += 1,
             Some(_) => tally.updated += 1,
         }
     }
-    let mut renamed = false;
+    let mut met = false;
     if head.mode == PullMode::Incremental {
         for (table, new) in new {
-            renamed |= tables::exists(connection, table)? && renames(connection, person, table, &new)?;
+            met |= tables::exists(connection, table)? && renamed(connection, person, table, &new)?.is_some();
         }
     }
-    Ok(StoredBatch { tally, renamed, ..StoredBatch::default() })
+    Ok(StoredBatch { tally, renamed: met, ..StoredBatch::default() })
+}
+
+/// Returns what is stored of a thing, under whichever key it has.
+fn stored(connection: &Connection, person: &str, row: &Row) -> Result<Option<StoredVersion>, StoreFailed> {
+    let at_name = lookup(connection, row.table, person, &row.key)?;
+    let with_id = lookup(connection, row.table, person, &row.identity().key_with_id())?;
+    Ok(match choose_key(holder(at_name.as_ref(), row), holder(with_id.as_ref(), row)) {
+        KeyForm::Name => at_name,
+        KeyForm::NameAndId => with_id,
+        KeyForm::Neither => None,
+    })
 }

@@ -14,7 +14,9 @@ use crate::warehouse::failure::StoreFailed;
 pub(super) const NAME: &str = "freshness";
 
 /// The types of the columns that the view computes, which SQLite does not declare.
-pub(super) const COMPUTED: [(&str, &str); 4] = [
+pub(super) const COMPUTED: [(&str, &str); 6] = [
+    ("is_complete", "INTEGER"),
+    ("types", "TEXT"),
     ("age_hours", "REAL"),
     ("live_resources", "INTEGER"),
     ("quarantined", "INTEGER"),

@@ -5,6 +5,8 @@
 //! stored before the commit. The lock on the file is held for as long as it is open for writing.
 
 mod analyst_tables;
+#[cfg(test)]
+mod candidate;
 mod checkpoint;
 mod compare;
 mod export;
@@ -36,6 +38,8 @@ pub use self::lock::ServiceLock;
 pub use self::rows::RowsFailed;
 
 pub(super) use self::analyst_tables::rehearse_views;
+#[cfg(test)]
+pub(super) use self::candidate::SqliteCandidate;
 pub(super) use self::compare::compare_page;
 pub(super) use self::lock::try_lock;
 pub(super) use self::open::identity;

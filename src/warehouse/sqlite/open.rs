@@ -26,7 +26,7 @@ pub(super) const MODE_FOR_GROUP: u32 = 0o640;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration::of(include_str!("../../../schema/0001_bookkeeping.sql")),
     Migration::of(include_str!("../../../schema/0002_analyst_tables.sql")),
     Migration::of(include_str!("../../../schema/0003_seen_by_page.sql")),
@@ -36,7 +36,11 @@ const MIGRATIONS: [Migration; 7] = [
         then: Some(checkpoint::find_who_holds_rows),
     },
     Migration::of(include_str!("../../../schema/0006_refusals.sql")),
-    Migration::of(include_str!("../../../schema/0007_late_indexes.sql")),
+    Migration {
+        sql: include_str!("../../../schema/0007_identity.sql"),
+        then: Some(tables::add_superseded_at),
+    },
+    Migration::of(include_str!("../../../schema/0008_late_indexes.sql")),
 ];
 
 /// What is done after a migration's SQL.

@@ -154,10 +154,13 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Fenced<()>, StoreFailed> {
         let end = move |connection: &_| {
-            let PullEnded { head, setback, .. } = &ended;
+            let PullEnded { head, is_marked, setback, .. } = &ended;
+            if *is_marked {
+                checkpoint::expect_under_way(connection, head)?;
+            }
             pulls::note_end(connection, &ended, now)?;
             match setback {
-                Some(setback) => checkpoint::set_back(connection, &head.person, setback, now),
+                Some(setback) => checkpoint::set_back(connection, head, setback, now),
                 None => Ok(()),
             }
         };

@@ -4,6 +4,7 @@
 //! transaction, so the checkpoint never points past data we have, and a page that is sent
 //! again changes nothing. Absent on purpose: any DELETE of a purge.
 
+use std::cell::OnceCell;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
@@ -15,8 +16,9 @@ use super::failure::Undone;
 use super::pulls::End;
 use super::{checkpoint, pulls, sweep, tables};
 use crate::plan::duplicate::replaces;
-use crate::plan::row::{KeyHash, Quarantined, Row};
-use crate::plan::{PullMode, Timestamp, stamp};
+use crate::plan::identity::{Holder, KEY_BYTES_MAX, KeyForm, choose_key};
+use crate::plan::row::{KeyHash, NAME_TOO_LONG, Quarantined, Row};
+use crate::plan::{PersonId, PullMode, Timestamp, stamp};
 use crate::views::KeptRows;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{
@@ -41,9 +43,12 @@ pub(super) fn store(
     now: Timestamp,
 ) -> Result<StoredBatch, Undone> {
     let mut mark = PullMark { connection, head, is_set: cost.row.is_some() || head.is_resumed };
-    let mut upserts =
-        Upserts { connection, person: head.person.as_str(), now: stamp(now), changes: Changes::default() };
+    let respelled = OnceCell::new();
+    let mut upserts = Upserts::new(connection, &head.person, now)?;
     let mut tally = upserts.rows(&batch.rows, gained)?;
+    // Things whose name is another's, under the keys that they have instead.
+    let respelled = respelled.get_or_init(|| std::mem::take(&mut upserts.respelled));
+    tally += upserts.rows(respelled, &[])?;
     tally.quarantined = upserts.quarantine(&batch.quarantined)?;
     let renamed = head.mode == PullMode::Incremental && upserts.met_a_renamed_entry()?;
     let mut changes = upserts.changes;
@@ -51,6 +56,7 @@ pub(super) fn store(
     let mut note = None;
     let mut has_ended = false;
     match &batch.progress {
+        PullProgress::Partial if mark.is_set => checkpoint::expect_under_way(connection, head)?,
         PullProgress::Partial => mark.set()?,
         PullProgress::Next { url, keys, walk } => mark.advance(Some(url), keys, *walk)?,
         PullProgress::WalkAgain { keys, walk } => mark.advance(None, keys, *walk)?,
@@ -60,8 +66,14 @@ pub(super) fn store(
             if has_ended {
                 note = note_of(completion, stored.sweep);
                 let stored_rows = !(batch.rows.is_empty() && batch.quarantined.is_empty());
-                let (is_marked, watermark) = (mark.is_set, completion.watermark);
-                let finished = Finished { is_marked, watermark, stored_rows, now };
+                let finished = Finished {
+                    is_marked: mark.is_set,
+                    watermark: completion.watermark,
+                    stored_rows,
+                    swept: completion.sweep.is_some() && stored.sweep == SweepOutcome::Done,
+                    shortfall: completion.shortfall,
+                    now,
+                };
                 checkpoint::finish_pull(connection, head, &finished)?;
             }
         }
@@ -115,7 +127,9 @@ fn sweep(
             Ok(SweepOutcome::Done)
         }
         sweep::Swept::WalkAgain => {
-            mark.advance(None, &completion.keys, completion.walk)?;
+            let all = || request.seen.last().map(|seen| seen.iter().copied().collect());
+            let keys = completion.keys.clone().or_else(all).unwrap_or_default();
+            mark.advance(None, &keys, completion.walk)?;
             Ok(SweepOutcome::WalkAgain)
         }
         sweep::Swept::Guarded { unseen } => Ok(SweepOutcome::Guarded(unseen)),
@@ -138,6 +152,12 @@ struct Upserts<'c> {
     connection: &'c Connection,
     person: &'c str,
     now: String,
+    /// Whether a thing of this patient may be stored with its id behind its name.
+    shares_names: bool,
+    /// Rows that wait to be stored under another key than their name.
+    respelled: Vec<IncomingRow>,
+    /// Rows that have no key to be stored under.
+    homeless: Vec<Quarantined>,
     changes: Changes<'c>,
 }
 
@@ -166,13 +186,27 @@ impl<'c> TableStatements<'c> {
     }
 }
 
-const KNOWN: &str =
-    "SELECT content_hash, deleted_at IS NOT NULL FROM \"{table}\" WHERE person_id = ?1 AND key = ?2";
+const KNOWN: &str = "SELECT content_hash, deleted_at IS NOT NULL, superseded_at IS NOT NULL, id
+   FROM \"{table}\" WHERE person_id = ?1 AND key = ?2";
 
 /// What is stored under a key.
 pub(super) struct StoredVersion {
     pub(super) content_hash: [u8; 16],
     pub(super) is_deleted: bool,
+    pub(super) is_superseded: bool,
+    pub(super) id: Option<String>,
+}
+
+impl StoredVersion {
+    /// Returns whether the row is this one, and to be seen.
+    pub(super) fn is_current(&self, row: &Row) -> bool {
+        self.content_hash == row.content_hash && !self.is_deleted && !self.is_superseded
+    }
+}
+
+/// Returns who holds a key, as seen from a thing that might be stored under it.
+pub(super) fn holder(stored: Option<&StoredVersion>, row: &Row) -> Holder {
+    Holder::of(stored.map(|stored| stored.id.as_deref()), row.id.as_deref())
 }
 
 pub(super) fn lookup(
@@ -191,13 +225,32 @@ fn read_stored(
 ) -> Result<Option<StoredVersion>, StoreFailed> {
     let known = statement
         .query_row([person, key], |row| {
-            Ok(StoredVersion { content_hash: row.get(0)?, is_deleted: row.get(1)? })
+            Ok(StoredVersion {
+                content_hash: row.get(0)?,
+                is_deleted: row.get(1)?,
+                is_superseded: row.get(2)?,
+                id: row.get(3)?,
+            })
         })
         .optional()?;
     Ok(known)
 }
 
 impl<'c> Upserts<'c> {
+    fn new(connection: &'c Connection, person: &'c PersonId, now: Timestamp) -> Result<Self, StoreFailed> {
+        let person = person.as_str();
+        let statement = "SELECT 1 FROM checkpoint WHERE person_id = ?1 AND shares_names";
+        Ok(Self {
+            connection,
+            person,
+            now: stamp(now),
+            shares_names: connection.prepare_cached(statement)?.exists([person])?,
+            respelled: Vec::new(),
+            homeless: Vec::new(),
+            changes: Changes::default(),
+        })
+    }
+
     fn rows(
         &mut self,
         rows: &'c [IncomingRow],
@@ -216,8 +269,8 @@ impl<'c> Upserts<'c> {
             };
             if clears_quarantine {
                 self.connection
-                    .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND key = ?2")?
-                    .execute([self.person, &row.key])?;
+                    .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND identity = ?2")?
+                    .execute(params![self.person, row.identity().hash().cast_signed()])?;
             }
             self.row(Change { row, gained }, *is_repeat, statements, &mut tally)?;
         }
@@ -233,24 +286,61 @@ impl<'c> Upserts<'c> {
     ) -> Result<(), StoreFailed> {
         let row = change.row;
         // What comes after a new row mostly is new, what comes after a known one known.
-        if statements.expects_new && self.insert(&mut statements.insert, change, tally)? {
+        let expects_new = statements.expects_new && !self.shares_names;
+        if expects_new && self.insert(&mut statements.insert, change, tally)? {
             return Ok(());
         }
         let known = read_stored(&mut statements.known, self.person, &row.key)?;
         statements.expects_new = known.is_none();
+        if !self.may_have_its_name(row, is_repeat, known.as_ref(), statements)? {
+            return Ok(());
+        }
         match known {
             None => {
                 self.insert(&mut statements.insert, change, tally)?;
             }
-            Some(known) if known.content_hash == row.content_hash && !known.is_deleted => {
-                tally.unchanged += 1;
-            }
+            Some(known) if known.is_current(row) => tally.unchanged += 1,
             Some(_) if is_repeat && self.is_superseded(row)? => tally.unchanged += 1,
             Some(known) => {
                 self.write(&mut statements.update, row)?;
                 tally.updated += 1;
                 self.changes.updated(change, known.is_deleted);
             }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a row is stored under its name; else it waits for another key, or has none.
+    fn may_have_its_name(
+        &mut self,
+        row: &Row,
+        is_repeat: bool,
+        known: Option<&StoredVersion>,
+        statements: &mut TableStatements<'_>,
+    ) -> Result<bool, StoreFailed> {
+        let at_name = holder(known, row);
+        if at_name == Holder::Itself || at_name == Holder::Nothing && !self.shares_names {
+            return Ok(true);
+        }
+        let key = row.identity().key_with_id();
+        let at_name_and_id = read_stored(&mut statements.known, self.person, &key)?;
+        match choose_key(at_name, holder(at_name_and_id.as_ref(), row)) {
+            KeyForm::Name => return Ok(true),
+            KeyForm::NameAndId if key.len() <= KEY_BYTES_MAX => {
+                self.note_shared_name()?;
+                self.respelled.push(IncomingRow { row: Row { key, ..row.clone() }, is_repeat });
+            }
+            KeyForm::NameAndId => self.homeless.push(row.quarantined(NAME_TOO_LONG)),
+            KeyForm::Neither => self.homeless.push(row.quarantined("its key is another resource's")),
+        }
+        Ok(false)
+    }
+
+    fn note_shared_name(&mut self) -> Result<(), StoreFailed> {
+        if !std::mem::replace(&mut self.shares_names, true) {
+            self.connection
+                .prepare_cached("UPDATE checkpoint SET shares_names = 1 WHERE person_id = ?1")?
+                .execute([self.person])?;
         }
         Ok(())
     }
@@ -301,56 +391,111 @@ impl<'c> Upserts<'c> {
         Ok(self.connection.prepare_cached(statement)?.exists([self.person])?)
     }
 
-    fn quarantine(&self, entries: &[Quarantined]) -> Result<u64, StoreFailed> {
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO quarantine (person_id, key, reason, received_at, entry) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (person_id, key) DO UPDATE
-                SET reason = excluded.reason, received_at = excluded.received_at, entry = excluded.entry
-              WHERE reason <> excluded.reason OR entry <> excluded.entry",
-        )?;
-        for entry in entries {
-            statement.execute(params![self.person, entry.key, entry.reason, self.now, entry.entry])?;
-        }
-        Ok(entries.len() as u64)
-    }
-
-    fn met_a_renamed_entry(&self) -> Result<bool, StoreFailed> {
-        for (table, Changed { new, .. }) in self.changes.by_table() {
-            let new: Vec<&Row> = new.iter().map(|change| change.row).collect();
-            if renames(self.connection, self.person, table, &new)? {
-                return Ok(true);
+    /// Puts entries into quarantine. What they are new versions of is no longer what the server has.
+    fn quarantine(&mut self, entries: &[Quarantined]) -> Result<u64, StoreFailed> {
+        let homeless = std::mem::take(&mut self.homeless);
+        for entry in entries.iter().chain(&homeless) {
+            let key = self.quarantine_key(entry)?;
+            let identity = entry.identity().hash().cast_signed();
+            self.connection
+                .prepare_cached(include_str!("../../../schema/quarantine.sql"))?
+                .execute(params![self.person, key, entry.reason, self.now, entry.entry, identity])?;
+            if entry.is_named {
+                self.supersede(entry)?;
             }
         }
-        Ok(false)
+        Ok((entries.len() + homeless.len()) as u64)
+    }
+
+    /// Returns the name of an entry, unless another one is in quarantine under it.
+    fn quarantine_key(&self, entry: &Quarantined) -> Result<String, StoreFailed> {
+        let statement = "SELECT 1 FROM quarantine WHERE person_id = ?1 AND key = ?2 AND identity <> ?3";
+        let identity = entry.identity().hash().cast_signed();
+        let is_taken =
+            self.connection.prepare_cached(statement)?.exists(params![self.person, entry.key, identity])?;
+        Ok(if is_taken { entry.identity().key_with_id() } else { entry.key.clone() })
+    }
+
+    /// Marks the stored version of an entry whose new one cannot be stored.
+    fn supersede(&mut self, entry: &Quarantined) -> Result<(), StoreFailed> {
+        let tables = match entry.table {
+            Some(table) => vec![table],
+            None => {
+                tables::resource_tables(self.connection)?.iter().map(|known| known.table.as_str()).collect()
+            }
+        };
+        for table in tables {
+            if !tables::exists(self.connection, table)? {
+                continue;
+            }
+            let statement = tables::fill_in(include_str!("../../../schema/supersede.sql"), table);
+            let mut statement = self.connection.prepare_cached(&statement)?;
+            let keys = statement.query_map(
+                params![self.person, entry.key, entry.identity().key_with_id(), entry.id, self.now],
+                |row| row.get(0),
+            )?;
+            for key in keys.collect::<Result<Vec<String>, _>>()? {
+                self.changes.hidden(table, key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether an entry seems to have been renamed. Until a full pull has told, the older of
+    /// two that read the same is superseded.
+    fn met_a_renamed_entry(&mut self) -> Result<bool, StoreFailed> {
+        let mut met = false;
+        let mut doubles = Vec::new();
+        for (table, Changed { new, .. }) in self.changes.by_table() {
+            let new: Vec<&Row> = new.iter().map(|change| change.row).collect();
+            if let Some(keys) = renamed(self.connection, self.person, table, &new)? {
+                met = true;
+                doubles.extend(keys.into_iter().map(|key| (table, key)));
+            }
+        }
+        for (table, key) in doubles {
+            let statement = format!(
+                "UPDATE \"{table}\" SET superseded_at = ?3
+                  WHERE person_id = ?1 AND key = ?2 AND superseded_at IS NULL"
+            );
+            let values = params![self.person, key, self.now];
+            if self.connection.prepare_cached(&statement)?.execute(values)? > 0 {
+                self.changes.hidden(table, key);
+            }
+        }
+        Ok(met)
     }
 }
 
-/// Returns whether new rows of a table have the id of one that was stored under another key.
-///
-/// Twins that arrive together are two things; only a new key beside one that was stored before
-/// can be a renamed entry.
-pub(super) fn renames(
+/// Looks for rows with the id of a new one under another key, as a renamed entry leaves them. Twins
+/// that arrive together are two things. Returns the keys of those that read the same as the new
+/// row, or `None` where there is no such row at all.
+pub(super) fn renamed(
     connection: &Connection,
     person: &str,
     table: &str,
     new: &[&Row],
-) -> Result<bool, StoreFailed> {
-    let ids: HashSet<&str> = new.iter().filter_map(|row| row.id.as_deref()).collect();
-    if ids.is_empty() {
-        return Ok(false);
+) -> Result<Option<Vec<String>>, StoreFailed> {
+    let by_id: HashMap<&str, &Row> = new.iter().filter_map(|row| Some((row.id.as_deref()?, *row))).collect();
+    if by_id.is_empty() {
+        return Ok(None);
     }
     let keys: HashSet<&str> = new.iter().map(|row| row.key.as_str()).collect();
     let statement = format!(
-        "SELECT id, key FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL"
+        "SELECT id, key, content_hash FROM \"{table}\"
+          WHERE person_id = ?1 AND deleted_at IS NULL AND id IS NOT NULL"
     );
     let mut statement = connection.prepare_cached(&statement)?;
     let mut live = statement.query([person])?;
+    let mut doubles = None;
     while let Some(found) = live.next()? {
         let id = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
         let key = found.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        if ids.contains(id) && !keys.contains(key) {
-            return Ok(true);
+        let Some(row) = by_id.get(id).filter(|_| !keys.contains(key)) else { continue };
+        let doubles = doubles.get_or_insert_with(Vec::new);
+        if found.get::<_, [u8; 16]>(2)? == row.content_hash {
+            doubles.push(key.to_owned());
         }
     }
-    Ok(false)
+    Ok(doubles)
 }

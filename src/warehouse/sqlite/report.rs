@@ -1,6 +1,7 @@
 //! What `status` and `audit` tell. Reads only.
 
-use rusqlite::Connection;
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, Row};
 
 use super::tables;
 use crate::warehouse::failure::StoreFailed;
@@ -10,32 +11,42 @@ pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFaile
     // One snapshot for everything that is counted.
     let transaction = connection.unchecked_transaction()?;
     let live = tables::live_rows(&transaction)?;
-    let mut statement = transaction.prepare(
-        "SELECT person_id, label, state, watermark, last_success_at, failures, next_attempt_at, last_error,
-                sweep_guarded_at, listed
-           FROM checkpoint ORDER BY coalesce(label, person_id), person_id",
-    )?;
+    let mut statement =
+        transaction.prepare("SELECT * FROM checkpoint ORDER BY coalesce(label, person_id), person_id")?;
     let patients = statement
         .query_map([], |row| {
-            let id: String = row.get(0)?;
+            let id: String = row.get("person_id")?;
             Ok(PatientLine {
                 resources: live.by_person.get(&id).copied().unwrap_or_default(),
                 id,
-                label: row.get(1)?,
-                state: row.get(2)?,
-                watermark: row.get(3)?,
-                last_success_at: row.get(4)?,
-                failures: row.get(5)?,
-                next_attempt_at: row.get(6)?,
-                last_error: row.get(7)?,
-                sweep_guarded_at: row.get(8)?,
-                listed: row.get(9)?,
+                label: row.get("label")?,
+                state: row.get("state")?,
+                watermark: row.get("watermark")?,
+                last_success_at: row.get("last_success_at")?,
+                failures: row.get("failures")?,
+                next_attempt_at: row.get("next_attempt_at")?,
+                last_error: row.get("last_error")?,
+                sweep_guarded_at: row.get("sweep_guarded_at")?,
+                short_by: if_known(row, "short_by")?,
+                short_since: if_known(row, "short_since")?,
+                last_full_at: row.get("last_full_at")?,
+                deletions_seen_at: if_known(row, "deletions_seen_at")?,
+                since_ignored: if_known(row, "since_ignored")?.unwrap_or_default(),
+                listed: row.get("listed")?,
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;
     let quarantined = transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?;
     let unscrubbed = super::purge::unscrubbed(&transaction)?;
     Ok(StatusReport { patients, resources: live.by_table, quarantined, unscrubbed, scrub_waits_for: None })
+}
+
+/// Reads a column that a file of an older schema does not have.
+fn if_known<T: FromSql>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>> {
+    match row.get(name) {
+        Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
+        found => found,
+    }
 }
 
 pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {

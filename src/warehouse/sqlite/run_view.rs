@@ -31,8 +31,10 @@ pub(super) fn run(
     if let Some(known) = known
         && tables::exists(connection, &known.table)?
     {
-        let select =
-            format!("SELECT person_id, key, resource FROM \"{}\" WHERE deleted_at IS NULL", known.table);
+        let select = format!(
+            "SELECT person_id, key, resource FROM \"{}\" WHERE deleted_at IS NULL AND superseded_at IS NULL",
+            known.table
+        );
         let mut statement = connection.prepare(&select)?;
         let mut resources = statement.query([])?;
         let mut memory = TapeMemory::default();

@@ -1,14 +1,14 @@
 //! Marks what a complete full pull no longer held, in the transaction that ends it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::analyst_tables::Changes;
 use super::tables;
 use crate::plan::due::guard_expired;
+use crate::plan::identity::{Identity, KeyHash};
 use crate::plan::resource_type::ResourceType;
-use crate::plan::row::{KeyHash, key_hash};
 use crate::plan::sweep::{SweepFacts, SweepVerdict, judge_sweep};
 use crate::plan::{PersonId, Timestamp, TypeFilter, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
@@ -24,7 +24,7 @@ pub(super) enum Swept {
 /// Rows of one table that no walk saw.
 struct Unseen {
     table: &'static str,
-    /// Live on, content and all, under a key that this pull brought.
+    /// Their type and id live on under a key that was not known beside theirs.
     renamed: Vec<i64>,
     vanished: Vec<i64>,
 }
@@ -56,7 +56,9 @@ pub(super) fn run(
                 set_guard(None)?;
             }
             forget_quarantined(connection, head, &request.seen)?;
-            mark(connection, &judged.unseen, now, changes)
+            let swept = mark(connection, &judged.unseen, now, changes)?;
+            note_twins(connection, head, &judged.tables_with_twins)?;
+            Ok(swept)
         }
     }
 }
@@ -66,6 +68,7 @@ pub(super) struct Judged {
     pub(super) verdict: SweepVerdict,
     pub(super) facts: SweepFacts,
     unseen: Vec<Unseen>,
+    tables_with_twins: Vec<&'static str>,
     guarded_since: Option<Timestamp>,
 }
 
@@ -86,20 +89,33 @@ pub(super) fn judge(
         .optional()?
         .flatten();
     let guarded_since = guarded_since.as_deref().and_then(parse_stamp);
+    let Found { unseen, tables_with_twins, live, live_clinical } = found;
+    let vanished = |table: &Unseen| table.vanished.len() as u64;
     let facts = SweepFacts {
-        unseen: found.unseen.iter().map(|table| table.vanished.len() as u64).sum(),
-        live: found.live,
-        pages: request.pages,
+        unseen: unseen.iter().map(vanished).sum(),
+        unseen_clinical: unseen.iter().filter(|table| is_clinical(table.table)).map(vanished).sum(),
+        live,
+        live_clinical,
         walk: request.walk,
         guard_expired: guarded_since.is_some_and(|since| guard_expired(since, now)),
     };
-    Ok(Judged { verdict: judge_sweep(facts), facts, unseen: found.unseen, guarded_since })
+    Ok(Judged { verdict: judge_sweep(facts), facts, unseen, tables_with_twins, guarded_since })
 }
 
+/// What is left of a record that has been emptied.
+fn is_clinical(table: &str) -> bool {
+    !matches!(table, "person" | "patient")
+}
+
+#[derive(Default)]
 struct Found {
     unseen: Vec<Unseen>,
+    /// Tables in which two live rows have one id.
+    tables_with_twins: Vec<&'static str>,
     /// Live rows of the patient in all tables, renamed ones left out.
     live: u64,
+    /// Those of the types asked for, without the Person and Patients.
+    live_clinical: u64,
 }
 
 fn find_unseen(
@@ -108,16 +124,26 @@ fn find_unseen(
     types: &TypeFilter,
     seen: &[HashSet<KeyHash>],
 ) -> Result<Found, StoreFailed> {
-    let mut found = Found { unseen: Vec::new(), live: 0 };
-    if !any_unseen(connection, person, types, seen)? {
+    let mut found = Found::default();
+    let all = tables::resource_tables(connection)?;
+    let (asked, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|known| is_asked(types, known));
+    let mut with_unseen = false;
+    for known in &asked {
+        let glance = glance(connection, &known.table, person, seen)?;
+        with_unseen |= glance.has_unseen;
+        found.tables_with_twins.extend(glance.has_twins.then_some(known.table.as_str()));
+    }
+    if !with_unseen {
         return Ok(found);
     }
-    for known in tables::resource_tables(connection)? {
-        if !is_asked(types, known) {
-            found.live += tables::live_rows_of(connection, &known.table, person.as_str())?;
-            continue;
-        }
-        let unseen = unseen_in(connection, &known.table, person, seen, &mut found.live)?;
+    for known in others {
+        found.live += tables::live_rows_of(connection, &known.table, person.as_str())?;
+    }
+    let protected = quarantined_keys(connection, person)?;
+    for known in asked {
+        let Looked { unseen, live } = unseen_in(connection, &known.table, person, seen, &protected)?;
+        found.live += live;
+        found.live_clinical += if is_clinical(&known.table) { live } else { 0 };
         if !(unseen.renamed.is_empty() && unseen.vanished.is_empty()) {
             found.unseen.push(unseen);
         }
@@ -129,65 +155,119 @@ fn is_asked(types: &TypeFilter, known: &ResourceType) -> bool {
     types.is_everything() || types.types().iter().any(|name| name == known.name)
 }
 
-/// Is there any key that no walk saw, be its row live or not? Mostly there is none, and the
-/// index alone can tell.
-fn any_unseen(
-    connection: &Connection,
-    person: &PersonId,
-    types: &TypeFilter,
-    seen: &[HashSet<KeyHash>],
-) -> Result<bool, StoreFailed> {
-    for known in tables::resource_tables(connection)?.into_iter().filter(|known| is_asked(types, known)) {
-        let statement = format!("SELECT key FROM \"{}\" WHERE person_id = ?1", known.table);
-        let mut statement = connection.prepare_cached(&statement)?;
-        let mut rows = statement.query([person.as_str()])?;
-        while let Some(row) = rows.next()? {
-            let key = key_hash(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
-            if !seen.iter().any(|walk| walk.contains(&key)) {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
+struct Glance {
+    /// A row, be it live or not, that no walk saw. Mostly there is none.
+    has_unseen: bool,
+    has_twins: bool,
 }
 
-/// `id` and `content_hash`: what stays when an entry is renamed.
-type Content = (Option<String>, Vec<u8>);
+fn glance(
+    connection: &Connection,
+    table: &'static str,
+    person: &PersonId,
+    seen: &[HashSet<KeyHash>],
+) -> Result<Glance, StoreFailed> {
+    let statement = format!("SELECT key, id, deleted_at IS NULL FROM \"{table}\" WHERE person_id = ?1");
+    let mut statement = connection.prepare_cached(&statement)?;
+    let mut rows = statement.query([person.as_str()])?;
+    let mut ids = HashSet::new();
+    let mut glance = Glance { has_unseen: false, has_twins: false };
+    while let Some(row) = rows.next()? {
+        let key = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        let id = row.get_ref(1)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+        glance.has_unseen |= !Identity::was_seen(key, table, id, seen);
+        if let Some(id) = id
+            && row.get(2)?
+        {
+            glance.has_twins |= !ids.insert(Identity { name: "", table, id: Some(id) }.hash());
+        }
+    }
+    Ok(glance)
+}
+
+struct Looked {
+    unseen: Unseen,
+    live: u64,
+}
 
 fn unseen_in(
     connection: &Connection,
     table: &'static str,
     person: &PersonId,
     seen: &[HashSet<KeyHash>],
-    live: &mut u64,
-) -> Result<Unseen, StoreFailed> {
+    protected: &HashSet<String>,
+) -> Result<Looked, StoreFailed> {
     let statement = format!(
-        "SELECT rowid, key, id, content_hash FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL"
+        "SELECT rowid, key, id, superseded_at IS NOT NULL FROM \"{table}\"
+          WHERE person_id = ?1 AND deleted_at IS NULL"
     );
     let mut statement = connection.prepare_cached(&statement)?;
     let mut rows = statement.query([person.as_str()])?;
-    let mut unseen: Vec<(i64, Content)> = Vec::new();
-    let mut brought: HashSet<Content> = HashSet::new();
+    let twins = twins(connection, table, person)?;
+    let mut unseen: Vec<(i64, String, Option<String>)> = Vec::new();
+    // By id, whether all keys that were seen are known to be twins.
+    let mut brought: HashMap<String, bool> = HashMap::new();
+    let mut live = 0;
     while let Some(row) = rows.next()? {
-        *live += 1;
-        let key = key_hash(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
-        let content: Content = (row.get(2)?, row.get(3)?);
-        if seen.iter().any(|walk| walk.contains(&key)) {
-            brought.insert(content);
+        live += 1;
+        let (key, id): (String, Option<String>) = (row.get(1)?, row.get(2)?);
+        if Identity::was_seen(&key, table, id.as_deref(), seen) {
+            if let Some(id) = id {
+                *brought.entry(id).or_insert(true) &= twins.contains(&key);
+            }
+        } else if row.get(3)? && is_quarantined(&key, table, id.as_deref(), protected) {
+            // Its new version is there, and cannot be read.
         } else {
-            unseen.push((row.get(0)?, content));
+            unseen.push((row.get(0)?, key, id));
         }
     }
-    let mut result = Unseen { table, renamed: Vec::new(), vanished: Vec::new() };
-    for (rowid, content) in unseen {
-        if content.0.is_some() && brought.contains(&content) {
-            result.renamed.push(rowid);
-            *live -= 1;
-        } else {
-            result.vanished.push(rowid);
+    let mut found = Unseen { table, renamed: Vec::new(), vanished: Vec::new() };
+    for (rowid, key, id) in unseen {
+        let lives_on = id.and_then(|id| brought.get(&id));
+        match lives_on {
+            Some(all_twins) if !(*all_twins && twins.contains(&key)) => found.renamed.push(rowid),
+            _ => found.vanished.push(rowid),
         }
     }
-    Ok(result)
+    live -= found.renamed.len() as u64;
+    Ok(Looked { unseen: found, live })
+}
+
+fn is_quarantined(key: &str, table: &str, id: Option<&str>, quarantined: &HashSet<String>) -> bool {
+    Identity::of_stored(key, table, id)
+        .any(|it| quarantined.contains(it.name) || quarantined.contains(&it.key_with_id()))
+}
+
+fn quarantined_keys(connection: &Connection, person: &PersonId) -> Result<HashSet<String>, StoreFailed> {
+    let mut statement = connection.prepare_cached("SELECT key FROM quarantine WHERE person_id = ?1")?;
+    let keys = statement.query_map([person.as_str()], |row| row.get(0))?;
+    Ok(keys.collect::<Result<_, _>>()?)
+}
+
+fn twins(connection: &Connection, table: &str, person: &PersonId) -> Result<HashSet<String>, StoreFailed> {
+    let statement = "SELECT key FROM twin WHERE person_id = ?1 AND type = ?2";
+    let mut statement = connection.prepare_cached(statement)?;
+    let keys = statement.query_map([person.as_str(), table], |row| row.get(0))?;
+    Ok(keys.collect::<Result<_, _>>()?)
+}
+
+/// Notes which things of one type and id the server has side by side.
+fn note_twins(connection: &Connection, head: &PullHead, tables: &[&str]) -> Result<(), StoreFailed> {
+    let person = head.person.as_str();
+    let mut known = connection.prepare_cached("SELECT DISTINCT type FROM twin WHERE person_id = ?1")?;
+    let known = known.query_map([person], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let is_asked =
+        |table: &str| ResourceType::by_table(table).is_some_and(|known| is_asked(&head.types, known));
+    for table in known.iter().filter(|table| is_asked(table)) {
+        connection
+            .prepare_cached("DELETE FROM twin WHERE person_id = ?1 AND type = ?2")?
+            .execute([person, table])?;
+    }
+    for table in tables {
+        let statement = tables::fill_in(include_str!("../../../schema/note_twins.sql"), table);
+        connection.prepare_cached(&statement)?.execute([person, table])?;
+    }
+    Ok(())
 }
 
 fn mark(
@@ -224,15 +304,15 @@ fn forget_quarantined(
         return Ok(());
     }
     let person = head.person.as_str();
-    let mut statement = connection.prepare_cached("SELECT key FROM quarantine WHERE person_id = ?1")?;
-    let keys =
-        statement.query_map([person], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-    for key in keys {
-        let hash = key_hash(&key);
-        if !seen.iter().any(|walk| walk.contains(&hash)) {
-            connection
-                .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND key = ?2")?
-                .execute([person, &key])?;
+    let mut statement =
+        connection.prepare_cached("SELECT rowid, identity FROM quarantine WHERE person_id = ?1")?;
+    let entries = statement
+        .query_map([person], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(i64, Option<i64>)>, _>>()?;
+    for (rowid, identity) in entries {
+        let is_there = |identity: i64| seen.iter().any(|walk| walk.contains(&identity.cast_unsigned()));
+        if !identity.is_some_and(is_there) {
+            connection.prepare_cached("DELETE FROM quarantine WHERE rowid = ?1")?.execute([rowid])?;
         }
     }
     Ok(())

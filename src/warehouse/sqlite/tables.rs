@@ -36,6 +36,17 @@ pub(super) fn resource_tables(connection: &Connection) -> Result<Vec<&'static Re
     Ok(names.iter().filter_map(|name| ResourceType::by_table(name)).collect())
 }
 
+/// Adds the column `superseded_at`, for a warehouse that did not have it.
+pub(super) fn add_superseded_at(connection: &Connection) -> Result<(), StoreFailed> {
+    for known in resource_tables(connection)? {
+        if !connection.column_exists(None::<&str>, known.table.as_str(), "superseded_at")? {
+            connection
+                .execute_batch(&format!("ALTER TABLE \"{}\" ADD COLUMN superseded_at TEXT", known.table))?;
+        }
+    }
+    Ok(())
+}
+
 /// These keep that there was a patient and what became of it, and outlive a purge.
 const OUTLIVE_A_PURGE: [&str; 2] = ["checkpoint", "purge_log"];
 

@@ -132,7 +132,7 @@ fn read(
 ) -> Result<StepBatch, StoreFailed> {
     let statement = format!(
         "SELECT rowid, person_id, key, resource FROM \"{}\"
-          WHERE rowid > ?1 AND rowid <= ?2 AND deleted_at IS NULL ORDER BY rowid",
+          WHERE rowid > ?1 AND rowid <= ?2 AND deleted_at IS NULL AND superseded_at IS NULL ORDER BY rowid",
         build.table.source_table
     );
     let mut statement = connection.prepare_cached(&statement)?;
@@ -257,7 +257,7 @@ mod tests {
         for migration in [
             include_str!("../../../schema/0001_bookkeeping.sql"),
             include_str!("../../../schema/0002_analyst_tables.sql"),
-            include_str!("../../../schema/0007_late_indexes.sql"),
+            include_str!("../../../schema/0008_late_indexes.sql"),
         ] {
             connection.execute_batch(migration).unwrap();
         }

@@ -36,8 +36,10 @@ pub(super) fn stale_tables(
 }
 
 fn differs(connection: &Connection, table: &ViewTable, now: Timestamp) -> Result<bool, StoreFailed> {
-    let resources =
-        format!("SELECT person_id, key, resource FROM \"{}\" WHERE deleted_at IS NULL", table.source_table);
+    let resources = format!(
+        "SELECT person_id, key, resource FROM \"{}\" WHERE deleted_at IS NULL AND superseded_at IS NULL",
+        table.source_table
+    );
     let mut resources = connection.prepare(&resources)?;
     let kept = format!("SELECT * FROM \"{}\" WHERE person_id = ?1 AND \"key\" = ?2", table.name);
     let mut kept = connection.prepare(&kept)?;
