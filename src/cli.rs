@@ -62,7 +62,11 @@ pub enum Command {
     /// Remove everything of a patient, as after a withdrawn consent
     Purge(PurgeArgs),
     /// Check that the warehouse is sound
-    Verify,
+    Verify {
+        /// Look at every page of the file too, for bytes of what was deleted or replaced
+        #[arg(long)]
+        deep: bool,
+    },
     /// Print the purge log: what an auditor asks for
     Audit {
         /// Only this patient

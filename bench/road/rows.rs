@@ -100,9 +100,18 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
         views: if with_analyst_tables { views::analyst_tables(None).tables } else { Vec::new() },
     };
     let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap());
+    store(&warehouse, (0..patients.len()).map(patient), patients)
+}
+
+/// Stores rows as those of these persons, page by page, some persons at once.
+pub(crate) fn store(
+    warehouse: &Arc<Warehouse>,
+    persons: impl Iterator<Item = String>,
+    patients: &[Vec<Row>],
+) -> Cost {
     let mut pulls: Vec<Vec<PreparedPull>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
-    for (number, rows) in patients.iter().enumerate() {
-        pulls[number % AT_ONCE].push(PreparedPull::of(&patient(number), rows));
+    for (number, (person, rows)) in persons.zip(patients.iter().cycle()).enumerate() {
+        pulls[number % AT_ONCE].push(PreparedPull::of(&person, rows));
     }
     let listed: Vec<Listed> =
         pulls.iter().flatten().map(|pull| Listed { person: pull.head.person.clone(), label: None }).collect();

@@ -7,9 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use healthex_sync::plan::Timestamp;
-use healthex_sync::views::{
-    Dropped, Evaluation, NotATape, Several, Tape, TapeMemory, View, ViewDefinition, catalogue,
-};
+use healthex_sync::views::{Dropped, Evaluation, NotATape, Several, Tape, TapeMemory, View, ViewDefinition, catalogue};
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 

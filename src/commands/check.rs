@@ -158,8 +158,8 @@ fn check_access(place: &Place, mode: u32, access: Access, checks: &mut Checks<'_
 /// Checks that there is room on the disk to scrub after a purge.
 fn check_room(room: Option<DiskRoom>, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let Some(room) = room else { return Ok(()) };
-    let (free, needed) = (room.free / 1_000_000, room.needed / 1_000_000);
-    let line = format!("{free} MB free, and VACUUM may need {needed} MB");
+    let (free, needed) = (room.free / 1_000_000, room.needed.div_ceil(1_000_000));
+    let line = format!("{free} MB free, and {} after a purge may need {needed} MB", room.by.name());
     if room.is_enough() {
         checks.ok("disk room", &line)?;
     } else {

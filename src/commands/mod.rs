@@ -27,6 +27,7 @@ use crate::settings::{Complaints, Environment, Settings};
 use crate::views::{AnalystTable, Loaded};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
+use crate::warehouse::report::VerifyDepth;
 use crate::{roster, settings, telemetry, views};
 
 /// The six exit statuses.
@@ -94,7 +95,8 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
         Command::Status { json, .. } => status::status(&context, *json, out),
         Command::Completions { shell } => shell::completions(*shell, out),
         Command::Man => shell::man(out),
-        Command::Verify => report::verify(&context, out),
+        Command::Verify { deep: false } => report::verify(&context, VerifyDepth::Rows, out),
+        Command::Verify { deep: true } => report::verify(&context, VerifyDepth::Pages, out),
         Command::Audit { id, json } => report::audit(&context, id.as_deref(), *json, out),
         Command::Export(args) => export::export(&context, args, out),
         Command::Views(args) => views_command::views(&context, args, out),

@@ -20,7 +20,7 @@ use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::{OtherServer, Place};
-use crate::warehouse::purge::{PurgedPatient, Scrub};
+use crate::warehouse::purge::{PurgedPatient, Scrub, Scrubbed, ScrubbedBy};
 use crate::warehouse::{Reader, Warehouse};
 
 /// How long to wait for a cycle that holds the warehouse.
@@ -131,7 +131,18 @@ fn wait_for_warehouse(place: &Place) -> Result<Warehouse, OpenFailed> {
 async fn scrub(warehouse: &Warehouse, out: &mut dyn Write) -> anyhow::Result<()> {
     match warehouse.scrub(clock::now).await? {
         Scrub::NothingToDo => {}
-        Scrub::Done { .. } => writeln!(out, "the last bytes are gone from every file of the warehouse")?,
+        Scrub::Done(Scrubbed { by: ScrubbedBy::Zeroing, pages, .. }) => {
+            writeln!(
+                out,
+                "the last bytes are gone from every file of the warehouse: {pages} pages zeroed in place"
+            )?;
+        }
+        Scrub::Done(Scrubbed { by: ScrubbedBy::Vacuum, .. }) => {
+            writeln!(
+                out,
+                "the last bytes are gone from every file of the warehouse: written anew by VACUUM"
+            )?;
+        }
         Scrub::Waits(waits) => writeln!(out, "bytes are still in the file: {waits}; each cycle tries again")?,
     }
     Ok(())

@@ -5,16 +5,32 @@ use std::io::Write;
 use super::{Context, ExitStatus, place};
 use crate::clock;
 use crate::warehouse::Reader;
-use crate::warehouse::report::PurgeLine;
+use crate::warehouse::report::{Pages, PurgeLine, VerifyDepth};
 
-pub(super) fn verify(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+pub(super) fn verify(
+    context: &Context<'_>,
+    depth: VerifyDepth,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let findings = Reader::open(&settings.warehouse.path)?.verify(&place(&settings).views, clock::now())?;
+    let views = place(&settings).views;
+    let findings = Reader::open(&settings.warehouse.path)?.verify(&views, depth, clock::now())?;
     for finding in &findings.wrong {
         writeln!(out, "{finding}")?;
     }
     if findings.more > 0 {
         writeln!(out, "and {} more", findings.more)?;
+    }
+    match &findings.pages {
+        None => {}
+        Some(Pages::Seen { all, with_remains: 0 }) => {
+            writeln!(out, "{all} pages, and no byte in them of what was deleted")?;
+        }
+        Some(Pages::Seen { all, with_remains }) => writeln!(
+            out,
+            "{all} pages, {with_remains} of them with bytes of what was moved, replaced or deleted; the scrub after the next purge removes them"
+        )?,
+        Some(Pages::Unseen(why)) => writeln!(out, "the pages could not be looked at: {why}")?,
     }
     if findings.is_sound() {
         writeln!(out, "sound: {} resources", findings.rows)?;
@@ -42,16 +58,17 @@ pub(super) fn audit(
     }
     writeln!(
         out,
-        "{:20}  {:15}  {:20}  {:20}  {:20}  rows",
-        "patient", "reason", "confirmed", "rows gone", "last byte gone"
+        "{:20}  {:15}  {:20}  {:20}  {:20}  {:7}  rows",
+        "patient", "reason", "confirmed", "rows gone", "last byte gone", "by"
     )?;
     for purge in &purges {
-        let PurgeLine { person_id, reason, confirmed_at, purged_at, scrubbed_at, rows_by_table, .. } = purge;
-        let scrubbed = scrubbed_at.as_deref().unwrap_or("not yet");
+        let PurgeLine { person_id, reason, confirmed_at, purged_at, rows_by_table, .. } = purge;
+        let scrubbed = purge.scrubbed_at.as_deref().unwrap_or("not yet");
+        let by = purge.scrubbed_by.as_deref().unwrap_or_default();
         let rows: Vec<_> = rows_by_table.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
         writeln!(
             out,
-            "{person_id:20}  {reason:15}  {confirmed_at:20}  {purged_at:20}  {scrubbed:20}  {}",
+            "{person_id:20}  {reason:15}  {confirmed_at:20}  {purged_at:20}  {scrubbed:20}  {by:7}  {}",
             rows.join(", ")
         )?;
     }

@@ -10,7 +10,7 @@ use super::{Context, ExitStatus};
 use crate::plan::since::IGNORED_TOLD;
 use crate::plan::state::PatientState;
 use crate::warehouse::Reader;
-use crate::warehouse::report::{PatientLine, StatusReport};
+use crate::warehouse::report::{LastScrub, PatientLine, StatusReport};
 
 /// The columns beside the name, with the gaps between them.
 const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;
@@ -26,6 +26,7 @@ struct StatusJson<'a> {
     quarantined: u64,
     unscrubbed_purges: u64,
     scrub_waits_for: Option<&'a str>,
+    last_scrub: Option<&'a LastScrub>,
 }
 
 pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
@@ -40,6 +41,7 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
             quarantined: report.quarantined,
             unscrubbed_purges: report.unscrubbed,
             scrub_waits_for: report.scrub_waits_for.as_deref(),
+            last_scrub: report.last_scrub.as_ref(),
         };
         writeln!(out, "{}", serde_json::to_string(&status)?)?;
     } else {
@@ -142,6 +144,10 @@ fn print_totals(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> 
         let waits =
             format!("{} purges still have bytes in the file, waiting for: {waits}", report.unscrubbed);
         print_wrapped(screen, 0, &waits, None, out)?;
+    }
+    if let Some(LastScrub { at, by }) = &report.last_scrub {
+        let last = format!("the last bytes of purged patients were last removed at {at}, by {by}");
+        print_wrapped(screen, 0, &last, None, out)?;
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ use crate::warehouse::Warehouse;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::{Listed, RosterChange};
 use crate::warehouse::pull::Lease;
-use crate::warehouse::purge::Scrub;
+use crate::warehouse::purge::{Scrub, Scrubbed};
 
 /// A cycle, with what it works with.
 #[derive(Clone)]
@@ -210,8 +210,14 @@ impl Cycle {
         };
         summary.scrub_waits = match result {
             Ok(Scrub::NothingToDo) => None,
-            Ok(Scrub::Done { purges }) => {
-                tracing::info!(purges, "the last bytes of purged patients are gone");
+            Ok(Scrub::Done(Scrubbed { purges, by, pages })) => {
+                let by_name = by.name();
+                tracing::info!(
+                    purges,
+                    by = by.as_str(),
+                    pages,
+                    "the last bytes of purged patients are gone, by {by_name}"
+                );
                 None
             }
             Ok(Scrub::Waits(waits)) => {

@@ -262,10 +262,10 @@ mod tests {
     }
 
     #[test]
-    fn renamed_entries_ask_for_a_full_pull_once_a_day() {
+    fn renamed_entries_ask_for_a_full_pull_once_an_hour() {
         assert!(may_pull_renamed(None, at(0)));
-        assert!(!may_pull_renamed(Some(at(-23 * HOUR)), at(0)));
-        assert!(may_pull_renamed(Some(at(-24 * HOUR)), at(0)));
+        assert!(!may_pull_renamed(Some(at(1 - HOUR)), at(0)));
+        assert!(may_pull_renamed(Some(at(-HOUR)), at(0)));
         assert!(may_pull_renamed(Some(at(1)), at(0)));
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod consent;
 pub(crate) mod drift;
 pub(crate) mod due;
 pub(crate) mod duplicate;
+pub mod entry;
 pub(crate) mod failure;
 pub mod identity;
 pub mod outcome;

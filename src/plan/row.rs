@@ -3,28 +3,19 @@
 //! The resource is never rebuilt: its bytes are stored as they came, and only a few
 //! elements are read from them.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
+pub use super::entry::{Entry, EntryRules};
 use super::identity::{Identity, KEY_BYTES_MAX, name_in};
 pub use super::identity::{KeyHash, key_hash};
 use super::outcome::{Issues, read_issues};
 use super::patient_reference::patient_of;
 use super::resource_type::ResourceType;
-use super::scan::{Repeated, Scanned, scan, scan_text};
-
-/// One element of `entry`, as it came.
-pub struct Entry {
-    pub bytes: Vec<u8>,
-    /// Its full size; more than `bytes` when it was too large to be kept.
-    pub size: u64,
-    /// How deep its arrays and objects nest.
-    pub depth: u32,
-}
+use super::scan::{Repeated, scan, scan_text};
 
 /// One resource, ready to be stored.
 #[derive(Clone, PartialEq, Eq)]
@@ -116,12 +107,6 @@ pub struct SortedEntry {
     pub is_include: bool,
 }
 
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Entry({} bytes)", self.size)
-    }
-}
-
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Row({} {}, {} bytes)", self.table, self.key, self.resource.len())
@@ -132,17 +117,6 @@ impl fmt::Debug for Quarantined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Quarantined({}: {}, {} bytes)", self.key, self.reason, self.entry.len())
     }
-}
-
-/// How entries of one server are named and what is too much.
-#[derive(Clone, Debug)]
-pub struct EntryRules {
-    /// `{base}/FHIR/R4/`, which is cut from a `fullUrl` to make its key.
-    pub fhir_root: String,
-    /// Larger entries are quarantined without their bytes.
-    pub entry_bytes_max: u64,
-    /// Deeper nesting is quarantined: SQLite's own JSON functions would stumble over it.
-    pub depth_max: u32,
 }
 
 #[derive(Deserialize)]

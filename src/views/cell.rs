@@ -10,13 +10,12 @@
 
 use std::borrow::Cow;
 
-use super::Declared;
 use super::definition::ColumnDefinition;
 use super::elements::Kind;
 use super::item::Item;
-use super::moment;
 use super::number::Number;
 use super::tape::Tape;
+use super::{Declared, moment};
 
 /// The standard's own tag for a column's SQL type.
 const TYPE_TAG: &str = "ansi/type";

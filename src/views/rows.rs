@@ -5,7 +5,8 @@
 
 use std::ops::ControlFlow;
 
-use super::cell::{self, Cell};
+use super::cell;
+use super::cell::Cell;
 use super::evaluate::{Evaluator, Focus};
 use super::tape::{Json, Tape};
 use super::view::{ColumnProgram, EachProgram, Over, SelectProgram, View};

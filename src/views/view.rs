@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 
 use super::build::{Builder, Type, is_plain_array};
 use super::definition::{ColumnDefinition, Filter, Select, ViewDefinition};
-use super::elements::{self, Kind};
-use super::fhirpath::{self, Expr, TypeOperator};
+use super::elements::Kind;
+use super::fhirpath::{Expr, TypeOperator};
 use super::program::Node;
 use super::refused::Refused;
-use super::{Column, Declared, Index, cell};
+use super::{Column, Declared, Index, cell, elements, fhirpath};
 
 const COLUMNS_MAX: usize = 500;
 /// Ours: `true` for an index on the column.

@@ -15,7 +15,7 @@ pub mod page;
 pub mod patient;
 pub mod place;
 pub mod pull;
-pub(crate) mod purge;
+pub mod purge;
 mod rehearsal;
 pub(crate) mod report;
 mod sqlite;
@@ -33,7 +33,7 @@ use self::purge::{Erased, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{
     ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
-    ViewRefused,
+    VerifyDepth, ViewRefused,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -42,6 +42,9 @@ use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Evaluation, View};
 
 pub use self::report::{RowFormat, ViewRun};
+/// For `fuzz/`.
+#[doc(hidden)]
+pub use self::sqlite::scrub::{page as sqlite_page, walk as sqlite_walk};
 pub use self::sqlite::{RowsFailed, ServiceLock};
 
 /// A warehouse, open for writing or for a rehearsal of it. No other process writes to it
@@ -343,8 +346,13 @@ impl Reader {
     }
 
     /// Checks everything that must be true of a sound warehouse.
-    pub fn verify(&self, views: &[AnalystTable], now: Timestamp) -> Result<Findings, StoreFailed> {
-        self.engine.verify(views, now)
+    pub fn verify(
+        &self,
+        views: &[AnalystTable],
+        depth: VerifyDepth,
+        now: Timestamp,
+    ) -> Result<Findings, StoreFailed> {
+        self.engine.verify(views, depth, now)
     }
 
     /// Returns the analysts' tables as they are stored.

@@ -26,14 +26,53 @@ pub struct PurgedPatient {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scrub {
     NothingToDo,
-    Done { purges: u64 },
+    Done(Scrubbed),
     Waits(ScrubWaits),
 }
 
+/// The end of a scrub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrubbed {
+    pub purges: u64,
+    pub by: ScrubbedBy,
+    /// Pages that zeroing has changed.
+    pub pages: u64,
+}
+
+/// The way in which the last bytes were removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScrubbedBy {
+    /// What nothing refers to was overwritten in place.
+    Zeroing,
+    /// The whole file was written anew.
+    Vacuum,
+}
+
+impl ScrubbedBy {
+    /// Returns the way as `purge_log` names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Zeroing => "zeroing",
+            Self::Vacuum => "vacuum",
+        }
+    }
+
+    /// Returns the way as a person names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zeroing => "zeroing",
+            Self::Vacuum => "VACUUM",
+        }
+    }
+}
+
+/// What keeps the last bytes in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScrubWaits {
     Reader,
+    Writer,
     Room(DiskRoom),
+    Stopped,
     Failed(String),
 }
 
@@ -43,12 +82,19 @@ impl fmt::Display for ScrubWaits {
             Self::Reader => {
                 f.write_str("a reader has the warehouse open; the last bytes go when it has closed it")
             }
-            Self::Room(DiskRoom { needed, free }) => write!(
+            Self::Writer => f.write_str(
+                "the warehouse is written to all the while; the last bytes go when that has ended",
+            ),
+            Self::Room(DiskRoom { needed, free, by }) => write!(
                 f,
-                "VACUUM needs {} MB free beside the warehouse and finds {} MB; make room",
-                needed / 1_000_000,
+                "{} needs {} MB free beside the warehouse and finds {} MB; make room",
+                by.name(),
+                needed.div_ceil(1_000_000),
                 free / 1_000_000
             ),
+            Self::Stopped => {
+                f.write_str("the program was stopped; the last bytes go when it is started again")
+            }
             Self::Failed(what) => write!(f, "VACUUM failed ({what}); it is tried again after the next cycle"),
         }
     }
@@ -57,9 +103,11 @@ impl fmt::Display for ScrubWaits {
 /// Bytes on the disk of a warehouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskRoom {
-    /// What VACUUM may need.
+    /// What a scrub may need.
     pub needed: u64,
     pub free: u64,
+    /// The way that needs it.
+    pub by: ScrubbedBy,
 }
 
 impl DiskRoom {

@@ -44,6 +44,15 @@ pub struct StatusReport {
     pub unscrubbed: u64,
     /// What the bytes of purged patients wait for.
     pub scrub_waits_for: Option<String>,
+    pub last_scrub: Option<LastScrub>,
+}
+
+/// When the last bytes of purged patients were last removed.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LastScrub {
+    pub at: String,
+    /// `zeroing` or `vacuum`.
+    pub by: String,
 }
 
 /// One purge, as an auditor asks for it.
@@ -55,6 +64,8 @@ pub struct PurgeLine {
     pub confirmed_at: String,
     pub purged_at: String,
     pub scrubbed_at: Option<String>,
+    /// `zeroing` or `vacuum`.
+    pub scrubbed_by: Option<String>,
     pub rows_by_table: BTreeMap<String, u64>,
 }
 
@@ -127,6 +138,25 @@ pub struct Findings {
     pub wrong: Vec<String>,
     /// Findings beyond those that are told.
     pub more: u64,
+    /// Of a check that goes down to the pages of the file.
+    pub pages: Option<Pages>,
+}
+
+/// How far down `verify` checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyDepth {
+    Rows,
+    /// To the last byte of the file.
+    Pages,
+}
+
+/// What is in the pages of the file beside what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// So many, and in how many of them there are bytes of what was deleted or replaced.
+    Seen { all: u64, with_remains: u64 },
+    /// They cannot be looked at, and why.
+    Unseen(String),
 }
 
 impl Findings {

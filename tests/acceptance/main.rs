@@ -16,6 +16,7 @@ mod faults;
 mod first_sync;
 mod house;
 mod process;
+mod scrub;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;

@@ -240,10 +240,10 @@ fn read_only_mount(world: &World) {
 }
 
 /// A small file system; dropped, it is unmounted.
-struct Mount<'f>(&'f Path);
+pub(crate) struct Mount<'f>(&'f Path);
 
 impl<'f> Mount<'f> {
-    fn tmpfs(folder: &'f Path, options: &str) -> Option<Self> {
+    pub(crate) fn tmpfs(folder: &'f Path, options: &str) -> Option<Self> {
         fs::create_dir_all(folder).unwrap();
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output().ok()?;

@@ -6,7 +6,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::evaluate::{self, Row, rows_of};
+use crate::evaluate;
+use crate::evaluate::{Row, rows_of};
 use crate::support::resources::{examples, mangle, synthea};
 
 fn rows(view: &BuiltIn, resources: &[Value]) -> Vec<Row> {

@@ -3,7 +3,8 @@
 use regex::{Regex, RegexBuilder};
 
 use super::{Builder, Built, Type, asks_for_companions, with_companions};
-use crate::views::elements::{self, Kind};
+use crate::views::elements;
+use crate::views::elements::Kind;
 use crate::views::fhirpath::{Expr, TypeOperator};
 use crate::views::item::Item;
 use crate::views::program::{MatchOf, Node, Pattern, TypeTest};

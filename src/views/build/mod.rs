@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 pub(super) use self::calls::regex_of;
 use super::definition::Constant;
-use super::elements::{self, Element, Kind};
+use super::elements;
+use super::elements::{Element, Kind};
 use super::fhirpath::Expr;
 use super::item::Item;
 use super::number::Number;

@@ -7,7 +7,8 @@ use chrono::SecondsFormat;
 use super::{Evaluator, Flow, Focus, Sink, TEXT_BYTES_MAX};
 use crate::views::elements::Kind;
 use crate::views::item::Item;
-use crate::views::moment::{self, Side};
+use crate::views::moment;
+use crate::views::moment::Side;
 use crate::views::number::Number;
 use crate::views::program::{Function, Node};
 

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::{Evaluator, Flow, Focus, Sink};
-use crate::views::elements::{self, Element, Kind};
+use crate::views::elements;
+use crate::views::elements::{Element, Kind};
 use crate::views::item::{Item, Place, fits};
 use crate::views::program::{Choice, Node, Step};
 use crate::views::tape::{At, Json};

@@ -121,7 +121,7 @@ pub(super) async fn what_cannot_be_a_row_is_quarantined_until_it_can<C: Candidat
     let anna = person("anna");
     let mut pull = Pull::full(&anna, at(10));
     let mut broken = batch(&[], end(&[], at(10)));
-    broken.quarantined = vec![quarantined("Observation/1"), quarantined("#2")];
+    broken.quarantined = vec![observation(1).quarantined("is no resource"), quarantined("#2")];
 
     let stored = trial.store(&mut pull, broken, at(11)).await;
 
@@ -143,7 +143,7 @@ pub(super) async fn what_cannot_be_a_row_is_quarantined_until_it_can<C: Candidat
 }
 
 fn end_with_sweep(rows: &[Row]) -> PullProgress {
-    super::trial::end_with_sweep(&[rows], 1)
+    super::trial::end_with_sweep(&[rows, rows], 1)
 }
 
 pub(super) async fn the_last_page_moves_the_watermark_and_the_pull_together<C: Candidate>() {

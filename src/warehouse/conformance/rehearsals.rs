@@ -29,7 +29,7 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     let leases = rehearsal.begin_cycle(listed().to_vec(), at(20)).await.unwrap();
     let page = || {
         let rows = [observation(1), observation_that(2, "is changed"), observation(4)];
-        batch(&rows, end_with_sweep(&[&rows], 1))
+        batch(&rows, end_with_sweep(&[&rows, &rows], 1))
     };
     let pull = Pull::full(&anna, at(20));
     let rehearsed = kept(rehearsal.store_page(&pull.head, pull.cost, page(), at(21)).await.unwrap());

@@ -19,7 +19,7 @@ pub(super) async fn what_no_walk_saw_is_marked_and_what_comes_back_is_restored<C
     trial.pull(&ben, &rows, at(11)).await;
 
     let mut pull = Pull::full(&anna, at(20));
-    let page = batch(&rows[..2], end_with_sweep(&[&rows[..2]], 1));
+    let page = batch(&rows[..2], end_with_sweep(&[&rows[..2], &rows[..2]], 1));
     let stored = trial.store(&mut pull, page, at(21)).await;
 
     assert_eq!(stored.sweep, SweepOutcome::Done);
@@ -32,7 +32,7 @@ pub(super) async fn what_no_walk_saw_is_marked_and_what_comes_back_is_restored<C
     trial.assert_sound();
 
     let mut later = Pull::full(&anna, at(30));
-    let stored = trial.store(&mut later, batch(&rows, end_with_sweep(&[&rows], 1)), at(31)).await;
+    let stored = trial.store(&mut later, batch(&rows, end_with_sweep(&[&rows, &rows], 1)), at(31)).await;
     assert_eq!(stored.tally, Tally { updated: 1, unchanged: 2, ..Tally::default() });
     let back = &trial.kept().resources(&anna)["Observation/3"];
     assert_eq!((back.deleted_at, back.first_seen_at, back.changed_at), (None, at(10), at(31)));
@@ -74,7 +74,9 @@ pub(super) async fn a_record_that_is_gone_at_once_is_guarded_for_a_day<C: Candid
     trial.pull(&anna, &rows, at(10)).await;
     let sweep = async |now: i64| {
         let mut pull = Pull::full(&anna, at(now));
-        trial.store(&mut pull, batch(&rows[..1], end_with_sweep(&[&rows[..1]], 1)), at(now + 1)).await
+        trial
+            .store(&mut pull, batch(&rows[..1], end_with_sweep(&[&rows[..1], &rows[..1]], 1)), at(now + 1))
+            .await
     };
 
     assert_eq!(sweep(20).await.sweep, SweepOutcome::Guarded(29));
@@ -105,7 +107,8 @@ pub(super) async fn types_that_were_not_asked_for_are_not_swept<C: Candidate>() 
 
     let mut pull = Pull::full(&anna, at(20));
     pull.head.types = TypeFilter::parse("Observation");
-    let stored = trial.store(&mut pull, batch(&rows[..1], end_with_sweep(&[&rows[..1]], 1)), at(21)).await;
+    let stored =
+        trial.store(&mut pull, batch(&rows[..1], end_with_sweep(&[&rows[..1], &rows[..1]], 1)), at(21)).await;
 
     assert_eq!(stored.tally.deleted, 1);
     assert_eq!(trial.kept().live(&anna), ["Condition/1", "Observation/1"]);

@@ -15,6 +15,7 @@ use crate::warehouse::page::{
 use crate::warehouse::patient::Listed;
 use crate::warehouse::place::{Close, OtherServer};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, PullOutcome, Setback};
+use crate::warehouse::report::VerifyDepth;
 use crate::warehouse::{Reader, Warehouse};
 
 /// Whose word a purge is.
@@ -234,7 +235,7 @@ impl<C: Candidate> Trial<C> {
 
     #[track_caller]
     pub(super) fn assert_sound(&self) {
-        let found = self.reader().verify(&self.candidate.place().views, at(0)).unwrap();
+        let found = self.reader().verify(&self.candidate.place().views, VerifyDepth::Rows, at(0)).unwrap();
         assert!(found.is_sound(), "{:?}", found.wrong);
     }
 }

@@ -25,6 +25,7 @@ mod reader;
 mod report;
 mod rows;
 mod run_view;
+pub(super) mod scrub;
 mod sweep;
 mod tables;
 mod verify;

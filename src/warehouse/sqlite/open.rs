@@ -26,7 +26,7 @@ pub(super) const MODE_FOR_GROUP: u32 = 0o640;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [Migration; 8] = [
+const MIGRATIONS: [Migration; 9] = [
     Migration::of(include_str!("../../../schema/0001_bookkeeping.sql")),
     Migration::of(include_str!("../../../schema/0002_analyst_tables.sql")),
     Migration::of(include_str!("../../../schema/0003_seen_by_page.sql")),
@@ -40,7 +40,8 @@ const MIGRATIONS: [Migration; 8] = [
         sql: include_str!("../../../schema/0007_identity.sql"),
         then: Some(tables::add_superseded_at),
     },
-    Migration::of(include_str!("../../../schema/0008_late_indexes.sql")),
+    Migration::of(include_str!("../../../schema/0008_scrubbed_by.sql")),
+    Migration::of(include_str!("../../../schema/0009_late_indexes.sql")),
 ];
 
 /// What is done after a migration's SQL.

@@ -1,6 +1,7 @@
 //! The door's writing operations, each of them one piece of work for the writer's thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 
@@ -9,7 +10,7 @@ use super::lock::WriterLock;
 use super::page::EvaluatedBatch;
 use super::purge::Purge;
 use super::writer::Writer;
-use super::{checkpoint, open, page, pulls, purge};
+use super::{checkpoint, open, page, pulls, purge, scrub};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::{PatientState, PurgeReason};
@@ -29,6 +30,7 @@ pub struct Engine {
     writer: Writer,
     _lock: WriterLock,
     analyst_tables: Arc<AnalystTables>,
+    stop_scrub: Arc<AtomicBool>,
 }
 
 impl Engine {
@@ -42,10 +44,11 @@ impl Engine {
         let analyst_tables = Arc::new(AnalystTables::new(&place.views));
         let connection = open::open_writer(place, &analyst_tables, other_server, now)?;
         let writer = Writer::start(connection, &place.path, analyst_tables.clone(), now)?;
-        Ok(Self { writer, _lock: lock, analyst_tables })
+        Ok(Self { writer, _lock: lock, analyst_tables, stop_scrub: Arc::default() })
     }
 
     pub(in crate::warehouse) fn abandon(&self) {
+        self.stop_scrub.store(true, Ordering::Relaxed);
         self.writer.abandon();
     }
 
@@ -54,6 +57,7 @@ impl Engine {
     }
 
     pub(in crate::warehouse) fn interrupt(&self) {
+        self.stop_scrub.store(true, Ordering::Relaxed);
         self.writer.interrupt();
     }
 
@@ -263,8 +267,8 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn scrub(&self, clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
-        let path = self.writer.path().to_owned();
-        self.writer.alone(move |connection| purge::scrub(connection, &path, clock)).await
+        self.stop_scrub.store(false, Ordering::Relaxed);
+        scrub::scrub(&self.writer, &self.stop_scrub, clock).await
     }
 
     pub(in crate::warehouse) async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {

@@ -1,20 +1,15 @@
-//! Erases a patient: first the rows, in one transaction, then the bytes they leave behind.
+//! Erases the rows of a patient, in one transaction, and keeps the log of it.
 //!
 //! Deleted rows leave copies in the gaps of pages that live on, `secure_delete` or not, so a
-//! purge is over only when VACUUM has rewritten the file and the WAL is empty. Until then
-//! `scrubbed_at` is NULL.
-
-use std::path::Path;
-use std::time::Duration;
+//! purge is over only when `scrub` has been through the file. Until then `scrubbed_at` is NULL.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{checkpoint, tables, view_build};
+use super::{checkpoint, tables};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::place::folder_of;
-use crate::warehouse::purge::{DiskRoom, Erased, Scrub, ScrubWaits};
+use crate::warehouse::purge::{Erased, ScrubbedBy};
 
 /// Tables whose rows a purge removes and does not count: they say how a patient was pulled.
 const BOOKKEEPING: [&str; 4] = ["live_resources", "pull", "seen", "walk"];
@@ -104,69 +99,22 @@ pub(super) fn oldest_unscrubbed(connection: &Connection) -> Result<Option<Timest
     Ok(oldest.as_deref().and_then(parse_stamp))
 }
 
-/// Removes the last bytes of all purged patients. `clock` is read once the bytes are gone.
-pub(super) fn scrub(
+/// Returns the last of the purges whose bytes are still there.
+pub(super) fn last_unscrubbed(connection: &Connection) -> Result<Option<i64>, StoreFailed> {
+    Ok(connection
+        .query_row("SELECT max(id) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?)
+}
+
+/// Notes that no byte is left of all purges up to `last`, and returns how many these are.
+pub(super) fn note_scrubbed(
     connection: &Connection,
-    path: &Path,
-    clock: fn() -> Timestamp,
-) -> Result<Scrub, StoreFailed> {
-    let purges = unscrubbed(connection)?;
-    if purges == 0 {
-        return Ok(Scrub::NothingToDo);
-    }
-    if let Some(waits) = room_missing(connection, path)? {
-        return Ok(Scrub::Waits(waits));
-    }
-    if !wal_is_empty(connection)? {
-        return Ok(Scrub::Waits(ScrubWaits::Reader));
-    }
-    view_build::restart_all(connection)?;
-    if let Err(error) = connection.execute_batch("VACUUM") {
-        return Ok(Scrub::Waits(ScrubWaits::Failed(error.to_string())));
-    }
-    if !wal_is_empty(connection)? {
-        return Ok(Scrub::Waits(ScrubWaits::Reader));
-    }
-    connection
-        .execute("UPDATE purge_log SET scrubbed_at = ?1 WHERE scrubbed_at IS NULL", [stamp(clock())])?;
-    Ok(Scrub::Done { purges })
-}
-
-/// What `status` says of purges whose last bytes are still there. Only looks.
-pub(super) fn scrub_waits_for(connection: &Connection, path: &Path) -> Result<Option<String>, StoreFailed> {
-    if unscrubbed(connection)? == 0 {
-        return Ok(None);
-    }
-    Ok(Some(match room_missing(connection, path)? {
-        Some(waits) => waits.to_string(),
-        None => "the next cycle, or a reader that has the warehouse open".to_owned(),
-    }))
-}
-
-/// Moves the WAL into the file and cuts it to nothing; false while a reader holds it.
-fn wal_is_empty(connection: &Connection) -> Result<bool, StoreFailed> {
-    connection.busy_timeout(SCRUB_PATIENCE)?;
-    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-    connection.busy_timeout(Duration::from_secs(10))?;
-    Ok(busy? == 0)
-}
-
-/// How long a scrub waits for a reader before it leaves the rest to the next cycle.
-const SCRUB_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Returns what room a VACUUM needs and finds; `None` where the disk does not tell.
-pub(super) fn room(connection: &Connection, path: &Path) -> Result<Option<DiskRoom>, StoreFailed> {
-    let pages: u64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-    let page_size: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-    let free_pages: u64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-    // A copy in a temporary file and the same again in the WAL, of the pages that are in use.
-    let needed = pages.saturating_sub(free_pages) * page_size * 22 / 10;
-    let folder = folder_of(path);
-    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(None) };
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    Ok(Some(DiskRoom { needed, free }))
-}
-
-fn room_missing(connection: &Connection, path: &Path) -> Result<Option<ScrubWaits>, StoreFailed> {
-    Ok(room(connection, path)?.filter(|room| !room.is_enough()).map(ScrubWaits::Room))
+    last: i64,
+    by: ScrubbedBy,
+    now: Timestamp,
+) -> Result<u64, StoreFailed> {
+    let purges = connection.execute(
+        "UPDATE purge_log SET scrubbed_at = ?1, scrubbed_by = ?2 WHERE scrubbed_at IS NULL AND id <= ?3",
+        params![stamp(now), by.as_str(), last],
+    )?;
+    Ok(purges as u64)
 }

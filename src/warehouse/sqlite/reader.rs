@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
 use super::rows::RowsFailed;
-use super::{analyst_tables, checkpoint, export, open, overview, purge, report, run_view, verify};
+use super::{analyst_tables, checkpoint, export, open, overview, purge, report, run_view, scrub, verify};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -19,7 +19,7 @@ use crate::warehouse::place::Place;
 use crate::warehouse::purge::Erased;
 use crate::warehouse::report::{
     ExportFormat, Exported, Findings, Overview, PurgeLine, RowFormat, StatusReport, Steps, StoredTable,
-    ViewRun,
+    VerifyDepth, ViewRun,
 };
 
 /// A file that is open for reading.
@@ -78,7 +78,7 @@ impl Reader {
 
     pub(in crate::warehouse) fn status(&self) -> Result<StatusReport, StoreFailed> {
         let mut status = report::status(&self.connection)?;
-        status.scrub_waits_for = purge::scrub_waits_for(&self.connection, &self.path)?;
+        status.scrub_waits_for = scrub::waits_for(&self.connection, &self.path)?;
         Ok(status)
     }
 
@@ -97,9 +97,10 @@ impl Reader {
     pub(in crate::warehouse) fn verify(
         &self,
         views: &[AnalystTable],
+        depth: VerifyDepth,
         now: Timestamp,
     ) -> Result<Findings, StoreFailed> {
-        verify::verify(&self.connection, &AnalystTables::new(views), now)
+        verify::verify(&self.connection, &AnalystTables::new(views), depth, now)
     }
 
     pub(in crate::warehouse) fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {

@@ -1,11 +1,12 @@
 //! What `status` and `audit` tell. Reads only.
 
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::tables;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::report::{PatientLine, PurgeLine, StatusReport};
+use crate::warehouse::purge::ScrubbedBy;
+use crate::warehouse::report::{LastScrub, PatientLine, PurgeLine, StatusReport};
 
 pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFailed> {
     // One snapshot for everything that is counted.
@@ -38,7 +39,20 @@ pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFaile
         .collect::<Result<Vec<_>, _>>()?;
     let quarantined = transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?;
     let unscrubbed = super::purge::unscrubbed(&transaction)?;
-    Ok(StatusReport { patients, resources: live.by_table, quarantined, unscrubbed, scrub_waits_for: None })
+    let last_scrub = last_scrub(&transaction)?;
+    let resources = live.by_table;
+    Ok(StatusReport { patients, resources, quarantined, unscrubbed, scrub_waits_for: None, last_scrub })
+}
+
+fn last_scrub(connection: &Connection) -> Result<Option<LastScrub>, StoreFailed> {
+    let last =
+        "SELECT * FROM purge_log WHERE scrubbed_at IS NOT NULL ORDER BY scrubbed_at DESC, id DESC LIMIT 1";
+    let read = |row: &Row<'_>| {
+        // In a file of an older schema there was one way.
+        let by = if_known(row, "scrubbed_by")?.unwrap_or_else(|| ScrubbedBy::Vacuum.as_str().to_owned());
+        Ok(LastScrub { at: row.get("scrubbed_at")?, by })
+    };
+    Ok(connection.query_row(last, [], read).optional()?)
 }
 
 /// Reads a column that a file of an older schema does not have.
@@ -51,20 +65,21 @@ fn if_known<T: FromSql>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>
 
 pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
     let mut statement = connection.prepare(
-        "SELECT p.person_id, c.label, p.reason, p.confirmed_at, p.purged_at, p.scrubbed_at, p.rows_by_table
+        "SELECT p.*, c.label AS patient_label
            FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
           WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id",
     )?;
     let lines = statement
         .query_map([person], |row| {
-            let rows: String = row.get(6)?;
+            let rows: String = row.get("rows_by_table")?;
             Ok(PurgeLine {
-                person_id: row.get(0)?,
-                label: row.get(1)?,
-                reason: row.get(2)?,
-                confirmed_at: row.get(3)?,
-                purged_at: row.get(4)?,
-                scrubbed_at: row.get(5)?,
+                person_id: row.get("person_id")?,
+                label: row.get("patient_label")?,
+                reason: row.get("reason")?,
+                confirmed_at: row.get("confirmed_at")?,
+                purged_at: row.get("purged_at")?,
+                scrubbed_at: row.get("scrubbed_at")?,
+                scrubbed_by: if_known(row, "scrubbed_by")?,
                 rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
             })
         })?

@@ -257,7 +257,7 @@ mod tests {
         for migration in [
             include_str!("../../../schema/0001_bookkeeping.sql"),
             include_str!("../../../schema/0002_analyst_tables.sql"),
-            include_str!("../../../schema/0008_late_indexes.sql"),
+            include_str!("../../../schema/0009_late_indexes.sql"),
         ] {
             connection.execute_batch(migration).unwrap();
         }

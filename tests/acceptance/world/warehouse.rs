@@ -169,8 +169,9 @@ impl World {
     /// what is stored all that this had a column for.
     pub(crate) fn make_older(&self, version: usize) {
         let newer = self.path("newer.db");
+        // Closing the last connection moves the WAL that a kill left into the file.
+        let types = resource_tables(&self.open_to_write());
         std::fs::rename(self.warehouse(), &newer).unwrap();
-        let types = resource_tables(&Connection::open(&newer).unwrap());
         let older = Connection::open(self.warehouse()).unwrap();
         older.execute_batch("PRAGMA page_size = 8192; PRAGMA application_id = 0x48455853").unwrap();
         for migration in &migrations()[..version] {
@@ -187,7 +188,9 @@ impl World {
                   INTERSECT SELECT name FROM pragma_table_info('{name}', 'newer')"
             );
             let columns = names(&older, &columns).join("\", \"");
-            if name != "analyst_table" && !columns.is_empty() {
+            // What a walk had seen had another form.
+            let has_same_form = !["analyst_table", "seen", "walk"].contains(&name.as_str());
+            if has_same_form && !columns.is_empty() {
                 let copy = format!(
                     "INSERT INTO main.\"{name}\" (\"{columns}\") SELECT \"{columns}\" FROM newer.\"{name}\""
                 );

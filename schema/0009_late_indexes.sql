@@ -1,4 +1,4 @@
--- 0008_late_indexes.sql: how far an analysts' table is built, and whether it has its indexes.
+-- 0009_late_indexes.sql: how far an analysts' table is built, and whether it has its indexes.
 --
 -- A table is built in steps, between which pages are stored: `built_to` is the rowid of its source
 -- table up to which its rows are there, `build_end` the one at which the build is done. Both are NULL
