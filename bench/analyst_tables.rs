@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "prints what it measured")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use healthex_sync::plan::row::{Row, row_of};
@@ -22,6 +23,8 @@ use rusqlite::Connection;
 const OBSERVATIONS: usize = 100_000;
 const PAGE: usize = 500;
 const ROUNDS: usize = 3;
+/// Patients that are pulled side by side: what one gives its views is worked out while another is stored.
+const PULLS: usize = 2;
 
 /// Repeats the sandbox's Observations, each under a key of its own.
 fn observations(count: usize) -> Vec<Row> {
@@ -60,28 +63,21 @@ fn fill(folder: &Path, views: Vec<AnalystTable>, rows: &[Row]) -> (PathBuf, Took
     let place =
         Place { path: path.clone(), base_url: "https://x".to_owned(), group: None, ledger: None, views };
     let now = clock::now();
-    let warehouse = Warehouse::open(&place, OtherServer::Refuse, now).unwrap();
-    let head = PullHead {
-        person: PersonId::parse("anna").unwrap(),
-        mode: PullMode::Full,
-        types: TypeFilter::default(),
-        started_at: now,
-        since: None,
-        is_resumed: false,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, now).unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(PULLS).build().unwrap();
     let took = runtime.block_on(async {
-        let listed = vec![Listed { person: head.person.clone(), label: None }];
+        let persons: Vec<PersonId> =
+            (0..PULLS).map(|number| PersonId::parse(&format!("person-{number}")).unwrap()).collect();
+        let listed = persons.iter().map(|person| Listed { person: person.clone(), label: None }).collect();
         warehouse.begin_cycle(RosterReading { listed, is_new: true }, now).await.unwrap();
-        let mut cost = PullCost::default();
+        // Copied before the clock runs.
+        let shares = rows.chunks(rows.len().div_ceil(PULLS)).map(<[Row]>::to_vec);
+        let pulls: Vec<(PersonId, Vec<Row>)> = persons.into_iter().zip(shares).collect();
         let begun = Instant::now();
-        for page in rows.chunks(PAGE) {
-            let rows = page.iter().map(|row| IncomingRow { row: row.clone(), is_repeat: false }).collect();
-            let progress = PullProgress::Partial;
-            let batch = Batch { rows, quarantined: Vec::new(), progress, is_mostly_changes: true };
-            let stored = warehouse.store_page(&head, cost, batch, now).await.unwrap();
-            let Fenced::Kept(stored) = stored else { panic!("nobody else pulls") };
-            cost.row = stored.row;
+        let pulls =
+            pulls.into_iter().map(|(person, rows)| tokio::spawn(pull(warehouse.clone(), person, rows)));
+        for pull in pulls.collect::<Vec<_>>() {
+            pull.await.unwrap();
         }
         let stored = begun.elapsed();
         // The indexes that queries use come last.
@@ -90,6 +86,26 @@ fn fill(folder: &Path, views: Vec<AnalystTable>, rows: &[Row]) -> (PathBuf, Took
     });
     drop(warehouse);
     (path, took)
+}
+
+/// Stores the pages of one pull, one after the other, as a pull does.
+async fn pull(warehouse: Arc<Warehouse>, person: PersonId, rows: Vec<Row>) {
+    let now = clock::now();
+    let (mode, types) = (PullMode::Full, TypeFilter::default());
+    let head = PullHead { person, mode, types, started_at: now, since: None, is_resumed: false };
+    let mut cost = PullCost::default();
+    let mut rows = rows.into_iter().map(|row| IncomingRow { row, is_repeat: false });
+    loop {
+        let rows: Vec<IncomingRow> = rows.by_ref().take(PAGE).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let progress = PullProgress::Partial;
+        let batch = Batch { rows, quarantined: Vec::new(), progress, is_mostly_changes: true };
+        let stored = warehouse.store_page(&head, cost, batch, now).await.unwrap();
+        let Fenced::Kept(stored) = stored else { panic!("nobody else pulls") };
+        cost.row = stored.row;
+    }
 }
 
 /// Evaluates a view over all resources, its rows thrown away; returns how long that takes.

@@ -102,7 +102,7 @@ pub(super) struct Filter {
     pub(super) path: String,
 }
 
-/// A constant's value, as SQL can take it.
+/// A constant's value, as text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Constant {
     pub(super) kind: Kind,

@@ -1,4 +1,4 @@
-//! The facts of FHIR R4 the compiler decides by: which elements a type has, of which kind,
+//! The facts of FHIR R4 that views are compiled by: which elements a type has, of which kind,
 //! and whether they repeat.
 //!
 //! Source: `r4-elements.txt` beside this file, generated from the R4 4.0.1 `StructureDefinition`s.

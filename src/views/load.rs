@@ -1,7 +1,7 @@
 //! Which views a warehouse keeps: the built-in ones, and those of a folder of the user's.
 //!
 //! Promise: a file that cannot be a table is left out and told, with its name and what to
-//! change; it never stands in the way of the others. Absent on purpose: SQLite, which has the
+//! change; it never stands in the way of the others. Absent on purpose: the engine, which has the
 //! last word when a table is made.
 
 use std::collections::BTreeSet;

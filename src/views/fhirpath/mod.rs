@@ -1,7 +1,7 @@
 //! FHIRPath, read into a tree.
 //!
 //! Promise: any text gives a tree or a sentence about what is wrong, never a panic and never
-//! a deep recursion. What the tree means, and which functions exist, is decided in `compile`.
+//! a deep recursion. What the tree means, and which functions exist, is decided in `build`.
 //!
 //! Absent on purpose: quantities with units (refused by name), comments in expressions, and
 //! positions: an expression is one line long.

@@ -68,7 +68,7 @@ impl Parser {
         Err(format!("`{sign}` is expected before {found}"))
     }
 
-    /// Counts one more level; the tree's depth is the compiler's recursion.
+    /// Counts one more level; the tree's depth is the builder's recursion.
     fn deeper(&mut self) -> Result<(), String> {
         self.depth += 1;
         if DEPTH_MAX < self.depth { Err(format!("it nests deeper than {DEPTH_MAX}")) } else { Ok(()) }

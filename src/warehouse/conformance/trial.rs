@@ -103,7 +103,7 @@ fn completion(watermark: Timestamp, sweep: Option<SweepRequest>, rows: &[Row], w
 
 pub(super) fn batch(rows: &[Row], progress: PullProgress) -> Batch {
     let rows = rows.iter().map(|row| IncomingRow { row: row.clone(), is_repeat: false }).collect();
-    Batch { rows, quarantined: Vec::new(), progress, is_mostly_changes: false }
+    Batch { rows, quarantined: Vec::new(), progress, is_mostly_changes: true }
 }
 
 pub(super) fn setback(event: Event) -> Setback {

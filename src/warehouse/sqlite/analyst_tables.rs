@@ -214,7 +214,9 @@ impl AnalystTables {
                 continue;
             }
             let keys = changed.keys_to_forget()?;
-            let all = || changed.new.iter().chain(&changed.updated);
+            // One page can bring a resource and supersede it.
+            let is_there = |change: &&Change<'_>| !changed.gone.contains(&change.row.key);
+            let all = || changed.new.iter().chain(&changed.updated).filter(is_there);
             let missing = all().filter(|change| change.gained.is_none());
             let worked_out: Vec<KeptRows> =
                 missing.map(|change| self.rows_of(views, change.row, now, &mut memory)).collect();
