@@ -14,6 +14,7 @@ mod compare;
 mod copies;
 mod export;
 mod failure;
+mod files;
 mod freshness;
 mod ledger;
 mod ledger_book;
