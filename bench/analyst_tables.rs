@@ -12,7 +12,7 @@ use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::sandbox::Population;
 use healthex_sync::views::{AnalystTable, Evaluation, Several};
 use healthex_sync::warehouse::page::{Batch, IncomingRow, PullProgress};
-use healthex_sync::warehouse::patient::Listed;
+use healthex_sync::warehouse::patient::{Listed, RosterReading};
 use healthex_sync::warehouse::place::{OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use healthex_sync::warehouse::{Reader, RowFormat, Warehouse};
@@ -72,7 +72,7 @@ fn fill(folder: &Path, views: Vec<AnalystTable>, rows: &[Row]) -> (PathBuf, Took
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let took = runtime.block_on(async {
         let listed = vec![Listed { person: head.person.clone(), label: None }];
-        warehouse.begin_cycle(listed, now).await.unwrap();
+        warehouse.begin_cycle(RosterReading { listed, is_new: true }, now).await.unwrap();
         let mut cost = PullCost::default();
         let begun = Instant::now();
         for page in rows.chunks(PAGE) {

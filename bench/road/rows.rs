@@ -10,7 +10,7 @@ use healthex_sync::warehouse::Warehouse;
 use healthex_sync::warehouse::page::{
     Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkMark,
 };
-use healthex_sync::warehouse::patient::Listed;
+use healthex_sync::warehouse::patient::{Listed, RosterReading};
 use healthex_sync::warehouse::place::{OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use healthex_sync::{clock, views};
@@ -118,7 +118,7 @@ pub(crate) fn store(
         pulls.iter().flatten().map(|pull| Listed { person: pull.head.person.clone(), label: None }).collect();
     let ((), cost) = process::measure(|| {
         runtime().block_on(async {
-            warehouse.begin_cycle(listed, clock::now()).await.unwrap();
+            warehouse.begin_cycle(RosterReading { listed, is_new: true }, clock::now()).await.unwrap();
             let lanes = pulls.into_iter().map(|lane| {
                 let warehouse = warehouse.clone();
                 tokio::spawn(async move {

@@ -33,6 +33,7 @@ pub(crate) fn measure(
     of: &str,
 ) -> Vec<Measured> {
     let place = Place {
+        ledger: None,
         path: program.warehouse(),
         base_url: server.base_url.clone(),
         group: None,

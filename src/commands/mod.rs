@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::{Cli, Command};
-use crate::cycle::{EndedEarly, NotBegun, Summary};
+use crate::cycle::{EndedEarly, Summary};
 use crate::healthex::RequestFailed;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Environment, Settings};
@@ -53,15 +53,13 @@ impl ExitStatus {
     /// Returns the status that stands for an error. The only place that downcasts one.
     pub fn of(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
-            if cause.is::<Complaints>() || matches!(cause.downcast_ref(), Some(NotBegun::RosterShrunk { .. }))
-            {
+            if cause.is::<Complaints>() {
                 return Self::WrongUsage;
             }
             if matches!(cause.downcast_ref(), Some(StoreFailed::Ledger(_))) {
                 return Self::Failed;
             }
-            let not_begun = matches!(cause.downcast_ref(), Some(NotBegun::Warehouse(_)));
-            if not_begun || cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
+            if cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
                 return Self::WarehouseUnusable;
             }
             if matches!(
@@ -78,6 +76,7 @@ impl ExitStatus {
         match &summary.ended_early {
             Some(EndedEarly::CredentialsRefused(_)) => Self::CredentialsRefused,
             Some(EndedEarly::Warehouse(_)) => Self::WarehouseUnusable,
+            _ if summary.roster_shrunk.is_some() => Self::WrongUsage,
             _ if summary.all_is_well() => Self::Done,
             _ => Self::SomePatientsFailed,
         }

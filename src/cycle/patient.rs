@@ -40,6 +40,8 @@ pub(super) enum PatientOutcome {
     /// This ends the cycle for all.
     Ends(EndedEarly),
     Interrupted,
+    /// An operator has ordered its purge: nothing more is done about it.
+    PurgeOrdered,
 }
 
 /// What one patient's turn has come to.
@@ -89,8 +91,38 @@ pub(super) fn consent_budget() -> Budget {
     Budget::new(u64::MAX, Instant::now() + Duration::from_hours(1))
 }
 
-/// Does what is due about one patient. Further pulls wait for a permit of `permits`.
+/// Does what is due about one patient, unless an operator orders its purge. Further pulls wait for a
+/// permit of `permits`.
 pub(super) async fn deal_with(
+    cycle: &Cycle,
+    task: Task,
+    permits: &Arc<Semaphore>,
+    permit: OwnedSemaphorePermit,
+) -> PatientReport {
+    let person = task.person().clone();
+    unless_ordered(cycle, person, do_what_is_due(cycle, task, permits, permit)).await
+}
+
+/// Waits for `work` on a patient, and drops it where an operator orders the patient's purge.
+async fn unless_ordered(
+    cycle: &Cycle,
+    person: PersonId,
+    work: impl Future<Output = PatientReport>,
+) -> PatientReport {
+    // In a block of its own: the work is dropped before the patient is free to be purged.
+    let active = cycle.active.begin(&person);
+    let report = match &active {
+        None => None,
+        Some(active) => tokio::select! {
+            biased;
+            () = active.ordered() => None,
+            report = work => Some(report),
+        },
+    };
+    report.unwrap_or_else(|| PatientReport::without_pull(person, PatientOutcome::PurgeOrdered, None))
+}
+
+async fn do_what_is_due(
     cycle: &Cycle,
     task: Task,
     permits: &Arc<Semaphore>,
@@ -107,10 +139,10 @@ pub(super) async fn deal_with(
 
 /// Pulls one patient that nobody else is pulled beside.
 pub(super) async fn pull_alone(cycle: &Cycle, task: Task, mode: PullMode) -> PatientReport {
-    let permits = Arc::new(Semaphore::new(1));
+    let (permits, person) = (Arc::new(Semaphore::new(1)), task.person().clone());
     match permits.clone().acquire_owned().await {
-        Ok(permit) => pull_patient(cycle, task, mode, &permits, permit).await,
-        Err(_closed) => PatientReport::without_pull(task.person().clone(), PatientOutcome::Interrupted, None),
+        Ok(permit) => unless_ordered(cycle, person, pull_patient(cycle, task, mode, &permits, permit)).await,
+        Err(_closed) => PatientReport::without_pull(person, PatientOutcome::Interrupted, None),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::patient::{PatientOutcome, PatientReport, Refusal};
-use super::{EndedEarly, PurgeNote, Summary};
+use super::{ActivePatients, EndedEarly, PurgeNote, Summary};
 use crate::plan::PersonId;
 use crate::plan::breaker::Contact;
 use crate::plan::consent::ROUND_DELAY;
@@ -44,6 +44,17 @@ impl CycleTally {
     pub(super) fn take_refused(&mut self) -> Vec<Refusal> {
         self.refused_since = None;
         std::mem::take(&mut self.refused)
+    }
+
+    pub(super) fn refused_persons(&self) -> impl Iterator<Item = PersonId> {
+        self.refused.iter().map(|refusal| refusal.task.person().clone())
+    }
+
+    /// Leaves those out that an operator has ordered to be purged since they were refused.
+    pub(super) fn forget_ordered(&mut self, active: &ActivePatients) {
+        let before = self.refused.len();
+        self.refused.retain(|refusal| !active.is_ordered(refusal.task.person()));
+        self.skipped += (before - self.refused.len()) as u64;
     }
 
     /// Returns when the refused have waited for long enough.
@@ -90,7 +101,7 @@ impl CycleTally {
                 self.skipped += 1;
                 self.permitted = Some(report.person);
             }
-            PatientOutcome::StillRevoked => self.skipped += 1,
+            PatientOutcome::StillRevoked | PatientOutcome::PurgeOrdered => self.skipped += 1,
             PatientOutcome::NotFound => self.not_found += 1,
             PatientOutcome::Refused(refusal) => self.refuse(*refusal),
             PatientOutcome::Failed(contact) => {
@@ -130,6 +141,7 @@ impl CycleTally {
         summary.not_reached = self.not_reached;
         summary.resources += self.resources;
         summary.pages += self.pages;
+        summary.held_why = self.held_why;
         summary.purged.extend(self.purged);
         summary.ended_early = self.ended;
     }

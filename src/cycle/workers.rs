@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::patient::deal_with;
-use super::round::hold_round;
+use super::round;
 use super::tally::CycleTally;
 use super::tasks::Task;
 use super::{Cycle, EndedEarly};
@@ -19,6 +19,13 @@ use crate::warehouse::page::Tally;
 /// Pulls beyond `concurrency` that have only to be noted as done: waiting together for the
 /// disk, they share a commit.
 const ENDINGS_WAITING_MAX: usize = 64;
+
+/// Holds a round about those that are refused and that nobody has ordered to be purged.
+pub(super) async fn hold_round(cycle: &Cycle, tally: &mut CycleTally) {
+    let _round = cycle.active.begin_round(tally.refused_persons());
+    tally.forget_ordered(&cycle.active);
+    round::hold_round(cycle, tally).await;
+}
 
 /// Deals with all tasks, on a worker thread: the main thread would have to be woken up for each
 /// patient, which costs as much as asking. Dropped, it takes all pulls along.

@@ -1,6 +1,7 @@
 //! What the warehouse remembers of one patient: the facts that most rules begin from.
 
 use super::completeness::ShortSince;
+use super::leaver::Missing;
 use super::state::{HeldWhy, PatientState, PurgeReason};
 use super::{PersonId, PullMode, Timestamp, TypeFilter};
 
@@ -11,6 +12,8 @@ pub struct Checkpoint {
     pub label: Option<String>,
     /// Whether the roster of the latest cycle lists the patient.
     pub listed: bool,
+    /// The readings of the roster that have lacked it, where the latest did.
+    pub missing: Option<Missing>,
     pub state: PatientState,
     /// The next `_since`; `None` asks for a full pull.
     pub watermark: Option<Timestamp>,
@@ -74,6 +77,7 @@ impl Checkpoint {
             person,
             label,
             listed: true,
+            missing: None,
             state: PatientState::New,
             watermark: None,
             types: TypeFilter::default(),

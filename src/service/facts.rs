@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::problems::{Facts, PulledPatient};
-use crate::plan::state::PatientState;
+use crate::plan::state::{HeldWhy, PatientState};
 use crate::plan::{PersonId, Timestamp};
 use crate::roster::Roster;
 use crate::settings::Settings;
@@ -26,7 +26,10 @@ pub(super) async fn gather(
     facts.scrub_due = oldest_unscrubbed.and_then(|since| settings.consent.scrub.as_ref()?.next_after(since));
     for patient in &patients {
         match patient.state {
-            PatientState::Held => facts.held.push(patient.name().to_owned()),
+            PatientState::Held => {
+                facts.held.push(patient.name().to_owned());
+                facts.held_why.extend(patient.held_why.map(HeldWhy::as_str));
+            }
             PatientState::New | PatientState::Active | PatientState::Failing | PatientState::NotFound
                 if pulled.contains(&patient.person) =>
             {

@@ -27,14 +27,16 @@ use std::time::Duration;
 
 use self::failure::{CopyFailed, OpenFailed, RestoreFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
-use self::patient::{Attention, CycleTimes, Listed, RosterChange};
+use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use self::place::{Close, FileIdentity, OtherServer, Place, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use self::purge::{CarriedOut, Erased, LedgerReport, PurgedPatient, Scrub};
+use self::purge::{
+    CarriedOut, Erased, LedgerReport, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub,
+};
 use self::rehearsal::Rehearsal;
 use self::report::{
-    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, PatientCopy, Preflight, PurgeLine,
-    Restored, StatusReport, Steps, StoredTable, VerifyDepth, ViewRefused,
+    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, OverviewRequest, PatientCopy, Preflight,
+    PurgeLine, Restored, StatusReport, Steps, StoredTable, VerifyDepth, ViewRefused,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -108,28 +110,25 @@ impl Warehouse {
         }
     }
 
-    /// Returns who has left the roster, without acting on it.
-    pub async fn roster_change(&self, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
+    /// Begins a cycle: takes the roster over and who it lacks, notes the time, and says of pulls that
+    /// a kill cut off that they were. Returns every patient that is known, in the order of their ids.
+    pub async fn begin_cycle(
+        &self,
+        roster: RosterReading,
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.roster_change(listed).await,
-            Self::Rehearsal(rehearsal) => rehearsal.roster_change(listed),
+            Self::Sqlite(engine) => engine.begin_cycle(roster, now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.begin_cycle(&roster, now),
         }
     }
 
-    /// Begins a cycle: takes the roster over, notes the time, and says of pulls that a kill cut
-    /// off that they were. Returns every patient that is known, in the order of their ids.
-    pub async fn begin_cycle(&self, listed: Vec<Listed>, now: Timestamp) -> Result<Vec<Lease>, StoreFailed> {
+    /// Ends a cycle: forgets the oldest rows of `pull` beyond its limit, and the rows that have been
+    /// marked as deleted for too long. Not one transaction: what is interrupted, the next end does.
+    pub async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.begin_cycle(listed, now).await,
-            Self::Rehearsal(rehearsal) => rehearsal.begin_cycle(&listed),
-        }
-    }
-
-    /// Ends a cycle: forgets the oldest rows of `pull` beyond its limit.
-    pub async fn end_cycle(&self) -> Result<(), StoreFailed> {
-        match self {
-            Self::Sqlite(engine) => engine.end_cycle().await,
-            Self::Rehearsal(_) => Ok(()),
+            Self::Sqlite(engine) => engine.end_cycle(end).await,
+            Self::Rehearsal(_) => Ok(Forgotten::default()),
         }
     }
 
@@ -235,11 +234,28 @@ impl Warehouse {
         }
     }
 
+    /// Returns how many patients have rows, and how many were purged for leaving the roster within
+    /// the window that counts them together.
+    pub(crate) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.departures(now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.departures(now),
+        }
+    }
+
     /// Returns the active patients with rows that were pulled last, the latest first.
     pub async fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.latest_pulled(most).await,
             Self::Rehearsal(rehearsal) => rehearsal.latest_pulled(most),
+        }
+    }
+
+    /// Returns how many patients are refused, and neither purged nor held.
+    pub async fn refused(&self) -> Result<u64, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.refused().await,
+            Self::Rehearsal(_) => Ok(0),
         }
     }
 
@@ -278,6 +294,22 @@ impl Warehouse {
         match self {
             Self::Sqlite(engine) => engine.purge(person, reason, by, now).await,
             Self::Rehearsal(rehearsal) => rehearsal.purgeable(person),
+        }
+    }
+
+    /// Takes the operators' orders that were left while this process holds the warehouse, and those
+    /// that no holder before has answered. Each is to be answered.
+    pub(crate) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
+        match self {
+            Self::Sqlite(engine) => engine.take_purge_requests(now),
+            Self::Rehearsal(_) => Vec::new(),
+        }
+    }
+
+    /// Tells the command that has left an order what came of it.
+    pub(crate) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
+        if let Self::Sqlite(engine) = self {
+            engine.answer_purge_request(request, answer);
         }
     }
 
@@ -329,6 +361,32 @@ impl Warehouse {
     }
 }
 
+/// An operator's order to purge a patient, left for the process that holds the warehouse. Dropped,
+/// it stands.
+pub(crate) struct LeftRequest(sqlite::LeftRequest);
+
+impl LeftRequest {
+    pub(crate) fn leave(place: &Place, request: &PurgeRequest) -> Result<Self, OpenFailed> {
+        sqlite::LeftRequest::leave(place, request).map(Self)
+    }
+
+    /// Returns how far it has come.
+    pub(crate) fn progress(&self) -> RequestProgress {
+        self.0.progress()
+    }
+
+    /// Takes it back, answered or not. Returns whether nobody had taken it.
+    pub(crate) fn withdraw(self) -> bool {
+        self.0.withdraw()
+    }
+
+    /// Clears away what was ordered for a patient before, for who holds the warehouse now and purges
+    /// it by itself.
+    pub(crate) fn take_over(place: &Place, person: &PersonId) {
+        sqlite::LeftRequest::take_over(place, person);
+    }
+}
+
 /// A warehouse, open for reading. It is never made by that, and never waited for.
 pub struct Reader {
     engine: sqlite::Reader,
@@ -344,10 +402,10 @@ impl Reader {
         self.engine.status()
     }
 
-    /// Returns counts and who has not been pulled since `behind_since`, at most `listed_max`
-    /// of them. Resources are not counted, which takes longer than a look may.
-    pub fn overview(&self, behind_since: Timestamp, listed_max: usize) -> Result<Overview, StoreFailed> {
-        self.engine.overview(behind_since, listed_max)
+    /// Returns counts, who is behind and who was purged. Resources are not counted, which takes
+    /// longer than a look may.
+    pub fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
+        self.engine.overview(request)
     }
 
     /// Returns all purges, or those of one patient.

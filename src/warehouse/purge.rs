@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::failure::LedgerFault;
-use crate::plan::PersonId;
 use crate::plan::state::PurgeReason;
+use crate::plan::{PersonId, Timestamp};
 
 /// What a purge has removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,37 @@ impl Erased {
 pub struct PurgedPatient {
     pub name: String,
     pub erased: Erased,
+}
+
+/// An operator's order to purge a patient, left for the process that holds the warehouse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeRequest {
+    pub person: PersonId,
+    /// The account that typed it.
+    pub by: String,
+    pub requested_at: Timestamp,
+}
+
+/// What came of such an order.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PurgeAnswer {
+    Purged {
+        name: String,
+        rows: u64,
+    },
+    /// The warehouse does not know the patient.
+    Unknown,
+    Failed(String),
+}
+
+/// How far such an order has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestProgress {
+    Waits,
+    /// It is being carried out, or was when its holder was killed.
+    Taken,
+    Answered(PurgeAnswer),
 }
 
 /// A purge of the ledger that the file did not know, and that was carried out when it was opened.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::failure::LedgerFault;
 use super::purge::{CarriedOut, DiskRoom};
 use crate::plan::checkpoint::Checkpoint;
+use crate::plan::leaver::Missing;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::Dropped;
 
@@ -23,6 +24,14 @@ pub struct PatientLine {
     pub resources: u64,
     /// Since when a suspiciously large sweep is held back.
     pub sweep_guarded_at: Option<String>,
+    /// Of the first in an unbroken row of refusals.
+    pub refused_at: Option<String>,
+    /// Why a refused patient is not purged.
+    pub held_why: Option<String>,
+    /// Since when readings of the roster have lacked it.
+    pub missing_since: Option<String>,
+    #[serde(skip)]
+    pub missing: Option<Missing>,
     /// How many entries fewer than the server counts have come.
     pub short_by: Option<u64>,
     /// Since when they are thought to be missing; without it the server counts otherwise.
@@ -34,6 +43,8 @@ pub struct PatientLine {
     pub since_ignored: u64,
     #[serde(skip)]
     pub listed: bool,
+    #[serde(skip)]
+    pub holds_rows: bool,
 }
 
 /// What `status` tells.
@@ -80,10 +91,24 @@ pub struct PurgeLine {
     pub copies: Option<Vec<CopyLine>>,
 }
 
-/// What an onlooker sees: counts, and who is behind.
+/// How much of a warehouse an onlooker sees.
+#[derive(Clone, Copy, Debug)]
+pub struct OverviewRequest {
+    /// Active patients that were not pulled since then are behind.
+    pub behind_since: Timestamp,
+    /// So many of those that are behind are listed.
+    pub behind_max: usize,
+    pub purged_since: Timestamp,
+    /// So many purges since then are listed.
+    pub purges_max: usize,
+}
+
+/// What an onlooker sees: counts, who is behind, and who was purged.
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
     pub states: BTreeMap<String, u64>,
+    /// The held patients, by the names in the `held_why` column.
+    pub held_why: BTreeMap<String, u64>,
     /// Of those that are pulled.
     pub oldest_watermark: Option<Timestamp>,
     pub quarantined: u64,
@@ -100,6 +125,25 @@ pub struct Overview {
     pub behind: Vec<PatientBehind>,
     /// How many of these there are in all.
     pub behind_total: u64,
+    pub purges: RecentPurges,
+}
+
+/// The latest purges.
+#[derive(Clone, Debug, Default)]
+pub struct RecentPurges {
+    /// The latest first.
+    pub shown: Vec<RecentPurge>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+/// One of the latest purges. The label went with the rows.
+#[derive(Clone, Debug)]
+pub struct RecentPurge {
+    pub person_id: String,
+    pub reason: String,
+    pub purged_at: Option<Timestamp>,
+    pub rows: u64,
 }
 
 /// The size of one file of a warehouse.

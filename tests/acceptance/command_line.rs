@@ -208,7 +208,7 @@ fn check_says_where_roster_and_warehouse_differ() {
         assert!(patients.contains(words), "{words:?} is missing: {patients}");
     }
     world.change_setting("roster.on_removed", r#""purge""#);
-    world.run(["check"]).exits(0).says("the next cycle purges them");
+    world.run(["check"]).exits(0).says("ben: not on the roster");
 }
 
 #[test]

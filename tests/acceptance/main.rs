@@ -16,6 +16,7 @@ mod dry_run;
 mod faults;
 mod first_sync;
 mod house;
+mod leavers;
 mod ledger;
 mod process;
 mod scrub;

@@ -1,11 +1,14 @@
 //! A cycle's two ends, the roster, and the server that a warehouse is filled from.
 
+use std::time::Duration;
+
 use super::Candidate;
-use super::trial::{BY, Pull, Trial, at, batch, end, link, mark, next, observation, person};
+use super::trial::{BY, Pull, Trial, at, batch, end, end_with_sweep, link, mark, next, observation, person};
+use crate::plan::leaver::Missing;
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::warehouse::Warehouse;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::patient::Listed;
+use crate::warehouse::patient::{CycleEnd, Forgotten, Listed, RosterReading};
 use crate::warehouse::place::OtherServer;
 use crate::warehouse::pull::Lease;
 
@@ -32,30 +35,53 @@ pub(super) async fn a_cycle_begins_with_everybody_in_order_and_closes_what_a_kil
     // Said of its row; where it goes on is untouched.
     let unfinished = trial.checkpoint(&anna).await.unfinished.unwrap();
     assert_eq!(unfinished.next_url, Some(link(2)));
-    trial.warehouse().end_cycle().await.unwrap();
+    let end = CycleEnd { now: at(101), keep_deleted: None };
+    assert_eq!(trial.warehouse().end_cycle(end).await.unwrap(), Forgotten::default());
     assert_eq!(trial.kept().pulls(&anna).len(), 1);
 }
 
-pub(super) async fn who_left_the_roster_is_told_and_not_acted_on<C: Candidate>() {
-    let trial = Trial::<C>::with(["anna", "ben", "cora"]).await;
-    trial.pull(&person("ben"), &[observation(1)], at(1)).await;
-    let before = trial.kept();
+pub(super) async fn who_is_missing_from_the_roster_is_noted_until_it_is_listed_again<C: Candidate>() {
+    let mut trial = Trial::<C>::with(["anna", "ben"]).await;
+    let ben = person("ben");
+    trial.pull(&ben, &[observation(1)], at(1)).await;
+    assert_eq!(trial.checkpoint(&ben).await.missing, None);
+
+    trial.begin_cycle(&["anna"], at(10)).await;
+    assert_eq!(trial.checkpoint(&ben).await.missing, Some(Missing { since: at(10), readings: 1 }));
+    trial.reopen();
+    // One that stands in for a roster which cannot be read is no reading.
     let anna = Listed { person: person("anna"), label: None };
+    let outdated = RosterReading { listed: vec![anna], is_new: false };
+    trial.warehouse().begin_cycle(outdated, at(20)).await.unwrap();
+    assert_eq!(trial.checkpoint(&ben).await.missing, Some(Missing { since: at(10), readings: 1 }));
+    let leases = trial.begin_cycle(&["anna"], at(30)).await;
+    assert_eq!(leases[1].checkpoint.missing, Some(Missing { since: at(10), readings: 2 }));
+    assert_eq!(trial.kept().live(&ben), ["Observation/1"]);
 
-    let change = trial.warehouse().roster_change(&[anna]).await.unwrap();
+    trial.begin_cycle(&["anna", "ben"], at(40)).await;
+    assert_eq!(trial.checkpoint(&ben).await.missing, None);
+}
 
-    assert_eq!(change.known, 3);
-    let gone: Vec<&str> = change.gone.iter().map(|patient| patient.person.as_str()).collect();
-    assert_eq!(gone, ["ben", "cora"]);
-    assert_eq!(trial.kept(), before);
+pub(super) async fn what_has_long_been_marked_as_deleted_goes_with_the_end_of_a_cycle<C: Candidate>() {
+    const DAY: i64 = 24 * 3_600;
+    let trial = Trial::<C>::with(["anna"]).await;
+    let anna = person("anna");
+    let rows = [observation(1), observation(2), observation(3)];
+    trial.pull(&anna, &rows, at(1)).await;
+    let mut pull = Pull::full(&anna, at(2));
+    trial.store(&mut pull, batch(&rows[..2], end_with_sweep(&[&rows[..2], &rows[..2]], 1)), at(3)).await;
+    assert_eq!(trial.kept().table("observation").len(), 3);
+    let end = |now| {
+        let keep_deleted = Some(Duration::from_hours(30 * 24));
+        trial.warehouse().end_cycle(CycleEnd { now, keep_deleted })
+    };
 
-    // Once it is taken over, only rows make somebody known who is not listed.
-    trial.begin_cycle(&["anna"], at(2)).await;
-    let anna = Listed { person: person("anna"), label: None };
-    let change = trial.warehouse().roster_change(&[anna]).await.unwrap();
-    assert_eq!(change.known, 2);
-    assert_eq!(change.gone.len(), 1);
-    assert!(change.gone[0].holds_rows);
+    assert_eq!(end(at(30 * DAY + 3)).await.unwrap(), Forgotten::default());
+    assert_eq!(end(at(30 * DAY + 4)).await.unwrap(), Forgotten { deleted_rows: 1 });
+
+    assert_eq!(trial.kept().table("observation").len(), 2);
+    assert_eq!(trial.kept().live(&anna), ["Observation/1", "Observation/2"]);
+    assert_eq!(end(at(60 * DAY)).await.unwrap(), Forgotten::default());
 }
 
 pub(super) async fn the_times_of_cycles_outlast_a_restart<C: Candidate>() {

@@ -47,7 +47,8 @@ macro_rules! conformance_suite {
         run_over! { $engine, $candidate:
             cycles {
                 a_cycle_begins_with_everybody_in_order_and_closes_what_a_kill_cut_off
-                who_left_the_roster_is_told_and_not_acted_on
+                who_is_missing_from_the_roster_is_noted_until_it_is_listed_again
+                what_has_long_been_marked_as_deleted_goes_with_the_end_of_a_cycle
                 the_times_of_cycles_outlast_a_restart
                 another_server_is_refused_or_adopted_with_its_rows
                 no_time_is_stored_that_was_not_told

@@ -7,7 +7,7 @@ use super::trial::{
 use crate::plan::state::{Event, HeldWhy, PurgeReason};
 use crate::warehouse::Warehouse;
 use crate::warehouse::page::{PullProgress, SweepOutcome};
-use crate::warehouse::patient::Listed;
+use crate::warehouse::patient::{CycleEnd, Listed, RosterReading};
 use crate::warehouse::place::OtherServer;
 use crate::warehouse::pull::PullOutcome;
 use crate::warehouse::purge::Scrub;
@@ -24,9 +24,8 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     assert!(rehearsal.is_rehearsal());
     let listed = || ["anna", "dan"].map(|id| Listed { person: person(id), label: None });
 
-    let change = rehearsal.roster_change(&listed()).await.unwrap();
-    assert_eq!(change.gone.len(), 2);
-    let leases = rehearsal.begin_cycle(listed().to_vec(), at(20)).await.unwrap();
+    let reading = || RosterReading { listed: listed().to_vec(), is_new: true };
+    let leases = rehearsal.begin_cycle(reading(), at(20)).await.unwrap();
     let page = || {
         let rows = [observation(1), observation_that(2, "is changed"), observation(4)];
         batch(&rows, end_with_sweep(&[&rows, &rows], 1))
@@ -46,13 +45,14 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     assert!(rehearsal.revoke(refused, at(27), at(28)).await.unwrap().is_some());
     assert_eq!(rehearsal.scrub(|| at(29)).await.unwrap(), Scrub::NothingToDo);
     rehearsal.attention(Some(at(30))).await.unwrap();
-    rehearsal.end_cycle().await.unwrap();
+    let end = CycleEnd { now: at(30), keep_deleted: None };
+    rehearsal.end_cycle(end).await.unwrap();
     drop(rehearsal);
     assert_eq!(trial.kept(), before);
 
     trial.reopen();
     let real = trial.warehouse();
-    let really = real.begin_cycle(listed().to_vec(), at(20)).await.unwrap();
+    let really = real.begin_cycle(reading(), at(20)).await.unwrap();
     let checkpoints = |leases: &[crate::warehouse::pull::Lease]| -> Vec<_> {
         leases.iter().map(|lease| lease.checkpoint.clone()).collect()
     };
@@ -69,7 +69,8 @@ pub(super) async fn a_rehearsal_of_what_is_not_there_makes_nothing<C: Candidate>
     let before = candidate.kept();
     let rehearsal = Warehouse::rehearse(candidate.place(), OtherServer::Refuse).unwrap();
     let listed = vec![Listed { person: person("anna"), label: None }];
-    let leases = rehearsal.begin_cycle(listed, at(1)).await.unwrap();
+    let roster = RosterReading { listed, is_new: true };
+    let leases = rehearsal.begin_cycle(roster, at(1)).await.unwrap();
     assert_eq!(leases.len(), 1);
     let pull = Pull::full(&person("anna"), at(2));
     let page = batch(&[observation(1)], PullProgress::Partial);

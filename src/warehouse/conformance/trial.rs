@@ -12,7 +12,7 @@ use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp};
 use crate::warehouse::page::{
     Batch, Completion, IncomingRow, PullProgress, ShortfallChange, StoredBatch, SweepRequest, WalkMark,
 };
-use crate::warehouse::patient::Listed;
+use crate::warehouse::patient::{Listed, RosterReading};
 use crate::warehouse::place::{Close, OtherServer};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, PullOutcome, Setback};
 use crate::warehouse::report::VerifyDepth;
@@ -198,7 +198,8 @@ impl<C: Candidate> Trial<C> {
     pub(super) async fn begin_cycle(&self, persons: &[&str], now: Timestamp) -> Vec<Lease> {
         let listed =
             persons.iter().map(|id| Listed { person: person(id), label: Some(format!("label-{id}")) });
-        self.warehouse().begin_cycle(listed.collect(), now).await.unwrap()
+        let roster = RosterReading { listed: listed.collect(), is_new: true };
+        self.warehouse().begin_cycle(roster, now).await.unwrap()
     }
 
     pub(super) async fn checkpoint(&self, person: &PersonId) -> Checkpoint {

@@ -11,8 +11,9 @@ use super::ledger_book::{LedgerBook, PurgedPatients};
 use super::lock::WriterLock;
 use super::page::EvaluatedBatch;
 use super::purge::Purge;
+use super::purge_requests::Requests;
 use super::writer::Writer;
-use super::{checkpoint, ledger_book, open, page, pulls, purge, scrub};
+use super::{checkpoint, keep_deleted, ledger_book, open, page, pulls, purge, scrub};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::{PatientState, PurgeReason};
@@ -20,10 +21,10 @@ use crate::plan::{PersonId, Timestamp};
 use crate::views::{KeptRows, TapeMemory};
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
-use crate::warehouse::patient::{Attention, CycleTimes, Listed, RosterChange};
+use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use crate::warehouse::place::{FileIdentity, OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use crate::warehouse::purge::{CarriedOut, Erased, PurgedPatient, Scrub};
+use crate::warehouse::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub};
 use crate::warehouse::report::{Steps, ViewRefused};
 
 /// A file that is open for writing, and its lock.
@@ -106,31 +107,37 @@ impl Engine {
         self.writer.write(checkpoint::cycle_times).await
     }
 
-    pub(in crate::warehouse) async fn roster_change(
-        &self,
-        listed: &[Listed],
-    ) -> Result<RosterChange, StoreFailed> {
-        let listed = listed.to_vec();
-        self.writer.write(move |connection| checkpoint::roster_change(connection, &listed)).await
-    }
-
     pub(in crate::warehouse) async fn begin_cycle(
         &self,
-        listed: Vec<Listed>,
+        roster: RosterReading,
         now: Timestamp,
     ) -> Result<Vec<Lease>, StoreFailed> {
         let begin = self.writer.write(move |connection| {
             pulls::close_cut_off(connection, now)?;
             checkpoint::note_cycle(connection, now)?;
-            checkpoint::take_roster(connection, &listed)?;
+            checkpoint::take_roster(connection, &roster, now)?;
             checkpoint::drop_unlisted(connection)?;
             checkpoint::all(connection)
         });
         Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
     }
 
-    pub(in crate::warehouse) async fn end_cycle(&self) -> Result<(), StoreFailed> {
-        self.writer.write(pulls::prune).await
+    pub(in crate::warehouse) async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
+        self.writer.write(pulls::prune).await?;
+        let mut forgotten = Forgotten::default();
+        let Some(limit) = keep_deleted::limit(end) else { return Ok(forgotten) };
+        for table in self.writer.write(keep_deleted::prepare).await? {
+            loop {
+                let limit = limit.clone();
+                let batch = move |connection: &_| keep_deleted::remove_some(connection, table, &limit);
+                let removed = self.writer.write(batch).await?;
+                forgotten.deleted_rows += removed;
+                if removed < keep_deleted::BATCH_ROWS {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
     }
 
     pub(in crate::warehouse) async fn attention(
@@ -252,7 +259,13 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        self.writer.write(move |connection| checkpoint::withdrawals(connection, now)).await
+        let reason = PurgeReason::ConsentRevoked;
+        self.writer.write(move |connection| checkpoint::withdrawals(connection, reason, now)).await
+    }
+
+    pub(in crate::warehouse) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        let reason = PurgeReason::Roster;
+        self.writer.write(move |connection| checkpoint::withdrawals(connection, reason, now)).await
     }
 
     pub(in crate::warehouse) async fn latest_pulled(
@@ -260,6 +273,10 @@ impl Engine {
         most: usize,
     ) -> Result<Vec<PersonId>, StoreFailed> {
         self.writer.write(move |connection| checkpoint::latest_pulled(connection, most)).await
+    }
+
+    pub(in crate::warehouse) async fn refused(&self) -> Result<u64, StoreFailed> {
+        self.writer.write(checkpoint::count_refused).await
     }
 
     pub(in crate::warehouse) async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
@@ -331,6 +348,14 @@ impl Engine {
             Ok(Some(PurgedPatient { name: patient.name().to_owned(), erased }))
         };
         self.with_ledger(now, erase).await
+    }
+
+    pub(in crate::warehouse) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
+        Requests::beside(self.writer.path()).take(now)
+    }
+
+    pub(in crate::warehouse) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
+        Requests::beside(self.writer.path()).answer(request, answer);
     }
 
     pub(in crate::warehouse) async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {

@@ -17,15 +17,15 @@ use super::{
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
+use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Evaluation, View};
 use crate::warehouse::failure::{CopyFailed, OpenFailed, StoreFailed};
-use crate::warehouse::patient::{Listed, RosterChange};
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::{Erased, LedgerReport};
 use crate::warehouse::report::{
-    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, PatientCopy, PurgeLine, RowFormat,
-    StatusReport, Steps, StoredTable, VerifyDepth, ViewRun,
+    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, OverviewRequest, PatientCopy, PurgeLine,
+    RowFormat, StatusReport, Steps, StoredTable, VerifyDepth, ViewRun,
 };
 
 /// A file that is open for reading.
@@ -62,12 +62,12 @@ impl Reader {
         checkpoint::walks(&self.connection, person)
     }
 
-    pub(in crate::warehouse) fn roster_change(&self, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
-        checkpoint::roster_change(&self.connection, listed)
+    pub(in crate::warehouse) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        checkpoint::withdrawals(&self.connection, PurgeReason::ConsentRevoked, now)
     }
 
-    pub(in crate::warehouse) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        checkpoint::withdrawals(&self.connection, now)
+    pub(in crate::warehouse) fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        checkpoint::withdrawals(&self.connection, PurgeReason::Roster, now)
     }
 
     pub(in crate::warehouse) fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
@@ -88,12 +88,8 @@ impl Reader {
         Ok(status)
     }
 
-    pub(in crate::warehouse) fn overview(
-        &self,
-        behind_since: Timestamp,
-        listed_max: usize,
-    ) -> Result<Overview, StoreFailed> {
-        overview::overview(&self.connection, &self.path, behind_since, listed_max)
+    pub(in crate::warehouse) fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
+        overview::overview(&self.connection, &self.path, request)
     }
 
     pub(in crate::warehouse) fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {

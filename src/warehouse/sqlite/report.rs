@@ -3,7 +3,8 @@
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::tables;
+use super::tables::LiveRows;
+use super::{checkpoint, tables};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::purge::ScrubbedBy;
 use crate::warehouse::report::{LastScrub, PatientLine, PurgeLine, StatusReport};
@@ -14,29 +15,11 @@ pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFaile
     let live = tables::live_rows(&transaction)?;
     let mut statement =
         transaction.prepare("SELECT * FROM checkpoint ORDER BY coalesce(label, person_id), person_id")?;
-    let patients = statement
-        .query_map([], |row| {
-            let id: String = row.get("person_id")?;
-            Ok(PatientLine {
-                resources: live.by_person.get(&id).copied().unwrap_or_default(),
-                id,
-                label: row.get("label")?,
-                state: row.get("state")?,
-                watermark: row.get("watermark")?,
-                last_success_at: row.get("last_success_at")?,
-                failures: row.get("failures")?,
-                next_attempt_at: row.get("next_attempt_at")?,
-                last_error: row.get("last_error")?,
-                sweep_guarded_at: row.get("sweep_guarded_at")?,
-                short_by: if_known(row, "short_by")?,
-                short_since: if_known(row, "short_since")?,
-                last_full_at: row.get("last_full_at")?,
-                deletions_seen_at: if_known(row, "deletions_seen_at")?,
-                since_ignored: if_known(row, "since_ignored")?.unwrap_or_default(),
-                listed: row.get("listed")?,
-            })
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut rows = statement.query([])?;
+    let mut patients = Vec::new();
+    while let Some(row) = rows.next()? {
+        patients.push(patient_line(row, &live)?);
+    }
     let quarantined = transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?;
     let unscrubbed = super::purge::unscrubbed(&transaction)?;
     let last_scrub = last_scrub(&transaction)?;
@@ -61,6 +44,33 @@ fn if_known<T: FromSql>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>
         Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
         found => found,
     }
+}
+
+fn patient_line(row: &Row<'_>, live: &LiveRows) -> Result<PatientLine, StoreFailed> {
+    let id: String = row.get("person_id")?;
+    Ok(PatientLine {
+        resources: live.by_person.get(&id).copied().unwrap_or_default(),
+        id,
+        label: row.get("label")?,
+        state: row.get("state")?,
+        watermark: row.get("watermark")?,
+        last_success_at: row.get("last_success_at")?,
+        failures: row.get("failures")?,
+        next_attempt_at: row.get("next_attempt_at")?,
+        last_error: row.get("last_error")?,
+        sweep_guarded_at: row.get("sweep_guarded_at")?,
+        refused_at: checkpoint::new_column(row, "refused_at")?,
+        held_why: checkpoint::new_column(row, "held_why")?,
+        short_by: if_known(row, "short_by")?,
+        short_since: if_known(row, "short_since")?,
+        last_full_at: row.get("last_full_at")?,
+        deletions_seen_at: if_known(row, "deletions_seen_at")?,
+        since_ignored: if_known(row, "since_ignored")?.unwrap_or_default(),
+        missing_since: checkpoint::new_column(row, "missing_since")?,
+        missing: checkpoint::missing(row)?,
+        listed: row.get("listed")?,
+        holds_rows: checkpoint::holds_rows(row)?,
+    })
 }
 
 pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
