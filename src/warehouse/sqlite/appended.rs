@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::open::{MODE, with_suffix};
+use super::files::{MODE, with_suffix};
 use crate::warehouse::place::folder_of;
 
 /// A file that grew beyond this is not read into memory.

@@ -11,7 +11,7 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use super::{appended, open, scrub};
+use super::{appended, files, open, scrub};
 use crate::plan::Timestamp;
 use crate::warehouse::failure::{CopyFailed, StoreFailed};
 use crate::warehouse::purge::Scrub;
@@ -29,7 +29,7 @@ pub(super) fn backup(
     told: impl FnMut(Steps) -> bool,
 ) -> Result<BackedUp, CopyFailed> {
     let failed = |source| CopyFailed::Io { path: file.to_owned(), source };
-    open::make_private(file).map_err(|error| match error.kind() {
+    files::make_private(file).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => CopyFailed::Exists(file.to_owned()),
         _ => failed(error),
     })?;
@@ -95,7 +95,7 @@ pub(super) struct Unfinished<'f>(pub(super) &'f Path);
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        if let Err(error) = open::remove_with_sides(self.0) {
+        if let Err(error) = files::remove_with_sides(self.0) {
             tracing::warn!("{}: {error}; remove it", self.0.display());
         }
     }

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::appended;
+use super::files::with_suffix;
 use super::ledger::{self, Entry, EntryKind, LedgerText, LineHash, PurgeEntry, Tail};
-use super::open::with_suffix;
 use super::purge::{self, Purge};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};

@@ -34,7 +34,12 @@ impl ServiceLock {
     /// Takes the lock at once, or says whose it is.
     pub fn take(place: &Place) -> Result<Self, OpenFailed> {
         open::prepare(&place.path)?;
-        take(&place.path, ".run.lock").map(|file| Self { _file: file })
+        Self::take_beside(&place.path)
+    }
+
+    /// Takes the lock of whatever is in the warehouse's place.
+    pub(super) fn take_beside(warehouse: &Path) -> Result<Self, OpenFailed> {
+        take(warehouse, ".run.lock").map(|file| Self { _file: file })
     }
 }
 

@@ -14,6 +14,7 @@ mod compare;
 mod copies;
 mod export;
 mod failure;
+mod files;
 mod freshness;
 mod keep_deleted;
 mod ledger;

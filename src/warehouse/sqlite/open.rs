@@ -1,15 +1,16 @@
 //! Opening: a file is ours or it is left alone; a new one appears whole or not at all.
 
 use std::fs;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::Read;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::analyst_tables::AnalystTables;
+use super::files::{MODE, make_private, remove_with_sides, with_suffix};
 use super::{checkpoint, ledger_book, tables};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::{ResourceType, US_CORE};
@@ -19,14 +20,13 @@ use crate::warehouse::place::{FileIdentity, OtherServer, Place, folder_of};
 /// `HEXS`
 pub(super) const APPLICATION_ID: i32 = 0x4845_5853;
 
-/// Of the warehouse's files, and what it is where `warehouse.group` may read.
-pub(super) const MODE: u32 = 0o600;
+/// The mode of files that `warehouse.group` may read.
 pub(super) const MODE_FOR_GROUP: u32 = 0o640;
 
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [Migration; 9] = [
+const MIGRATIONS: [Migration; 10] = [
     Migration::of(include_str!("../../../schema/0001_bookkeeping.sql")),
     Migration::of(include_str!("../../../schema/0002_analyst_tables.sql")),
     Migration::of(include_str!("../../../schema/0003_seen_by_page.sql")),
@@ -42,6 +42,7 @@ const MIGRATIONS: [Migration; 9] = [
     },
     Migration::of(include_str!("../../../schema/0008_scrubbed_by.sql")),
     Migration::of(include_str!("../../../schema/0009_late_indexes.sql")),
+    Migration::of(include_str!("../../../schema/0010_ledger.sql")),
 ];
 
 /// What is done after a migration's SQL.
@@ -69,6 +70,11 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenFailed> {
     if look(path)? == Found::Warehouse {
         return Ok(());
     }
+    make_folder(path)
+}
+
+/// Makes the folder of a warehouse where there is none.
+pub(super) fn make_folder(path: &Path) -> Result<(), OpenFailed> {
     let folder = folder_of(path);
     if folder.exists() {
         return Ok(());
@@ -183,33 +189,6 @@ fn create(place: &Place) -> Result<(), OpenFailed> {
     build(&new, &place.base_url).map_err(unusable)?;
     fs::rename(&new, path).map_err(failed)?;
     File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)
-}
-
-/// Returns the path of a file beside another, whose name goes on so.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// The files that SQLite keeps beside a database.
-pub(super) const SIDES: [&str; 3] = ["-wal", "-shm", "-journal"];
-
-/// Removes a database file, if there is one, with what is beside it.
-pub(super) fn remove_with_sides(path: &Path) -> std::io::Result<()> {
-    for suffix in SIDES.iter().chain(&[""]) {
-        match fs::remove_file(with_suffix(path, suffix)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Makes an empty file that only its owner can read. There must be none, and no link either.
-pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
-    file.set_permissions(Permissions::from_mode(MODE))
 }
 
 fn build(new: &Path, base_url: &str) -> Result<(), StoreFailed> {

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::{checkpoint, open, scrub};
+use super::{checkpoint, files, open, scrub};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
 use crate::warehouse::report::{Access, Preflight};
@@ -31,7 +31,7 @@ fn judge_mode(mode: u32, owner: u32, group: Option<u32>) -> Access {
     if mode & !open::MODE_FOR_GROUP != 0 {
         return Access::TooWide;
     }
-    match (mode & !open::MODE != 0, group) {
+    match (mode & !files::MODE != 0, group) {
         (true, None) => Access::GroupUnasked,
         (true, Some(wanted)) if wanted != owner => Access::OtherGroup,
         (false, Some(_)) => Access::TooNarrow,

@@ -13,9 +13,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::backup::{self, Unfinished};
 use super::copies::{self, CopyStep};
+use super::files::{self, SIDES, with_suffix};
 use super::ledger_book::{self, LedgerBook};
 use super::lock::{ServiceLock, WriterLock};
-use super::open::{self, Found, SIDES, with_suffix};
+use super::open::{self, Found};
 use super::{appended, scrub};
 use crate::plan::Timestamp;
 use crate::warehouse::failure::{LedgerFault, OpenFailed, RestoreFailed, StoreFailed};
@@ -31,14 +32,16 @@ pub(in crate::warehouse) fn restore(
     told: impl FnMut(Steps) -> bool,
 ) -> Result<Restored, RestoreFailed> {
     expect_warehouse(file, &place.path)?;
-    let _no_daemon = ServiceLock::take(place)?;
+    open::make_folder(&place.path)?;
+    // Whatever the file in the warehouse's place is by now: it may be damaged from its first byte.
+    let _no_daemon = ServiceLock::take_beside(&place.path)?;
     let _no_cycle = WriterLock::take(&place.path)?;
     // A link to the warehouse stays one.
     let path = fs::canonicalize(&place.path).unwrap_or_else(|_| place.path.clone());
     let failed = |source| RestoreFailed::Io { path: path.clone(), source };
     let new = with_suffix(&path, ".new");
-    open::remove_with_sides(&new).map_err(failed)?;
-    open::make_private(&new).map_err(failed)?;
+    files::remove_with_sides(&new).map_err(failed)?;
+    files::make_private(&new).map_err(failed)?;
     let unfinished = Unfinished(&new);
     backup::copy(&open_backup(file)?, &new, told)?;
     let mut restored = bring_up_to_date(place, file, &new, clock)?;
