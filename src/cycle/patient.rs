@@ -74,7 +74,7 @@ pub(super) struct Refusal {
 impl Refusal {
     /// Returns the refusal of an earlier cycle, to be asked about again.
     pub(super) fn earlier(task: Task, now: Timestamp) -> Self {
-        let refused_at = task.lease.checkpoint.refused_at.unwrap_or(now);
+        let refused_at = first_refused(&task, now);
         let head = head_of_question(&task, now);
         Self { task, head, cost: PullCost::default(), is_marked: false, refused_at }
     }
@@ -84,6 +84,12 @@ impl Refusal {
         let (head, cost, is_marked) = (self.head.clone(), self.cost, self.is_marked);
         PullEnded { head, cost, is_marked, outcome, error, setback: None }
     }
+}
+
+/// Returns when the first of a patient's unbroken row of refusals was, of which the latest is of `now`.
+fn first_refused(task: &Task, now: Timestamp) -> Timestamp {
+    // One that lies ahead was noted by a wrong clock.
+    task.lease.checkpoint.refused_at.map_or(now, |first| first.min(now))
 }
 
 /// Returns what one question about a consent may cost.
@@ -322,6 +328,7 @@ async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> 
         error: Some(why.clone()),
         next_attempt_at: verdict.delay.map(|delay| now + TimeDelta::from_std(delay).unwrap_or_default()),
         was_answered: event == Event::PersonUnknown,
+        breaks_row: failed.is_other_answer(),
         forgets_pull: matches!(failed, PullFailed::Unsteady(_) | PullFailed::Short { .. }),
         short: failed.short_note(),
     });
@@ -434,7 +441,7 @@ pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutc
         Ok(row) => cost.row = row,
         Err(failed) => return PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
     }
-    let refused_at = task.lease.checkpoint.refused_at.unwrap_or(now);
+    let refused_at = first_refused(task, now);
     PatientOutcome::Refused(Box::new(Refusal { task: task.clone(), head, cost, is_marked, refused_at }))
 }
 
@@ -445,6 +452,7 @@ pub(super) async fn note_permitted(cycle: &Cycle, person: &PersonId) -> Result<(
         error: None,
         next_attempt_at: None,
         was_answered: true,
+        breaks_row: false,
         forgets_pull: false,
         short: None,
     };

@@ -24,20 +24,14 @@ use crate::plan::{PersonId, Timestamp};
 use crate::warehouse::failure::{Concern, StoreFailed};
 use crate::warehouse::pull::{Fenced, PullOutcome, Setback};
 
-/// What a round asked with, and whether a witness was permitted.
-struct Evidence {
-    token: RoundToken,
-    witness_permitted: bool,
-}
-
 /// A refused patient, as the round has found it.
 struct Judged {
     refusal: Refusal,
     verdict: RefusalVerdict,
     /// When it was refused again.
     at: Timestamp,
-    /// Why there was no answer.
-    why: Option<String>,
+    /// What it was answered with, unless it was permitted.
+    failed: Option<RequestFailed>,
 }
 
 /// Asks everyone again who is refused in `tally`, and acts on what that shows.
@@ -61,40 +55,64 @@ pub(super) async fn hold_round(cycle: &Cycle, tally: &mut CycleTally) {
     }
 }
 
-/// Asks the refused and the witnesses side by side. Without a fresh `token` the present one is
-/// asked with, which can still permit.
+type Answered = (Refusal, Result<(), RequestFailed>);
+
+/// Asks the refused and a witness, who is asked before them and after them: a fault that begins or
+/// ends between two questions is no withdrawal. Without a fresh `token` the present one is asked
+/// with, which can still permit.
 async fn ask(
     cycle: &Cycle,
     tally: &mut CycleTally,
     refused: Vec<Refusal>,
     token: Option<&Arc<AccessToken>>,
 ) -> Result<(), StoreFailed> {
-    let evidence = Evidence {
-        token: if token.is_some() { RoundToken::Fresh } else { RoundToken::Unchanged },
-        witness_permitted: is_witness_permitted(cycle, tally, &refused, token).await?,
+    let mut witness = permitted_witness(cycle, tally, &refused, token).await?;
+    let mut answers = ask_refused(cycle, refused, token).await;
+    if witness.is_none()
+        && let Some((stray, _)) = answers.iter().find(|(_, answer)| answer.is_ok())
+    {
+        // It bears witness for those who are asked after it.
+        witness = Some(stray.task.person().clone());
+        let (again, others): (Vec<Answered>, Vec<Answered>) =
+            answers.into_iter().partition(|(_, answer)| answer_of(answer) == Answer::Refused);
+        let again = again.into_iter().map(|(refusal, _)| refusal).collect();
+        answers = ask_refused(cycle, again, token).await;
+        answers.extend(others);
+    }
+    let any_refused = answers.iter().any(|(_, answer)| answer_of(answer) == Answer::Refused);
+    let witness_permitted = match witness {
+        Some(person) if any_refused => question(cycle, &person, token).await.is_ok(),
+        _ => false,
     };
-    let answers: Vec<(Refusal, Result<(), RequestFailed>)> = stream::iter(refused)
+    let token = if token.is_some() { RoundToken::Fresh } else { RoundToken::Unchanged };
+    let now = clock::now();
+    let judge = |(refusal, answer): Answered| {
+        let facts = RoundFacts {
+            answer: answer_of(&answer),
+            witness_permitted,
+            token,
+            refused_at: refusal.refused_at,
+            now,
+        };
+        let verdict = judge_refusal(facts, cycle.settings.consent.alone_after);
+        Judged { refusal, verdict, at: now, failed: answer.err() }
+    };
+    act(cycle, tally, answers.into_iter().map(judge).collect()).await
+}
+
+async fn ask_refused(
+    cycle: &Cycle,
+    refused: Vec<Refusal>,
+    token: Option<&Arc<AccessToken>>,
+) -> Vec<Answered> {
+    stream::iter(refused)
         .map(|refusal| async move {
             let answer = question(cycle, refusal.task.person(), token).await;
             (refusal, answer)
         })
         .buffer_unordered(cycle.settings.sync.concurrency)
         .collect()
-        .await;
-    let now = clock::now();
-    let judge = |(refusal, answer): (Refusal, Result<(), RequestFailed>)| {
-        let why = answer.as_ref().err().map(ToString::to_string);
-        let facts = RoundFacts {
-            answer: answer_of(&answer),
-            witness_permitted: evidence.witness_permitted,
-            token: evidence.token,
-            refused_at: refusal.refused_at,
-            now,
-        };
-        let verdict = judge_refusal(facts, cycle.settings.consent.alone_after);
-        Judged { refusal, verdict, at: now, why }
-    };
-    act(cycle, tally, answers.into_iter().map(judge).collect()).await
+        .await
 }
 
 fn answer_of(answer: &Result<(), RequestFailed>) -> Answer {
@@ -106,13 +124,13 @@ fn answer_of(answer: &Result<(), RequestFailed>) -> Answer {
 }
 
 /// Asks a patient that was permitted in this cycle, else the last ones that were pulled, one
-/// after the other until one is permitted.
-async fn is_witness_permitted(
+/// after the other. Returns the first that is permitted.
+async fn permitted_witness(
     cycle: &Cycle,
     tally: &CycleTally,
     refused: &[Refusal],
     token: Option<&Arc<AccessToken>>,
-) -> Result<bool, StoreFailed> {
+) -> Result<Option<PersonId>, StoreFailed> {
     let is_refused = |person: &PersonId| refused.iter().any(|refusal| refusal.task.person() == person);
     let witnesses = match tally.permitted.clone().filter(|person| !is_refused(person)) {
         Some(permitted) => vec![permitted],
@@ -122,30 +140,33 @@ async fn is_witness_permitted(
             latest.into_iter().filter(|person| !is_refused(person)).take(WITNESSES_MAX).collect()
         }
     };
-    for person in &witnesses {
-        match question(cycle, person, token).await {
-            Ok(()) => return Ok(true),
-            Err(RequestFailed::Stopped) => return Ok(false),
+    for person in witnesses {
+        match question(cycle, &person, token).await {
+            Ok(()) => return Ok(Some(person)),
+            Err(RequestFailed::Stopped) => return Ok(None),
             Err(_) => {}
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Purges, holds, pulls or leaves each patient as it was judged.
 async fn act(cycle: &Cycle, tally: &mut CycleTally, judged: Vec<Judged>) -> Result<(), StoreFailed> {
     let is_confirmed = |one: &Judged| one.verdict == RefusalVerdict::Confirmed;
     let holds_rows = |one: &Judged| one.refusal.task.lease.checkpoint.holds_rows;
-    let confirmed = judged.iter().filter(|one| is_confirmed(one) && holds_rows(one)).count() as u64;
+    // Those who wait for want of a witness may be of the same fault as those who have waited enough.
+    let waits = |one: &Judged| one.verdict == RefusalVerdict::Held(HeldWhy::Alone);
+    let refused = |one: &&Judged| holds_rows(one) && (is_confirmed(one) || waits(one));
+    let confirmed = judged.iter().filter(refused).count() as u64;
     let lately = cycle.warehouse.withdrawals(clock::now()).await?;
     let withdrawals = Withdrawals { confirmed, ..lately };
     let holds_many = are_too_many(withdrawals, cycle.settings.consent.hold);
-    if holds_many && confirmed > 0 {
+    if holds_many && judged.iter().any(|one| is_confirmed(one) && holds_rows(one)) {
         let (counted, of) = (withdrawals.counted(), withdrawals.of());
         tracing::error!(
             counted,
             of,
-            "{counted} of {of} patients have withdrawn within 24 hours, which looks like broken access: nothing more is purged. If these are withdrawals, run `healthex-sync purge --held --yes`; if not, check the API key's permissions"
+            "{counted} of {of} patients were refused within 24 hours, which looks like broken access: no more are purged. If these are withdrawals, run `healthex-sync purge --held --yes`; if not, check the API key's permissions"
         );
     }
     for one in judged {
@@ -158,14 +179,11 @@ async fn act(cycle: &Cycle, tally: &mut CycleTally, judged: Vec<Judged>) -> Resu
             RefusalVerdict::Held(why) => hold(cycle, tally, &one.refusal, why).await?,
             RefusalVerdict::Stray => pull_stray(cycle, tally, one.refusal).await?,
             RefusalVerdict::Unanswered => {
-                let why = one.why.unwrap_or_else(|| "no answer".to_owned());
-                fail(
-                    cycle,
-                    tally,
-                    &one.refusal,
-                    &format!("refused (403), which could not be confirmed: {why}"),
-                )
-                .await?;
+                let (refusal, failed) = (&one.refusal, one.failed.as_ref());
+                let answer = failed.map_or_else(|| "no answer".to_owned(), ToString::to_string);
+                let why = format!("refused (403), which could not be confirmed: {answer}");
+                let breaks_row = failed.is_some_and(RequestFailed::is_other_answer);
+                fail(cycle, tally, refusal, &why, breaks_row).await?;
             }
         }
     }
@@ -186,7 +204,7 @@ async fn leave(
             tally.not_reached += 1;
             tally.end(EndedEarly::Stopped);
         } else {
-            fail(cycle, tally, &refusal, &why).await?;
+            fail(cycle, tally, &refusal, &why, false).await?;
         }
     }
     Ok(())
@@ -211,7 +229,7 @@ async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> 
         note_permitted(cycle, again.task.person()).await?;
         tally.resources += report.tally;
         tally.pages += report.pages;
-        return fail(cycle, tally, &again, why).await;
+        return fail(cycle, tally, &again, why, false).await;
     }
     if let PatientOutcome::Ends(ended) = report.outcome {
         if let EndedEarly::Warehouse(failed) = ended {
@@ -233,7 +251,7 @@ async fn revoke(cycle: &Cycle, tally: &mut CycleTally, one: &Judged) -> Result<(
         // The next cycle begins with it.
         Err(failed) if failed.concern() == Concern::Patient => {
             let why = format!("consent withdrawn (403 twice), and not purged: {failed}");
-            return fail(cycle, tally, &one.refusal, &why).await;
+            return fail(cycle, tally, &one.refusal, &why, false).await;
         }
         erased => erased?,
     };
@@ -267,6 +285,7 @@ async fn hold(
         error: Some(text.to_owned()),
         next_attempt_at: None,
         was_answered: true,
+        breaks_row: false,
         forgets_pull: false,
         short: None,
     };
@@ -275,12 +294,14 @@ async fn hold(
     Ok(())
 }
 
-/// Leaves a patient as it is, refused or not, because nothing more was learned of it.
+/// Leaves a patient as it is, refused or not, because nothing more was learned of it, unless the
+/// answer `breaks_row`.
 async fn fail(
     cycle: &Cycle,
     tally: &mut CycleTally,
     refusal: &Refusal,
     why: &str,
+    breaks_row: bool,
 ) -> Result<(), StoreFailed> {
     let name = refusal.task.name();
     tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
@@ -289,6 +310,7 @@ async fn fail(
         error: Some(why.to_owned()),
         next_attempt_at: Some(cycle.next_attempt_after(refusal.task.lease.checkpoint.failures + 1)),
         was_answered: false,
+        breaks_row,
         forgets_pull: false,
         short: None,
     };

@@ -92,6 +92,9 @@ impl CycleTally {
     pub(super) fn count(&mut self, report: PatientReport) -> Option<Contact> {
         self.resources += report.tally;
         self.pages += report.pages;
+        if report.pages > 0 && !matches!(report.outcome, PatientOutcome::Refused(_)) {
+            self.permitted = Some(report.person.clone());
+        }
         match report.outcome {
             PatientOutcome::Ok => {
                 self.ok += 1;

@@ -56,6 +56,17 @@ pub(crate) enum FailureStage {
     RateLimited,
 }
 
+impl RequestFailed {
+    /// Returns whether the server answered, and neither permitted nor refused.
+    pub(crate) fn is_other_answer(&self) -> bool {
+        match self {
+            Self::TokenRefused | Self::PersonUnknown | Self::Rejected { .. } | Self::WaitTooLong { .. } => true,
+            Self::Transient { stage, .. } => *stage != FailureStage::NoAnswer,
+            Self::CredentialsRefused { .. } | Self::Forbidden | Self::LimitReached { .. } | Self::Stopped => false,
+        }
+    }
+}
+
 fn hint(status: u16) -> &'static str {
     match status {
         300..=399 => ": unexpected redirect, which is not followed; check api.base_url",

@@ -71,6 +71,11 @@ fn short(shortfall: &Shortfall) -> String {
 }
 
 impl PullFailed {
+    /// Returns whether the server answered, and neither permitted nor refused.
+    pub(crate) fn is_other_answer(&self) -> bool {
+        matches!(self, Self::Request(failed) if failed.is_other_answer())
+    }
+
     /// Returns what is noted of a pull that was short.
     pub(crate) fn short_note(&self) -> Option<ShortNote> {
         match self {

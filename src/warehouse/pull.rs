@@ -99,6 +99,8 @@ pub struct Setback {
     pub next_attempt_at: Option<Timestamp>,
     /// Whether the server answered about this patient: 200, 403 or 404.
     pub was_answered: bool,
+    /// Whether the server answered neither yes nor no, which ends a row of refusals.
+    pub breaks_row: bool,
     /// Whether the interrupted pull is forgotten, so that the next one begins at its beginning.
     pub forgets_pull: bool,
     /// What is noted of a pull that was short.
@@ -113,6 +115,7 @@ impl Setback {
             error: Some("refused (403); asked again before it is believed".to_owned()),
             next_attempt_at: None,
             was_answered: true,
+            breaks_row: false,
             forgets_pull: false,
             short: None,
         }

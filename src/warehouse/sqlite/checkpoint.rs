@@ -251,10 +251,11 @@ pub(super) fn count_refused(connection: &Connection) -> Result<u64, StoreFailed>
     Ok(connection.query_row(statement, [], |row| row.get(0))?)
 }
 
-/// Returns the active patients with rows that were pulled last, the latest first.
+/// Returns the patients that were pulled last and are not refused, the latest first.
 pub(super) fn latest_pulled(connection: &Connection, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
     let mut statement = connection.prepare(
-        "SELECT person_id FROM checkpoint WHERE state = 'active' AND holds_rows = 1
+        "SELECT person_id FROM checkpoint
+          WHERE last_success_at IS NOT NULL AND state NOT IN ('refused', 'held', 'revoked')
           ORDER BY last_success_at DESC LIMIT ?1",
     )?;
     let ids = statement
@@ -593,6 +594,7 @@ pub(super) fn apply(
             ":failed": setback.event == Event::PullFailed,
             ":answered": setback.was_answered,
             ":refused": matches!(setback.event, Event::Refused | Event::Held(_)),
+            ":breaks_row": setback.breaks_row,
             ":permitted": setback.event == Event::StillPermitted,
             ":held_why": held_why,
             ":now": stamp(now),
