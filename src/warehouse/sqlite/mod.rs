@@ -23,6 +23,7 @@ mod purge;
 mod reader;
 mod report;
 mod rows;
+mod shortfall;
 mod sweep;
 mod tables;
 mod verify;
