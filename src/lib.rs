@@ -12,7 +12,6 @@ pub mod clock;
 pub mod commands;
 mod cycle;
 pub mod healthex;
-mod log_queue;
 pub mod plan;
 mod pull;
 mod roster;

@@ -16,7 +16,7 @@ const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// How it is said that lines were lost.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum LossForm {
+pub(super) enum LossForm {
     Text,
     Json,
 }
@@ -38,19 +38,19 @@ static QUEUE: OnceLock<Option<Queue>> = OnceLock::new();
 static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// Starts the thread that writes, unless there is one.
-pub(crate) fn start(write: fn(&[u8]), losses: LossForm) {
+pub(super) fn start(write: fn(&[u8]), losses: LossForm) {
     QUEUE.get_or_init(|| Queue::start(write, losses, &LOST));
 }
 
 /// Puts lines into the queue, or counts them as lost.
-pub(crate) fn write(lines: Vec<u8>) {
+pub(super) fn write(lines: Vec<u8>) {
     if let Some(Some(queue)) = QUEUE.get() {
         queue.write(lines);
     }
 }
 
 /// Waits until all is written, or for as long as `patience` lasts.
-pub(crate) fn flush(patience: Duration) {
+pub(super) fn flush(patience: Duration) {
     if let Some(Some(queue)) = QUEUE.get() {
         queue.flush(patience);
     }

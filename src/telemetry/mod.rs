@@ -3,6 +3,8 @@
 //! Under systemd each line begins with its priority, which the journal takes off again; the
 //! time is left to the journal too.
 
+mod log_queue;
+
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::sync::LazyLock;
@@ -12,8 +14,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::log_queue;
-use crate::log_queue::LossForm;
+use self::log_queue::LossForm;
 use crate::settings::LogSettings;
 
 /// Begins to log. `level` overrides the configuration's.
