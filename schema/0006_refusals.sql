@@ -67,6 +67,10 @@ ALTER TABLE new_checkpoint RENAME TO checkpoint;
 -- When the patient was first refused, and on whose word it was purged.
 ALTER TABLE purge_log ADD COLUMN refused_at TEXT;
 ALTER TABLE purge_log ADD COLUMN by TEXT NOT NULL DEFAULT 'healthex-sync';
+-- Since when the warehouse had rows of the patient, as far as it knew: copies made from then on have them too.
+ALTER TABLE purge_log ADD COLUMN first_row_at TEXT;
+-- When the purge was carried out once more, because the ledger knew it and the file did not.
+ALTER TABLE purge_log ADD COLUMN carried_out_at TEXT;
 
 UPDATE checkpoint
    SET label = NULL,

@@ -54,7 +54,12 @@ UPDATE checkpoint
 
 DROP VIEW freshness;
 
--- One row a patient that is not purged: see 0002_analyst_tables.sql.
+-- One row a patient. A view, because an age that was stored would be young in a warehouse
+-- that nothing has written for a week.
+--
+-- DuckDB reads a view's text in its own dialect. So there are no date functions in here, which
+-- differ: only substr, instr, CAST, % and divisions without remainder, which do not. There,
+-- CURRENT_TIMESTAMP ends in the offset of its time zone; in SQLite it has none and is UTC.
 CREATE VIEW freshness AS
 SELECT person_id, label, state, is_complete, types, deletions_seen_at, short_by, watermark, last_success_at,
        round((

@@ -3,6 +3,7 @@
 UPDATE checkpoint
    SET state = ?2, label = NULL, watermark = NULL, types = '', last_success_at = NULL, last_full_at = NULL,
        last_error = NULL, failures = 0, next_attempt_at = NULL, sweep_guarded_at = NULL, renamed_full_at = NULL,
-       last_asked_at = ?3, holds_rows = 0, shares_names = 0, short_since = NULL, short_fingerprint = NULL,
-       short_by = NULL, short_in_full = NULL, deletions_seen_at = NULL, full_entries = NULL, since_ignored = 0, refused_at = NULL, held_why = NULL, purged_at = ?3, purge_reason = ?4
+       last_asked_at = ?3, holds_rows = 0, refused_at = NULL, held_why = NULL, purged_at = ?3, purge_reason = ?4,
+       shares_names = 0, short_since = NULL, short_fingerprint = NULL, short_by = NULL, short_in_full = NULL,
+       deletions_seen_at = NULL, full_entries = NULL, since_ignored = 0
  WHERE person_id = ?1;

@@ -62,16 +62,18 @@ pub enum Command {
     /// Remove everything of a patient, as after a withdrawn consent
     Purge(PurgeArgs),
     /// Check that the warehouse is sound
-    Verify,
-    /// Print the purge log: what an auditor asks for
-    Audit {
-        /// Only this patient
-        id: Option<String>,
-        /// A JSON array
+    Verify {
+        /// Look at every page of the file too, for bytes of what was deleted or replaced
         #[arg(long)]
-        json: bool,
+        deep: bool,
     },
-    /// List the analysts' tables, or print, run or rebuild their views
+    /// Print the purge log: what an auditor asks for
+    Audit(AuditArgs),
+    /// Copy the warehouse into one file, while it is in use
+    Backup(BackupArgs),
+    /// Put a backup in the warehouse's place while nothing runs; purges in the ledger are carried out on it
+    Restore(RestoreArgs),
+    /// List the analysts' tables, or run or rebuild their views
     Views(ViewsArgs),
     /// Write resources (ndjson) or the analysts' tables (csv, parquet) as files
     Export(ExportArgs),
@@ -126,6 +128,39 @@ pub struct PurgeArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Only this patient, with how long each purge took and the copies made while there were rows
+    pub id: Option<String>,
+    /// A JSON array
+    #[arg(long)]
+    pub json: bool,
+    /// Walk the chain of the ledger of purges instead
+    #[arg(long, conflicts_with = "id")]
+    pub verify: bool,
+    /// Begin another ledger with the purges that the warehouse knows, where it is lost or damaged
+    #[arg(long, conflicts_with_all = ["id", "json", "verify"])]
+    pub new_ledger: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// A file that is not there yet
+    pub file: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// A file that `backup` has written
+    pub file: PathBuf,
+    /// Needed: the file takes the warehouse's place
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct ViewsArgs {
     #[command(subcommand)]
@@ -136,11 +171,6 @@ pub struct ViewsArgs {
 pub enum ViewsAction {
     /// Build all tables anew from the resources
     Apply,
-    /// Print the SELECT that a view is compiled to
-    Sql {
-        /// A built-in view or one of your own
-        name: String,
-    },
     /// Print the rows of a ViewDefinition over the warehouse as CSV; stores nothing
     Run {
         /// A ViewDefinition (SQL on FHIR v2, JSON)

@@ -36,6 +36,8 @@ impl RosterPatient {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roster {
     pub(crate) patients: Vec<RosterPatient>,
+    /// Whether it stands in for one that cannot be read.
+    pub(crate) is_outdated: bool,
 }
 
 /// Reads all roster files. A roster that lists nobody is an error: it would look as if all had left.
@@ -52,7 +54,7 @@ pub(crate) fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
         ));
     }
     if reader.complaints.is_empty() {
-        Ok(Roster { patients: reader.patients })
+        Ok(Roster { patients: reader.patients, is_outdated: false })
     } else {
         Err(reader.complaints)
     }

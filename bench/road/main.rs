@@ -15,6 +15,7 @@ mod process;
 mod program;
 mod rows;
 mod scaling;
+mod scrub;
 mod server;
 mod table;
 mod wire;
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
     if options.has(Part::Scaling) {
         let sizes: Vec<usize> =
             [20, 200, 2_000].into_iter().filter(|size| *size <= options.scale_to).collect();
-        all.extend(scaling::measure(&server, &sizes));
+        all.extend(scaling::measure(&server, &data, &sizes));
     }
     let (size, types) = data.shape();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use healthex_sync::plan::completeness::WalkCounts;
 use healthex_sync::plan::row::{KeyHash, Row, row_of};
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::warehouse::Warehouse;
 use healthex_sync::warehouse::page::{
-    Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkCounts, WalkMark,
+    Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkMark,
 };
-use healthex_sync::warehouse::patient::Listed;
+use healthex_sync::warehouse::patient::{Listed, RosterReading};
 use healthex_sync::warehouse::place::{OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use healthex_sync::{clock, views};
@@ -96,18 +97,28 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
         path: folder.path().join("warehouse.db"),
         base_url: BASE_URL.to_owned(),
         group: None,
+        ledger: None,
         views: if with_analyst_tables { views::analyst_tables(None).tables } else { Vec::new() },
     };
     let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap());
+    store(&warehouse, (0..patients.len()).map(patient), patients)
+}
+
+/// Stores rows as those of these persons, page by page, some persons at once.
+pub(crate) fn store(
+    warehouse: &Arc<Warehouse>,
+    persons: impl Iterator<Item = String>,
+    patients: &[Vec<Row>],
+) -> Cost {
     let mut pulls: Vec<Vec<PreparedPull>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
-    for (number, rows) in patients.iter().enumerate() {
-        pulls[number % AT_ONCE].push(PreparedPull::of(&patient(number), rows));
+    for (number, (person, rows)) in persons.zip(patients.iter().cycle()).enumerate() {
+        pulls[number % AT_ONCE].push(PreparedPull::of(&person, rows));
     }
     let listed: Vec<Listed> =
         pulls.iter().flatten().map(|pull| Listed { person: pull.head.person.clone(), label: None }).collect();
     let ((), cost) = process::measure(|| {
         runtime().block_on(async {
-            warehouse.begin_cycle(listed, clock::now()).await.unwrap();
+            warehouse.begin_cycle(RosterReading { listed, is_new: true }, clock::now()).await.unwrap();
             let lanes = pulls.into_iter().map(|lane| {
                 let warehouse = warehouse.clone();
                 tokio::spawn(async move {
@@ -163,7 +174,7 @@ impl PreparedPull {
                 PullProgress::Next { url: format!("{BASE_URL}/{page}"), keys, walk }
             };
             let rows = rows.iter().map(|row| IncomingRow { row: row.clone(), is_repeat: false }).collect();
-            Batch { rows, quarantined: Vec::new(), progress }
+            Batch { rows, quarantined: Vec::new(), progress, is_mostly_changes: true }
         };
         Self { batches: (1..).zip(pages).map(batch).collect(), head }
     }

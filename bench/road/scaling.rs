@@ -8,20 +8,25 @@ use healthex_sync::plan::state::PurgeReason;
 use healthex_sync::warehouse::Warehouse;
 use healthex_sync::warehouse::place::{OtherServer, Place};
 
-use crate::data::RECORD;
+use crate::data::{Data, RECORD};
 use crate::process::Cost;
 use crate::program::{Program, USUAL};
 use crate::server::{Server, patient};
 use crate::table::Measured;
 use crate::wire::runtime;
+use crate::{rows, scrub};
 
 /// Of sizes that take a minute at most.
 const ROUNDS: usize = 3;
 /// Patients whose rows are erased, and as many whose bytes are too.
 const PURGES: usize = 3;
+/// Patients whose rows are made for what is stored beside a scrub.
+const READY: usize = 8;
+/// Sizes of which a dozen patients are no quarter, and a VACUUM is no matter of minutes.
+const SCRUBBED: std::ops::RangeInclusive<usize> = 100..=400;
 
 /// Measures first loads of so many patients each, and purges from the warehouses they leave.
-pub(crate) fn measure(server: &Server, sizes: &[usize]) -> Vec<Measured> {
+pub(crate) fn measure(server: &Server, data: &Data, sizes: &[usize]) -> Vec<Measured> {
     let name = |patients: &usize| format!("{} million resources", millions(patients * RECORD));
     let mut loads: Vec<Measured> = sizes
         .iter()
@@ -40,6 +45,10 @@ pub(crate) fn measure(server: &Server, sizes: &[usize]) -> Vec<Measured> {
             load.add(size * RECORD, cycle.cost);
             if round == 1 && *size * RECORD <= MANY {
                 purges.extend(purge(&program, server, &name(size)));
+            }
+            if round == 1 && SCRUBBED.contains(size) {
+                let ready = rows::ready(data, READY);
+                purges.extend(scrub::measure(&program, server, &ready, *size, 2 * PURGES, &name(size)));
             }
         }
     }
@@ -66,14 +75,14 @@ fn millions(resources: usize) -> String {
     }
 }
 
-/// Measures the erasing of one patient's rows, and then the command with its VACUUM, which
-/// rewrites the file.
+/// Measures the erasing of one patient's rows, and then the command, which removes the last bytes too.
 fn purge(program: &Program, server: &Server, of: &str) -> [Measured; 2] {
     let mut rows = Measured::new(format!("erase one patient's rows of {of}"), "rows");
     let place = Place {
         path: program.warehouse(),
         base_url: server.base_url.clone(),
         group: None,
+        ledger: None,
         views: Vec::new(),
     };
     let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap();
@@ -86,7 +95,7 @@ fn purge(program: &Program, server: &Server, of: &str) -> [Measured; 2] {
     }
     drop(warehouse);
     rows.note = each(&rows);
-    let mut whole = Measured::new(format!("`purge`, VACUUM and all, of {of}"), "rows");
+    let mut whole = Measured::new(format!("`purge`, to the last byte, of {of}"), "rows");
     for number in PURGES..2 * PURGES {
         let (_, cost) = program.run(&["purge", &patient(number), "--yes"]);
         whole.add(RECORD, cost);

@@ -1,33 +1,38 @@
 //! `check`: a line for each thing that a cycle needs, and what to do where it is missing. Only reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::audit::describe_unknown;
 use super::summary::list_counts;
 use super::{Context, ExitStatus, place, runtime, sync, wanted_tables};
 use crate::clock;
 use crate::healthex::RequestFailed;
 use crate::healthex::client::Api;
 use crate::healthex::meter::Budget;
-use crate::plan::PersonId;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::drift::{Drift, Known};
+use crate::plan::leaver::{LeaverVerdict, Missing, after_reading, judge_leaver};
 use crate::plan::paging::Query;
 use crate::plan::since::IGNORED_TOLD;
+use crate::plan::{PersonId, Timestamp, stamp};
 use crate::roster::Roster;
 use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
 use crate::views::Loaded;
-use crate::warehouse::failure::OpenFailed;
+use crate::warehouse::failure::{LedgerFault, OpenFailed};
 use crate::warehouse::place::Place;
-use crate::warehouse::purge::DiskRoom;
+use crate::warehouse::purge::{DiskRoom, LedgerReport};
 use crate::warehouse::report::{Access, Preflight, ViewRefused};
-use crate::warehouse::{preflight, rehearse_views, try_lock};
+use crate::warehouse::{Reader, preflight, rehearse_views, try_lock};
 
 /// A clock further off than this is reported; pulls are right all the same.
 const CLOCK_OFF_MAX_SECONDS: i64 = 60;
+
+/// Patients beyond this many are only counted.
+const LEAVERS_SHOWN_MAX: usize = 10;
 
 pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let mut checks = Checks { out, status: ExitStatus::Done };
@@ -93,8 +98,10 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
                     format!("the server ignores _since for {ignored} patients: each pull brings everything");
                 checks.ok("increments", &why)?;
             }
+            check_leavers(settings, roster, &patients, checks)?;
             check_access(&place, mode, access, checks)?;
             check_room(room, checks)?;
+            check_ledger(settings, checks)?;
         }
     }
     match try_lock(&place) {
@@ -105,6 +112,60 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
         Err(failed) => checks.failed("lock", &failed.to_string(), ExitStatus::WarehouseUnusable)?,
     }
     Ok(())
+}
+
+/// Names who has rows and is missing from the roster as it is now, and says when it is purged for it.
+fn check_leavers(
+    settings: &Settings,
+    roster: &Roster,
+    patients: &[Checkpoint],
+    checks: &mut Checks<'_>,
+) -> anyhow::Result<()> {
+    if settings.roster.on_removed == OnRemoved::Keep {
+        return Ok(());
+    }
+    let listed: HashSet<&PersonId> = roster.patients.iter().map(|patient| &patient.person).collect();
+    let leavers: Vec<&Checkpoint> =
+        patients.iter().filter(|one| one.holds_rows && !listed.contains(&one.person)).collect();
+    let now = clock::now();
+    for leaver in leavers.iter().take(LEAVERS_SHOWN_MAX) {
+        // What the next cycle will have read.
+        let missing = after_reading(leaver.missing, false, now).filter(|_| leaver.missing.is_some());
+        let line = match missing {
+            None => "not on the roster; the next cycle notes it".to_owned(),
+            Some(missing) => describe_leaver(missing, settings, now),
+        };
+        checks.ok("leaver", &format!("{}: {line}", leaver.name()))?;
+    }
+    let more = leavers.len().saturating_sub(LEAVERS_SHOWN_MAX);
+    if more > 0 {
+        checks.ok("leaver", &format!("{more} more; `healthex-sync status` lists all"))?;
+    }
+    Ok(())
+}
+
+fn describe_leaver(missing: Missing, settings: &Settings, now: Timestamp) -> String {
+    let since = stamp(missing.since);
+    match judge_leaver(missing, settings.roster.removed_after, now) {
+        LeaverVerdict::Purge => format!("not on the roster since {since}; the next cycle purges it"),
+        LeaverVerdict::Waits { until } => {
+            format!("not on the roster since {since}; purged from {} on", stamp(until))
+        }
+    }
+}
+
+fn check_ledger(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
+    let reader = Reader::open(&settings.warehouse.path)?;
+    let LedgerReport { fault, purges, unknown } = reader.ledger(settings.consent.ledger.as_deref())?;
+    if let Some(fault) = fault {
+        let status = match fault {
+            LedgerFault::OfAnother(_) => ExitStatus::WarehouseUnusable,
+            _ => ExitStatus::Failed,
+        };
+        return Ok(checks.failed("ledger", &fault.to_string(), status)?);
+    }
+    let later = if unknown > 0 { format!("; {}", describe_unknown(unknown)) } else { String::new() };
+    Ok(checks.ok("ledger", &format!("{purges} purges{later}"))?)
 }
 
 /// Compares the roster with the warehouse.
@@ -127,7 +188,7 @@ fn drift(roster: &Roster, patients: &[Checkpoint]) -> Drift {
 fn describe_drift(drift: Drift, on_removed: OnRemoved) -> String {
     let unlisted = match on_removed {
         OnRemoved::Keep => "on no roster (kept; `purge ID --yes` erases one)",
-        OnRemoved::Purge => "on no roster (the next cycle purges them)",
+        OnRemoved::Purge => "on no roster (purged after roster.removed_after)",
     };
     let counts = [
         (drift.in_step, "in step"),
@@ -165,8 +226,8 @@ fn check_access(place: &Place, mode: u32, access: Access, checks: &mut Checks<'_
 /// Checks that there is room on the disk to scrub after a purge.
 fn check_room(room: Option<DiskRoom>, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let Some(room) = room else { return Ok(()) };
-    let (free, needed) = (room.free / 1_000_000, room.needed / 1_000_000);
-    let line = format!("{free} MB free, and VACUUM may need {needed} MB");
+    let (free, needed) = (room.free / 1_000_000, room.needed.div_ceil(1_000_000));
+    let line = format!("{free} MB free, and {} after a purge may need {needed} MB", room.by.name());
     if room.is_enough() {
         checks.ok("disk room", &line)?;
     } else {

@@ -10,11 +10,12 @@ use anyhow::Context as _;
 
 use super::{Context, ExitStatus, progress};
 use crate::cli::{ExportArgs, ExportFormat as FormatArg};
+use crate::clock;
 use crate::plan::PersonId;
 use crate::settings::Complaints;
 use crate::warehouse::Reader;
 use crate::warehouse::place::folder_of;
-use crate::warehouse::report::ExportFormat;
+use crate::warehouse::report::{CopyKind, ExportFormat, Exported, PatientCopy};
 
 pub(super) fn export(
     context: &Context<'_>,
@@ -36,17 +37,32 @@ pub(super) fn export(
         FormatArg::Csv => ExportFormat::Csv,
         FormatArg::Parquet => ExportFormat::Parquet,
     };
-    let staging = Staging::beside(&args.dir)?;
+    let copy = PatientCopy { kind: CopyKind::Export, place: &args.dir, person: person.as_ref() };
+    reader.begin_copy(&copy, clock::now())?;
+    let exported = write_folder(&reader, format, &args.dir, person.as_ref());
+    reader.end_copy(&copy, exported.is_ok(), clock::now())?;
+    let exported = exported?;
+    writeln!(out, "{} rows in {} files in {}", exported.rows, exported.files, args.dir.display())?;
+    Ok(ExitStatus::Done)
+}
+
+/// Writes the files, and lets the folder appear when they are whole.
+fn write_folder(
+    reader: &Reader,
+    format: ExportFormat,
+    dir: &Path,
+    person: Option<&PersonId>,
+) -> anyhow::Result<Exported> {
+    let staging = Staging::beside(dir)?;
     let bar = progress::steps(0, "files");
-    let exported = reader.export(format, &staging.folder, person.as_ref(), |steps| {
+    let exported = reader.export(format, &staging.folder, person, |steps| {
         bar.set_length(steps.of as u64);
         bar.set_position(steps.done as u64);
     });
     bar.finish_and_clear();
-    let exported = exported.with_context(|| format!("exporting into {}", args.dir.display()))?;
-    staging.put_in_place(&args.dir).with_context(|| args.dir.display().to_string())?;
-    writeln!(out, "{} rows in {} files in {}", exported.rows, exported.files, args.dir.display())?;
-    Ok(ExitStatus::Done)
+    let exported = exported.with_context(|| format!("exporting into {}", dir.display()))?;
+    staging.put_in_place(dir).with_context(|| dir.display().to_string())?;
+    Ok(exported)
 }
 
 fn complain(why: String) -> anyhow::Error {

@@ -1,5 +1,7 @@
 //! Each command is a function of arguments, settings and a writer. Decides nothing itself.
 
+mod audit;
+mod backup;
 mod check;
 mod demo;
 mod export;
@@ -20,13 +22,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::{Cli, Command};
-use crate::cycle::{EndedEarly, NotBegun, Summary};
+use crate::cycle::{EndedEarly, Summary};
 use crate::healthex::RequestFailed;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Environment, Settings};
 use crate::views::{AnalystTable, Loaded};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
+use crate::warehouse::report::VerifyDepth;
 use crate::{roster, settings, telemetry, views};
 
 /// The six exit statuses.
@@ -50,12 +53,13 @@ impl ExitStatus {
     /// Returns the status that stands for an error. The only place that downcasts one.
     pub fn of(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
-            if cause.is::<Complaints>() || matches!(cause.downcast_ref(), Some(NotBegun::RosterShrunk { .. }))
-            {
+            if cause.is::<Complaints>() {
                 return Self::WrongUsage;
             }
-            let not_begun = matches!(cause.downcast_ref(), Some(NotBegun::Warehouse(_)));
-            if not_begun || cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
+            if matches!(cause.downcast_ref(), Some(StoreFailed::Ledger(_))) {
+                return Self::Failed;
+            }
+            if cause.is::<OpenFailed>() || cause.is::<StoreFailed>() {
                 return Self::WarehouseUnusable;
             }
             if matches!(
@@ -72,6 +76,7 @@ impl ExitStatus {
         match &summary.ended_early {
             Some(EndedEarly::CredentialsRefused(_)) => Self::CredentialsRefused,
             Some(EndedEarly::Warehouse(_)) => Self::WarehouseUnusable,
+            _ if summary.roster_shrunk.is_some() => Self::WrongUsage,
             _ if summary.all_is_well() => Self::Done,
             _ => Self::SomePatientsFailed,
         }
@@ -99,8 +104,11 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
         Command::Status { json, .. } => status::status(&context, *json, out),
         Command::Completions { shell } => shell::completions(*shell, out),
         Command::Man => shell::man(out),
-        Command::Verify => report::verify(&context, out),
-        Command::Audit { id, json } => report::audit(&context, id.as_deref(), *json, out),
+        Command::Verify { deep: false } => report::verify(&context, VerifyDepth::Rows, out),
+        Command::Verify { deep: true } => report::verify(&context, VerifyDepth::Pages, out),
+        Command::Audit(args) => audit::audit(&context, args, out),
+        Command::Backup(args) => backup::backup(&context, args, out),
+        Command::Restore(args) => backup::restore(&context, args, out),
         Command::Export(args) => export::export(&context, args, out),
         Command::Views(args) => views_command::views(&context, args, out),
         Command::Purge(args) => purge::purge(&context, args, out),
@@ -177,6 +185,7 @@ fn place(settings: &Settings) -> Place {
         path: settings.warehouse.path.clone(),
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: settings.warehouse.group,
+        ledger: settings.consent.ledger.clone(),
         views: analyst_tables(settings),
     }
 }

@@ -20,8 +20,10 @@ use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::{OtherServer, Place};
-use crate::warehouse::purge::{PurgedPatient, Scrub};
-use crate::warehouse::{Reader, Warehouse};
+use crate::warehouse::purge::{
+    PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub, Scrubbed, ScrubbedBy,
+};
+use crate::warehouse::{LeftRequest, Reader, Warehouse};
 
 /// How long to wait for a cycle that holds the warehouse.
 const LOCK_WAIT_MAX: Duration = Duration::from_mins(10);
@@ -47,14 +49,84 @@ pub(super) fn purge(
     drop(Reader::open(&place.path)?);
     let by = account();
     let Some(person) = person else { return purge_held(context, settings, &place, args.expect, out) };
-    let warehouse = wait_for_warehouse(&place)?;
-    runtime()?.block_on(async {
-        let purged = warehouse.purge(&person, PurgeReason::Operator, &by, clock::now()).await?;
-        let missing = format!("{person}: the warehouse does not know this patient");
-        print_purged(&purged.ok_or_else(|| Complaints::one(missing))?, out)?;
-        scrub(&warehouse, out).await?;
-        Ok(ExitStatus::Done)
-    })
+    let unknown = || Complaints::one(format!("{person}: the warehouse does not know this patient"));
+    let request = PurgeRequest { person: person.clone(), by, requested_at: clock::now() };
+    match order(&place, &request)? {
+        Ordered::Answered(PurgeAnswer::Purged { name, rows }) => {
+            writeln!(out, "{name}: {rows} rows removed")?;
+            writeln!(out, "the last bytes go at the end of the cycle under way")?;
+            Ok(ExitStatus::Done)
+        }
+        Ordered::Answered(PurgeAnswer::Unknown) => Err(unknown().into()),
+        Ordered::Answered(PurgeAnswer::Failed(why)) => {
+            tracing::error!("{person} was not purged: {why}");
+            Ok(ExitStatus::WarehouseUnusable)
+        }
+        Ordered::Free(warehouse) => runtime()?.block_on(async {
+            let (reason, by) = (PurgeReason::Operator, &request.by);
+            let purged = warehouse.purge(&person, reason, by, clock::now()).await?;
+            print_purged(&purged.ok_or_else(unknown)?, out)?;
+            scrub(&warehouse, out).await?;
+            Ok(ExitStatus::Done)
+        }),
+    }
+}
+
+/// What came of an order to purge.
+enum Ordered {
+    /// Whoever holds the warehouse has dealt with it.
+    Answered(PurgeAnswer),
+    /// Nobody holds it: the purge is this command's.
+    Free(Warehouse),
+}
+
+/// Takes the warehouse, or leaves the order for the process that holds it, and waits for one of
+/// the two. A command that is killed meanwhile has ordered all the same.
+fn order(place: &Place, request: &PurgeRequest) -> Result<Ordered, OpenFailed> {
+    let deadline = Instant::now() + LOCK_WAIT_MAX;
+    let mut left: Option<LeftRequest> = None;
+    let mut is_reported = false;
+    loop {
+        let opened = Warehouse::open(place, OtherServer::Refuse, clock::now());
+        if let Some(RequestProgress::Answered(answer)) = left.as_ref().map(LeftRequest::progress) {
+            left.take().map(LeftRequest::withdraw);
+            return Ok(Ordered::Answered(answer));
+        }
+        match opened {
+            Err(OpenFailed::InUse { pid, .. }) if Instant::now() < deadline => {
+                if !is_reported {
+                    is_reported = true;
+                    left = leave(place, request, &pid);
+                }
+                std::thread::sleep(LOCK_POLL_INTERVAL);
+            }
+            Err(failed) => {
+                if left.take().is_some_and(|left| !left.withdraw()) {
+                    tracing::warn!("the purge may be under way all the same; `healthex-sync audit` tells");
+                }
+                return Err(failed);
+            }
+            Ok(warehouse) => {
+                left.take().map(LeftRequest::take_over);
+                return Ok(Ordered::Free(warehouse));
+            }
+        }
+    }
+}
+
+/// Leaves the order. Where that cannot be, the end of the cycle is waited for.
+fn leave(place: &Place, request: &PurgeRequest, pid: &str) -> Option<LeftRequest> {
+    let person = &request.person;
+    match LeftRequest::leave(place, request) {
+        Ok(left) => {
+            tracing::info!("a cycle is under way (pid {pid}), and is told to purge {person} now");
+            Some(left)
+        }
+        Err(failed) => {
+            tracing::warn!("a cycle is under way (pid {pid}), and its end is waited for: {failed}");
+            None
+        }
+    }
 }
 
 fn purge_held(
@@ -70,7 +142,15 @@ fn purge_held(
     runtime()?.block_on(async {
         let (progress, _) = watch::channel(Progress::default());
         let (stop, request) = (Stop::on_signals()?, SyncRequest::default());
-        let cycle = Cycle { settings, api, warehouse: warehouse.clone(), stop, progress, request };
+        let cycle = Cycle {
+            settings,
+            api,
+            warehouse: warehouse.clone(),
+            stop,
+            progress,
+            request,
+            active: Arc::default(),
+        };
         let decided = match decide_held(&cycle, &account(), expected).await {
             Err(failed @ HeldUndecided::NotAsExpected { .. }) => {
                 return Err(Complaints::one(failed.to_string()).into());
@@ -131,7 +211,18 @@ fn wait_for_warehouse(place: &Place) -> Result<Warehouse, OpenFailed> {
 async fn scrub(warehouse: &Warehouse, out: &mut dyn Write) -> anyhow::Result<()> {
     match warehouse.scrub(clock::now).await? {
         Scrub::NothingToDo => {}
-        Scrub::Done { .. } => writeln!(out, "the last bytes are gone from every file of the warehouse")?,
+        Scrub::Done(Scrubbed { by: ScrubbedBy::Zeroing, pages, .. }) => {
+            writeln!(
+                out,
+                "the last bytes are gone from every file of the warehouse: {pages} pages zeroed in place"
+            )?;
+        }
+        Scrub::Done(Scrubbed { by: ScrubbedBy::Vacuum, .. }) => {
+            writeln!(
+                out,
+                "the last bytes are gone from every file of the warehouse: written anew by VACUUM"
+            )?;
+        }
         Scrub::Waits(waits) => writeln!(out, "bytes are still in the file: {waits}; each cycle tries again")?,
     }
     Ok(())

@@ -5,12 +5,18 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use super::audit::describe_unknown;
 use super::terminal::{Colour, Screen, shorten};
 use super::{Context, ExitStatus};
+use crate::clock;
+use crate::plan::leaver::{LeaverVerdict, judge_leaver};
 use crate::plan::since::IGNORED_TOLD;
+use crate::plan::stamp;
 use crate::plan::state::PatientState;
+use crate::settings::{OnRemoved, RosterSettings};
 use crate::warehouse::Reader;
-use crate::warehouse::report::{PatientLine, StatusReport};
+use crate::warehouse::purge::LedgerReport;
+use crate::warehouse::report::{LastScrub, PatientLine, StatusReport};
 
 /// The columns beside the name, with the gaps between them.
 const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;
@@ -26,12 +32,28 @@ struct StatusJson<'a> {
     quarantined: u64,
     unscrubbed_purges: u64,
     scrub_waits_for: Option<&'a str>,
+    last_scrub: Option<&'a LastScrub>,
+    purges_over_deadline: u64,
+    ledger_fault: Option<String>,
+    /// Purges of the ledger that the next cycle carries out.
+    ledger_unknown: u64,
+}
+
+/// What is told of purges beside the patients.
+struct Purges {
+    ledger: LedgerReport,
+    late: u64,
 }
 
 pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     let path = &settings.warehouse.path;
-    let report = Reader::open(path)?.status()?;
+    let reader = Reader::open(path)?;
+    let report = reader.status()?;
+    let purges = Purges {
+        ledger: reader.ledger(settings.consent.ledger.as_deref())?,
+        late: reader.late_purges(settings.consent.deadline, clock::now())?,
+    };
     if json {
         let status = StatusJson {
             warehouse: path.display().to_string(),
@@ -40,19 +62,29 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
             quarantined: report.quarantined,
             unscrubbed_purges: report.unscrubbed,
             scrub_waits_for: report.scrub_waits_for.as_deref(),
+            last_scrub: report.last_scrub.as_ref(),
+            purges_over_deadline: purges.late,
+            ledger_fault: purges.ledger.fault.as_ref().map(ToString::to_string),
+            ledger_unknown: purges.ledger.unknown,
         };
         writeln!(out, "{}", serde_json::to_string(&status)?)?;
     } else {
         let screen = Screen::of_stdout();
-        print_table(&screen, &report, out)?;
+        print_table(&screen, &report, &settings.roster, out)?;
         print_totals(&screen, &report, out)?;
+        print_purges(&screen, &purges, out)?;
     }
     let needs_a_person = [PatientState::Held.as_str(), PatientState::Failing.as_str()];
     let any = report.patients.iter().any(|patient| needs_a_person.contains(&patient.state.as_str()));
-    Ok(if any { ExitStatus::SomePatientsFailed } else { ExitStatus::Done })
+    Ok(if any || purges.ledger.fault.is_some() { ExitStatus::SomePatientsFailed } else { ExitStatus::Done })
 }
 
-fn print_table(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> anyhow::Result<()> {
+fn print_table(
+    screen: &Screen,
+    report: &StatusReport,
+    roster: &RosterSettings,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let name = |patient: &PatientLine| patient.label.clone().unwrap_or_else(|| patient.id.clone());
     let longest = report.patients.iter().map(|patient| name(patient).chars().count()).max().unwrap_or(0);
     let width = longest.clamp(NAME_MIN, screen.width - OTHER_COLUMNS);
@@ -62,7 +94,7 @@ fn print_table(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> a
         let last = patient.last_success_at.as_deref().unwrap_or("never");
         let name = shorten(&name(patient), width);
         writeln!(out, "{name:width$}  {state}  {:>9}  {last}", patient.resources)?;
-        for remark in remarks(patient) {
+        for remark in remarks(patient, roster) {
             print_wrapped(screen, INDENT, &remark, None, out)?;
         }
     }
@@ -80,10 +112,14 @@ fn colour_of(state: &str) -> Option<Colour> {
 }
 
 /// Returns what a patient's line has no column for.
-fn remarks(patient: &PatientLine) -> Vec<String> {
+fn remarks(patient: &PatientLine, roster: &RosterSettings) -> Vec<String> {
     let mut remarks = Vec::new();
     if !patient.listed {
-        remarks.push("not on the roster".to_owned());
+        remarks.push(unlisted(patient, roster));
+    }
+    if let Some(since) = &patient.refused_at {
+        let held = patient.held_why.as_ref().map(|why| format!(", held ({why})")).unwrap_or_default();
+        remarks.push(format!("refused (403) since {since}{held}"));
     }
     if let Some(error) = &patient.last_error {
         remarks.push(error.clone());
@@ -118,12 +154,32 @@ fn remarks(patient: &PatientLine) -> Vec<String> {
     remarks
 }
 
+/// Says since when readings of the roster have lacked a patient, and when it is purged for it.
+fn unlisted(patient: &PatientLine, roster: &RosterSettings) -> String {
+    let Some(missing) = patient.missing else { return "not on the roster".to_owned() };
+    let since = stamp(missing.since);
+    if roster.on_removed == OnRemoved::Keep || !patient.holds_rows {
+        return format!("not on the roster since {since}");
+    }
+    match judge_leaver(missing, roster.removed_after, clock::now()) {
+        LeaverVerdict::Purge => format!("not on the roster since {since}; the next cycle purges it"),
+        LeaverVerdict::Waits { until } => format!(
+            "not on the roster since {since}; purged by the first cycle after {} that still lacks it",
+            stamp(until)
+        ),
+    }
+}
+
 fn print_totals(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut states: BTreeMap<&str, u64> = BTreeMap::new();
     for patient in &report.patients {
         *states.entry(&patient.state).or_default() += 1;
     }
-    let is_any_held = states.contains_key(PatientState::Held.as_str());
+    let held = report.patients.iter().filter(|patient| patient.state == PatientState::Held.as_str());
+    let mut held_why: BTreeMap<&str, u64> = BTreeMap::new();
+    for patient in held {
+        *held_why.entry(patient.held_why.as_deref().unwrap_or("many")).or_default() += 1;
+    }
     let states: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let states = if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) };
     let resources: u64 = report.resources.values().sum();
@@ -134,14 +190,40 @@ fn print_totals(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> 
             format!("{} entries are in quarantine: see the table `quarantine`", report.quarantined);
         print_wrapped(screen, 0, &quarantined, None, out)?;
     }
-    if is_any_held {
-        let held = "HELD: patients were refused too many at once to be purged unasked. `healthex-sync purge --held --yes` if these are withdrawals; else mend the credentials and `healthex-sync sync`";
-        print_wrapped(screen, 0, held, Some(Colour::Red), out)?;
+    if !held_why.is_empty() {
+        let why: Vec<_> = held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
+        let held = format!(
+            "HELD: patients were refused and are not purged unasked ({}). `healthex-sync purge --held --yes` if these are withdrawals; else mend the credentials and `healthex-sync sync`",
+            why.join(", ")
+        );
+        print_wrapped(screen, 0, &held, Some(Colour::Red), out)?;
     }
     if let Some(waits) = &report.scrub_waits_for {
         let waits =
             format!("{} purges still have bytes in the file, waiting for: {waits}", report.unscrubbed);
         print_wrapped(screen, 0, &waits, None, out)?;
+    }
+    if let Some(LastScrub { at, by }) = &report.last_scrub {
+        let last = format!("the last bytes of purged patients were last removed at {at}, by {by}");
+        print_wrapped(screen, 0, &last, None, out)?;
+    }
+    Ok(())
+}
+
+fn print_purges(screen: &Screen, purges: &Purges, out: &mut dyn Write) -> std::io::Result<()> {
+    let Purges { ledger, late } = purges;
+    if *late > 0 {
+        let text = format!(
+            "{late} purges took longer than consent.deadline; `healthex-sync audit ID` says how long"
+        );
+        print_wrapped(screen, 0, &text, None, out)?;
+    }
+    if ledger.unknown > 0 {
+        print_wrapped(screen, 0, &describe_unknown(ledger.unknown), None, out)?;
+    }
+    if let Some(fault) = &ledger.fault {
+        let text = format!("NOBODY CAN BE PURGED, for want of the ledger of purges: {fault}");
+        print_wrapped(screen, 0, &text, Some(Colour::Red), out)?;
     }
     Ok(())
 }

@@ -84,12 +84,24 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
         writeln!(out, "ended early: {ended}")?;
     }
     print_purges(summary, out)?;
+    if let Some(shrunk) = &summary.roster_shrunk {
+        writeln!(out, "{shrunk}")?;
+    }
+    let why: Vec<(u64, &str)> = summary.held_why.iter().map(|(why, count)| (*count, *why)).collect();
+    let why = list_counts(&why);
     if held > 0 && summary.is_rehearsal {
-        writeln!(out, "{held} would be held: too many refusals at once to be believed")?;
+        writeln!(out, "{held} would be held ({why}): the refusals are not to be believed yet")?;
     } else if held > 0 {
         writeln!(
             out,
-            "{held} held: see `healthex-sync status`; `healthex-sync purge --held --yes` confirms them"
+            "{held} held ({why}): see `healthex-sync status`; `healthex-sync purge --held --yes` confirms them"
+        )?;
+    }
+    if summary.still_refused > 0 {
+        writeln!(
+            out,
+            "{} refused (403) and not confirmed: the next cycle begins with them",
+            summary.still_refused
         )?;
     }
     if failed + not_found > 0 && !matches!(summary.ended_early, Some(EndedEarly::CredentialsRefused(_))) {

@@ -69,7 +69,15 @@ pub(super) async fn run_cycle(
     let (progress, receiver) = watch::channel(Progress::default());
     let bars = progress::show(receiver);
     let warehouse = Arc::new(warehouse);
-    let cycle = Cycle { settings, api, warehouse: warehouse.clone(), stop, progress, request };
+    let cycle = Cycle {
+        settings,
+        api,
+        warehouse: warehouse.clone(),
+        stop,
+        progress,
+        request,
+        active: Arc::default(),
+    };
     let result = cycle.run(roster).await;
     drop(cycle);
     warehouse.close(Close::Settle);

@@ -1,4 +1,4 @@
-//! `views`: lists the analysts' tables, builds them anew, prints their SQL and runs views.
+//! `views`: lists the analysts' tables, builds them anew, and runs views.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::path::Path;
 use super::{Context, ExitStatus, place, progress, runtime};
 use crate::cli::{ViewsAction, ViewsArgs};
 use crate::settings::{Complaints, Settings};
-use crate::views::Target;
+use crate::views::{Evaluation, Several};
 use crate::warehouse::place::OtherServer;
-use crate::warehouse::report::ViewRefused;
+use crate::warehouse::report::{RowFormat, ViewRefused};
 use crate::warehouse::{Reader, Warehouse};
 use crate::{clock, views};
 
@@ -21,10 +21,10 @@ pub(super) fn views(
     match &args.action {
         None => list(&settings, out),
         Some(ViewsAction::Apply) => apply(&settings, out),
-        Some(ViewsAction::Sql { name }) => sql(&settings, name, out),
         Some(ViewsAction::Run { file, json, strict }) => {
-            let target = if *strict { Target::Strict } else { Target::Warehouse };
-            run(&settings, file, target, *json, out)
+            let several = if *strict { Several::Refuse } else { Several::KeepFirst };
+            let format = if *json { RowFormat::Json } else { RowFormat::Csv };
+            run(&settings, file, several, format, out)
         }
     }
 }
@@ -40,18 +40,11 @@ fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> 
     for table in &tables {
         let from = if table.resource.is_empty() { "all types" } else { &table.resource };
         let (name, rows, columns, built_at) = (&table.name, table.rows, table.columns, &table.built_at);
-        writeln!(out, "{name:width$}  {rows:>9}  {columns:>7}  {from:20}  {built_at}")?;
+        let built = table.percent_built.map_or_else(|| built_at.clone(), |done| format!("{done} % so far"));
+        writeln!(out, "{name:width$}  {rows:>9}  {columns:>7}  {from:20}  {built}")?;
     }
     if tables.is_empty() {
         writeln!(out, "none yet: the next `sync`, or `views apply`, makes them")?;
-    }
-    Ok(ExitStatus::Done)
-}
-
-fn sql(settings: &Settings, name: &str, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
-    match views::select_of(name, settings.views.folder.as_deref()) {
-        Some(select) => writeln!(out, "{};", select.trim_end())?,
-        None => return Err(complain(format!("there is no view {name}; `views` lists them"))),
     }
     Ok(ExitStatus::Done)
 }
@@ -62,10 +55,12 @@ fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus>
     drop(Reader::open(&place.path)?);
     let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now())?;
     let count = place.views.len();
-    let bar = progress::steps(count, "tables");
+    let bar = progress::steps(0, "resources");
     let shown = bar.clone();
-    let rebuilding =
-        warehouse.rebuild_views(clock::now(), move |steps| shown.set_position(steps.done as u64));
+    let rebuilding = warehouse.rebuild_views(clock::now(), move |steps| {
+        shown.set_length(steps.of as u64);
+        shown.set_position(steps.done as u64);
+    });
     let failed = runtime()?.block_on(rebuilding)?;
     bar.finish_and_clear();
     for ViewRefused { name, why } in &failed {
@@ -78,14 +73,21 @@ fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus>
 fn run(
     settings: &Settings,
     file: &Path,
-    target: Target,
-    json: bool,
+    several: Several,
+    format: RowFormat,
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
-    let (_, view) =
-        views::read(file, target).map_err(|why| complain(format!("{}: {why}", file.display())))?;
+    let view = views::read(file).map_err(|why| complain(format!("{}: {why}", file.display())))?;
+    let reader = Reader::open(&settings.warehouse.path)?;
+    let evaluation = Evaluation { now: clock::now(), several };
     let mut out = std::io::BufWriter::new(out);
-    Reader::open(&settings.warehouse.path)?.run_view(&view, json, &mut out)?;
+    let run = reader.run_view(&view, evaluation, format, &mut out)?;
     out.flush()?;
+    for (column, rows) in run.dropped.by_column(&view) {
+        tracing::warn!(
+            "column {column}: {rows} of {} rows had several values, and the first was kept; --strict refuses them",
+            run.rows
+        );
+    }
     Ok(ExitStatus::Done)
 }

@@ -6,10 +6,13 @@
 //! same is decided and nothing is done. Absent on purpose: HTTP, SQL, and rules.
 
 pub(crate) mod held;
+mod leavers;
+mod orders;
 mod patient;
 pub(crate) mod progress;
 mod round;
 mod summary;
+mod tally;
 mod tasks;
 mod workers;
 
@@ -19,27 +22,28 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::orders::ActivePatients;
 use self::patient::Refusal;
 use self::progress::Progress;
-pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, Summary};
+pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, ShrunkRoster, Summary};
+use self::tally::CycleTally;
 use self::tasks::{Task, count_idle};
-use self::workers::CycleTally;
 use crate::clock;
 use crate::healthex::client::Api;
 use crate::plan::due::Due;
 use crate::plan::failure::failure_delay;
-use crate::plan::shrink::has_shrunk_suspiciously;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::roster::Roster;
-use crate::settings::{OnRemoved, Settings};
+use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::warehouse::Warehouse;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::patient::{Listed, RosterChange};
+use crate::warehouse::patient::{CycleEnd, Forgotten, Listed, RosterReading};
 use crate::warehouse::pull::Lease;
-use crate::warehouse::purge::Scrub;
+use crate::warehouse::purge::{CarriedOut, Scrub, Scrubbed};
 
 /// A cycle, with what it works with.
 #[derive(Clone)]
@@ -50,6 +54,8 @@ pub(crate) struct Cycle {
     pub stop: Stop,
     pub progress: watch::Sender<Progress>,
     pub request: SyncRequest,
+    /// Who is being dealt with, for an operator's purge that comes meanwhile.
+    pub active: Arc<ActivePatients>,
 }
 
 /// How a cycle was asked for.
@@ -61,17 +67,6 @@ pub(crate) struct SyncRequest {
     /// Whether delays after failures are waited out.
     pub waits_after_failures: bool,
     pub allow_shrunk_roster: bool,
-}
-
-/// A cycle that was not begun.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NotBegun {
-    #[error(
-        "the roster has lost {gone} of {known} patients at once, and roster.on_removed is \"purge\"; nothing was purged or pulled. If they are meant to go, run `healthex-sync sync --allow-shrunk-roster`"
-    )]
-    RosterShrunk { known: usize, gone: usize },
-    #[error(transparent)]
-    Warehouse(#[from] StoreFailed),
 }
 
 /// Requests and bytes until now.
@@ -89,13 +84,34 @@ impl Traffic {
 }
 
 impl Cycle {
-    /// Deals with every patient of the roster that is due.
-    pub(crate) async fn run(&self, roster: &Roster) -> Result<Summary, NotBegun> {
+    /// Deals with every patient of the roster that is due. The error says that it was not begun.
+    /// Operators' purges are heeded meanwhile.
+    pub(crate) async fn run(&self, roster: &Roster) -> Result<Summary, StoreFailed> {
+        let over = CancellationToken::new();
+        let cycle = async {
+            let ended = self.run_alone(roster).await;
+            over.cancel();
+            ended
+        };
+        let (ended, purged) = tokio::join!(cycle, orders::heed(self, over.clone()));
+        let mut summary = ended?;
+        if !purged.is_empty() && !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
+            // The last may have come after the cycle's own scrub.
+            self.scrub(&mut summary).await;
+        }
+        summary.purged.extend(purged);
+        Ok(summary)
+    }
+
+    async fn run_alone(&self, roster: &Roster) -> Result<Summary, StoreFailed> {
         let begun = Instant::now();
         let before = Traffic::of(&self.api);
         self.api.begin_cycle();
         let mut summary = Summary { is_rehearsal: self.warehouse.is_rehearsal(), ..Summary::default() };
         let patients = self.take_roster(roster, &mut summary).await?;
+        for CarriedOut { person, reason, rows } in self.warehouse.carried_out() {
+            summary.purged.push(PurgeNote { name: person.to_string(), reason, rows });
+        }
         // A purge that a crash or a reader kept from its end comes before anything else.
         self.scrub(&mut summary).await;
         let tasks = tasks::tasks(self, roster, patients, clock::now());
@@ -106,9 +122,9 @@ impl Cycle {
         tally.say_held();
         tally.settle(&mut summary);
         if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
-            if let Err(failed) = self.warehouse.end_cycle().await {
-                tracing::warn!("old rows of `pull` could not be removed: {failed}");
-            }
+            self.forget_old_rows().await;
+            summary.still_refused = self.warehouse.refused().await.unwrap_or_default();
+            self.settle_views().await;
             self.scrub(&mut summary).await;
         }
         let after = Traffic::of(&self.api);
@@ -128,14 +144,14 @@ impl Cycle {
         for task in again {
             tally.refuse(Refusal::earlier(task, now));
         }
-        round::hold_round(self, &mut tally).await;
+        workers::hold_round(self, &mut tally).await;
         if tally.ended.is_none() {
             tally = workers::pull_all(self, others, tally).await;
         } else {
             tally.not_reached += others.len() as u64;
         }
         if tally.may_hold_round() {
-            round::hold_round(self, &mut tally).await;
+            workers::hold_round(self, &mut tally).await;
         }
         tally
     }
@@ -148,29 +164,32 @@ impl Cycle {
     }
 
     /// Takes the roster over, and purges who has left it where that is wanted.
-    async fn take_roster(&self, roster: &Roster, summary: &mut Summary) -> Result<Vec<Lease>, NotBegun> {
+    async fn take_roster(&self, roster: &Roster, summary: &mut Summary) -> Result<Vec<Lease>, StoreFailed> {
         let listed: Vec<Listed> = roster
             .patients
             .iter()
             .map(|patient| Listed { person: patient.person.clone(), label: patient.label.clone() })
             .collect();
-        let RosterChange { known, gone } = match self.settings.roster.on_removed {
-            OnRemoved::Purge => self.warehouse.roster_change(&listed).await?,
-            OnRemoved::Keep => RosterChange::default(),
-        };
-        if has_shrunk_suspiciously(known, gone.len()) && !self.request.allow_shrunk_roster {
-            return Err(NotBegun::RosterShrunk { known, gone: gone.len() });
-        }
-        let patients = self.warehouse.begin_cycle(listed, clock::now()).await?;
-        for patient in gone {
-            let reason = PurgeReason::Roster;
-            if let Some(purged) =
-                self.warehouse.purge(&patient.person, reason, "healthex-sync", clock::now()).await?
-            {
-                summary.purged.push(self.say_purged(&purged.name, reason, purged.erased.rows()));
-            }
+        let reading = RosterReading { listed, is_new: !roster.is_outdated };
+        let mut patients = self.warehouse.begin_cycle(reading, clock::now()).await?;
+        // A roster that cannot be read purges nobody.
+        if !roster.is_outdated {
+            leavers::purge_leavers(self, &mut patients, summary).await?;
         }
         Ok(patients)
+    }
+
+    /// Removes what is kept for a while only. What is left is removed at the next end.
+    async fn forget_old_rows(&self) {
+        let end = CycleEnd { now: clock::now(), keep_deleted: self.settings.sync.keep_deleted };
+        match self.warehouse.end_cycle(end).await {
+            Ok(Forgotten { deleted_rows: 0 }) => {}
+            Ok(Forgotten { deleted_rows }) => tracing::info!(
+                deleted_rows,
+                "{deleted_rows} rows were marked as deleted for longer than sync.keep_deleted, and are removed"
+            ),
+            Err(failed) => tracing::warn!("old rows could not be removed: {failed}"),
+        }
     }
 
     /// Says in the log that a patient was purged, or would be.
@@ -187,6 +206,20 @@ impl Cycle {
     }
 
     /// Removes the last bytes of purged patients, if it is time for it.
+    /// Finishes the analysts' tables that are under build, and makes the indexes that a first fill
+    /// goes without.
+    async fn settle_views(&self) {
+        let result = tokio::select! {
+            biased;
+            // What a stop leaves undone, the next start does.
+            () = self.stop.gently.cancelled() => return,
+            result = self.warehouse.settle_views(clock::now()) => result,
+        };
+        if let Err(failed) = result {
+            tracing::warn!("the analysts' tables are not built to their end: {failed}");
+        }
+    }
+
     async fn scrub(&self, summary: &mut Summary) {
         let result = tokio::select! {
             result = self.scrub_if_due() => result,
@@ -194,8 +227,14 @@ impl Cycle {
         };
         summary.scrub_waits = match result {
             Ok(Scrub::NothingToDo) => None,
-            Ok(Scrub::Done { purges }) => {
-                tracing::info!(purges, "the last bytes of purged patients are gone");
+            Ok(Scrub::Done(Scrubbed { purges, by, pages })) => {
+                let by_name = by.name();
+                tracing::info!(
+                    purges,
+                    by = by.as_str(),
+                    pages,
+                    "the last bytes of purged patients are gone, by {by_name}"
+                );
                 None
             }
             Ok(Scrub::Waits(waits)) => {

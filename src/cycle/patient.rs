@@ -40,6 +40,8 @@ pub(super) enum PatientOutcome {
     /// This ends the cycle for all.
     Ends(EndedEarly),
     Interrupted,
+    /// An operator has ordered its purge: nothing more is done about it.
+    PurgeOrdered,
 }
 
 /// What one patient's turn has come to.
@@ -63,6 +65,8 @@ pub(super) struct Refusal {
     pub(super) task: Task,
     pub(super) head: PullHead,
     pub(super) cost: PullCost,
+    /// Whether the pull has stored anything.
+    is_marked: bool,
     /// Of the first in the unbroken row of refusals.
     pub(super) refused_at: Timestamp,
 }
@@ -72,12 +76,13 @@ impl Refusal {
     pub(super) fn earlier(task: Task, now: Timestamp) -> Self {
         let refused_at = task.lease.checkpoint.refused_at.unwrap_or(now);
         let head = head_of_question(&task, now);
-        Self { task, head, cost: PullCost::default(), refused_at }
+        Self { task, head, cost: PullCost::default(), is_marked: false, refused_at }
     }
 
     /// Returns the end of the pull that was refused.
     pub(super) fn ended(&self, outcome: PullOutcome, error: Option<String>) -> PullEnded {
-        PullEnded { head: self.head.clone(), cost: self.cost, outcome, error, setback: None }
+        let (head, cost, is_marked) = (self.head.clone(), self.cost, self.is_marked);
+        PullEnded { head, cost, is_marked, outcome, error, setback: None }
     }
 }
 
@@ -86,8 +91,38 @@ pub(super) fn consent_budget() -> Budget {
     Budget::new(u64::MAX, Instant::now() + Duration::from_hours(1))
 }
 
-/// Does what is due about one patient. Further pulls wait for a permit of `permits`.
+/// Does what is due about one patient, unless an operator orders its purge. Further pulls wait for a
+/// permit of `permits`.
 pub(super) async fn deal_with(
+    cycle: &Cycle,
+    task: Task,
+    permits: &Arc<Semaphore>,
+    permit: OwnedSemaphorePermit,
+) -> PatientReport {
+    let person = task.person().clone();
+    unless_ordered(cycle, person, do_what_is_due(cycle, task, permits, permit)).await
+}
+
+/// Waits for `work` on a patient, and drops it where an operator orders the patient's purge.
+async fn unless_ordered(
+    cycle: &Cycle,
+    person: PersonId,
+    work: impl Future<Output = PatientReport>,
+) -> PatientReport {
+    // In a block of its own: the work is dropped before the patient is free to be purged.
+    let active = cycle.active.begin(&person);
+    let report = match &active {
+        None => None,
+        Some(active) => tokio::select! {
+            biased;
+            () = active.ordered() => None,
+            report = work => Some(report),
+        },
+    };
+    report.unwrap_or_else(|| PatientReport::without_pull(person, PatientOutcome::PurgeOrdered, None))
+}
+
+async fn do_what_is_due(
     cycle: &Cycle,
     task: Task,
     permits: &Arc<Semaphore>,
@@ -104,10 +139,10 @@ pub(super) async fn deal_with(
 
 /// Pulls one patient that nobody else is pulled beside.
 pub(super) async fn pull_alone(cycle: &Cycle, task: Task, mode: PullMode) -> PatientReport {
-    let permits = Arc::new(Semaphore::new(1));
+    let (permits, person) = (Arc::new(Semaphore::new(1)), task.person().clone());
     match permits.clone().acquire_owned().await {
-        Ok(permit) => pull_patient(cycle, task, mode, &permits, permit).await,
-        Err(_closed) => PatientReport::without_pull(task.person().clone(), PatientOutcome::Interrupted, None),
+        Ok(permit) => unless_ordered(cycle, person, pull_patient(cycle, task, mode, &permits, permit)).await,
+        Err(_closed) => PatientReport::without_pull(person, PatientOutcome::Interrupted, None),
     }
 }
 
@@ -264,8 +299,16 @@ pub(super) struct Asked<'t> {
     pub(super) cost: PullCost,
 }
 
+impl Asked<'_> {
+    /// Returns whether the pull has stored anything.
+    fn is_marked(&self) -> bool {
+        self.head.is_resumed || self.cost.row.is_some()
+    }
+}
+
 /// Records how a pull ended that did not finish.
 async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> PatientOutcome {
+    let is_marked = asked.is_marked();
     let Asked { task, head, cost } = asked;
     if matches!(failed, PullFailed::Request(RequestFailed::Forbidden)) {
         return note_refusal(cycle, Asked { task, head, cost }).await;
@@ -292,7 +335,7 @@ async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> 
     if failure != Failure::Stopped {
         tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
     }
-    let ended = PullEnded { head, cost, outcome, error: Some(error), setback };
+    let ended = PullEnded { head, cost, is_marked, outcome, error: Some(error), setback };
     match cycle.warehouse.end_pull(ended, now).await {
         Ok(Fenced::Kept(())) => {}
         Ok(Fenced::Superseded) => tracing::warn!(person = %name, "{name}: {}", PullFailed::Superseded),
@@ -374,13 +417,14 @@ fn head_of_question(task: &Task, now: Timestamp) -> PullHead {
 /// Writes a refusal down, so that no restart forgets it. Of a patient that is purged already
 /// there is nothing to write.
 pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutcome {
+    let is_marked = asked.is_marked();
     let Asked { task, head, mut cost } = asked;
     let (now, name) = (clock::now(), task.name());
     tracing::debug!(person = %name, "{name}: refused (403)");
     if task.lease.checkpoint.state == PatientState::Revoked {
         let setback = Setback { error: None, ..Setback::refused() };
         let (outcome, setback) = (PullOutcome::Revoked, Some(setback));
-        let ended = PullEnded { head, cost, outcome, error: None, setback };
+        let ended = PullEnded { head, cost, is_marked, outcome, error: None, setback };
         return match cycle.warehouse.end_pull(ended, now).await {
             Ok(Fenced::Kept(()) | Fenced::Superseded) => PatientOutcome::StillRevoked,
             Err(failed) => PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
@@ -391,7 +435,7 @@ pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutc
         Err(failed) => return PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
     }
     let refused_at = task.lease.checkpoint.refused_at.unwrap_or(now);
-    PatientOutcome::Refused(Box::new(Refusal { task: task.clone(), head, cost, refused_at }))
+    PatientOutcome::Refused(Box::new(Refusal { task: task.clone(), head, cost, is_marked, refused_at }))
 }
 
 /// Notes that a question about a consent was permitted.

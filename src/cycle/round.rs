@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use super::patient::{PatientOutcome, Refusal, note_permitted, pull_alone, question};
-use super::workers::CycleTally;
+use super::tally::CycleTally;
 use super::{Cycle, EndedEarly};
 use crate::clock;
 use crate::healthex::RequestFailed;
@@ -21,7 +21,7 @@ use crate::plan::consent::{
 use crate::plan::due::Due;
 use crate::plan::state::{Event, HeldWhy, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
-use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::failure::{Concern, StoreFailed};
 use crate::warehouse::pull::{Fenced, PullOutcome, Setback};
 
 /// What a round asked with, and whether a witness was permitted.
@@ -105,8 +105,8 @@ fn answer_of(answer: &Result<(), RequestFailed>) -> Answer {
     }
 }
 
-/// Asks a patient that was permitted in this cycle, else those that were last pulled, one after
-/// the other until one is permitted.
+/// Asks a patient that was permitted in this cycle, else the last ones that were pulled, one
+/// after the other until one is permitted.
 async fn is_witness_permitted(
     cycle: &Cycle,
     tally: &CycleTally,
@@ -114,12 +114,14 @@ async fn is_witness_permitted(
     token: Option<&Arc<AccessToken>>,
 ) -> Result<bool, StoreFailed> {
     let is_refused = |person: &PersonId| refused.iter().any(|refusal| refusal.task.person() == person);
-    let mut witnesses: Vec<PersonId> = tally.permitted.iter().cloned().collect();
-    // As many more as may be among the refused.
-    let latest = cycle.warehouse.latest_pulled(WITNESSES_MAX + refused.len()).await?;
-    witnesses.extend(latest.into_iter().filter(|person| !is_refused(person)));
-    witnesses.dedup();
-    witnesses.truncate(WITNESSES_MAX);
+    let witnesses = match tally.permitted.clone().filter(|person| !is_refused(person)) {
+        Some(permitted) => vec![permitted],
+        None => {
+            // As many more as may be among the refused.
+            let latest = cycle.warehouse.latest_pulled(WITNESSES_MAX + refused.len()).await?;
+            latest.into_iter().filter(|person| !is_refused(person)).take(WITNESSES_MAX).collect()
+        }
+    };
     for person in &witnesses {
         match question(cycle, person, token).await {
             Ok(()) => return Ok(true),
@@ -227,7 +229,15 @@ async fn revoke(cycle: &Cycle, tally: &mut CycleTally, one: &Judged) -> Result<(
     let ended = one.refusal.ended(PullOutcome::Revoked, None);
     // The name goes with the rows.
     let name = one.refusal.task.name().to_owned();
-    if let Some(erased) = cycle.warehouse.revoke(ended, one.at, clock::now()).await? {
+    let erased = match cycle.warehouse.revoke(ended, one.at, clock::now()).await {
+        // The next cycle begins with it.
+        Err(failed) if failed.concern() == Concern::Patient => {
+            let why = format!("consent withdrawn (403 twice), and not purged: {failed}");
+            return fail(cycle, tally, &one.refusal, &why).await;
+        }
+        erased => erased?,
+    };
+    if let Some(erased) = erased {
         tally.purged.push(cycle.say_purged(&name, PurgeReason::ConsentRevoked, erased.rows()));
     }
     tally.revoked += 1;

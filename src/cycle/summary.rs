@@ -1,5 +1,6 @@
 //! What a cycle has done, as everyone is told it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::plan::state::PurgeReason;
@@ -26,6 +27,18 @@ pub(crate) struct PurgeNote {
     pub rows: u64,
 }
 
+/// So many have left the roster at once that nobody of them was purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the roster has lost {gone} of {known} patients at once, and roster.on_removed is \"purge\": none of them was purged. If they are meant to go, run `healthex-sync sync --allow-shrunk-roster`"
+)]
+pub(crate) struct ShrunkRoster {
+    /// Those that were purged for it in the last 24 hours included.
+    pub gone: u64,
+    /// That have rows, or had them 24 hours ago.
+    pub known: u64,
+}
+
 /// What a cycle has done, or, of a rehearsal, would have done.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Summary {
@@ -39,7 +52,12 @@ pub(crate) struct Summary {
     /// Due, and not asked because the cycle ended early; part of `skipped`.
     pub not_reached: u64,
     pub ended_early: Option<EndedEarly>,
+    /// The held ones, by the names in the column `held_why`.
+    pub held_why: BTreeMap<&'static str, u64>,
+    /// Refused, and neither purged nor held: the next cycle begins with them.
+    pub still_refused: u64,
     pub purged: Vec<PurgeNote>,
+    pub roster_shrunk: Option<ShrunkRoster>,
     /// Why the bytes of purged patients are still there.
     pub scrub_waits: Option<String>,
 }
@@ -48,7 +66,9 @@ impl Summary {
     /// Returns whether there is no patient that an operator should look at.
     pub(crate) fn all_is_well(&self) -> bool {
         let PatientCounts { held, not_found, failed, .. } = self.patients;
-        held + not_found + failed + self.not_reached == 0 && self.ended_early.is_none()
+        held + not_found + failed + self.not_reached == 0
+            && self.ended_early.is_none()
+            && self.roster_shrunk.is_none()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the warehouse remembers of one patient: the facts that most rules begin from.
 
 use super::completeness::ShortSince;
+use super::leaver::Missing;
 use super::state::{HeldWhy, PatientState, PurgeReason};
 use super::{PersonId, PullMode, Timestamp, TypeFilter};
 
@@ -11,6 +12,8 @@ pub struct Checkpoint {
     pub label: Option<String>,
     /// Whether the roster of the latest cycle lists the patient.
     pub listed: bool,
+    /// The readings of the roster that have lacked it, where the latest did.
+    pub missing: Option<Missing>,
     pub state: PatientState,
     /// The next `_since`; `None` asks for a full pull.
     pub watermark: Option<Timestamp>,
@@ -29,15 +32,15 @@ pub struct Checkpoint {
     pub renamed_full_at: Option<Timestamp>,
     /// Whether rows of the patient have been stored since the last purge.
     pub holds_rows: bool,
-    /// Since when every pull was short by the same entries.
-    pub short_since: Option<ShortSince>,
     /// Pulls in a row to which the server has sent everything, whatever was asked for.
-    pub since_ignored: u64,
+    pub(crate) since_ignored: u64,
     /// Of the first in an unbroken row of refusals.
     pub refused_at: Option<Timestamp>,
     pub held_why: Option<HeldWhy>,
     /// The last purge, if nothing has been stored since.
     pub purged: Option<PastPurge>,
+    /// Since when every pull was short by the same entries.
+    pub(crate) short_since: Option<ShortSince>,
     pub unfinished: Option<UnfinishedPull>,
 }
 
@@ -74,6 +77,7 @@ impl Checkpoint {
             person,
             label,
             listed: true,
+            missing: None,
             state: PatientState::New,
             watermark: None,
             types: TypeFilter::default(),
@@ -85,11 +89,11 @@ impl Checkpoint {
             sweep_guarded_at: None,
             renamed_full_at: None,
             holds_rows: false,
-            short_since: None,
             since_ignored: 0,
             refused_at: None,
             held_why: None,
             purged: None,
+            short_since: None,
             unfinished: None,
         }
     }

@@ -12,10 +12,10 @@ use super::identity::KeyHash;
 use super::{PullMode, Timestamp};
 
 /// A walk whose count does not add up is repeated this often.
-pub(crate) const REPEATS_MAX: usize = 2;
+pub const REPEATS_MAX: usize = 2;
 
 /// A record that was short by the same entries in every pull for so long is all there is.
-pub(crate) const SHORT_BELIEVED_AFTER: TimeDelta = TimeDelta::hours(24);
+pub const SHORT_BELIEVED_AFTER: TimeDelta = TimeDelta::hours(24);
 
 /// What one walk, from a first page to a last one, has seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl Walk {
 
 /// What the walks of a pull, taken together, show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WalkVerdict {
+pub enum WalkVerdict {
     Complete(Coverage),
     WalkAgain,
     /// Cut off: fewer entries, twice the same ones, than the server counts.
@@ -123,7 +123,7 @@ pub(crate) enum WalkVerdict {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Coverage {
+pub enum Coverage {
     /// As many entries as the server said. May sweep.
     Whole,
     /// Without any `total`, twice the same. May sweep.
@@ -140,26 +140,21 @@ pub(crate) enum Coverage {
 }
 
 impl Coverage {
-    pub(crate) fn may_sweep(self) -> bool {
+    pub fn may_sweep(self) -> bool {
         matches!(self, Self::Whole | Self::SameTwice | Self::TotalIsOff(_))
     }
 }
 
 /// How many entries were counted, and how many were promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shortfall {
+pub struct Shortfall {
     pub counted: u64,
     /// `None` where only an outcome said that there is more.
     pub total: Option<u64>,
 }
 
 /// `before` are the earlier walks of this pull, the latest last; `page_size` is the `_count` sent.
-pub(crate) fn judge_walk(
-    walk: &Walk,
-    before: &[Walk],
-    mode: PullMode,
-    page_size: Option<u32>,
-) -> WalkVerdict {
+pub fn judge_walk(walk: &Walk, before: &[Walk], mode: PullMode, page_size: Option<u32>) -> WalkVerdict {
     let previous = before.last();
     let is_same = previous.is_some_and(|previous| previous.seen == walk.seen);
     let may_repeat = before.len() < REPEATS_MAX;
@@ -207,7 +202,7 @@ pub struct ShortSince {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ShortVerdict {
+pub enum ShortVerdict {
     /// The patient fails and keeps its watermark.
     Fails(ShortSince),
     /// The watermark moves, and nothing is swept.
@@ -215,7 +210,7 @@ pub(crate) enum ShortVerdict {
 }
 
 /// `earlier` is what was noted of the pulls before, if each of them was short.
-pub(crate) fn judge_short(earlier: Option<ShortSince>, fingerprint: u64, now: Timestamp) -> ShortVerdict {
+pub fn judge_short(earlier: Option<ShortSince>, fingerprint: u64, now: Timestamp) -> ShortVerdict {
     match earlier.filter(|earlier| earlier.fingerprint == fingerprint && earlier.since <= now) {
         Some(earlier) if now - earlier.since >= SHORT_BELIEVED_AFTER => ShortVerdict::Believed(earlier),
         Some(earlier) => ShortVerdict::Fails(earlier),

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Longer keys are refused: nothing real comes near, and not every engine could index them.
-pub(crate) const KEY_BYTES_MAX: usize = 2000;
+pub const KEY_BYTES_MAX: usize = 2000;
 
 /// What an entry is counted as when a walk is held against `total`: the hash of its identity.
 ///
@@ -60,7 +60,7 @@ impl<'a> Identity<'a> {
 
 /// What is stored, live or not, under one of the two keys that a thing may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Holder {
+pub enum Holder {
     Nothing,
     /// The thing itself.
     Itself,
@@ -70,7 +70,7 @@ pub(crate) enum Holder {
 
 impl Holder {
     /// `stored` is the `id` of the row under that key, if there is a row.
-    pub(crate) fn of(stored: Option<Option<&str>>, id: Option<&str>) -> Self {
+    pub fn of(stored: Option<Option<&str>>, id: Option<&str>) -> Self {
         match stored {
             None => Self::Nothing,
             Some(stored) if stored == id => Self::Itself,
@@ -80,7 +80,7 @@ impl Holder {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyForm {
+pub enum KeyForm {
     Name,
     NameAndId,
     /// Each of the two is another thing's: this one is quarantined.
@@ -88,7 +88,7 @@ pub(crate) enum KeyForm {
 }
 
 /// Chooses the key of a thing by what is stored under its name, and under its name and `id`.
-pub(crate) fn choose_key(at_name: Holder, at_name_and_id: Holder) -> KeyForm {
+pub fn choose_key(at_name: Holder, at_name_and_id: Holder) -> KeyForm {
     match (at_name, at_name_and_id) {
         (Holder::Itself, _) => KeyForm::Name,
         // Also where the first of that name is gone for good: the others keep the keys they have.
@@ -100,7 +100,7 @@ pub(crate) fn choose_key(at_name: Holder, at_name_and_id: Holder) -> KeyForm {
 }
 
 /// The name in a `fullUrl`: without the server's root and without a version at its end.
-pub(crate) fn name_in(full_url: &str, fhir_root: &str) -> String {
+pub fn name_in(full_url: &str, fhir_root: &str) -> String {
     let unversioned = match full_url.rsplit_once("/_history/") {
         Some((rest, version)) if !rest.is_empty() && !version.contains('/') => rest,
         _ => full_url,

@@ -4,14 +4,15 @@
 
 pub(crate) mod breaker;
 pub(crate) mod checkpoint;
-pub(crate) mod completeness;
+pub mod completeness;
 pub(crate) mod consent;
 pub(crate) mod drift;
 pub(crate) mod due;
 pub(crate) mod duplicate;
 pub(crate) mod failure;
-pub(crate) mod identity;
-pub(crate) mod outcome;
+pub mod identity;
+pub(crate) mod leaver;
+pub mod outcome;
 pub(crate) mod paging;
 mod patient_reference;
 pub(crate) mod quarantine;
@@ -21,7 +22,6 @@ pub(crate) mod resume;
 pub(crate) mod retry;
 pub mod row;
 pub(crate) mod scan;
-pub(crate) mod shrink;
 pub(crate) mod since;
 pub(crate) mod start;
 pub mod state;

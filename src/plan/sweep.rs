@@ -10,15 +10,15 @@ pub(crate) const GUARD_HOURS: i64 = 24;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SweepFacts {
     /// Live rows of the types asked for that no walk of this pull saw, renamed ones left out.
-    pub unseen: u64,
+    pub(crate) unseen: u64,
     /// Those of them that are neither the Person nor a Patient.
-    pub unseen_clinical: u64,
+    pub(crate) unseen_clinical: u64,
     /// All live rows of the patient before the sweep, renamed ones left out.
-    pub live: u64,
+    pub(crate) live: u64,
     /// Those of them, of the types asked for, that are neither the Person nor a Patient.
-    pub live_clinical: u64,
+    pub(crate) live_clinical: u64,
     /// Which walk of this pull has just ended, from 1.
-    pub walk: u32,
+    pub(crate) walk: u32,
     /// An earlier sweep of this patient was held back, `GUARD_HOURS` or longer ago.
     pub guard_expired: bool,
 }

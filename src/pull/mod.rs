@@ -441,7 +441,7 @@ impl<'c> Pull<'c> {
                 Ok(page) => {
                     unreadable.judge(&page.unreadable.keys().copied().collect(), true);
                     read = Some(page);
-                    not_usable("an entry is not JSON".to_owned())
+                    not_usable("an entry is not JSON")
                 }
                 Err(PullFailed::Request(failed)) => failed,
                 Err(failed) => return Err(failed),
@@ -483,7 +483,8 @@ impl<'c> Pull<'c> {
                 self.store(std::mem::take(&mut page.rest), PullProgress::Partial).await?;
             }
             for entry in entries {
-                let taken = page.take(entry, &self.entry_rules, &self.walk).map_err(not_usable)?;
+                let taken =
+                    page.take(entry, &self.entry_rules, &self.walk).map_err(|what| not_usable(&what))?;
                 self.cost.entries += u64::from(taken.is_stored);
                 if let Some(note) = taken.note {
                     self.note(note);
@@ -511,7 +512,9 @@ impl<'c> Pull<'c> {
     }
 
     async fn store(&mut self, rest: PageRest, progress: PullProgress) -> Result<StoredBatch, PullFailed> {
-        let batch = Batch { rows: rest.rows, quarantined: rest.quarantined, progress };
+        let is_mostly_changes = self.tally.unchanged <= self.tally.inserted + self.tally.updated;
+        let PageRest { rows, quarantined } = rest;
+        let batch = Batch { rows, quarantined, progress, is_mostly_changes };
         let warehouse = &self.context.warehouse;
         let stored = match warehouse.store_page(&self.head, self.cost(), batch, clock::now()).await? {
             Fenced::Kept(stored) => stored,
@@ -538,7 +541,7 @@ fn stumble(failed: &PullFailed) -> Stumble {
     }
 }
 
-fn not_usable(what: String) -> RequestFailed {
+fn not_usable(what: &str) -> RequestFailed {
     let what = format!("the answer is not usable: {what}");
     RequestFailed::Transient { what, retry_after: None, stage: FailureStage::Answered }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::problems::{Facts, PulledPatient};
-use crate::plan::state::PatientState;
+use crate::plan::state::{HeldWhy, PatientState};
 use crate::plan::{PersonId, Timestamp};
 use crate::roster::Roster;
 use crate::settings::Settings;
@@ -18,14 +18,18 @@ pub(super) async fn gather(
     settings: &Settings,
     good_end: Option<Timestamp>,
 ) -> Result<Facts, StoreFailed> {
-    let Attention { patients, oldest_unscrubbed } = warehouse.attention(good_end).await?;
+    let Attention { patients, oldest_unscrubbed, ledger_fault } = warehouse.attention(good_end).await?;
     let pulled: HashSet<&PersonId> =
         roster.patients.iter().filter(|patient| patient.enabled).map(|patient| &patient.person).collect();
-    let mut facts = Facts { oldest_unscrubbed, ..Facts::default() };
+    let ledger_fault = ledger_fault.map(|fault| fault.to_string());
+    let mut facts = Facts { oldest_unscrubbed, ledger_fault, ..Facts::default() };
     facts.scrub_due = oldest_unscrubbed.and_then(|since| settings.consent.scrub.as_ref()?.next_after(since));
     for patient in &patients {
         match patient.state {
-            PatientState::Held => facts.held.push(patient.name().to_owned()),
+            PatientState::Held => {
+                facts.held.push(patient.name().to_owned());
+                facts.held_why.extend(patient.held_why.map(HeldWhy::as_str));
+            }
             PatientState::New | PatientState::Active | PatientState::Failing | PatientState::NotFound
                 if pulled.contains(&patient.person) =>
             {

@@ -29,7 +29,7 @@ use crate::clock;
 use crate::plan::stamp;
 use crate::settings::{Complaints, HttpSettings, read_secret};
 use crate::warehouse::Reader;
-use crate::warehouse::report::Overview;
+use crate::warehouse::report::{Overview, OverviewRequest};
 
 /// Patients that the page lists; the rest are counted.
 const LISTED_MAX: usize = 200;
@@ -222,12 +222,21 @@ impl AppState {
             return Ok(last.overview.clone());
         }
         let path = self.warehouse.clone();
+        let deadline = self.status.state().settings.consent.deadline;
         let patience =
             TimeDelta::from_std(self.status.state().settings.alert.stale_after).unwrap_or(TimeDelta::MAX);
-        let behind_since = clock::now().checked_sub_signed(patience).unwrap_or_default();
+        let now = clock::now();
+        let request = OverviewRequest {
+            behind_since: now.checked_sub_signed(patience).unwrap_or_default(),
+            behind_max: LISTED_MAX,
+            purged_since: now - page::PURGES_SHOWN_FOR,
+            purges_max: page::PURGES_SHOWN_MAX,
+        };
         let reading = tokio::task::spawn_blocking(move || {
             let reader = Reader::open(&path).map_err(|failed| failed.to_string())?;
-            reader.overview(behind_since, LISTED_MAX).map_err(|failed| failed.to_string())
+            let mut overview = reader.overview(request).map_err(|failed| failed.to_string())?;
+            overview.late_purges = reader.late_purges(deadline, now).map_err(|failed| failed.to_string())?;
+            Ok::<_, String>(overview)
         });
         let overview =
             Arc::new(reading.await.map_err(|_| "the look at the warehouse has failed".to_owned())??);

@@ -14,13 +14,12 @@ use crate::cycle::Summary;
 use crate::cycle::progress::Progress;
 use crate::healthex::meter::{Meter, RequestKind};
 use crate::plan::Timestamp;
+use crate::plan::state::{HeldWhy, PatientState, PurgeReason};
 use crate::warehouse::report::Overview;
 
 /// From a cycle in which nothing happened to a first full pull of many.
 const DURATION_BUCKETS: [f64; 12] =
     [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14_400.0, 43_200.0];
-
-const STATES: [&str; 7] = ["new", "active", "revoked", "held", "not_found", "failing", "paused"];
 
 pub(super) struct Metrics {
     registry: Registry,
@@ -34,8 +33,11 @@ pub(super) struct Metrics {
     patients: IntGaugeVec,
     watermark_age: IntGauge,
     held: IntGauge,
+    held_why: IntGaugeVec,
+    purges: IntCounterVec,
     unscrubbed: IntGauge,
     unscrubbed_age: IntGauge,
+    late_purges: IntGauge,
     quarantined: IntGauge,
     since_ignored: IntGauge,
     short: IntGauge,
@@ -108,7 +110,13 @@ impl Metrics {
                 "How far back the oldest watermark of an active or failing patient lies.",
             )?,
             held: gauge("purges_held", "Withdrawals that wait for a person.")?,
+            held_why: make.gauges("held", "Refused patients that are not purged, by why.", &["why"])?,
+            purges: make.counters("purges_total", "Patients that were purged, by reason.", &["reason"])?,
             unscrubbed: gauge("purges_unscrubbed", "Purges whose last bytes are still in the file.")?,
+            late_purges: gauge(
+                "purges_over_deadline",
+                "Purges that took longer than consent.deadline, from the refusal to the last byte.",
+            )?,
             unscrubbed_age: gauge(
                 "purges_unscrubbed_oldest_age_seconds",
                 "How long the oldest of them has waited.",
@@ -153,6 +161,9 @@ impl Metrics {
         for change in ["inserted", "updated", "unchanged", "deleted", "quarantined"] {
             self.resources.with_label_values(&[change]);
         }
+        for reason in PurgeReason::ALL {
+            self.purges.with_label_values(&[reason.as_str()]);
+        }
     }
 
     pub(super) fn count_cycle(&self, summary: &Summary, verdict: &CycleVerdict) {
@@ -179,6 +190,9 @@ impl Metrics {
         ];
         for (change, count) in changes {
             self.resources.with_label_values(&[change]).inc_by(count);
+        }
+        for purge in &summary.purged {
+            self.purges.with_label_values(&[purge.reason.as_str()]).inc();
         }
         self.received.inc_by(summary.bytes);
     }
@@ -237,12 +251,17 @@ impl Metrics {
     fn set_overview(&self, overview: &Overview, now: Timestamp) {
         let age = |since: Option<Timestamp>| since.map_or(0, |since| (now - since).num_seconds().max(0));
         let count = |state: &str| to_gauge(overview.states.get(state).copied().unwrap_or_default());
-        for state in STATES {
+        for state in PatientState::ALL.map(PatientState::as_str) {
             self.patients.with_label_values(&[state]).set(count(state));
         }
         self.held.set(count("held"));
+        for why in HeldWhy::ALL.map(HeldWhy::as_str) {
+            let held = overview.held_why.get(why).copied().unwrap_or_default();
+            self.held_why.with_label_values(&[why]).set(to_gauge(held));
+        }
         self.watermark_age.set(age(overview.oldest_watermark));
         self.unscrubbed.set(to_gauge(overview.unscrubbed));
+        self.late_purges.set(to_gauge(overview.late_purges));
         self.unscrubbed_age.set(age(overview.oldest_unscrubbed));
         self.quarantined.set(to_gauge(overview.quarantined));
         self.since_ignored.set(to_gauge(overview.since_ignored));

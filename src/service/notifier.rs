@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use url::Url;
 
-use super::problems::Alert;
+use super::problems::{Alert, Occasion};
 use crate::healthex::client::NO_TLS;
 use crate::settings::AlertSettings;
 
@@ -122,13 +122,13 @@ async fn run_command(
     timeout: impl Future<Output = ()>,
 ) -> Result<(), String> {
     let Some((program, arguments)) = command.split_first() else { return Ok(()) };
-    let phase = if alert.is_over { "over" } else { "problem" };
+    let over = if matches!(alert.occasion, Occasion::Over(_)) { "over: " } else { "" };
     let mut process = Command::new(program);
     process
         .args(arguments)
-        .arg(format!("healthex-sync: {}{}", if alert.is_over { "over: " } else { "" }, alert.text))
-        .env("HEALTHEX_SYNC_ALERT", phase)
-        .env("HEALTHEX_SYNC_PROBLEM", alert.problem.as_str())
+        .arg(format!("healthex-sync: {over}{}", alert.text))
+        .env("HEALTHEX_SYNC_ALERT", alert.occasion.phase())
+        .env("HEALTHEX_SYNC_PROBLEM", alert.occasion.kind())
         .env("HEALTHEX_SYNC_TEXT", &alert.text)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -195,7 +195,7 @@ mod tests {
         let child = folder.path().join("child");
         let script = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", child.display());
         let command = ["sh", "-c", &script].map(str::to_owned);
-        let alert = Alert { problem: Problem::Held, is_over: false, text: "anna is held".to_owned() };
+        let alert = Alert { occasion: Occasion::Began(Problem::Held), text: "anna is held".to_owned() };
         let started = || std::fs::read_to_string(&child).ok();
         let result = run_command(&command, &alert, async { drop(found(started).await) }).await;
         assert!(result.unwrap_err().contains("took longer than 30 s"));

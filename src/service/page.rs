@@ -3,6 +3,7 @@
 //! Rendered here, readable without scripts, no asset from elsewhere. Labels rather than ids, and
 //! nothing clinical: all it shows is in [`PageModel`].
 
+use chrono::TimeDelta;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::format::{elapsed, moment, size};
@@ -11,7 +12,8 @@ use super::state::{CycleRecord, ServiceState};
 use super::{chart, health};
 use crate::cycle::progress::Progress;
 use crate::plan::Timestamp;
-use crate::warehouse::report::{Overview, PatientBehind};
+use crate::plan::state::HeldWhy;
+use crate::warehouse::report::{Overview, PatientBehind, RecentPurge, RecentPurges};
 
 const STYLE: &str = include_str!("page.css");
 const REFRESH_SECONDS: u32 = 15;
@@ -19,15 +21,21 @@ const REFRESH_SECONDS: u32 = 15;
 const REFRESH_SECONDS_BUSY: u32 = 3;
 
 /// In the order an operator reads them.
-const STATES: [(&str, &str); 7] = [
+const STATES: [(&str, &str); 8] = [
     ("active", "active"),
     ("new", "new"),
     ("failing", "failing"),
+    ("refused", "refused"),
     ("held", "held"),
     ("not_found", "not found"),
     ("revoked", "revoked"),
     ("paused", "paused"),
 ];
+
+/// How long a purge stands on the page.
+pub(super) const PURGES_SHOWN_FOR: TimeDelta = TimeDelta::days(30);
+/// The rest of them are counted.
+pub(super) const PURGES_SHOWN_MAX: usize = 20;
 
 /// All that the page shows.
 pub(super) struct PageModel<'s> {
@@ -69,6 +77,7 @@ pub(super) fn render(model: &PageModel<'_>) -> Markup {
                             (held(overview))
                             (cycles(model))
                             (patients_behind(overview, model.now))
+                            (purges(overview))
                             (warehouse(overview, model.now))
                         }
                         Err(why) => {
@@ -182,10 +191,52 @@ fn held(overview: &Overview) -> Markup {
         @if count > 0 {
             section {
                 h2 { "Held revocations" }
-                p { "Consent was refused for too many patients at once to purge them unasked: " (held.join(", ")) @if held.len() as u64 != count { " and more, " (count) " in all" } }
+                p { "Refused, and not purged: " (held.join(", ")) @if held.len() as u64 != count { " and more, " (count) " in all" } }
+                ul { @for (why, count) in &overview.held_why { li { (count) " " (why) ": " (held_because(why)) } } }
                 p { "If these are withdrawals: " code { "healthex-sync purge --held --yes" } }
                 p { "If not, mend the API key's permissions, then: " code { "healthex-sync sync" } }
             }
+        }
+    }
+}
+
+/// Returns the words for a name of the `held_why` column.
+fn held_because(why: &str) -> &'static str {
+    match HeldWhy::parse(why) {
+        Some(HeldWhy::Alone) => "nobody else was permitted, so that it may be our access that is broken",
+        Some(HeldWhy::Many) => "too many withdrawals at once to purge them unasked",
+        Some(HeldWhy::Token) => "there is no other token to ask again with",
+        None => "see the column held_why",
+    }
+}
+
+/// Without labels: those went with the rows.
+fn purges(overview: &Overview) -> Markup {
+    let RecentPurges { shown, total } = &overview.purges;
+    html! {
+        @if *total > 0 {
+            section {
+                h2 { "Purged in the last 30 days" }
+                table {
+                    thead { tr { th { "patient" } th { "reason" } th { "when" } th { "rows" } } }
+                    tbody { @for purge in shown { (purge_row(purge)) } }
+                }
+                @if shown.len() as u64 != *total {
+                    p.soft { "The latest " (shown.len()) " of " (total) "; " code { "healthex-sync audit" } " lists all." }
+                }
+            }
+        }
+    }
+}
+
+fn purge_row(purge: &RecentPurge) -> Markup {
+    let when = purge.purged_at.map_or_else(|| "unknown".to_owned(), moment);
+    html! {
+        tr {
+            td.name { (purge.person_id) }
+            td { (purge.reason.replace('_', " ")) }
+            td data-is="when" { (when) }
+            td data-is="rows" { (purge.rows) }
         }
     }
 }

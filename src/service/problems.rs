@@ -1,4 +1,5 @@
-//! The problems that need a person, each alerted once when it begins and once when it is over.
+//! The problems that need a person, each alerted once when it begins and once when it is over, and
+//! what is to be told once.
 //!
 //! Decides from facts; `notifier` sends. Held in memory only: after a restart, what is still a
 //! problem is alerted again.
@@ -9,6 +10,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::format::span;
+use crate::cycle::PurgeNote;
+use crate::plan::state::PurgeReason;
 use crate::plan::{Timestamp, stamp};
 
 /// The kinds of problems, each alerted by itself.
@@ -20,11 +23,19 @@ pub(super) enum Problem {
     Scrub,
     Roster,
     Warehouse,
+    Ledger,
 }
 
 impl Problem {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Held, Self::Credentials, Self::Stale, Self::Scrub, Self::Roster, Self::Warehouse];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Held,
+        Self::Credentials,
+        Self::Stale,
+        Self::Scrub,
+        Self::Roster,
+        Self::Warehouse,
+        Self::Ledger,
+    ];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -34,6 +45,7 @@ impl Problem {
             Self::Scrub => "scrub",
             Self::Roster => "roster",
             Self::Warehouse => "warehouse",
+            Self::Ledger => "ledger",
         }
     }
 
@@ -46,6 +58,7 @@ impl Problem {
             Self::Scrub => "bytes of purged patients wait to be removed",
             Self::Roster => "the roster cannot be used",
             Self::Warehouse => "the warehouse cannot be used",
+            Self::Ledger => "nobody can be purged, for want of the ledger",
         }
     }
 
@@ -57,6 +70,7 @@ impl Problem {
             Self::Scrub => "the last bytes of purged patients are gone",
             Self::Roster => "the roster can be used again",
             Self::Warehouse => "the warehouse can be used again",
+            Self::Ledger => "the ledger of purges can be used again",
         }
     }
 }
@@ -72,10 +86,14 @@ pub(super) struct PulledPatient {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     pub(super) held: Vec<String>,
+    /// Why they are, as the names in the column `held_why`.
+    pub(super) held_why: BTreeSet<&'static str>,
     /// Listed, enabled, and neither purged nor held.
     pub(super) pulled: Vec<PulledPatient>,
     pub(super) oldest_unscrubbed: Option<Timestamp>,
     pub(super) scrub_due: Option<Timestamp>,
+    /// What is wrong with the ledger of purges.
+    pub(super) ledger_fault: Option<String>,
 }
 
 /// The limits that the facts are compared with.
@@ -87,12 +105,65 @@ pub(super) struct AlertRules {
     pub(super) now: Timestamp,
 }
 
-/// A problem that began, or is over.
+/// What an alert is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    Began(Problem),
+    Over(Problem),
+    /// Patients were purged, which is over as it is told.
+    Purge,
+}
+
+impl Occasion {
+    /// Returns the name of what it is about: of the problem, or `purge`.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Began(problem) | Self::Over(problem) => problem.as_str(),
+            Self::Purge => "purge",
+        }
+    }
+
+    /// Returns whether a problem began, is over, or whether there is none.
+    pub(super) fn phase(self) -> &'static str {
+        match self {
+            Self::Began(_) => "problem",
+            Self::Over(_) => "over",
+            Self::Purge => "event",
+        }
+    }
+}
+
+/// A problem that began or is over, or an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Alert {
-    pub(super) problem: Problem,
-    pub(super) is_over: bool,
+    pub(super) occasion: Occasion,
     pub(super) text: String,
+}
+
+/// As many purges of a cycle have an alert each; more are counted in one.
+const PURGE_ALERTS_MAX: usize = 20;
+
+/// Returns what is told of the purges of a cycle.
+pub(super) fn purge_alerts(purged: &[PurgeNote]) -> Vec<Alert> {
+    let alert = |text| Alert { occasion: Occasion::Purge, text };
+    if purged.len() <= PURGE_ALERTS_MAX {
+        let text = |PurgeNote { name, reason, rows }: &PurgeNote| {
+            format!("{name} was purged: {rows} rows ({})", reason.as_str())
+        };
+        return purged.iter().map(text).map(alert).collect();
+    }
+    let by_reason = PurgeReason::ALL.map(|reason| {
+        let count = purged.iter().filter(|purge| purge.reason == reason).count();
+        (count > 0).then(|| format!("{count} {}", reason.as_str()))
+    });
+    let by_reason: Vec<String> = by_reason.into_iter().flatten().collect();
+    let rows: u64 = purged.iter().map(|purge| purge.rows).sum();
+    let text = format!(
+        "{} patients were purged in one cycle: {rows} rows ({}); `healthex-sync audit` lists them",
+        purged.len(),
+        by_reason.join(", ")
+    );
+    vec![alert(text)]
 }
 
 /// More names than this make no sentence.
@@ -119,7 +190,7 @@ impl AlertState {
     pub(super) fn resolve(&mut self, problem: Problem) -> Option<Alert> {
         self.texts.remove(&problem);
         let was_alerted = self.alerted.remove(&problem).is_some();
-        was_alerted.then(|| Alert { problem, is_over: true, text: problem.over().to_owned() })
+        was_alerted.then(|| Alert { occasion: Occasion::Over(problem), text: problem.over().to_owned() })
     }
 
     /// Begins or ends a problem of `names`. Returns an alert only if one is new, or none is left.
@@ -136,7 +207,7 @@ impl AlertState {
         let before = self.alerted.remove(&problem).unwrap_or_default();
         let new: BTreeSet<String> = names.difference(&before).cloned().collect();
         self.alerted.insert(problem, names);
-        (!new.is_empty()).then(|| Alert { problem, is_over: false, text: describe(&new) })
+        (!new.is_empty()).then(|| Alert { occasion: Occasion::Began(problem), text: describe(&new) })
     }
 
     /// Takes in the facts at the end of a cycle, and returns the alerts due.
@@ -157,10 +228,16 @@ impl AlertState {
             )),
             None => self.resolve(Problem::Scrub),
         };
+        let ledger = match &facts.ledger_fault {
+            Some(fault) => self.raise(Problem::Ledger, &format!("the ledger of purges: {fault}")),
+            None => self.resolve(Problem::Ledger),
+        };
+        let why: Vec<&str> = facts.held_why.iter().copied().collect();
         let held = self.set_affected(Problem::Held, held, |names| {
             format!(
-                "{} held, because too many were refused at once to purge them unasked: if these are withdrawals, run `healthex-sync purge --held --yes`; if not, mend the API key's permissions",
-                patients(names)
+                "{} held after a refusal ({}): if these are withdrawals, run `healthex-sync purge --held --yes`; if not, mend the API key's permissions; `healthex-sync status` says why",
+                patients(names),
+                why.join(", ")
             )
         });
         let stale = self.set_affected(Problem::Stale, behind, |names| {
@@ -170,7 +247,7 @@ impl AlertState {
                 span(stale_after)
             )
         });
-        [held, stale, scrub].into_iter().flatten().collect()
+        [held, stale, scrub, ledger].into_iter().flatten().collect()
     }
 }
 
@@ -209,7 +286,12 @@ mod tests {
     /// The problems alerted, and whether each is over.
     fn alerted(alert_state: &mut AlertState, facts: &Facts) -> Vec<(Problem, bool)> {
         let alerts = alert_state.update(facts, rules()).into_iter();
-        alerts.map(|alert| (alert.problem, alert.is_over)).collect()
+        let alerts = alerts.map(|alert| match alert.occasion {
+            Occasion::Began(problem) => (problem, false),
+            Occasion::Over(problem) => (problem, true),
+            Occasion::Purge => panic!("{alert:?}"),
+        });
+        alerts.collect()
     }
 
     #[test]
@@ -224,6 +306,24 @@ mod tests {
         assert_eq!(alerted(&mut alert_state, &Facts::default()), [(Problem::Held, true)]);
         assert_eq!(alerted(&mut alert_state, &Facts::default()), []);
         assert!(alert_state.texts().is_empty());
+    }
+
+    #[test]
+    fn each_purge_is_told_unless_they_are_many() {
+        let purge = |number: usize| PurgeNote {
+            name: format!("study-{number}"),
+            reason: if number == 0 { PurgeReason::Operator } else { PurgeReason::ConsentRevoked },
+            rows: 6,
+        };
+        let told = |count: usize| {
+            let purged: Vec<PurgeNote> = (0..count).map(purge).collect();
+            purge_alerts(&purged).into_iter().map(|alert| alert.text).collect::<Vec<_>>()
+        };
+        assert_eq!(told(0), Vec::<String>::new());
+        assert_eq!(told(20).len(), 20);
+        assert_eq!(told(2)[1], "study-1 was purged: 6 rows (consent_revoked)");
+        let many = "21 patients were purged in one cycle: 126 rows (20 consent_revoked, 1 operator); `healthex-sync audit` lists them";
+        assert_eq!(told(21), [many]);
     }
 
     #[test]

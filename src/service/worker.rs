@@ -12,12 +12,12 @@ use chrono::TimeDelta;
 use super::health::CycleVerdict;
 use super::liveness::{Activity, Liveness};
 use super::notifier::Notifier;
-use super::problems::{Alert, AlertRules, AlertState, Problem};
+use super::problems::{Alert, AlertRules, AlertState, Occasion, Problem};
 use super::scheduler::Trigger;
 use super::status::Status;
 use super::systemd::StatusLine;
-use super::{Daemon, POLL_INTERVAL, facts, health, systemd};
-use crate::cycle::{Cycle, EndedEarly, NotBegun, Summary, SyncRequest};
+use super::{Daemon, POLL_INTERVAL, facts, health, problems, systemd};
+use crate::cycle::{Cycle, EndedEarly, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::{Timestamp, stamp};
 use crate::stop::Stop;
@@ -172,6 +172,7 @@ impl Worker {
             stop: self.stop.clone(),
             progress: self.status.progress.clone(),
             request: SyncRequest { waits_after_failures, ..SyncRequest::default() },
+            active: Arc::default(),
         };
         let roster = self.daemon.roster.clone();
         self.outage.answers = 0;
@@ -181,7 +182,7 @@ impl Worker {
         drop(cycle);
         let result = match ended {
             Some(Ok(summary)) => self.after_cycle(&summary, &warehouse).await,
-            Some(Err(not_begun)) => self.after_no_cycle(&not_begun),
+            Some(Err(failed)) => self.after_no_cycle(&failed),
             None => Ok(()),
         };
         self.close(warehouse).await;
@@ -199,15 +200,13 @@ impl Worker {
         self.supervise(Activity::Disk, Box::pin(closing)).await;
     }
 
-    fn after_no_cycle(&mut self, not_begun: &NotBegun) -> anyhow::Result<()> {
-        let problem = match not_begun {
-            NotBegun::Warehouse(StoreFailed::Replaced) => return Err(StoreFailed::Replaced.into()),
-            NotBegun::Warehouse(_) => Problem::Warehouse,
-            NotBegun::RosterShrunk { .. } => Problem::Roster,
-        };
-        tracing::error!("no cycle: {not_begun}");
-        self.status.no_cycle(&not_begun.to_string(), clock::now());
-        self.raise(problem, &not_begun.to_string());
+    fn after_no_cycle(&mut self, failed: &StoreFailed) -> anyhow::Result<()> {
+        if matches!(failed, StoreFailed::Replaced) {
+            return Err(StoreFailed::Replaced.into());
+        }
+        tracing::error!("no cycle: {failed}");
+        self.status.no_cycle(&failed.to_string(), clock::now());
+        self.raise(Problem::Warehouse, &failed.to_string());
         Ok(())
     }
 
@@ -224,6 +223,7 @@ impl Worker {
                 );
                 tracing::error!("{text}");
                 self.roster_is_good = false;
+                self.daemon.roster.is_outdated = true;
                 self.raise(Problem::Roster, &text);
             }
         }
@@ -273,6 +273,9 @@ impl Worker {
         report(summary);
         let now = clock::now();
         let verdict = self.status.cycle_ends(summary, now);
+        for alert in problems::purge_alerts(&summary.purged) {
+            self.send(alert);
+        }
         match &summary.ended_early {
             Some(EndedEarly::Warehouse(StoreFailed::Replaced)) => return Err(StoreFailed::Replaced.into()),
             Some(EndedEarly::Warehouse(failed)) => {
@@ -285,8 +288,10 @@ impl Worker {
             }
             _ => {
                 self.resolve(Problem::Warehouse);
-                if self.roster_is_good {
-                    self.resolve(Problem::Roster);
+                match &summary.roster_shrunk {
+                    Some(shrunk) => self.raise(Problem::Roster, &shrunk.to_string()),
+                    None if self.roster_is_good => self.resolve(Problem::Roster),
+                    None => {}
                 }
                 if 0 < self.outage.answers {
                     self.credentials_doubted = false;
@@ -377,11 +382,12 @@ impl Worker {
     }
 
     fn send(&self, alert: Alert) {
-        if alert.is_over {
-            tracing::info!(problem = alert.problem.as_str(), "over: {}", alert.text);
-        } else if alert.problem == Problem::Stale || alert.problem == Problem::Scrub {
-            // The others have been logged where they were found.
-            tracing::error!(problem = alert.problem.as_str(), "{}", alert.text);
+        let problem = alert.occasion.kind();
+        match alert.occasion {
+            Occasion::Over(_) => tracing::info!(problem, "over: {}", alert.text),
+            Occasion::Began(Problem::Stale | Problem::Scrub) => tracing::error!(problem, "{}", alert.text),
+            // These have been logged where they were found.
+            Occasion::Began(_) | Occasion::Purge => {}
         }
         self.notifier.alert(&self.daemon.settings.alert, alert);
     }

@@ -2,9 +2,9 @@
 //!
 //! Promise: each compiles, and warns of nothing (tests hold both). Compiled when first asked for.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use super::{Refused, Sql, Target, ViewDefinition, compile};
+use super::{Refused, View, ViewDefinition};
 
 /// A view of ours.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct BuiltIn {
     pub name: &'static str,
     /// The ViewDefinition as it stands in `schema/views/`.
     pub json: &'static str,
-    compiled: OnceLock<Result<Sql, Refused>>,
+    compiled: OnceLock<Result<Arc<View>, Refused>>,
 }
 
 impl BuiltIn {
@@ -21,11 +21,10 @@ impl BuiltIn {
         Self { name, json, compiled: OnceLock::new() }
     }
 
-    /// Its SQL for the warehouse.
-    pub fn sql(&self) -> Result<&Sql, Refused> {
-        let compiled =
-            self.compiled.get_or_init(|| compile(&ViewDefinition::parse(self.json)?, Target::Warehouse));
-        compiled.as_ref().map_err(Refused::clone)
+    /// Returns the view, compiled.
+    pub fn view(&self) -> Result<&Arc<View>, Refused> {
+        let compile = || View::compile(&ViewDefinition::parse(self.json)?).map(Arc::new);
+        self.compiled.get_or_init(compile).as_ref().map_err(Refused::clone)
     }
 }
 

@@ -73,13 +73,20 @@ impl Kind {
 }
 
 /// One element of a type.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Element {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) repeats: bool,
     /// `value` of `valueQuantity`; empty for an element that is no choice.
     group: &'static str,
+}
+
+impl Element {
+    /// An element that is no choice.
+    pub(super) const fn plain(name: &'static str, kind: Kind, repeats: bool) -> Self {
+        Self { name, kind, repeats, group: "" }
+    }
 }
 
 type Types = HashMap<&'static str, Vec<Element>>;
@@ -113,6 +120,20 @@ pub(super) fn resource_type(name: &str) -> Option<&'static str> {
     let concrete = !matches!(name, "Resource" | "DomainResource");
     let name = complex_type(name).filter(|_| concrete)?;
     element(name, "implicitRules").map(|_| name)
+}
+
+/// Returns whether that is the name of a type of resource, abstract ones too.
+pub(super) fn is_resource(name: &str) -> bool {
+    element(name, "implicitRules").is_some()
+}
+
+/// Returns whether any type has an element or a choice of that name.
+pub(super) fn is_named_anywhere(name: &str) -> bool {
+    name == "resourceType"
+        || TYPES
+            .values()
+            .flatten()
+            .any(|element| element.name == name || (!name.is_empty() && element.group == name))
 }
 
 pub(super) fn element(owner: &str, name: &str) -> Option<Element> {

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Sql, Target, ViewDefinition, catalogue, compile};
+use super::{View, ViewDefinition, catalogue};
 use crate::plan::resource_type::ResourceType;
 
 /// The warehouse's own tables; those of the resource types are taken too.
@@ -30,7 +31,9 @@ const NAME_LENGTH_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct AnalystTable {
     pub name: String,
-    pub view: Sql,
+    pub view: Arc<View>,
+    /// The ViewDefinition as written.
+    pub definition: String,
 }
 
 /// Views that can be tables, and what is wrong with those that are left out.
@@ -44,8 +47,12 @@ pub struct Loaded {
 pub fn analyst_tables(folder: Option<&Path>) -> Loaded {
     let (mut tables, mut refused) = (Vec::new(), Vec::new());
     for view in catalogue() {
-        match view.sql() {
-            Ok(sql) => tables.push(AnalystTable { name: view.name.to_owned(), view: sql.clone() }),
+        match view.view() {
+            Ok(compiled) => tables.push(AnalystTable {
+                name: view.name.to_owned(),
+                view: compiled.clone(),
+                definition: view.json.to_owned(),
+            }),
             Err(why) => refused.push(format!("the built-in view {}: {why}", view.name)),
         }
     }
@@ -78,21 +85,18 @@ fn own_views(folder: Option<&Path>) -> (Vec<AnalystTable>, Vec<String>) {
     (tables, refused)
 }
 
-/// A view's SQL by its name: a built-in one or one of the folder.
-pub fn select_of(name: &str, folder: Option<&Path>) -> Option<String> {
-    analyst_tables(folder)
-        .tables
-        .iter()
-        .find(|table| table.name == name)
-        .map(|table| table.view.select.clone())
+/// Reads and compiles one file.
+pub fn read(file: &Path) -> Result<View, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    compiled(&text)
 }
 
-/// Reads and compiles one file.
-pub fn read(file: &Path, target: Target) -> Result<(Option<String>, Sql), String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let view = ViewDefinition::parse(&text).map_err(|refused| refused.to_string())?;
-    let sql = compile(&view, target).map_err(|refused| refused.to_string())?;
-    Ok((view.name, sql))
+fn compiled(text: &str) -> Result<View, String> {
+    let definition = ViewDefinition::parse(text).map_err(|refused| refused.to_string())?;
+    View::compile(&definition).map_err(|refused| match &definition.name {
+        Some(name) => format!("view `{name}`, {refused}"),
+        None => refused.to_string(),
+    })
 }
 
 fn definitions_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
@@ -111,8 +115,9 @@ fn definitions_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn own(file: &Path, names: &mut BTreeSet<String>) -> Result<AnalystTable, String> {
-    let (name, sql) = read(file, Target::Warehouse)?;
-    let name = name.ok_or("it has no `name`; the table is called by it")?;
+    let definition = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let view = compiled(&definition)?;
+    let name = view.name.clone().ok_or("it has no `name`; the table is called by it")?;
     let lower = name.to_ascii_lowercase();
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !plain || !name.starts_with(|first: char| first.is_ascii_alphabetic()) || name.len() > NAME_LENGTH_MAX
@@ -130,5 +135,10 @@ fn own(file: &Path, names: &mut BTreeSet<String>) -> Result<AnalystTable, String
     if !names.insert(lower) {
         return Err(format!("`name` {name:?}: another view is called that; choose another"));
     }
-    Ok(AnalystTable { name, view: sql })
+    if view.depends_on_time {
+        return Err(format!(
+            "`{name}` asks for today() or now(), which no stored row can keep: `views run` evaluates it"
+        ));
+    }
+    Ok(AnalystTable { name, view: Arc::new(view), definition })
 }

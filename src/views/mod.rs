@@ -1,38 +1,43 @@
-//! The analysts' tables: SQL on FHIR v2 ViewDefinitions, compiled to SQLite.
+//! The analysts' tables: SQL on FHIR v2 ViewDefinitions, evaluated over a resource's JSON.
 //!
-//! Promise: [`compile`] is a pure function from a [`ViewDefinition`] to one SELECT over the
-//! table of its resource type. The SELECT yields `person_id`, `key` and the view's columns for
-//! resources that are not marked as deleted. Compiled for [`Target::Warehouse`] it never fails
-//! whatever a resource holds: what does not fit is NULL, of several values it takes the first.
-//! It reads nothing else, which is how stored rows are kept up: asked over the resources that changed.
+//! Promise: [`View::compile`] resolves a [`ViewDefinition`] once, and [`View::rows`] is a pure
+//! function from a resource to rows of typed cells. Evaluated to keep the first of several values it
+//! gives rows whatever a resource holds: what does not fit is NULL. There is no second implementation.
 //!
-//! Absent on purpose: connections. [`analyst_tables`] hands texts to `warehouse`, which
-//! owns the stored tables and when they change.
-//! Also absent: `resolve()`, `memberOf()`, `matches()`, quantities with units, and the
-//! operators `|`, `in` and `contains`; each is refused by name.
+//! Absent on purpose: connections, tables and files but the definitions' own; a look at any other
+//! resource, so `resolve()` finds what is contained and nothing else. Also absent: `memberOf()` and
+//! calculating with quantities, each refused by name.
 
+mod build;
 mod catalogue;
-mod compile;
+mod cell;
 mod definition;
 mod elements;
+mod evaluate;
 mod fhirpath;
+mod item;
+mod kept_rows;
 mod load;
+mod moment;
+mod number;
+mod program;
 mod refused;
+mod rows;
+mod tape;
+mod view;
 
 pub use catalogue::{BuiltIn, built_in, catalogue};
-pub use compile::compile;
+pub use cell::Cell;
 pub use definition::ViewDefinition;
-pub use load::{AnalystTable, Loaded, analyst_tables, own_tables, read, select_of};
+pub use kept_rows::KeptRows;
+pub use load::{AnalystTable, Loaded, analyst_tables, own_tables, read};
 pub use refused::Refused;
+pub use rows::{Dropped, Evaluation, NotEvaluated, Several};
+pub use tape::{NotATape, Tape, TapeMemory};
+pub use view::View;
 
-/// What is done where one value is wanted and a resource has several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The first is taken, and the compiler warns.
-    Warehouse,
-    /// The SELECT fails when it meets one, as the standard says.
-    Strict,
-}
+/// A hash of the evaluator's source: another evaluator may give other rows.
+pub const SOURCE_HASH: &str = env!("EVALUATOR_SOURCE_HASH");
 
 /// A column's declared type. Dates are kept as text that sorts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +50,7 @@ pub enum Declared {
 }
 
 impl Declared {
-    /// As it stands in CREATE TABLE.
+    /// Returns the type as it stands in CREATE TABLE.
     pub fn sql(self) -> &'static str {
         match self {
             Self::Text => "TEXT",
@@ -64,7 +69,7 @@ pub enum Index {
     Single,
 }
 
-/// A column of the view, after `person_id` and `key`.
+/// A column of the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     pub name: String,
@@ -75,31 +80,4 @@ pub struct Column {
     pub collection: bool,
     pub index: Index,
     pub description: Option<String>,
-}
-
-/// A compiled view.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sql {
-    /// The view's own, for a list of tables.
-    pub description: Option<String>,
-    pub resource_type: String,
-    /// The table it reads, unquoted.
-    pub table: String,
-    pub columns: Vec<Column>,
-    /// All rows: `person_id`, `key`, then `columns`.
-    pub select: String,
-    /// What takes the first of several values, in words.
-    pub warnings: Vec<String>,
-}
-
-/// The warehouse table of a resource type: `MedicationRequest` is in `medication_request`.
-pub fn table_of(resource_type: &str) -> String {
-    let mut table = String::new();
-    for letter in resource_type.chars() {
-        if letter.is_ascii_uppercase() && !table.is_empty() {
-            table.push('_');
-        }
-        table.push(letter.to_ascii_lowercase());
-    }
-    table
 }

@@ -19,6 +19,10 @@ pub enum OpenFailed {
     NewerSchema { path: PathBuf, version: i64, known: i64 },
     #[error("there is no warehouse at {} yet; `healthex-sync sync` makes it", .0.display())]
     Missing(PathBuf),
+    #[error("{} is the ledger of purges of another warehouse than {}; correct consent.ledger, or put this warehouse's own ledger there", .ledger.display(), .path.display())]
+    OtherLedger { path: PathBuf, ledger: PathBuf },
+    #[error("there is no warehouse at {}, and {} tells of the purges of one; put that warehouse back with `healthex-sync restore FILE`, or, if it is to be given up, move the ledger away and keep it", .path.display(), .ledger.display())]
+    LedgerWithoutWarehouse { path: PathBuf, ledger: PathBuf },
     #[error("cannot use {}: {source}; check that the folder exists, is writable and has room", .path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("cannot use {}: {source}", .path.display())]
@@ -44,6 +48,61 @@ pub enum StoreFailed {
     Data(String),
     #[error("the warehouse's writer has stopped")]
     WriterGone,
+    #[error(
+        "nobody is purged, and nobody who was purged is pulled again, without a line in the ledger of purges: {0}"
+    )]
+    Ledger(LedgerFault),
+}
+
+/// What is wrong with the ledger of purges. What can be read of it has been carried out.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum LedgerFault {
+    #[error("{} is missing, and this warehouse has purges; put it back from a copy, or, if there is none, begin another with `healthex-sync audit --new-ledger`", .0.display())]
+    Missing(PathBuf),
+    #[error("{} is damaged in line {line}: {what}; put it back from a copy, or, if there is none, begin another with `healthex-sync audit --new-ledger`", .path.display())]
+    Damaged { path: PathBuf, line: usize, what: &'static str },
+    #[error("{} lacks the last line that this warehouse knows: its end was changed or cut off; put it back from a copy, or, if there is none, begin another with `healthex-sync audit --new-ledger`", .0.display())]
+    CutOff(PathBuf),
+    #[error("{} is the ledger of another warehouse", .0.display())]
+    OfAnother(PathBuf),
+    #[error("{} cannot be used: {why}; mend that", .path.display())]
+    Unusable { path: PathBuf, why: String },
+}
+
+/// A copy that was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyFailed {
+    #[error("no copy was made, because it cannot be noted in {}: {why}; mend that", .path.display())]
+    NotNoted { path: PathBuf, why: String },
+    #[error("{} is there already; a backup never replaces a file: name another", .0.display())]
+    Exists(PathBuf),
+    #[error("{}: {source}; the unfinished copy was removed", .path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("asked to stop; the unfinished copy was removed")]
+    Stopped,
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+/// A restore that was not made: the warehouse is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreFailed {
+    #[error("{} cannot be restored: {why}; nothing was changed", .file.display())]
+    NotAWarehouse { file: PathBuf, why: String },
+    #[error("a reader has {} open; close it and restore again; nothing was changed", .0.display())]
+    ReadersOpen(PathBuf),
+    #[error(
+        "the last bytes of purged patients cannot be taken out of the restored file: {0}; nothing was changed"
+    )]
+    NotScrubbed(String),
+    #[error("{}: {source}; nothing was changed", .path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Copy(#[from] CopyFailed),
+    #[error(transparent)]
+    Open(#[from] OpenFailed),
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
 }
 
 /// Whom a failure concerns.
@@ -61,7 +120,7 @@ impl StoreFailed {
     /// Returns whom the failure concerns, and with that what it ends.
     pub fn concern(&self) -> Concern {
         match self {
-            Self::Data(_) => Concern::Patient,
+            Self::Data(_) | Self::Ledger(_) => Concern::Patient,
             Self::DiskFull | Self::ReadOnly | Self::Busy(_) | Self::Engine(_) | Self::WriterGone => {
                 Concern::Cycle
             }

@@ -8,37 +8,46 @@
 //! [`Warehouse`] is an enum because its engines are a closed set. `conformance` holds them to one
 //! meaning.
 
+#[cfg(test)]
+mod conformance;
 pub(crate) mod failure;
 pub mod page;
 pub mod patient;
 pub mod place;
 pub mod pull;
-pub(crate) mod purge;
+pub mod purge;
 mod rehearsal;
 pub(crate) mod report;
 mod sqlite;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use self::failure::{OpenFailed, StoreFailed};
+use self::failure::{CopyFailed, OpenFailed, RestoreFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
-use self::patient::{Attention, CycleTimes, Listed, RosterChange};
+use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use self::place::{Close, FileIdentity, OtherServer, Place, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use self::purge::{Erased, PurgedPatient, Scrub};
+use self::purge::{
+    CarriedOut, Erased, LedgerReport, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub,
+};
 use self::rehearsal::Rehearsal;
 use self::report::{
-    ExportFormat, Exported, Findings, Overview, Preflight, PurgeLine, StatusReport, Steps, StoredTable,
-    ViewRefused,
+    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, OverviewRequest, PatientCopy, Preflight,
+    PurgeLine, Restored, StatusReport, Steps, StoredTable, VerifyDepth, ViewRefused,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
-use crate::views::AnalystTable;
+use crate::views::{AnalystTable, Evaluation, View};
 
+pub use self::report::{RowFormat, ViewRun};
+/// For `fuzz/`.
+#[doc(hidden)]
+pub use self::sqlite::scrub::{page as sqlite_page, walk as sqlite_walk};
 pub use self::sqlite::{RowsFailed, ServiceLock};
 
 /// A warehouse, open for writing or for a rehearsal of it. No other process writes to it
@@ -84,6 +93,15 @@ impl Warehouse {
         }
     }
 
+    /// Returns the purges that the ledger knew and the file did not, since this was last asked: they
+    /// have been carried out.
+    pub(crate) fn carried_out(&self) -> Vec<CarriedOut> {
+        match self {
+            Self::Sqlite(engine) => engine.carried_out(),
+            Self::Rehearsal(_) => Vec::new(),
+        }
+    }
+
     /// Returns when cycles last began and ended well.
     pub async fn cycle_times(&self) -> Result<CycleTimes, StoreFailed> {
         match self {
@@ -92,28 +110,25 @@ impl Warehouse {
         }
     }
 
-    /// Returns who has left the roster, without acting on it.
-    pub async fn roster_change(&self, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
+    /// Begins a cycle: takes the roster over and who it lacks, notes the time, and says of pulls that
+    /// a kill cut off that they were. Returns every patient that is known, in the order of their ids.
+    pub async fn begin_cycle(
+        &self,
+        roster: RosterReading,
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.roster_change(listed).await,
-            Self::Rehearsal(rehearsal) => rehearsal.roster_change(listed),
+            Self::Sqlite(engine) => engine.begin_cycle(roster, now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.begin_cycle(&roster, now),
         }
     }
 
-    /// Begins a cycle: takes the roster over, notes the time, and says of pulls that a kill cut
-    /// off that they were. Returns every patient that is known, in the order of their ids.
-    pub async fn begin_cycle(&self, listed: Vec<Listed>, now: Timestamp) -> Result<Vec<Lease>, StoreFailed> {
+    /// Ends a cycle: forgets the oldest rows of `pull` beyond its limit, and the rows that have been
+    /// marked as deleted for too long. Not one transaction: what is interrupted, the next end does.
+    pub async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.begin_cycle(listed, now).await,
-            Self::Rehearsal(rehearsal) => rehearsal.begin_cycle(&listed),
-        }
-    }
-
-    /// Ends a cycle: forgets the oldest rows of `pull` beyond its limit.
-    pub async fn end_cycle(&self) -> Result<(), StoreFailed> {
-        match self {
-            Self::Sqlite(engine) => engine.end_cycle().await,
-            Self::Rehearsal(_) => Ok(()),
+            Self::Sqlite(engine) => engine.end_cycle(end).await,
+            Self::Rehearsal(_) => Ok(Forgotten::default()),
         }
     }
 
@@ -219,11 +234,28 @@ impl Warehouse {
         }
     }
 
+    /// Returns how many patients have rows, and how many were purged for leaving the roster within
+    /// the window that counts them together.
+    pub(crate) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.departures(now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.departures(now),
+        }
+    }
+
     /// Returns the active patients with rows that were pulled last, the latest first.
     pub async fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.latest_pulled(most).await,
             Self::Rehearsal(rehearsal) => rehearsal.latest_pulled(most),
+        }
+    }
+
+    /// Returns how many patients are refused, and neither purged nor held.
+    pub async fn refused(&self) -> Result<u64, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.refused().await,
+            Self::Rehearsal(_) => Ok(0),
         }
     }
 
@@ -265,6 +297,22 @@ impl Warehouse {
         }
     }
 
+    /// Takes the operators' orders that were left while this process holds the warehouse, and those
+    /// that no holder before has answered. Each is to be answered.
+    pub(crate) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
+        match self {
+            Self::Sqlite(engine) => engine.take_purge_requests(now),
+            Self::Rehearsal(_) => Vec::new(),
+        }
+    }
+
+    /// Tells the command that has left an order what came of it.
+    pub(crate) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
+        if let Self::Sqlite(engine) = self {
+            engine.answer_purge_request(request, answer);
+        }
+    }
+
     /// Returns when the oldest purge was made whose bytes are still in the file.
     pub async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
         match self {
@@ -290,6 +338,15 @@ impl Warehouse {
         }
     }
 
+    /// Finishes the analysts' tables that are under build, and makes the indexes that were left out
+    /// while they were filled for the first time. Pages are stored meanwhile.
+    pub async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.settle_views(now).await,
+            Self::Rehearsal(_) => Ok(()),
+        }
+    }
+
     /// Builds every analysts' table anew. Returns those that cannot be, and why. `told` hears how
     /// far it has come.
     pub async fn rebuild_views(
@@ -301,6 +358,31 @@ impl Warehouse {
             Self::Sqlite(engine) => engine.rebuild_views(now, told).await,
             Self::Rehearsal(_) => Ok(Vec::new()),
         }
+    }
+}
+
+/// An operator's order to purge a patient, left for the process that holds the warehouse. Dropped,
+/// it stands.
+pub(crate) struct LeftRequest(sqlite::LeftRequest);
+
+impl LeftRequest {
+    pub(crate) fn leave(place: &Place, request: &PurgeRequest) -> Result<Self, OpenFailed> {
+        sqlite::LeftRequest::leave(place, request).map(Self)
+    }
+
+    /// Returns how far it has come.
+    pub(crate) fn progress(&self) -> RequestProgress {
+        self.0.progress()
+    }
+
+    /// Takes it back, answered or not. Returns whether nobody had taken it.
+    pub(crate) fn withdraw(self) -> bool {
+        self.0.withdraw()
+    }
+
+    /// Takes it back, also from a holder that was killed: for who holds the warehouse now.
+    pub(crate) fn take_over(self) {
+        self.0.take_over();
     }
 }
 
@@ -319,10 +401,10 @@ impl Reader {
         self.engine.status()
     }
 
-    /// Returns counts and who has not been pulled since `behind_since`, at most `listed_max`
-    /// of them. Resources are not counted, which takes longer than a look may.
-    pub fn overview(&self, behind_since: Timestamp, listed_max: usize) -> Result<Overview, StoreFailed> {
-        self.engine.overview(behind_since, listed_max)
+    /// Returns counts, who is behind and who was purged. Resources are not counted, which takes
+    /// longer than a look may.
+    pub fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
+        self.engine.overview(request)
     }
 
     /// Returns all purges, or those of one patient.
@@ -330,9 +412,51 @@ impl Reader {
         self.engine.purges(person)
     }
 
+    /// Returns how many purges took longer than `deadline`, from the refusal to the last byte.
+    pub fn late_purges(&self, deadline: Duration, now: Timestamp) -> Result<u64, StoreFailed> {
+        self.engine.late_purges(deadline, now)
+    }
+
+    /// Holds the ledger of purges, which is there or beside the warehouse, against it.
+    pub(crate) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
+        self.engine.ledger(ledger)
+    }
+
+    /// Notes that a copy is about to be made. Without it none may be.
+    pub fn begin_copy(&self, copy: &PatientCopy<'_>, now: Timestamp) -> Result<(), CopyFailed> {
+        self.engine.note_copy(copy, sqlite::CopyStep::Begun, now)
+    }
+
+    /// Notes that a copy was made, or that it failed and is not there.
+    pub fn end_copy(&self, copy: &PatientCopy<'_>, is_made: bool, now: Timestamp) -> Result<(), CopyFailed> {
+        let step = if is_made { sqlite::CopyStep::Made } else { sqlite::CopyStep::Failed };
+        self.engine.note_copy(copy, step, now)
+    }
+
+    /// Returns the copies that may hold rows of a patient that is not purged.
+    pub fn copies_of(&self, person: &PersonId) -> Result<Vec<CopyLine>, StoreFailed> {
+        self.engine.copies_of(person)
+    }
+
+    /// Writes a consistent copy of the warehouse into a new file. `told` hears how far it has come,
+    /// and says whether to go on.
+    pub fn backup(
+        &self,
+        file: &Path,
+        clock: fn() -> Timestamp,
+        told: impl FnMut(Steps) -> bool,
+    ) -> Result<BackedUp, CopyFailed> {
+        self.engine.backup(file, clock, told)
+    }
+
     /// Checks everything that must be true of a sound warehouse.
-    pub fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
-        self.engine.verify(views)
+    pub fn verify(
+        &self,
+        views: &[AnalystTable],
+        depth: VerifyDepth,
+        now: Timestamp,
+    ) -> Result<Findings, StoreFailed> {
+        self.engine.verify(views, depth, now)
     }
 
     /// Returns the analysts' tables as they are stored.
@@ -356,14 +480,15 @@ impl Reader {
         self.engine.export(format, folder, person, told)
     }
 
-    /// Writes the rows of a view as CSV, or as a JSON array.
+    /// Writes the rows of a view that is stored nowhere.
     pub fn run_view(
-        self,
-        view: &crate::views::Sql,
-        json: bool,
+        &self,
+        view: &View,
+        evaluation: Evaluation,
+        format: RowFormat,
         out: &mut dyn Write,
-    ) -> Result<u64, RowsFailed> {
-        self.engine.run_view(view, json, out)
+    ) -> Result<ViewRun, RowsFailed> {
+        self.engine.run_view(view, evaluation, format, out)
     }
 
     /// Returns what the demo shows of each patient as text, the names of the columns first.
@@ -380,6 +505,22 @@ pub fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
 /// Tries to be the one that writes, for a moment.
 pub fn try_lock(place: &Place) -> Result<(), OpenFailed> {
     sqlite::try_lock(place)
+}
+
+/// Puts a backup in the warehouse's place, on which the ledger of purges has been carried out. `told`
+/// hears how far the copying has come, and says whether to go on.
+pub fn restore(
+    place: &Place,
+    file: &Path,
+    clock: fn() -> Timestamp,
+    told: impl FnMut(Steps) -> bool,
+) -> Result<Restored, RestoreFailed> {
+    sqlite::restore(place, file, clock, told)
+}
+
+/// Begins another ledger in place of one that is lost or damaged. Returns where that is now.
+pub fn begin_ledger_anew(place: &Place, now: Timestamp) -> Result<Option<PathBuf>, OpenFailed> {
+    sqlite::begin_ledger_anew(place, now)
 }
 
 /// Tries all views on an empty warehouse, and returns what is wrong with them.

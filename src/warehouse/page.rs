@@ -5,8 +5,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use crate::plan::Timestamp;
-pub use crate::plan::completeness::WalkCounts;
-use crate::plan::completeness::{ShortSince, Walk};
+use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::row::{KeyHash, Quarantined, Row};
 
 /// A row, and whether this walk has already met its key.
@@ -23,6 +22,9 @@ pub struct Batch {
     pub rows: Vec<IncomingRow>,
     pub quarantined: Vec<Quarantined>,
     pub progress: PullProgress,
+    /// Whether most rows are likely to be new or changed. What they give the analysts' tables is then
+    /// worked out beside the one thread that writes.
+    pub is_mostly_changes: bool,
 }
 
 /// What the pull has reached when a batch is stored.

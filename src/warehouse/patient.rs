@@ -1,5 +1,8 @@
 //! The words for patients, the roster and a cycle's two ends.
 
+use std::time::Duration;
+
+use super::failure::LedgerFault;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::{PersonId, Timestamp};
 
@@ -10,13 +13,28 @@ pub struct Listed {
     pub label: Option<String>,
 }
 
-/// How the roster differs from the one of the last cycle.
-#[derive(Clone, Debug, Default)]
-pub struct RosterChange {
-    /// Patients that are listed, or were, or have rows.
-    pub known: usize,
-    /// No longer listed, and listed until now or rows are left.
-    pub gone: Vec<Checkpoint>,
+/// The roster, as a cycle takes it over.
+#[derive(Clone, Debug)]
+pub struct RosterReading {
+    pub listed: Vec<Listed>,
+    /// Whether it was read for this cycle. One that stands in for a roster which cannot be read says
+    /// nothing about who is missing.
+    pub is_new: bool,
+}
+
+/// The end of a cycle.
+#[derive(Clone, Copy, Debug)]
+pub struct CycleEnd {
+    pub now: Timestamp,
+    /// How long rows that vanished at the source stay, marked; `None` is for ever.
+    pub keep_deleted: Option<Duration>,
+}
+
+/// What the end of a cycle has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Rows that were marked as deleted for too long.
+    pub deleted_rows: u64,
 }
 
 /// When cycles last began and ended well, so that a restart does not forget it.
@@ -32,4 +50,5 @@ pub struct Attention {
     pub patients: Vec<Checkpoint>,
     /// Since when the bytes of a purged patient wait to be removed.
     pub oldest_unscrubbed: Option<Timestamp>,
+    pub ledger_fault: Option<LedgerFault>,
 }

@@ -11,6 +11,8 @@ pub struct Place {
     pub base_url: String,
     /// A Unix group that may read: the file is then 0640.
     pub group: Option<u32>,
+    /// Where the ledger of purges is; `None` is beside the warehouse.
+    pub ledger: Option<PathBuf>,
     /// The analysts' tables that are kept up with the resources.
     pub views: Vec<AnalystTable>,
 }

@@ -80,6 +80,8 @@ impl PullOutcome {
 pub struct PullEnded {
     pub head: PullHead,
     pub cost: PullCost,
+    /// Whether it has stored anything, so that another pull may have taken it over.
+    pub is_marked: bool,
     pub outcome: PullOutcome,
     /// What `pull.error` says.
     pub error: Option<String>,

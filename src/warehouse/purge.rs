@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::failure::LedgerFault;
+use crate::plan::state::PurgeReason;
+use crate::plan::{PersonId, Timestamp};
+
 /// What a purge has removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
@@ -22,18 +26,106 @@ pub struct PurgedPatient {
     pub erased: Erased,
 }
 
+/// An operator's order to purge a patient, left for the process that holds the warehouse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeRequest {
+    pub person: PersonId,
+    /// The account that typed it.
+    pub by: String,
+    pub requested_at: Timestamp,
+}
+
+/// What came of such an order.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PurgeAnswer {
+    Purged {
+        name: String,
+        rows: u64,
+    },
+    /// The warehouse does not know the patient.
+    Unknown,
+    Failed(String),
+}
+
+/// How far such an order has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestProgress {
+    Waits,
+    /// It is being carried out, or was when its holder was killed.
+    Taken,
+    Answered(PurgeAnswer),
+}
+
+/// A purge of the ledger that the file did not know, and that was carried out when it was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarriedOut {
+    pub person: PersonId,
+    pub reason: PurgeReason,
+    pub rows: u64,
+}
+
+/// What the ledger and a warehouse show of each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerReport {
+    pub fault: Option<LedgerFault>,
+    /// Purges in the ledger.
+    pub purges: u64,
+    /// Those that the warehouse does not know: the next cycle carries them out.
+    pub unknown: u64,
+}
+
 /// Whether the last bytes are gone, or why they are still there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scrub {
     NothingToDo,
-    Done { purges: u64 },
+    Done(Scrubbed),
     Waits(ScrubWaits),
 }
 
+/// The end of a scrub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrubbed {
+    pub purges: u64,
+    pub by: ScrubbedBy,
+    /// Pages that zeroing has changed.
+    pub pages: u64,
+}
+
+/// The way in which the last bytes were removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScrubbedBy {
+    /// What nothing refers to was overwritten in place.
+    Zeroing,
+    /// The whole file was written anew.
+    Vacuum,
+}
+
+impl ScrubbedBy {
+    /// Returns the way as `purge_log` names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Zeroing => "zeroing",
+            Self::Vacuum => "vacuum",
+        }
+    }
+
+    /// Returns the way as a person names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zeroing => "zeroing",
+            Self::Vacuum => "VACUUM",
+        }
+    }
+}
+
+/// What keeps the last bytes in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScrubWaits {
     Reader,
+    Writer,
     Room(DiskRoom),
+    Stopped,
     Failed(String),
 }
 
@@ -43,12 +135,19 @@ impl fmt::Display for ScrubWaits {
             Self::Reader => {
                 f.write_str("a reader has the warehouse open; the last bytes go when it has closed it")
             }
-            Self::Room(DiskRoom { needed, free }) => write!(
+            Self::Writer => f.write_str(
+                "the warehouse is written to all the while; the last bytes go when that has ended",
+            ),
+            Self::Room(DiskRoom { needed, free, by }) => write!(
                 f,
-                "VACUUM needs {} MB free beside the warehouse and finds {} MB; make room",
-                needed / 1_000_000,
+                "{} needs {} MB free beside the warehouse and finds {} MB; make room",
+                by.name(),
+                needed.div_ceil(1_000_000),
                 free / 1_000_000
             ),
+            Self::Stopped => {
+                f.write_str("the program was stopped; the last bytes go when it is started again")
+            }
             Self::Failed(what) => write!(f, "VACUUM failed ({what}); it is tried again after the next cycle"),
         }
     }
@@ -57,9 +156,11 @@ impl fmt::Display for ScrubWaits {
 /// Bytes on the disk of a warehouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskRoom {
-    /// What VACUUM may need.
+    /// What a scrub may need.
     pub needed: u64,
     pub free: u64,
+    /// The way that needs it.
+    pub by: ScrubbedBy,
 }
 
 impl DiskRoom {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::failure::{OpenFailed, StoreFailed};
 use super::page::{Batch, PullProgress, StoredBatch, SweepOutcome};
-use super::patient::{Listed, RosterChange};
+use super::patient::{Listed, RosterReading};
 use super::place::{OtherServer, Place};
 use super::pull::{Fenced, Lease, PullHead};
 use super::purge::{Erased, PurgedPatient};
@@ -16,6 +16,7 @@ use super::sqlite;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
+use crate::plan::leaver::after_reading;
 use crate::plan::row::KeyHash;
 use crate::plan::state::PatientState;
 use crate::plan::{PersonId, Timestamp};
@@ -60,11 +61,12 @@ impl Rehearsal {
         self.state().reader.as_ref().map_or_else(|| Ok(T::default()), read)
     }
 
-    pub(super) fn roster_change(&self, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
-        self.ask(|reader| reader.roster_change(listed))
-    }
-
-    pub(super) fn begin_cycle(&self, listed: &[Listed]) -> Result<Vec<Lease>, StoreFailed> {
+    pub(super) fn begin_cycle(
+        &self,
+        roster: &RosterReading,
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreFailed> {
+        let RosterReading { listed, is_new } = roster;
         let mut known = self.ask(sqlite::Reader::checkpoints)?;
         let on_roster: HashMap<&PersonId, &Listed> =
             listed.iter().map(|patient| (&patient.person, patient)).collect();
@@ -75,6 +77,9 @@ impl Rehearsal {
             }
             let entry = on_roster.get(&checkpoint.person);
             checkpoint.listed = entry.is_some();
+            if *is_new {
+                checkpoint.missing = after_reading(checkpoint.missing, entry.is_some(), now);
+            }
             if let Some(entry) = entry {
                 checkpoint.label.clone_from(&entry.label);
             }
@@ -128,6 +133,10 @@ impl Rehearsal {
 
     pub(super) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
         self.ask(|reader| reader.withdrawals(now))
+    }
+
+    pub(super) fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        self.ask(|reader| reader.departures(now))
     }
 
     pub(super) fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {

@@ -1,10 +1,14 @@
 //! The words for what a warehouse tells of itself.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use super::purge::DiskRoom;
-use crate::plan::Timestamp;
+use super::failure::LedgerFault;
+use super::purge::{CarriedOut, DiskRoom};
 use crate::plan::checkpoint::Checkpoint;
+use crate::plan::leaver::Missing;
+use crate::plan::{PersonId, Timestamp};
+use crate::views::Dropped;
 
 /// One patient in `status`.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -20,6 +24,14 @@ pub struct PatientLine {
     pub resources: u64,
     /// Since when a suspiciously large sweep is held back.
     pub sweep_guarded_at: Option<String>,
+    /// Of the first in an unbroken row of refusals.
+    pub refused_at: Option<String>,
+    /// Why a refused patient is not purged.
+    pub held_why: Option<String>,
+    /// Since when readings of the roster have lacked it.
+    pub missing_since: Option<String>,
+    #[serde(skip)]
+    pub missing: Option<Missing>,
     /// How many entries fewer than the server counts have come.
     pub short_by: Option<u64>,
     /// Since when they are thought to be missing; without it the server counts otherwise.
@@ -31,6 +43,8 @@ pub struct PatientLine {
     pub since_ignored: u64,
     #[serde(skip)]
     pub listed: bool,
+    #[serde(skip)]
+    pub holds_rows: bool,
 }
 
 /// What `status` tells.
@@ -43,6 +57,15 @@ pub struct StatusReport {
     pub unscrubbed: u64,
     /// What the bytes of purged patients wait for.
     pub scrub_waits_for: Option<String>,
+    pub last_scrub: Option<LastScrub>,
+}
+
+/// When the last bytes of purged patients were last removed.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LastScrub {
+    pub at: String,
+    /// `zeroing` or `vacuum`.
+    pub by: String,
 }
 
 /// One purge, as an auditor asks for it.
@@ -51,16 +74,41 @@ pub struct PurgeLine {
     pub person_id: String,
     pub label: Option<String>,
     pub reason: String,
+    pub by: String,
+    pub refused_at: Option<String>,
     pub confirmed_at: String,
     pub purged_at: String,
     pub scrubbed_at: Option<String>,
+    /// Since when there were rows, where that is known.
+    pub first_row_at: Option<String>,
+    /// When it was carried out once more on a file that did not know it.
+    pub carried_out_at: Option<String>,
+    /// `zeroing` or `vacuum`.
+    pub scrubbed_by: Option<String>,
     pub rows_by_table: BTreeMap<String, u64>,
+    /// The copies made while there were rows; told of one patient alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Vec<CopyLine>>,
 }
 
-/// What an onlooker sees: counts, and who is behind.
+/// How much of a warehouse an onlooker sees.
+#[derive(Clone, Copy, Debug)]
+pub struct OverviewRequest {
+    /// Active patients that were not pulled since then are behind.
+    pub behind_since: Timestamp,
+    /// So many of those that are behind are listed.
+    pub behind_max: usize,
+    pub purged_since: Timestamp,
+    /// So many purges since then are listed.
+    pub purges_max: usize,
+}
+
+/// What an onlooker sees: counts, who is behind, and who was purged.
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
     pub states: BTreeMap<String, u64>,
+    /// The held patients, by the names in the `held_why` column.
+    pub held_why: BTreeMap<String, u64>,
     /// Of those that are pulled.
     pub oldest_watermark: Option<Timestamp>,
     pub quarantined: u64,
@@ -69,12 +117,33 @@ pub struct Overview {
     pub short: u64,
     pub unscrubbed: u64,
     pub oldest_unscrubbed: Option<Timestamp>,
+    /// Purges that took longer than they may.
+    pub late_purges: u64,
     /// Of the database and its WAL.
     pub bytes: Vec<FileSize>,
     /// On the roster and not active, or active and not pulled since then; the longest wait first.
     pub behind: Vec<PatientBehind>,
     /// How many of these there are in all.
     pub behind_total: u64,
+    pub purges: RecentPurges,
+}
+
+/// The latest purges.
+#[derive(Clone, Debug, Default)]
+pub struct RecentPurges {
+    /// The latest first.
+    pub shown: Vec<RecentPurge>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+/// One of the latest purges. The label went with the rows.
+#[derive(Clone, Debug)]
+pub struct RecentPurge {
+    pub person_id: String,
+    pub reason: String,
+    pub purged_at: Option<Timestamp>,
+    pub rows: u64,
 }
 
 /// The size of one file of a warehouse.
@@ -129,6 +198,25 @@ pub struct Findings {
     pub wrong: Vec<String>,
     /// Findings beyond those that are told.
     pub more: u64,
+    /// Of a check that goes down to the pages of the file.
+    pub pages: Option<Pages>,
+}
+
+/// How far down `verify` checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyDepth {
+    Rows,
+    /// To the last byte of the file.
+    Pages,
+}
+
+/// What is in the pages of the file beside what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// So many, and in how many of them there are bytes of what was deleted or replaced.
+    Seen { all: u64, with_remains: u64 },
+    /// They cannot be looked at, and why.
+    Unseen(String),
 }
 
 impl Findings {
@@ -154,6 +242,8 @@ pub struct StoredTable {
     pub name: String,
     pub resource: String,
     pub built_at: String,
+    /// How far it is built; `None` if it is whole.
+    pub percent_built: Option<u8>,
     pub rows: u64,
     pub columns: u64,
 }
@@ -172,6 +262,21 @@ pub struct Steps {
     pub of: usize,
 }
 
+/// What the rows of a view are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowFormat {
+    Csv,
+    Json,
+}
+
+/// What a view gave that is stored nowhere.
+#[derive(Debug, Default)]
+pub struct ViewRun {
+    pub rows: u64,
+    /// Where there was more than the one value that was kept.
+    pub dropped: Dropped,
+}
+
 /// What `export` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
@@ -185,4 +290,64 @@ pub enum ExportFormat {
 pub struct Exported {
     pub files: u64,
     pub rows: u64,
+}
+
+/// What a copy was made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyKind {
+    Backup,
+    Export,
+    /// The file that a restore took the place of.
+    Restore,
+}
+
+impl CopyKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Export => "export",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// A copy of rows that leaves the warehouse.
+#[derive(Clone, Debug)]
+pub struct PatientCopy<'c> {
+    pub kind: CopyKind,
+    pub place: &'c Path,
+    /// `None` is everybody.
+    pub person: Option<&'c PersonId>,
+}
+
+/// A copy, as the register tells it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CopyLine {
+    pub begun_at: String,
+    /// `None` where nothing is known of its end: part of it may be there.
+    pub made_at: Option<String>,
+    pub kind: String,
+    pub place: String,
+    /// `None` is everybody.
+    pub person_id: Option<String>,
+}
+
+/// What `backup` has written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackedUp {
+    pub bytes: u64,
+    /// Why bytes of purged patients are in the copy still.
+    pub unscrubbed: Option<String>,
+}
+
+/// What `restore` has done.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// The purges that the restored file did not know.
+    pub purged: Vec<CarriedOut>,
+    /// Where the former file is now.
+    pub former: Option<PathBuf>,
+    /// There was no ledger to carry out.
+    pub ledger_was_missing: bool,
+    pub ledger_fault: Option<LedgerFault>,
 }

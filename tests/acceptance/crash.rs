@@ -49,13 +49,8 @@ fn a_pull_that_an_older_schema_left_under_way_begins_again() {
     let running = world.start(["sync"]);
     wait_until("the page is asked for", || world.asked("anna").len() == 3);
     running.kill();
-    world.exec(
-        "DROP TABLE seen;
-         CREATE TABLE seen (person_id TEXT NOT NULL, walk INTEGER NOT NULL, key_hash BLOB NOT NULL,
-                            PRIMARY KEY (person_id, walk, key_hash)) WITHOUT ROWID;
-         ALTER TABLE checkpoint DROP COLUMN holds_rows;
-         PRAGMA user_version = 2;",
-    );
+    world.make_older(2);
+    assert_ne!(world.checkpoint("anna", "pull_next_url"), None);
     world.sandbox.clear_requests();
     assert_recovered(&world);
     assert_eq!(world.queries("anna").len(), PAGES);
@@ -169,4 +164,36 @@ fn killed_in_a_sweep_it_still_marks_what_vanished() {
         world.assert_equals_sandbox("anna");
         world.assert_sound();
     }
+}
+
+/// The indexes that queries use are made once a first fill is over; a kill before that is made good
+/// for at the next start, before anything is pulled.
+#[test]
+fn killed_in_a_first_fill_it_has_its_indexes_from_the_next_start_on() {
+    let world = World::with_record(PAGES * 10 - 2);
+    let indexes = "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND name LIKE 'patients_by_%'";
+    let missing = "SELECT count(*) FROM analyst_table WHERE indexes_missing = 1";
+    world.fault("kind = 'stall_before_headers', page = 3, times = 2");
+    let running = world.start(["sync"]);
+    wait_until("the page is asked for", || world.asked("anna").len() == 3);
+    assert_eq!((world.count(indexes), world.count(missing)), (0, 12));
+    // Queries are right meanwhile.
+    assert_eq!(world.count("SELECT count(*) FROM patients WHERE family IS NOT NULL"), 1);
+    world.run(["verify"]).exits(0);
+    running.kill();
+    world.sandbox.clear_requests();
+    let running = world.start(["sync"]);
+    wait_until("the page is asked for again", || world.asked("anna").len() == 1);
+    assert!(world.count(indexes) > 0);
+    assert_eq!(world.count(missing), 0);
+    running.kill();
+    assert_recovered(&world);
+}
+
+#[test]
+fn a_first_sync_leaves_every_index() {
+    let world = world();
+    world.run(["sync"]).exits(0);
+    assert_eq!(world.count("SELECT count(*) FROM analyst_table WHERE indexes_missing = 1"), 0);
+    assert!(world.count("SELECT count(*) FROM sqlite_master WHERE name LIKE 'lab_results_by_%'") > 0);
 }

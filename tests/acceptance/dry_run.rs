@@ -88,9 +88,12 @@ fn six_refused_of_six_would_be_held() {
 
 #[test]
 fn a_patient_that_left_the_roster_is_told_to_be_purged() {
-    let world = World::with_patients(["anna", "ben", "cora"]).set("roster.on_removed", r#""purge""#);
+    let world = World::with_patients(["anna", "ben", "cora"])
+        .set("roster.on_removed", r#""purge""#)
+        .set("roster.removed_after", r#""0s""#);
     world.run(["sync"]).exits(0);
     world.list(&["anna", "ben"]);
+    world.run(["sync"]).exits(0);
     let ran = world.run(["sync", "--dry-run"]).exits(0);
     assert!(ran.stdout.contains("would purge cora: "), "{ran}");
     assert!(ran.stdout.contains("(roster)"), "{ran}");
@@ -101,9 +104,13 @@ fn a_patient_that_left_the_roster_is_told_to_be_purged() {
 
 #[test]
 fn a_shrunk_roster_is_refused_by_a_dry_run_too() {
-    let world = World::with_patients(["anna", "ben", "cora"]).set("roster.on_removed", r#""purge""#);
+    let world = World::with_patients(["anna", "ben", "cora"])
+        .set("roster.on_removed", r#""purge""#)
+        .set("roster.removed_after", r#""0s""#)
+        .set("consent.hold_after", "2");
     world.run(["sync"]).exits(0);
     world.list(&["anna"]);
+    world.run(["sync"]).exits(0);
     world.run(["sync", "--dry-run"]).exits(2).says("has lost 2 of 3 patients");
     world.run(["sync", "--dry-run", "--allow-shrunk-roster"]).exits(0).says("would purge ben");
     world.run(["sync"]).exits(2);

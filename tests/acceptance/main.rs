@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "the seed of a random test must be told")]
 
 mod analysts;
+mod backup;
 mod bug_reports;
 mod command_line;
 mod completeness;
@@ -15,10 +16,14 @@ mod dry_run;
 mod faults;
 mod first_sync;
 mod house;
+mod leavers;
+mod ledger;
 mod process;
+mod scrub;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;
 mod walk;
+mod withdrawal;
 mod world;

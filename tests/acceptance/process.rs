@@ -240,10 +240,10 @@ fn read_only_mount(world: &World) {
 }
 
 /// A small file system; dropped, it is unmounted.
-struct Mount<'f>(&'f Path);
+pub(crate) struct Mount<'f>(&'f Path);
 
 impl<'f> Mount<'f> {
-    fn tmpfs(folder: &'f Path, options: &str) -> Option<Self> {
+    pub(crate) fn tmpfs(folder: &'f Path, options: &str) -> Option<Self> {
         fs::create_dir_all(folder).unwrap();
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output().ok()?;
@@ -277,7 +277,7 @@ fn a_full_disk_is_said_and_when_there_is_room_again_it_goes_on() {
 
 #[test]
 fn a_full_disk_delays_the_scrub_visibly() {
-    let world = World::with_record(3000).set("sync.page_size", "500");
+    let world = World::with_record(3000).set("sync.page_size", "500").set("consent.alone_after", r#""0s""#);
     let folder = world.path("data");
     let Some(_mount) = Mount::tmpfs(&folder, "size=40m") else {
         return skip("mount does not work");

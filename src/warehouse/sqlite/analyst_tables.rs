@@ -1,35 +1,40 @@
-//! The analysts' tables: made, kept up with each page, and built anew when their view changes.
+//! The analysts' tables: kept up with each page, and made, dropped or built anew when views change.
 //!
-//! Promise: after every commit a stored view holds what its SELECT would give, whatever a page,
-//! a sweep or a purge did, and a view that fails never fails a page: it is logged, and built
-//! anew at the next start. Absent on purpose: what the views are (`views` compiles them and
-//! hands over texts), and purges (they find the tables by `person_id`).
+//! Promise: after every commit a stored view holds what it gives of the resources as they are then,
+//! but for those that a build has not come to yet. A view whose table fails never fails a page: it is
+//! logged, and built anew at the next start. Absent on purpose: what the views are (`views` evaluates
+//! them), and purges (they find the tables by `person_id`).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rusqlite::{Connection, named_params, params, params_from_iter};
-use xxhash_rust::xxh3::xxh3_128;
+use rusqlite::{Connection, named_params, params};
 
-use super::extract::{Extractor, Gained, PART_ROWS, Part, Rows};
+use super::view_build::{drop_table, in_transaction};
+use super::view_rows::{BySource, Gained, keep, tolerate};
 use super::view_table::ViewTable;
-use super::{freshness, tables};
+use super::{freshness, tables, view_build, view_check, view_rows};
 use crate::plan::row::Row;
 use crate::plan::{PersonId, Timestamp, stamp};
-use crate::views::AnalystTable;
+use crate::views::{AnalystTable, KeptRows, TapeMemory};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::report::{Steps, StoredTable, ViewRefused};
+use crate::warehouse::page::IncomingRow;
+use crate::warehouse::report::{StoredTable, ViewRefused};
 
 /// All of them, by name.
 #[derive(Debug, Default)]
 pub(super) struct AnalystTables {
-    known: Vec<Known>,
-    extractor: Extractor,
+    known: Vec<ViewTable>,
+    by_source: BySource,
+    /// Whether a table may be under build: to ask the file each time would cost more.
+    is_building: AtomicBool,
 }
 
-#[derive(Debug)]
-struct Known {
-    table: ViewTable,
-    definition: String,
+/// A resource that changed, and the rows it gives its views where they are known already.
+#[derive(Clone, Copy)]
+pub(super) struct Change<'b> {
+    pub(super) row: &'b Row,
+    pub(super) gained: Option<&'b KeptRows>,
 }
 
 /// The rows of one person that a page changed, by resource table.
@@ -42,9 +47,9 @@ pub(super) struct Changes<'b> {
 
 #[derive(Default)]
 pub(super) struct Changed<'b> {
-    pub(super) new: Vec<&'b Row>,
+    pub(super) new: Vec<Change<'b>>,
     /// Or brought back.
-    updated: Vec<&'b Row>,
+    updated: Vec<Change<'b>>,
     /// Marked as deleted or superseded, or removed: their keys.
     gone: Vec<String>,
 }
@@ -52,7 +57,8 @@ pub(super) struct Changed<'b> {
 impl Changed<'_> {
     /// Of the resources whose rows may be there, as a JSON array; `None` if there are none.
     fn keys_to_forget(&self) -> Result<Option<String>, StoreFailed> {
-        let keys: Vec<&String> = self.updated.iter().map(|row| &row.key).chain(&self.gone).collect();
+        let keys: Vec<&String> =
+            self.updated.iter().map(|change| &change.row.key).chain(&self.gone).collect();
         if keys.is_empty() {
             return Ok(None);
         }
@@ -63,13 +69,13 @@ impl Changed<'_> {
 }
 
 impl<'b> Changes<'b> {
-    pub(super) fn inserted(&mut self, row: &'b Row) {
-        self.by_table.entry(row.table).or_default().new.push(row);
+    pub(super) fn inserted(&mut self, change: Change<'b>) {
+        self.by_table.entry(change.row.table).or_default().new.push(change);
         self.live += 1;
     }
 
-    pub(super) fn updated(&mut self, row: &'b Row, was_deleted: bool) {
-        self.by_table.entry(row.table).or_default().updated.push(row);
+    pub(super) fn updated(&mut self, change: Change<'b>, was_deleted: bool) {
+        self.by_table.entry(change.row.table).or_default().updated.push(change);
         self.live += i64::from(was_deleted);
     }
 
@@ -90,18 +96,16 @@ impl<'b> Changes<'b> {
 
 impl AnalystTables {
     pub(super) fn new(tables: &[AnalystTable]) -> Self {
-        let known = |table: ViewTable| {
-            let text = format!("{};{}", table.create.join(";"), table.insert_all);
-            Known { definition: format!("{:032x}", xxh3_128(text.as_bytes())), table }
-        };
-        Self { known: tables.iter().map(ViewTable::of).map(known).collect(), extractor: Extractor::default() }
+        let known: Vec<ViewTable> = tables.iter().map(ViewTable::of).collect();
+        Self { by_source: BySource::of(&known), known, is_building: AtomicBool::new(false) }
     }
 
-    /// Drops tables whose view is gone, and builds those that are new or have changed.
+    /// Drops tables whose view is gone, begins to build those that are new or have changed, and
+    /// makes the indexes that an earlier process left out.
     pub(super) fn migrate(&self, connection: &mut Connection, now: Timestamp) -> Result<(), StoreFailed> {
         let built = built(connection)?;
         for name in built.keys().filter(|name| *name != freshness::NAME) {
-            if !self.known.iter().any(|known| known.table.name == **name) {
+            if !self.known.iter().any(|known| known.name == **name) {
                 in_transaction(connection, |connection| drop_table(connection, name))?;
                 tracing::info!("the analysts' table {name} has no view any more and was dropped");
             }
@@ -109,34 +113,89 @@ impl AnalystTables {
         if !built.contains_key(freshness::NAME) {
             in_transaction(connection, |connection| note_freshness(connection, now))?;
         }
-        for known in &self.known {
-            if built.get(&known.table.name) != Some(&known.definition) {
-                tolerate(&known.table.name, build(connection, known, now))?;
+        self.make_missing_indexes(connection)?;
+        for table in &self.known {
+            if built.get(&table.name) != Some(&table.definition) {
+                tolerate(&table.name, view_build::begin(connection, table, now))?;
             }
         }
+        self.is_building.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Builds every table anew; those that cannot be are returned, and why. `told` hears how
-    /// many are done.
-    pub(super) fn rebuild(
+    /// Begins to build every table anew; those that cannot be are returned, and why.
+    pub(super) fn begin_rebuild(
         &self,
         connection: &mut Connection,
         now: Timestamp,
-        mut told: impl FnMut(Steps),
     ) -> Result<Vec<ViewRefused>, StoreFailed> {
         in_transaction(connection, |connection| note_freshness(connection, now))?;
         let mut failed = Vec::new();
-        for (done, known) in (1..).zip(&self.known) {
-            match build(connection, known, now) {
+        for table in &self.known {
+            match view_build::begin(connection, table, now) {
                 Err(StoreFailed::Engine(why) | StoreFailed::Data(why)) => {
-                    failed.push(ViewRefused { name: known.table.name.clone(), why });
+                    failed.push(ViewRefused { name: table.name.clone(), why });
                 }
-                done => done?,
+                begun => begun?,
             }
-            told(Steps { done, of: self.known.len() });
         }
+        self.is_building.store(true, Ordering::Relaxed);
         Ok(failed)
+    }
+
+    /// Returns whether tables may be under build.
+    pub(super) fn is_building(&self) -> bool {
+        self.is_building.load(Ordering::Relaxed)
+    }
+
+    /// Builds tables on for some resources. Returns whether there is more to do.
+    pub(super) fn build_step(
+        &self,
+        connection: &mut Connection,
+        now: Timestamp,
+    ) -> Result<bool, StoreFailed> {
+        let done = view_build::step(&self.known, connection, now);
+        // What fails is gone on with at the next start.
+        if !matches!(done, Ok(true)) {
+            self.is_building.store(false, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// Returns how many rows of source tables are still to be read, over all builds.
+    pub(super) fn rows_to_build(&self, connection: &Connection) -> Result<usize, StoreFailed> {
+        view_build::remaining(&self.known, connection)
+    }
+
+    /// Makes the indexes of the tables that were filled for the first time.
+    pub(super) fn make_missing_indexes(&self, connection: &mut Connection) -> Result<(), StoreFailed> {
+        view_build::make_missing_indexes(&self.known, connection)
+    }
+
+    /// Returns the tables that hold other rows than their view gives now.
+    pub(super) fn stale_tables(
+        &self,
+        connection: &Connection,
+        now: Timestamp,
+    ) -> Result<Vec<String>, StoreFailed> {
+        view_check::stale_tables(&self.known, connection, now)
+    }
+
+    /// Evaluates the views of a row that is likely to change something, before it is handed to the
+    /// one thread that writes.
+    pub(super) fn evaluate(
+        &self,
+        row: &IncomingRow,
+        now: Timestamp,
+        memory: &mut TapeMemory,
+    ) -> Option<KeptRows> {
+        let views = self.by_source.views(row.row.table);
+        (!views.is_empty()).then(|| self.rows_of(views, &row.row, now, memory))
+    }
+
+    fn rows_of(&self, views: &[usize], row: &Row, now: Timestamp, memory: &mut TapeMemory) -> KeptRows {
+        let views = views.iter().map(|at| &self.known[*at]);
+        view_rows::evaluate(views, &row.key, &row.resource, now, memory)
     }
 
     /// Replaces the rows of the resources that changed. Runs inside the page's transaction.
@@ -145,90 +204,49 @@ impl AnalystTables {
         connection: &Connection,
         person: &PersonId,
         changes: &Changes<'_>,
+        now: Timestamp,
     ) -> Result<(), StoreFailed> {
         freshness::count(connection, person.as_str(), changes.live)?;
-        let tables = self.known.iter().map(|known| &known.table);
-        let views_of = |source| tables.clone().filter(|view| view.source_table == source).collect::<Vec<_>>();
-        let changed: Vec<_> =
-            changes.by_table().map(|(source, changed)| (views_of(source), changed)).collect();
-        let mut parts = Vec::new();
-        for (views, changed) in changed.iter().filter(|(views, _)| !views.is_empty()) {
-            if let Some(keys) = changed.keys_to_forget()? {
-                for view in views {
-                    keep(connection, view, forget(connection, view, person, &keys))?;
-                }
+        let mut memory = TapeMemory::default();
+        for (source, changed) in changes.by_table() {
+            let views = self.by_source.views(source);
+            if views.is_empty() {
+                continue;
             }
-            let resources = changed.new.chunks(PART_ROWS).chain(changed.updated.chunks(PART_ROWS));
-            parts.extend(resources.map(|resources| Part { views, resources }));
-        }
-        for Gained { view, rows } in self.extractor.extract(person, &parts) {
-            keep(connection, view, rows.and_then(|rows| insert(connection, view, &rows)))?;
+            let keys = changed.keys_to_forget()?;
+            let all = || changed.new.iter().chain(&changed.updated);
+            let missing = all().filter(|change| change.gained.is_none());
+            let worked_out: Vec<KeptRows> =
+                missing.map(|change| self.rows_of(views, change.row, now, &mut memory)).collect();
+            for (place, table) in views.iter().map(|at| &self.known[*at]).enumerate() {
+                let mut worked_out = worked_out.iter();
+                let gained = all().filter_map(|change| {
+                    let rows = change.gained.or_else(|| worked_out.next())?;
+                    Some(Gained { person: person.as_str(), key: &change.row.key, rows })
+                });
+                let forgotten = keys.as_ref().map_or(Ok(()), |keys| forget(connection, table, person, keys));
+                let kept = forgotten.and_then(|()| view_rows::insert(connection, table, place, gained));
+                keep(connection, table, kept)?;
+            }
         }
         Ok(())
     }
-
-    /// Tables that hold other rows than their view gives now. What the next start builds anew
-    /// anyway is not asked.
-    pub(super) fn stale_tables(&self, connection: &Connection) -> Result<Vec<String>, StoreFailed> {
-        let built = built(connection)?;
-        let mut differing = Vec::new();
-        for Known { table, definition } in &self.known {
-            let compare = include_str!("../../../schema/rows_that_differ.sql")
-                .replace("{table}", &table.name)
-                .replace("{select}", &table.select);
-            let is_built = built.get(&table.name) == Some(definition);
-            if is_built && connection.query_row(&compare, [], |row| row.get(0))? {
-                differing.push(table.name.clone());
-            }
-        }
-        Ok(differing)
-    }
 }
 
-/// Tries all views on an empty database, and returns what is wrong with them.
+/// Tries to make the tables of all views in an empty database, and returns what is wrong with them.
 pub(in crate::warehouse) fn rehearse_views(views: &[AnalystTable]) -> Result<Vec<ViewRefused>, StoreFailed> {
     let connection = Connection::open_in_memory()?;
     let mut wrong = Vec::new();
-    for ViewTable { name, source_table, create, insert_all, insert_row, .. } in
-        views.iter().map(ViewTable::of)
-    {
-        tables::ensure(&connection, &source_table)?;
+    for ViewTable { name, create, late_indexes, insert_row, .. } in views.iter().map(ViewTable::of) {
         let tried = connection
-            .execute_batch(&create.join(";"))
-            .and_then(|()| connection.execute(&insert_all, []))
-            .and_then(|_| connection.prepare(&insert_row).map(drop));
+            .execute_batch(&create)
+            .and_then(|()| connection.execute_batch(&late_indexes))
+            .and_then(|()| connection.prepare(&insert_row).map(drop));
         if let Err(error) = tried {
             wrong.push(ViewRefused { name, why: error.to_string() });
         }
     }
     Ok(wrong)
-}
-
-/// A view that fails is worth a warning; a file that fails ends the work.
-fn tolerate(name: &str, done: Result<(), StoreFailed>) -> Result<(), StoreFailed> {
-    match done {
-        Err(StoreFailed::Engine(why) | StoreFailed::Data(why)) => {
-            tracing::warn!(
-                "the analysts' table {name} could not be kept up ({why}); `views apply` builds it anew"
-            );
-            Ok(())
-        }
-        done => done,
-    }
-}
-
-/// The table of a view that failed may be missing rows from here on.
-fn keep(
-    connection: &Connection,
-    view: &ViewTable,
-    followed: Result<(), StoreFailed>,
-) -> Result<(), StoreFailed> {
-    if followed.is_err() {
-        connection
-            .prepare_cached("UPDATE analyst_table SET definition = '' WHERE name = ?1")?
-            .execute([&view.name])?;
-    }
-    tolerate(&view.name, followed)
 }
 
 /// Takes out the rows of resources, whose keys are a JSON array.
@@ -244,16 +262,8 @@ fn forget(
     Ok(())
 }
 
-fn insert(connection: &Connection, view: &ViewTable, rows: &Rows) -> Result<(), StoreFailed> {
-    let mut statement = connection.prepare_cached(&view.insert_row)?;
-    for row in rows.iter() {
-        statement.execute(params_from_iter(row))?;
-    }
-    Ok(())
-}
-
 /// The definitions that the stored tables were built from, by name; empty of one that is gone.
-fn built(connection: &Connection) -> Result<BTreeMap<String, String>, StoreFailed> {
+pub(super) fn built(connection: &Connection) -> Result<BTreeMap<String, String>, StoreFailed> {
     let mut statement = connection.prepare(
         "SELECT name, iif(name IN (SELECT name FROM sqlite_master), definition, '') FROM analyst_table",
     )?;
@@ -261,55 +271,13 @@ fn built(connection: &Connection) -> Result<BTreeMap<String, String>, StoreFaile
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn build(connection: &mut Connection, known: &Known, now: Timestamp) -> Result<(), StoreFailed> {
-    let Known { table, definition } = known;
-    in_transaction(connection, |connection| {
-        tables::ensure(connection, &table.source_table)?;
-        drop_table(connection, &table.name)?;
-        if tables::exists(connection, &table.name)? {
-            let why = format!("there is a table {} that this program did not make; rename it", table.name);
-            return Err(StoreFailed::Data(why));
-        }
-        connection.execute_batch(&table.create.join(";"))?;
-        connection.execute(&table.insert_all, [])?;
-        note(connection, &table.name, &table.resource_type, definition, now)
-    })
-}
-
-/// Only a table that is on our own list is dropped.
-fn drop_table(connection: &Connection, name: &str) -> Result<(), StoreFailed> {
-    if connection.execute("DELETE FROM analyst_table WHERE name = ?1", [name])? > 0 {
-        connection.execute_batch(&format!("DROP TABLE IF EXISTS \"{name}\""))?;
-    }
-    Ok(())
-}
-
 fn note_freshness(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
     freshness::recount(connection)?;
-    note(connection, freshness::NAME, "", "1", now)
-}
-
-fn note(
-    connection: &Connection,
-    name: &str,
-    resource: &str,
-    definition: &str,
-    now: Timestamp,
-) -> Result<(), StoreFailed> {
     connection.execute(
-        "INSERT OR REPLACE INTO analyst_table (name, resource, definition, built_at) VALUES (?1, ?2, ?3, ?4)",
-        params![name, resource, definition, stamp(now)],
+        "INSERT OR REPLACE INTO analyst_table (name, resource, definition, built_at) VALUES (?1, '', '1', ?2)",
+        params![freshness::NAME, stamp(now)],
     )?;
     Ok(())
-}
-
-fn in_transaction(
-    connection: &mut Connection,
-    work: impl FnOnce(&Connection) -> Result<(), StoreFailed>,
-) -> Result<(), StoreFailed> {
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    work(&transaction)?;
-    Ok(transaction.commit()?)
 }
 
 /// Returns the tables as they are stored.
@@ -317,18 +285,25 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<StoredTable>, StoreFai
     if !tables::exists(connection, "analyst_table")? {
         return Ok(Vec::new());
     }
-    let mut statement = connection.prepare(
-        "SELECT name, resource, built_at FROM analyst_table
-          WHERE name IN (SELECT name FROM sqlite_master) ORDER BY name",
-    )?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    // A warehouse that this program has not opened for writing yet has no such builds.
+    let percent = if tables::has_column(connection, "analyst_table", "built_to")? {
+        "CAST(100.0 * built_to / build_end AS INTEGER)"
+    } else {
+        "NULL"
+    };
+    let mut statement = connection.prepare(&format!(
+        "SELECT name, resource, built_at, {percent} FROM analyst_table
+          WHERE name IN (SELECT name FROM sqlite_master) ORDER BY name"
+    ))?;
+    let mut found = statement.query([])?;
     let mut list = Vec::new();
-    for row in rows {
-        let (name, resource, built_at): (String, String, String) = row?;
+    while let Some(row) = found.next()? {
+        let name: String = row.get(0)?;
         let counts =
             format!("SELECT (SELECT count(*) FROM \"{name}\"), (SELECT count(*) FROM pragma_table_info(?1))");
         let (rows, columns) = connection.query_row(&counts, [&name], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        list.push(StoredTable { name, resource, built_at, rows, columns });
+        let (resource, built_at, percent_built) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        list.push(StoredTable { name, resource, built_at, percent_built, rows, columns });
     }
     Ok(list)
 }

@@ -13,46 +13,67 @@ use super::{shortfall, tables};
 use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
+use crate::plan::leaver::{Missing, after_reading};
 use crate::plan::row::KeyHash;
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{ShortfallChange, WalkMark};
-use crate::warehouse::patient::{CycleTimes, Listed, RosterChange};
+use crate::warehouse::patient::{CycleTimes, RosterReading};
 use crate::warehouse::pull::{PullHead, Setback};
 
-/// Brings the checkpoint in line with the roster: new patients get a row, all others a mark.
-pub(super) fn take_roster(connection: &Connection, listed: &[Listed]) -> Result<(), StoreFailed> {
+/// Brings the checkpoint in line with the roster: new patients get a row, all others a mark, and
+/// those that it lacks are noted as missing.
+pub(super) fn take_roster(
+    connection: &Connection,
+    roster: &RosterReading,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    let RosterReading { listed, is_new } = roster;
     let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
-    let mut known =
-        connection.prepare("SELECT person_id, label, listed, purged_at IS NOT NULL FROM checkpoint")?;
-    let known = known
-        .query_map([], |row| {
-            let known = KnownPatient { label: row.get(1)?, listed: row.get(2)?, is_purged: row.get(3)? };
-            Ok((row.get::<_, String>(0)?, known))
-        })?
-        .collect::<Result<HashMap<_, _>, _>>()?;
+    let known = known_patients(connection)?;
     // The label of a purged patient is not written down again until something of it is stored.
     let mut add = connection.prepare_cached(
         "INSERT INTO checkpoint (person_id, label) VALUES (?1, ?2)
          ON CONFLICT (person_id) DO UPDATE
-            SET label = CASE WHEN purged_at IS NULL THEN excluded.label END, listed = 1",
+            SET label = CASE WHEN purged_at IS NULL THEN excluded.label END, listed = 1,
+                missing_since = NULL, missing_readings = 0",
     )?;
     for patient in listed {
         let is_same = known.get(patient.person.as_str()).is_some_and(|known| {
-            known.listed && (known.is_purged && known.label.is_none() || known.label == patient.label)
+            known.listed
+                && known.missing.is_none()
+                && (known.is_purged && known.label.is_none() || known.label == patient.label)
         });
         if !is_same {
             add.execute(params![patient.person.as_str(), patient.label])?;
         }
     }
-    let mut leave = connection.prepare_cached("UPDATE checkpoint SET listed = 0 WHERE person_id = ?1")?;
-    for (person, known) in &known {
-        if known.listed && !on_roster.contains(person.as_str()) {
-            leave.execute([person])?;
+    let mut leave = connection.prepare_cached(
+        "UPDATE checkpoint SET listed = 0, missing_since = ?2, missing_readings = ?3 WHERE person_id = ?1",
+    )?;
+    for (person, known) in known.iter().filter(|(person, _)| !on_roster.contains(person.as_str())) {
+        let missing = if *is_new { after_reading(known.missing, false, now) } else { known.missing };
+        if known.listed || missing != known.missing {
+            let readings = missing.map_or(0, |missing| missing.readings);
+            leave.execute(params![person, missing.map(|missing| stamp(missing.since)), readings])?;
         }
     }
     Ok(())
+}
+
+fn known_patients(connection: &Connection) -> Result<HashMap<String, KnownPatient>, StoreFailed> {
+    let mut known = connection.prepare(
+        "SELECT person_id, label, listed, purged_at IS NOT NULL, missing_since, missing_readings FROM checkpoint",
+    )?;
+    let known = known.query_map([], |row| {
+        let (label, listed, is_purged) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let since: Option<String> = row.get(4)?;
+        let readings = row.get(5)?;
+        let missing = since.as_deref().and_then(parse_stamp).map(|since| Missing { since, readings });
+        Ok((row.get(0)?, KnownPatient { label, listed, is_purged, missing }))
+    })?;
+    Ok(known.collect::<Result<_, _>>()?)
 }
 
 /// What taking the roster over needs of a checkpoint.
@@ -60,21 +81,7 @@ struct KnownPatient {
     label: Option<String>,
     listed: bool,
     is_purged: bool,
-}
-
-/// Returns who has left the roster, by the checkpoint as it is.
-pub(super) fn roster_change(connection: &Connection, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
-    let listed: HashSet<&PersonId> = listed.iter().map(|patient| &patient.person).collect();
-    let mut change = RosterChange::default();
-    for patient in all(connection)? {
-        if listed.contains(&patient.person) {
-            change.known += 1;
-        } else if patient.listed || patient.holds_rows {
-            change.known += 1;
-            change.gone.push(patient);
-        }
-    }
-    Ok(change)
+    missing: Option<Missing>,
 }
 
 /// Notes that a cycle has begun: a daemon that starts wants to know whether it has missed one.
@@ -162,6 +169,7 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
         person: PersonId::parse(&id).map_err(|_| damaged("person_id"))?,
         label: row.get("label")?,
         listed: row.get("listed")?,
+        missing: missing(row)?,
         state: PatientState::parse(&state).ok_or_else(|| damaged("state"))?,
         watermark: time("watermark")?,
         types: TypeFilter::parse(&row.get::<_, String>("types")?),
@@ -173,15 +181,16 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
         sweep_guarded_at: time("sweep_guarded_at")?,
         renamed_full_at: time("renamed_full_at")?,
         holds_rows: holds_rows(row)?,
-        short_since: short_since(row)?,
         since_ignored: new_column(row, "since_ignored")?.unwrap_or_default(),
         refused_at: new_time(row, "refused_at")?,
         held_why: new_column::<String>(row, "held_why")?.as_deref().and_then(HeldWhy::parse),
         purged: purged(row)?,
+        short_since: short_since(row)?,
         unfinished,
     })
 }
 
+/// Reads since when pulls are short. A file that the next cycle migrates does not say.
 fn short_since(row: &Row<'_>) -> Result<Option<ShortSince>, StoreFailed> {
     let Some(since) = new_time(row, "short_since")? else { return Ok(None) };
     let fingerprint: i64 = row.get("short_fingerprint")?;
@@ -189,7 +198,7 @@ fn short_since(row: &Row<'_>) -> Result<Option<ShortSince>, StoreFailed> {
 }
 
 /// Reads a column that a file may lack until the next cycle migrates it.
-fn new_column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<Option<T>, StoreFailed> {
+pub(super) fn new_column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<Option<T>, StoreFailed> {
     match row.get(name) {
         Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
         found => Ok(found?),
@@ -202,11 +211,16 @@ fn new_time(row: &Row<'_>, name: &str) -> Result<Option<Timestamp>, StoreFailed>
 }
 
 /// Reads `holds_rows`. Before the column was there, whoever was pulled counts as having rows.
-fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
+pub(super) fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
     match new_column(row, "holds_rows")? {
         Some(holds_rows) => Ok(holds_rows),
         None => Ok(row.get::<_, Option<String>>("last_success_at")?.is_some()),
     }
+}
+
+pub(super) fn missing(row: &Row<'_>) -> Result<Option<Missing>, StoreFailed> {
+    let readings = new_column(row, "missing_readings")?.unwrap_or_default();
+    Ok(new_time(row, "missing_since")?.map(|since| Missing { since, readings }))
 }
 
 fn purged(row: &Row<'_>) -> Result<Option<PastPurge>, StoreFailed> {
@@ -215,16 +229,25 @@ fn purged(row: &Row<'_>) -> Result<Option<PastPurge>, StoreFailed> {
     Ok(at.zip(reason).map(|(at, reason)| PastPurge { at, reason }))
 }
 
-/// Returns what the hold rule counts, but for what a round confirms.
-pub(super) fn withdrawals(connection: &Connection, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+/// Returns what the hold rule counts of purges for this reason, but for those that are to be made.
+pub(super) fn withdrawals(
+    connection: &Connection,
+    reason: PurgeReason,
+    now: Timestamp,
+) -> Result<Withdrawals, StoreFailed> {
     let holders =
         connection.query_row("SELECT count(*) FROM checkpoint WHERE holds_rows = 1", [], |row| row.get(0))?;
     let purged_lately = connection.query_row(
-        "SELECT count(DISTINCT person_id) FROM purge_log WHERE reason = 'consent_revoked' AND purged_at > ?1",
-        [stamp(now - HOLD_WINDOW)],
+        "SELECT count(DISTINCT person_id) FROM purge_log WHERE reason = ?1 AND purged_at > ?2",
+        [reason.as_str(), &stamp(now - HOLD_WINDOW)],
         |row| row.get(0),
     )?;
     Ok(Withdrawals { confirmed: 0, purged_lately, holders })
+}
+
+pub(super) fn count_refused(connection: &Connection) -> Result<u64, StoreFailed> {
+    let statement = "SELECT count(*) FROM checkpoint WHERE state = 'refused'";
+    Ok(connection.query_row(statement, [], |row| row.get(0))?)
 }
 
 /// Returns the active patients with rows that were pulled last, the latest first.
@@ -286,6 +309,14 @@ pub(super) fn walks(connection: &Connection, person: &PersonId) -> Result<Vec<Wa
         walks.push(Walk { seen: hashes, counts: mark.counts });
     }
     Ok(walks)
+}
+
+/// Refuses a move of a pull that another one has taken over.
+pub(super) fn expect_under_way(connection: &Connection, head: &PullHead) -> Result<(), Undone> {
+    let is_mine = connection
+        .prepare_cached("SELECT 1 FROM checkpoint WHERE person_id = ?1 AND pull_started_at = ?2")?
+        .exists(params![head.person.as_str(), stamp(head.started_at)])?;
+    expect_one(usize::from(is_mine))
 }
 
 /// Remembers that this pull has begun, in place of any earlier one.

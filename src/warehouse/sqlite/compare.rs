@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::Connection;
 
-use super::page::{StoredVersion, holder, lookup, renames};
+use super::page::{StoredVersion, holder, lookup, renamed};
 use super::{Reader, sweep, tables};
 use crate::plan::identity::{KeyForm, KeyHash, choose_key};
 use crate::plan::row::Row;
@@ -76,14 +76,13 @@ fn compare(
             Some(_) => tally.updated += 1,
         }
     }
-    let mut renamed = false;
+    let mut met = false;
     if head.mode == PullMode::Incremental {
         for (table, new) in new {
-            renamed |=
-                tables::exists(connection, table)? && !renames(connection, person, table, &new)?.is_empty();
+            met |= tables::exists(connection, table)? && renamed(connection, person, table, &new)?.is_some();
         }
     }
-    Ok(StoredBatch { tally, renamed, ..StoredBatch::default() })
+    Ok(StoredBatch { tally, renamed: met, ..StoredBatch::default() })
 }
 
 /// Returns what is stored of a thing, under whichever key it has.

@@ -12,7 +12,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::parquet_file::ParquetFile;
-use super::rows::{Query, RowsFailed};
+use super::rows::RowsFailed;
 use super::{analyst_tables, freshness, rows, tables};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::report::{ExportFormat, Exported, Steps};
@@ -62,7 +62,7 @@ pub(super) fn export(
     Ok(exported)
 }
 
-fn pieces(connection: &Connection, format: ExportFormat) -> Result<Vec<Piece>, StoreFailed> {
+fn pieces(connection: &Connection, format: ExportFormat) -> Result<Vec<Piece>, RowsFailed> {
     let suffix = match format {
         ExportFormat::Ndjson => {
             let resources = tables::resource_tables(connection)?.into_iter().map(|known| Piece {
@@ -75,12 +75,14 @@ fn pieces(connection: &Connection, format: ExportFormat) -> Result<Vec<Piece>, S
         ExportFormat::Csv => "csv",
         ExportFormat::Parquet => "parquet",
     };
-    let stored = analyst_tables::list(connection)?.into_iter().map(|table| Piece {
-        file: format!("{}.{suffix}", table.name),
-        table: table.name,
-        what: What::Table,
+    let stored = analyst_tables::list(connection)?.into_iter().map(|table| {
+        // Half a table would be taken for a whole one.
+        if table.percent_built.is_some() {
+            return Err(RowsFailed::Unfinished(table.name));
+        }
+        Ok(Piece { file: format!("{}.{suffix}", table.name), table: table.name, what: What::Table })
     });
-    Ok(stored.collect())
+    stored.collect()
 }
 
 fn ndjson(
@@ -114,7 +116,7 @@ fn csv(
 ) -> Result<(File, u64), RowsFailed> {
     let select = select_of(table, person);
     let mut out = BufWriter::new(file);
-    let rows = rows::write_csv(connection, Query { select: &select, person, hidden: &[] }, &mut out)?;
+    let rows = rows::write_csv(connection, &select, person, &mut out)?;
     Ok((out.into_inner().map_err(std::io::IntoInnerError::into_error)?, rows))
 }
 

@@ -5,12 +5,19 @@
 //! stored before the commit. The lock on the file is held for as long as it is open for writing.
 
 mod analyst_tables;
+mod appended;
+mod backup;
+#[cfg(test)]
+mod candidate;
 mod checkpoint;
 mod compare;
+mod copies;
 mod export;
-mod extract;
 mod failure;
 mod freshness;
+mod keep_deleted;
+mod ledger;
+mod ledger_book;
 mod lock;
 mod open;
 mod operations;
@@ -20,13 +27,20 @@ mod parquet_file;
 mod preflight;
 mod pulls;
 mod purge;
+mod purge_requests;
 mod reader;
 mod report;
+mod restore;
 mod rows;
+mod run_view;
+pub(super) mod scrub;
 mod shortfall;
 mod sweep;
 mod tables;
 mod verify;
+mod view_build;
+mod view_check;
+mod view_rows;
 mod view_table;
 mod writer;
 
@@ -34,9 +48,14 @@ pub use self::lock::ServiceLock;
 pub use self::rows::RowsFailed;
 
 pub(super) use self::analyst_tables::rehearse_views;
+#[cfg(test)]
+pub(super) use self::candidate::SqliteCandidate;
 pub(super) use self::compare::compare_page;
+pub(super) use self::copies::CopyStep;
 pub(super) use self::lock::try_lock;
 pub(super) use self::open::identity;
-pub(super) use self::operations::Engine;
+pub(super) use self::operations::{Engine, begin_ledger_anew};
 pub(super) use self::preflight::preflight;
+pub(super) use self::purge_requests::LeftRequest;
 pub(super) use self::reader::Reader;
+pub(super) use self::restore::restore;

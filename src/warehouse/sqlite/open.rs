@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::analyst_tables::AnalystTables;
-use super::{checkpoint, tables};
+use super::{checkpoint, ledger_book, tables};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::{ResourceType, US_CORE};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
@@ -26,7 +26,7 @@ pub(super) const MODE_FOR_GROUP: u32 = 0o640;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 9] = [
     Migration::of(include_str!("../../../schema/0001_bookkeeping.sql")),
     Migration::of(include_str!("../../../schema/0002_analyst_tables.sql")),
     Migration::of(include_str!("../../../schema/0003_seen_by_page.sql")),
@@ -40,6 +40,8 @@ const MIGRATIONS: [Migration; 7] = [
         sql: include_str!("../../../schema/0007_identity.sql"),
         then: Some(tables::add_superseded_at),
     },
+    Migration::of(include_str!("../../../schema/0008_scrubbed_by.sql")),
+    Migration::of(include_str!("../../../schema/0009_late_indexes.sql")),
 ];
 
 /// What is done after a migration's SQL.
@@ -84,6 +86,7 @@ pub(super) fn open_writer(
 ) -> Result<Connection, OpenFailed> {
     let path = &place.path;
     if look(path)? == Found::Nothing {
+        ledger_book::expect_none(place)?;
         create(place)?;
     }
     let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.clone(), source };
@@ -144,13 +147,13 @@ pub(in crate::warehouse) fn identity(path: &Path) -> Option<FileIdentity> {
 }
 
 #[derive(PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     Nothing,
     Warehouse,
 }
 
 /// Reads the header as bytes, so that looking at a file that is not ours changes nothing.
-fn look(path: &Path) -> Result<Found, OpenFailed> {
+pub(super) fn look(path: &Path) -> Result<Found, OpenFailed> {
     let failed = |source| OpenFailed::Io { path: path.to_owned(), source };
     match fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -176,23 +179,40 @@ fn create(place: &Place) -> Result<(), OpenFailed> {
     let path = &place.path;
     let failed = |source| OpenFailed::Io { path: path.clone(), source };
     prepare(path)?;
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        let mut leftover = new.as_os_str().to_owned();
-        leftover.push(suffix);
-        match fs::remove_file(&leftover) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-    }
-    OpenOptions::new().write(true).create_new(true).mode(MODE).open(&new).map_err(failed)?;
-    fs::set_permissions(&new, Permissions::from_mode(MODE)).map_err(failed)?;
+    let new = with_suffix(path, ".new");
+    remove_with_sides(&new).map_err(failed)?;
+    make_private(&new).map_err(failed)?;
     let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.clone(), source };
     build(&new, &place.base_url).map_err(unusable)?;
     fs::rename(&new, path).map_err(failed)?;
     File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// Returns the path of a file beside another, whose name goes on so.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The files that SQLite keeps beside a database.
+pub(super) const SIDES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Removes a database file, if there is one, with what is beside it.
+pub(super) fn remove_with_sides(path: &Path) -> std::io::Result<()> {
+    for suffix in SIDES.iter().chain(&[""]) {
+        match fs::remove_file(with_suffix(path, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty file that only its owner can read. There must be none, and no link either.
+pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
+    file.set_permissions(Permissions::from_mode(MODE))
 }
 
 fn build(new: &Path, base_url: &str) -> Result<(), StoreFailed> {
@@ -202,6 +222,7 @@ fn build(new: &Path, base_url: &str) -> Result<(), StoreFailed> {
     set_pragmas(&connection, new)?;
     migrate(&mut connection, 0)?;
     connection.execute("INSERT INTO about (name, value) VALUES ('base_url', ?1)", [base_url])?;
+    ledger_book::note_new_id(&connection)?;
     let transaction = connection.transaction()?;
     for name in US_CORE {
         if let Some(known) = ResourceType::by_name(name) {
@@ -213,7 +234,7 @@ fn build(new: &Path, base_url: &str) -> Result<(), StoreFailed> {
     connection.close().map_err(|(_, error)| error.into())
 }
 
-fn set_pragmas(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+pub(super) fn set_pragmas(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     // Before anything is written: what is deleted from now on is overwritten with zeros.
     connection.pragma_update(None, "secure_delete", true)?;
@@ -255,7 +276,7 @@ const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 /// Three for each resource type, and what else there is.
 const STATEMENTS_KEPT: usize = 512;
 
-fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreFailed> {
+pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreFailed> {
     for (version, migration) in (1i64..).zip(&MIGRATIONS).filter(|(version, _)| *version > from) {
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         transaction.execute_batch(migration.sql)?;
@@ -290,11 +311,10 @@ fn filled_from(connection: &Connection) -> Result<String, StoreFailed> {
     found.ok_or_else(|| StoreFailed::Damaged("it does not say which server it was filled from".to_owned()))
 }
 
-fn restrict(place: &Place) -> std::io::Result<()> {
+pub(super) fn restrict(place: &Place) -> std::io::Result<()> {
     let mode = if place.group.is_some() { MODE_FOR_GROUP } else { MODE };
     for suffix in ["", "-wal", "-shm"] {
-        let mut path = place.path.as_os_str().to_owned();
-        path.push(suffix);
+        let path = with_suffix(&place.path, suffix);
         let Ok(found) = fs::metadata(&path) else { continue };
         // A reader has made it, where it may: it is not ours to change.
         if !suffix.is_empty() && found.uid() != rustix::process::geteuid().as_raw() {

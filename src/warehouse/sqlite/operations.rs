@@ -1,24 +1,30 @@
 //! The door's writing operations, each of them one piece of work for the writer's thread.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
+use super::ledger_book::{LedgerBook, PurgedPatients};
 use super::lock::WriterLock;
+use super::page::EvaluatedBatch;
 use super::purge::Purge;
+use super::purge_requests::Requests;
 use super::writer::Writer;
-use super::{checkpoint, open, page, pulls, purge};
+use super::{checkpoint, keep_deleted, ledger_book, open, page, pulls, purge, scrub};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
-use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::page::{Batch, StoredBatch, Tally};
-use crate::warehouse::patient::{Attention, CycleTimes, Listed, RosterChange};
-use crate::warehouse::place::{OtherServer, Place, WriterActivity};
+use crate::views::{KeptRows, TapeMemory};
+use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
+use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
+use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
+use crate::warehouse::place::{FileIdentity, OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use crate::warehouse::purge::{Erased, PurgedPatient, Scrub};
+use crate::warehouse::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub};
 use crate::warehouse::report::{Steps, ViewRefused};
 
 /// A file that is open for writing, and its lock.
@@ -27,6 +33,11 @@ pub struct Engine {
     writer: Writer,
     _lock: WriterLock,
     analyst_tables: Arc<AnalystTables>,
+    stop_scrub: Arc<AtomicBool>,
+    /// Locked by the writer's thread while it purges.
+    ledger: Arc<Mutex<LedgerBook>>,
+    purged: PurgedPatients,
+    identity: Option<FileIdentity>,
 }
 
 impl Engine {
@@ -38,12 +49,48 @@ impl Engine {
         open::prepare(&place.path)?;
         let lock = WriterLock::take(&place.path)?;
         let analyst_tables = Arc::new(AnalystTables::new(&place.views));
-        let connection = open::open_writer(place, &analyst_tables, other_server, now)?;
-        let writer = Writer::start(connection, &place.path)?;
-        Ok(Self { writer, _lock: lock, analyst_tables })
+        let mut connection = open::open_writer(place, &analyst_tables, other_server, now)?;
+        let ledger = open_ledger(place, &mut connection, now)?;
+        let (identity, writer) = (
+            open::identity(&place.path),
+            Writer::start(connection, &place.path, analyst_tables.clone(), now)?,
+        );
+        let (purged, ledger) = (ledger.purged(), Arc::new(Mutex::new(ledger)));
+        Ok(Self { writer, _lock: lock, analyst_tables, stop_scrub: Arc::default(), ledger, purged, identity })
+    }
+
+    /// Returns what was carried out of the ledger since this was last asked.
+    pub(in crate::warehouse) fn carried_out(&self) -> Vec<CarriedOut> {
+        lock(&self.ledger).take_carried_out()
+    }
+
+    pub(in crate::warehouse) fn ledger_fault(&self) -> Option<LedgerFault> {
+        lock(&self.ledger).fault()
+    }
+
+    /// Runs `work`, which writes a line into the ledger, in a transaction that it shares with
+    /// nothing: what is taken back and run again would write its line twice.
+    async fn with_ledger<T, F>(&self, now: Timestamp, work: F) -> Result<T, StoreFailed>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &mut LedgerBook) -> Result<T, StoreFailed> + Send + 'static,
+    {
+        let (ledger, path) = (self.ledger.clone(), self.writer.path().to_owned());
+        let identity = self.identity;
+        let is_replaced = move || open::identity(&path) != identity;
+        let run = move |connection: &mut Connection| {
+            if is_replaced() {
+                return Err(StoreFailed::Replaced);
+            }
+            let done = lock(&ledger).in_transaction(connection, now, work)?;
+            // Writes into a file that was removed or replaced succeed, and are lost.
+            if is_replaced() { Err(StoreFailed::Replaced) } else { Ok(done) }
+        };
+        self.writer.alone(run).await
     }
 
     pub(in crate::warehouse) fn abandon(&self) {
+        self.stop_scrub.store(true, Ordering::Relaxed);
         self.writer.abandon();
     }
 
@@ -52,6 +99,7 @@ impl Engine {
     }
 
     pub(in crate::warehouse) fn interrupt(&self) {
+        self.stop_scrub.store(true, Ordering::Relaxed);
         self.writer.interrupt();
     }
 
@@ -59,43 +107,51 @@ impl Engine {
         self.writer.write(checkpoint::cycle_times).await
     }
 
-    pub(in crate::warehouse) async fn roster_change(
-        &self,
-        listed: &[Listed],
-    ) -> Result<RosterChange, StoreFailed> {
-        let listed = listed.to_vec();
-        self.writer.write(move |connection| checkpoint::roster_change(connection, &listed)).await
-    }
-
     pub(in crate::warehouse) async fn begin_cycle(
         &self,
-        listed: Vec<Listed>,
+        roster: RosterReading,
         now: Timestamp,
     ) -> Result<Vec<Lease>, StoreFailed> {
         let begin = self.writer.write(move |connection| {
             pulls::close_cut_off(connection, now)?;
             checkpoint::note_cycle(connection, now)?;
-            checkpoint::take_roster(connection, &listed)?;
+            checkpoint::take_roster(connection, &roster, now)?;
             checkpoint::drop_unlisted(connection)?;
             checkpoint::all(connection)
         });
         Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
     }
 
-    pub(in crate::warehouse) async fn end_cycle(&self) -> Result<(), StoreFailed> {
-        self.writer.write(pulls::prune).await
+    pub(in crate::warehouse) async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
+        self.writer.write(pulls::prune).await?;
+        let mut forgotten = Forgotten::default();
+        let Some(limit) = keep_deleted::limit(end) else { return Ok(forgotten) };
+        for table in self.writer.write(keep_deleted::prepare).await? {
+            loop {
+                let limit = limit.clone();
+                let batch = move |connection: &_| keep_deleted::remove_some(connection, table, &limit);
+                let removed = self.writer.write(batch).await?;
+                forgotten.deleted_rows += removed;
+                if removed < keep_deleted::BATCH_ROWS {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
     }
 
     pub(in crate::warehouse) async fn attention(
         &self,
         good_end: Option<Timestamp>,
     ) -> Result<Attention, StoreFailed> {
+        let ledger_fault = self.ledger_fault();
         let look = self.writer.write(move |connection| {
             if let Some(now) = good_end {
                 checkpoint::note_good_cycle(connection, now)?;
             }
             let patients = checkpoint::all(connection)?;
-            Ok(Attention { patients, oldest_unscrubbed: purge::oldest_unscrubbed(connection)? })
+            let oldest_unscrubbed = purge::oldest_unscrubbed(connection)?;
+            Ok(Attention { patients, oldest_unscrubbed, ledger_fault: ledger_fault.clone() })
         });
         look.await
     }
@@ -121,7 +177,18 @@ impl Engine {
         batch: Batch,
         now: Timestamp,
     ) -> Result<Fenced<StoredBatch>, StoreFailed> {
+        let holds_rows = !batch.rows.is_empty() || !batch.quarantined.is_empty();
+        if holds_rows && self.purged.contains(&head.person) {
+            let person = head.person.clone();
+            let note = move |transaction: &Connection, ledger: &mut LedgerBook| {
+                ledger.note_returned(transaction, &person, now)
+            };
+            self.with_ledger(now, note).await?;
+        }
         let (head, tables) = (head.clone(), self.analyst_tables.clone());
+        let gained =
+            if batch.is_mostly_changes { evaluate(&tables, &batch.rows, now).await } else { Vec::new() };
+        let batch = EvaluatedBatch { batch, gained };
         let store = move |connection: &_| page::store(connection, &tables, &head, cost, &batch, now);
         self.writer.write_fenced(store).await
     }
@@ -149,7 +216,10 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Fenced<()>, StoreFailed> {
         let end = move |connection: &_| {
-            let PullEnded { head, setback, .. } = &ended;
+            let PullEnded { head, is_marked, setback, .. } = &ended;
+            if *is_marked {
+                checkpoint::expect_under_way(connection, head)?;
+            }
             pulls::note_end(connection, &ended, now)?;
             match setback {
                 Some(setback) => checkpoint::set_back(connection, head, setback, now),
@@ -189,7 +259,13 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        self.writer.write(move |connection| checkpoint::withdrawals(connection, now)).await
+        let reason = PurgeReason::ConsentRevoked;
+        self.writer.write(move |connection| checkpoint::withdrawals(connection, reason, now)).await
+    }
+
+    pub(in crate::warehouse) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        let reason = PurgeReason::Roster;
+        self.writer.write(move |connection| checkpoint::withdrawals(connection, reason, now)).await
     }
 
     pub(in crate::warehouse) async fn latest_pulled(
@@ -197,6 +273,10 @@ impl Engine {
         most: usize,
     ) -> Result<Vec<PersonId>, StoreFailed> {
         self.writer.write(move |connection| checkpoint::latest_pulled(connection, most)).await
+    }
+
+    pub(in crate::warehouse) async fn refused(&self) -> Result<u64, StoreFailed> {
+        self.writer.write(checkpoint::count_refused).await
     }
 
     pub(in crate::warehouse) async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
@@ -211,22 +291,32 @@ impl Engine {
         confirmed_at: Timestamp,
         now: Timestamp,
     ) -> Result<Option<Erased>, StoreFailed> {
-        let revoke = self.writer.write(move |connection| {
+        let revoke = move |transaction: &Connection, ledger: &mut LedgerBook| {
             let person = &ended.head.person;
-            let erased = if holds_rows(connection, person)? {
-                let (reason, by) = (PurgeReason::ConsentRevoked, BY_ITSELF);
-                Some(purge::erase(connection, &Purge { person, reason, by, confirmed_at, now })?)
+            let erased = if holds_rows(transaction, person)? {
+                let purge = Purge {
+                    person,
+                    reason: PurgeReason::ConsentRevoked,
+                    by: BY_ITSELF,
+                    refused_at: purge::refused_at(transaction, person)?,
+                    confirmed_at,
+                    now,
+                    carried_out_at: None,
+                };
+                let erased = purge::erase(transaction, &purge)?;
+                ledger.note_purge(transaction, &purge, &erased)?;
+                Some(erased)
             } else {
-                purge::revoke_without_rows(connection, person, now)?;
+                purge::revoke_without_rows(transaction, person, now)?;
                 None
             };
             // The pull's row has gone with the others: what is noted is that somebody asked.
             let cost = PullCost { row: None, ..ended.cost };
-            pulls::note_end(connection, &PullEnded { cost, ..ended.clone() }, now)?;
-            checkpoint::drop_unlisted(connection)?;
+            pulls::note_end(transaction, &PullEnded { cost, ..ended.clone() }, now)?;
+            checkpoint::drop_unlisted(transaction)?;
             Ok(erased)
-        });
-        revoke.await
+        };
+        self.with_ledger(now, revoke).await
     }
 
     pub(in crate::warehouse) async fn purge(
@@ -237,17 +327,35 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<PurgedPatient>, StoreFailed> {
         let (person, by) = (person.clone(), by.to_owned());
-        let erase = self.writer.write(move |connection| {
-            let Some(patient) = checkpoint::one(connection, &person)? else { return Ok(None) };
+        let erase = move |transaction: &Connection, ledger: &mut LedgerBook| {
+            let Some(patient) = checkpoint::one(transaction, &person)? else { return Ok(None) };
             if !patient.holds_rows && reason != PurgeReason::Operator {
                 return Ok(None);
             }
-            let purge = Purge { person: &person, reason, by: &by, confirmed_at: now, now };
-            let erased = purge::erase(connection, &purge)?;
-            checkpoint::drop_unlisted(connection)?;
+            let refused_at = patient.refused_at;
+            let purge = Purge {
+                person: &person,
+                reason,
+                by: &by,
+                refused_at,
+                confirmed_at: now,
+                now,
+                carried_out_at: None,
+            };
+            let erased = purge::erase(transaction, &purge)?;
+            checkpoint::drop_unlisted(transaction)?;
+            ledger.note_purge(transaction, &purge, &erased)?;
             Ok(Some(PurgedPatient { name: patient.name().to_owned(), erased }))
-        });
-        erase.await
+        };
+        self.with_ledger(now, erase).await
+    }
+
+    pub(in crate::warehouse) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
+        Requests::beside(self.writer.path()).take(now)
+    }
+
+    pub(in crate::warehouse) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
+        Requests::beside(self.writer.path()).answer(request, answer);
     }
 
     pub(in crate::warehouse) async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
@@ -255,18 +363,89 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn scrub(&self, clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
-        let path = self.writer.path().to_owned();
-        self.writer.alone(move |connection| purge::scrub(connection, &path, clock)).await
+        self.stop_scrub.store(false, Ordering::Relaxed);
+        scrub::scrub(&self.writer, &self.stop_scrub, clock).await
+    }
+
+    pub(in crate::warehouse) async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {
+        while self.build_step(now).await? {}
+        let tables = self.analyst_tables.clone();
+        self.writer.alone(move |connection| tables.make_missing_indexes(connection)).await
     }
 
     pub(in crate::warehouse) async fn rebuild_views(
         &self,
         now: Timestamp,
-        told: impl FnMut(Steps) + Send + 'static,
+        mut told: impl FnMut(Steps) + Send + 'static,
     ) -> Result<Vec<ViewRefused>, StoreFailed> {
         let tables = self.analyst_tables.clone();
-        self.writer.alone(move |connection| tables.rebuild(connection, now, told)).await
+        let failed = self.writer.alone(move |connection| tables.begin_rebuild(connection, now)).await?;
+        let all = self.remaining().await?;
+        loop {
+            let done = all.saturating_sub(self.remaining().await?);
+            told(Steps { done, of: all });
+            if !self.build_step(now).await? {
+                break;
+            }
+        }
+        self.settle_views(now).await?;
+        Ok(failed)
     }
+
+    async fn build_step(&self, now: Timestamp) -> Result<bool, StoreFailed> {
+        let tables = self.analyst_tables.clone();
+        self.writer.alone(move |connection| tables.build_step(connection, now)).await
+    }
+
+    async fn remaining(&self) -> Result<usize, StoreFailed> {
+        let tables = self.analyst_tables.clone();
+        self.writer.alone(move |connection| tables.rows_to_build(connection)).await
+    }
+}
+
+/// Rows that are evaluated between two looks at what else is to be done.
+const ROWS_AT_ONCE: usize = 64;
+
+/// Works out what rows give their views, on the task that pulled them.
+async fn evaluate(tables: &AnalystTables, rows: &[IncomingRow], now: Timestamp) -> Vec<Option<KeptRows>> {
+    let mut gained = Vec::with_capacity(rows.len());
+    for some in rows.chunks(ROWS_AT_ONCE) {
+        let mut memory = TapeMemory::default();
+        gained.extend(some.iter().map(|row| tables.evaluate(row, now, &mut memory)));
+        tokio::task::yield_now().await;
+    }
+    gained
+}
+
+fn lock(ledger: &Mutex<LedgerBook>) -> MutexGuard<'_, LedgerBook> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open_ledger(place: &Place, connection: &mut Connection, now: Timestamp) -> Result<LedgerBook, OpenFailed> {
+    let path = place.path.clone();
+    let ledger = ledger_book::resolve(&path, place.ledger.as_deref());
+    let book = LedgerBook::open(ledger.clone(), connection, now)
+        .map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
+    match book.fault() {
+        Some(LedgerFault::OfAnother(_)) => Err(OpenFailed::OtherLedger { path, ledger }),
+        _ => Ok(book),
+    }
+}
+
+/// Begins another ledger while nothing else writes. What can be read of the former one is carried
+/// out first.
+pub(in crate::warehouse) fn begin_ledger_anew(
+    place: &Place,
+    now: Timestamp,
+) -> Result<Option<PathBuf>, OpenFailed> {
+    let path = place.path.clone();
+    let _lock = WriterLock::take(&path)?;
+    let analyst_tables = AnalystTables::new(&place.views);
+    let mut connection = open::open_writer(place, &analyst_tables, OtherServer::Refuse, now)?;
+    open_ledger(place, &mut connection, now)?;
+    let ledger = ledger_book::resolve(&path, place.ledger.as_deref());
+    ledger_book::begin_anew(&ledger, &mut connection, now)
+        .map_err(|source| OpenFailed::Unusable { path, source })
 }
 
 /// Who purges where nobody has typed it.

@@ -2,25 +2,27 @@
 //!
 //! Absent on purpose: counting resources, which takes longer than a look may.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
-use super::purge;
+use super::{checkpoint, purge};
 use crate::plan::since::IGNORED_TOLD;
 use crate::plan::{Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::report::{FileSize, Overview, PatientBehind};
+use crate::warehouse::report::{
+    FileSize, Overview, OverviewRequest, PatientBehind, RecentPurge, RecentPurges,
+};
 
 /// Whom the page lists.
-const BEHIND: &str = "listed = 1 AND (state IN ('failing', 'held', 'not_found')
+const BEHIND: &str = "listed = 1 AND (state IN ('failing', 'held', 'refused', 'not_found')
      OR (state IN ('active', 'new') AND coalesce(last_success_at, '') < ?1))";
 
 pub(super) fn overview(
     connection: &Connection,
     path: &Path,
-    behind_since: Timestamp,
-    listed_max: usize,
+    request: OverviewRequest,
 ) -> Result<Overview, StoreFailed> {
     // One snapshot for everything.
     let transaction = connection.unchecked_transaction()?;
@@ -31,38 +33,23 @@ pub(super) fn overview(
         [],
         |row| row.get(0),
     )?;
-    let behind_since = stamp(behind_since);
+    let behind_since = stamp(request.behind_since);
     let count = format!("SELECT count(*) FROM checkpoint WHERE {BEHIND}");
     let behind_total = transaction.query_row(&count, [&behind_since], |row| row.get(0))?;
-    let list = format!(
-        "SELECT coalesce(label, person_id), state, last_success_at, failures, next_attempt_at, last_error
-           FROM checkpoint WHERE {BEHIND} ORDER BY state = 'held' DESC, last_success_at LIMIT ?2"
-    );
-    let mut statement = transaction.prepare(&list)?;
-    let behind = statement
-        .query_map(rusqlite::params![behind_since, i64::try_from(listed_max).unwrap_or(i64::MAX)], |row| {
-            let time = |text: Option<String>| text.as_deref().and_then(parse_stamp);
-            Ok(PatientBehind {
-                name: row.get(0)?,
-                state: row.get(1)?,
-                last_success_at: time(row.get(2)?),
-                failures: row.get(3)?,
-                next_attempt_at: time(row.get(4)?),
-                last_error: row.get(5)?,
-            })
-        })?
-        .collect::<Result<_, _>>()?;
     Ok(Overview {
         states,
+        held_why: held_why(&transaction)?,
         oldest_watermark: oldest.as_deref().and_then(parse_stamp),
         quarantined: transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?,
         since_ignored: count_if_known(&transaction, "since_ignored", &format!(">= {IGNORED_TOLD}"))?,
         short: count_if_known(&transaction, "short_since", "IS NOT NULL")?,
         unscrubbed: purge::unscrubbed(&transaction)?,
         oldest_unscrubbed: purge::oldest_unscrubbed(&transaction)?,
+        late_purges: 0,
         bytes: sizes(path),
-        behind,
+        behind: behind(&transaction, &behind_since, request.behind_max)?,
         behind_total,
+        purges: recent_purges(&transaction, request)?,
     })
 }
 
@@ -73,6 +60,62 @@ fn count_if_known(connection: &Connection, column: &str, condition: &str) -> Res
     }
     let count = format!("SELECT count(*) FROM checkpoint WHERE {column} {condition}");
     Ok(connection.query_row(&count, [], |row| row.get(0))?)
+}
+
+/// Counts the held patients by why they are.
+fn held_why(connection: &Connection) -> Result<BTreeMap<String, u64>, StoreFailed> {
+    let mut statement = connection.prepare("SELECT * FROM checkpoint WHERE state = 'held'")?;
+    let mut rows = statement.query([])?;
+    let mut counts = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let why: Option<String> = checkpoint::new_column(row, "held_why")?;
+        // Before there was another reason, it was always this one.
+        *counts.entry(why.unwrap_or_else(|| "many".to_owned())).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+fn behind(connection: &Connection, since: &str, most: usize) -> Result<Vec<PatientBehind>, StoreFailed> {
+    let list = format!(
+        "SELECT coalesce(label, person_id), state, last_success_at, failures, next_attempt_at, last_error
+           FROM checkpoint WHERE {BEHIND} ORDER BY state = 'held' DESC, last_success_at LIMIT ?2"
+    );
+    let mut statement = connection.prepare(&list)?;
+    let behind = statement.query_map(params![since, limit(most)], |row| {
+        Ok(PatientBehind {
+            name: row.get(0)?,
+            state: row.get(1)?,
+            last_success_at: time(row.get(2)?),
+            failures: row.get(3)?,
+            next_attempt_at: time(row.get(4)?),
+            last_error: row.get(5)?,
+        })
+    })?;
+    Ok(behind.collect::<Result<_, _>>()?)
+}
+
+fn recent_purges(connection: &Connection, request: OverviewRequest) -> Result<RecentPurges, StoreFailed> {
+    let since = stamp(request.purged_since);
+    let count = "SELECT count(*) FROM purge_log WHERE purged_at > ?1";
+    let total = connection.query_row(count, [&since], |row| row.get(0))?;
+    let mut statement = connection.prepare(include_str!("../../../schema/recent_purges.sql"))?;
+    let shown = statement.query_map(params![since, limit(request.purges_max)], |row| {
+        Ok(RecentPurge {
+            person_id: row.get(0)?,
+            reason: row.get(1)?,
+            purged_at: time(row.get(2)?),
+            rows: row.get(3)?,
+        })
+    })?;
+    Ok(RecentPurges { shown: shown.collect::<Result<_, _>>()?, total })
+}
+
+fn limit(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
+}
+
+fn time(text: Option<String>) -> Option<Timestamp> {
+    text.as_deref().and_then(parse_stamp)
 }
 
 fn sizes(path: &Path) -> Vec<FileSize> {

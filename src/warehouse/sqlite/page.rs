@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::analyst_tables::{AnalystTables, Changed, Changes};
+use super::analyst_tables::{AnalystTables, Change, Changed, Changes};
 use super::checkpoint::Finished;
 use super::failure::Undone;
 use super::pulls::End;
@@ -19,11 +19,19 @@ use crate::plan::duplicate::replaces;
 use crate::plan::identity::{Holder, KEY_BYTES_MAX, KeyForm, choose_key};
 use crate::plan::row::{KeyHash, NAME_TOO_LONG, Quarantined, Row};
 use crate::plan::{PersonId, PullMode, Timestamp, stamp};
+use crate::views::KeptRows;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{
     Batch, Completion, IncomingRow, PullProgress, StoredBatch, SweepOutcome, Tally, WalkMark,
 };
 use crate::warehouse::pull::{PullCost, PullHead, PullOutcome};
+
+/// A batch, and what its rows give their views as far as that was worked out before: nothing, or
+/// one for each row.
+pub(super) struct EvaluatedBatch {
+    pub(super) batch: Batch,
+    pub(super) gained: Vec<Option<KeptRows>>,
+}
 
 /// Stores a batch and the fact that it is stored, or neither. Runs inside a transaction.
 pub(super) fn store(
@@ -31,16 +39,16 @@ pub(super) fn store(
     analyst_tables: &AnalystTables,
     head: &PullHead,
     cost: PullCost,
-    batch: &Batch,
+    EvaluatedBatch { batch, gained }: &EvaluatedBatch,
     now: Timestamp,
 ) -> Result<StoredBatch, Undone> {
     let mut mark = PullMark { connection, head, is_set: cost.row.is_some() || head.is_resumed };
     let respelled = OnceCell::new();
     let mut upserts = Upserts::new(connection, &head.person, now)?;
-    let mut tally = upserts.rows(&batch.rows)?;
+    let mut tally = upserts.rows(&batch.rows, gained)?;
     // Things whose name is another's, under the keys that they have instead.
     let respelled = respelled.get_or_init(|| std::mem::take(&mut upserts.respelled));
-    tally += upserts.rows(respelled)?;
+    tally += upserts.rows(respelled, &[])?;
     tally.quarantined = upserts.quarantine(&batch.quarantined)?;
     let renamed = head.mode == PullMode::Incremental && upserts.met_a_renamed_entry()?;
     let mut changes = upserts.changes;
@@ -48,6 +56,7 @@ pub(super) fn store(
     let mut note = None;
     let mut has_ended = false;
     match &batch.progress {
+        PullProgress::Partial if mark.is_set => checkpoint::expect_under_way(connection, head)?,
         PullProgress::Partial => mark.set()?,
         PullProgress::Next { url, keys, walk } => mark.advance(Some(url), keys, *walk)?,
         PullProgress::WalkAgain { keys, walk } => mark.advance(None, keys, *walk)?,
@@ -73,7 +82,7 @@ pub(super) fn store(
             }
         }
     }
-    analyst_tables.apply_changes(connection, &head.person, &changes)?;
+    analyst_tables.apply_changes(connection, &head.person, &changes, now)?;
     if renamed {
         checkpoint::note_renamed(connection, &head.person)?;
     }
@@ -246,11 +255,16 @@ impl<'c> Upserts<'c> {
         })
     }
 
-    fn rows(&mut self, rows: &'c [IncomingRow]) -> Result<Tally, StoreFailed> {
+    fn rows(
+        &mut self,
+        rows: &'c [IncomingRow],
+        gained: &'c [Option<KeptRows>],
+    ) -> Result<Tally, StoreFailed> {
         let mut tally = Tally::default();
         let clears_quarantine = !rows.is_empty() && self.has_quarantined()?;
         let mut tables: HashMap<&'static str, TableStatements<'_>> = HashMap::new();
-        for IncomingRow { row, is_repeat } in rows {
+        let gained = gained.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        for (IncomingRow { row, is_repeat }, gained) in rows.iter().zip(gained) {
             let statements = match tables.entry(row.table) {
                 Entry::Occupied(prepared) => prepared.into_mut(),
                 Entry::Vacant(missing) => {
@@ -262,21 +276,22 @@ impl<'c> Upserts<'c> {
                     .prepare_cached("DELETE FROM quarantine WHERE person_id = ?1 AND identity = ?2")?
                     .execute(params![self.person, row.identity().hash().cast_signed()])?;
             }
-            self.row(row, *is_repeat, statements, &mut tally)?;
+            self.row(Change { row, gained }, *is_repeat, statements, &mut tally)?;
         }
         Ok(tally)
     }
 
     fn row(
         &mut self,
-        row: &'c Row,
+        change: Change<'c>,
         is_repeat: bool,
         statements: &mut TableStatements<'_>,
         tally: &mut Tally,
     ) -> Result<(), StoreFailed> {
+        let row = change.row;
         // What comes after a new row mostly is new, what comes after a known one known.
         let expects_new = statements.expects_new && !self.shares_names;
-        if expects_new && self.insert(&mut statements.insert, row, tally)? {
+        if expects_new && self.insert(&mut statements.insert, change, tally)? {
             return Ok(());
         }
         let known = read_stored(&mut statements.known, self.person, &row.key)?;
@@ -286,14 +301,14 @@ impl<'c> Upserts<'c> {
         }
         match known {
             None => {
-                self.insert(&mut statements.insert, row, tally)?;
+                self.insert(&mut statements.insert, change, tally)?;
             }
             Some(known) if known.is_current(row) => tally.unchanged += 1,
             Some(_) if is_repeat && self.is_superseded(row)? => tally.unchanged += 1,
             Some(known) => {
                 self.write(&mut statements.update, row)?;
                 tally.updated += 1;
-                self.changes.updated(row, known.is_deleted);
+                self.changes.updated(change, known.is_deleted);
             }
         }
         Ok(())
@@ -338,14 +353,14 @@ impl<'c> Upserts<'c> {
     fn insert(
         &mut self,
         statement: &mut CachedStatement<'_>,
-        row: &'c Row,
+        change: Change<'c>,
         tally: &mut Tally,
     ) -> Result<bool, StoreFailed> {
-        if self.write(statement, row)? == 0 {
+        if self.write(statement, change.row)? == 0 {
             return Ok(false);
         }
         tally.inserted += 1;
-        self.changes.inserted(row);
+        self.changes.inserted(change);
         Ok(true)
     }
 
@@ -430,49 +445,44 @@ impl<'c> Upserts<'c> {
         Ok(())
     }
 
-    /// Returns whether an entry seems to have been renamed. Until a full pull has told, the older
-    /// of two that read the same is superseded.
+    /// Returns whether an entry seems to have been renamed. Until a full pull has told, the older of
+    /// two that read the same is superseded.
     fn met_a_renamed_entry(&mut self) -> Result<bool, StoreFailed> {
-        let mut renamed = Vec::new();
+        let mut met = false;
+        let mut doubles = Vec::new();
         for (table, Changed { new, .. }) in self.changes.by_table() {
-            renamed.extend(
-                renames(self.connection, self.person, table, new)?.into_iter().map(|old| (table, old)),
-            );
+            let new: Vec<&Row> = new.iter().map(|change| change.row).collect();
+            if let Some(keys) = renamed(self.connection, self.person, table, &new)? {
+                met = true;
+                doubles.extend(keys.into_iter().map(|key| (table, key)));
+            }
         }
-        let met = !renamed.is_empty();
-        for (table, old) in renamed.into_iter().filter(|(_, old)| old.reads_the_same) {
+        for (table, key) in doubles {
             let statement = format!(
                 "UPDATE \"{table}\" SET superseded_at = ?3
                   WHERE person_id = ?1 AND key = ?2 AND superseded_at IS NULL"
             );
-            let values = params![self.person, old.key, self.now];
+            let values = params![self.person, key, self.now];
             if self.connection.prepare_cached(&statement)?.execute(values)? > 0 {
-                self.changes.hidden(table, old.key);
+                self.changes.hidden(table, key);
             }
         }
         Ok(met)
     }
 }
 
-/// A row that seems to live on under another key.
-pub(super) struct RenamedRow {
-    pub(super) key: String,
-    pub(super) reads_the_same: bool,
-}
-
-/// Returns the rows of a table whose id is that of a new row with another key.
-///
-/// Twins that arrive together are two things; only a new key beside one that was stored before
-/// can be a renamed entry.
-pub(super) fn renames(
+/// Looks for rows with the id of a new one under another key, as a renamed entry leaves them. Twins
+/// that arrive together are two things. Returns the keys of those that read the same as the new
+/// row, or `None` where there is no such row at all.
+pub(super) fn renamed(
     connection: &Connection,
     person: &str,
     table: &str,
     new: &[&Row],
-) -> Result<Vec<RenamedRow>, StoreFailed> {
+) -> Result<Option<Vec<String>>, StoreFailed> {
     let by_id: HashMap<&str, &Row> = new.iter().filter_map(|row| Some((row.id.as_deref()?, *row))).collect();
     if by_id.is_empty() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let keys: HashSet<&str> = new.iter().map(|row| row.key.as_str()).collect();
     let statement = format!(
@@ -481,14 +491,15 @@ pub(super) fn renames(
     );
     let mut statement = connection.prepare_cached(&statement)?;
     let mut live = statement.query([person])?;
-    let mut renamed = Vec::new();
+    let mut doubles = None;
     while let Some(found) = live.next()? {
         let id = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
         let key = found.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        if let Some(row) = by_id.get(id).filter(|_| !keys.contains(key)) {
-            let reads_the_same = found.get::<_, [u8; 16]>(2)? == row.content_hash;
-            renamed.push(RenamedRow { key: key.to_owned(), reads_the_same });
+        let Some(row) = by_id.get(id).filter(|_| !keys.contains(key)) else { continue };
+        let doubles = doubles.get_or_insert_with(Vec::new);
+        if found.get::<_, [u8; 16]>(2)? == row.content_hash {
+            doubles.push(key.to_owned());
         }
     }
-    Ok(renamed)
+    Ok(doubles)
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::{checkpoint, open, purge};
+use super::{checkpoint, open, scrub};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
 use crate::warehouse::report::{Access, Preflight};
@@ -18,7 +18,7 @@ pub(in crate::warehouse) fn preflight(place: &Place) -> Result<Preflight, OpenFa
         Ok(Preflight {
             schema: open::user_version(&connection)?,
             schema_known: open::SCHEMA_VERSION,
-            room: purge::room(&connection, path)?,
+            room: scrub::room(&connection, path)?,
             patients: checkpoint::all(&connection)?,
             mode,
             access: judge_mode(mode, found.gid(), place.group),

@@ -1,23 +1,20 @@
-//! Erases a patient: first the rows, in one transaction, then the bytes they leave behind.
+//! Erases the rows of a patient, in one transaction, and keeps the log of it.
 //!
 //! Deleted rows leave copies in the gaps of pages that live on, `secure_delete` or not, so a
-//! purge is over only when VACUUM has rewritten the file and the WAL is empty. Until then
-//! `scrubbed_at` is NULL.
+//! purge is over only when `scrub` has been through the file. Until then `scrubbed_at` is NULL.
 
-use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, named_params, params};
 
 use super::{checkpoint, tables};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::place::folder_of;
-use crate::warehouse::purge::{DiskRoom, Erased, Scrub, ScrubWaits};
+use crate::warehouse::purge::{Erased, ScrubbedBy};
 
 /// Tables whose rows a purge removes and does not count: they say how a patient was pulled.
-const BOOKKEEPING: [&str; 5] = ["live_resources", "pull", "seen", "twin", "walk"];
+const BOOKKEEPING: [&str; 4] = ["live_resources", "pull", "seen", "walk"];
 
 /// A purge, as `purge_log` tells it.
 pub(super) struct Purge<'p> {
@@ -25,15 +22,20 @@ pub(super) struct Purge<'p> {
     pub(super) reason: PurgeReason,
     /// The account that asked for it, or this program.
     pub(super) by: &'p str,
+    /// When the patient was first refused.
+    pub(super) refused_at: Option<Timestamp>,
     /// When the second refusal came, or the operator's word.
     pub(super) confirmed_at: Timestamp,
     pub(super) now: Timestamp,
+    /// When it is carried out once more, for a purge that the ledger knows.
+    pub(super) carried_out_at: Option<Timestamp>,
 }
 
 /// Removes every row of the patient in every table that has a `person_id`, and what the
 /// checkpoint knows of it, and logs it. Runs inside a transaction.
 pub(super) fn erase(connection: &Connection, purge: &Purge<'_>) -> Result<Erased, StoreFailed> {
     let person = purge.person.as_str();
+    let first_row_at = first_row_at(connection, person)?;
     let mut erased = Erased::default();
     for table in tables::purged_tables(connection)? {
         let statement = format!("DELETE FROM \"{table}\" WHERE person_id = ?1");
@@ -42,27 +44,62 @@ pub(super) fn erase(connection: &Connection, purge: &Purge<'_>) -> Result<Erased
             erased.rows_by_table.insert(table, rows);
         }
     }
-    let refused_at: Option<String> = connection
-        .query_row("SELECT refused_at FROM checkpoint WHERE person_id = ?1", [person], |row| row.get(0))
-        .optional()?
-        .flatten();
+    log(connection, purge, first_row_at.as_deref(), &erased)?;
+    checkpoint::forget(connection, purge.person, purge.reason, purge.now)?;
+    Ok(erased)
+}
+
+/// Writes a purge into `purge_log`.
+pub(super) fn log(
+    connection: &Connection,
+    purge: &Purge<'_>,
+    first_row_at: Option<&str>,
+    erased: &Erased,
+) -> Result<(), StoreFailed> {
     let rows_by_table = serde_json::to_string(&erased.rows_by_table)
         .map_err(|error| StoreFailed::Data(format!("counting erased rows: {error}")))?;
     connection.execute(
-        "INSERT INTO purge_log (person_id, reason, refused_at, confirmed_at, purged_at, rows_by_table, by)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![
-            person,
-            purge.reason.as_str(),
-            refused_at,
-            stamp(purge.confirmed_at),
-            stamp(purge.now),
-            rows_by_table,
-            purge.by,
-        ],
+        include_str!("../../../schema/log_purge.sql"),
+        named_params! {
+            ":person_id": purge.person.as_str(),
+            ":reason": purge.reason.as_str(),
+            ":by": purge.by,
+            ":refused_at": purge.refused_at.map(stamp),
+            ":confirmed_at": stamp(purge.confirmed_at),
+            ":purged_at": stamp(purge.now),
+            ":first_row_at": first_row_at,
+            ":carried_out_at": purge.carried_out_at.map(stamp),
+            ":rows_by_table": rows_by_table,
+        },
     )?;
-    checkpoint::forget(connection, purge.person, purge.reason, purge.now)?;
-    Ok(erased)
+    Ok(())
+}
+
+/// Since when the patient has been refused in an unbroken row.
+pub(super) fn refused_at(
+    connection: &Connection,
+    person: &PersonId,
+) -> Result<Option<Timestamp>, StoreFailed> {
+    Ok(checkpoint::one(connection, person)?.and_then(|patient| patient.refused_at))
+}
+
+/// When the first of the rows that are there now was stored.
+pub(super) fn first_row_at(connection: &Connection, person: &str) -> Result<Option<String>, StoreFailed> {
+    let mut first: Option<String> = connection.query_row(
+        "SELECT min(received_at) FROM quarantine WHERE person_id = ?1",
+        [person],
+        |row| row.get(0),
+    )?;
+    for known in tables::resource_tables(connection)? {
+        let statement = format!("SELECT min(first_seen_at) FROM \"{}\" WHERE person_id = ?1", known.table);
+        let earliest: Option<String> =
+            connection.prepare_cached(&statement)?.query_row([person], |row| row.get(0))?;
+        first = match (first, earliest) {
+            (Some(first), Some(earliest)) => Some(first.min(earliest)),
+            (first, earliest) => first.or(earliest),
+        };
+    }
+    Ok(first)
 }
 
 /// Forgets a patient whose consent is withdrawn and of whom nothing was stored: nothing is logged.
@@ -94,6 +131,17 @@ pub(super) fn unscrubbed(connection: &Connection) -> Result<u64, StoreFailed> {
         .query_row("SELECT count(*) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?)
 }
 
+/// How many purges took longer than `deadline`.
+pub(super) fn late(connection: &Connection, deadline: Duration, now: Timestamp) -> Result<u64, StoreFailed> {
+    // A file that the next cycle migrates does not know it.
+    if !tables::has_column(connection, "purge_log", "carried_out_at")? {
+        return Ok(0);
+    }
+    let seconds = i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX);
+    let parameters = named_params! { ":now": stamp(now), ":seconds": seconds };
+    Ok(connection.query_row(include_str!("../../../schema/late_purges.sql"), parameters, |row| row.get(0))?)
+}
+
 /// Since when the bytes of a purged patient wait to be removed.
 pub(super) fn oldest_unscrubbed(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
     let oldest: Option<String> = connection.query_row(
@@ -104,68 +152,22 @@ pub(super) fn oldest_unscrubbed(connection: &Connection) -> Result<Option<Timest
     Ok(oldest.as_deref().and_then(parse_stamp))
 }
 
-/// Removes the last bytes of all purged patients. `clock` is read once the bytes are gone.
-pub(super) fn scrub(
+/// Returns the last of the purges whose bytes are still there.
+pub(super) fn last_unscrubbed(connection: &Connection) -> Result<Option<i64>, StoreFailed> {
+    Ok(connection
+        .query_row("SELECT max(id) FROM purge_log WHERE scrubbed_at IS NULL", [], |row| row.get(0))?)
+}
+
+/// Notes that no byte is left of all purges up to `last`, and returns how many these are.
+pub(super) fn note_scrubbed(
     connection: &Connection,
-    path: &Path,
-    clock: fn() -> Timestamp,
-) -> Result<Scrub, StoreFailed> {
-    let purges = unscrubbed(connection)?;
-    if purges == 0 {
-        return Ok(Scrub::NothingToDo);
-    }
-    if let Some(waits) = room_missing(connection, path)? {
-        return Ok(Scrub::Waits(waits));
-    }
-    if !wal_is_empty(connection)? {
-        return Ok(Scrub::Waits(ScrubWaits::Reader));
-    }
-    if let Err(error) = connection.execute_batch("VACUUM") {
-        return Ok(Scrub::Waits(ScrubWaits::Failed(error.to_string())));
-    }
-    if !wal_is_empty(connection)? {
-        return Ok(Scrub::Waits(ScrubWaits::Reader));
-    }
-    connection
-        .execute("UPDATE purge_log SET scrubbed_at = ?1 WHERE scrubbed_at IS NULL", [stamp(clock())])?;
-    Ok(Scrub::Done { purges })
-}
-
-/// What `status` says of purges whose last bytes are still there. Only looks.
-pub(super) fn scrub_waits_for(connection: &Connection, path: &Path) -> Result<Option<String>, StoreFailed> {
-    if unscrubbed(connection)? == 0 {
-        return Ok(None);
-    }
-    Ok(Some(match room_missing(connection, path)? {
-        Some(waits) => waits.to_string(),
-        None => "the next cycle, or a reader that has the warehouse open".to_owned(),
-    }))
-}
-
-/// Moves the WAL into the file and cuts it to nothing; false while a reader holds it.
-fn wal_is_empty(connection: &Connection) -> Result<bool, StoreFailed> {
-    connection.busy_timeout(SCRUB_PATIENCE)?;
-    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-    connection.busy_timeout(Duration::from_secs(10))?;
-    Ok(busy? == 0)
-}
-
-/// How long a scrub waits for a reader before it leaves the rest to the next cycle.
-const SCRUB_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Returns what room a VACUUM needs and finds; `None` where the disk does not tell.
-pub(super) fn room(connection: &Connection, path: &Path) -> Result<Option<DiskRoom>, StoreFailed> {
-    let pages: u64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-    let page_size: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-    let free_pages: u64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-    // A copy in a temporary file and the same again in the WAL, of the pages that are in use.
-    let needed = pages.saturating_sub(free_pages) * page_size * 22 / 10;
-    let folder = folder_of(path);
-    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(None) };
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    Ok(Some(DiskRoom { needed, free }))
-}
-
-fn room_missing(connection: &Connection, path: &Path) -> Result<Option<ScrubWaits>, StoreFailed> {
-    Ok(room(connection, path)?.filter(|room| !room.is_enough()).map(ScrubWaits::Room))
+    last: i64,
+    by: ScrubbedBy,
+    now: Timestamp,
+) -> Result<u64, StoreFailed> {
+    let purges = connection.execute(
+        "UPDATE purge_log SET scrubbed_at = ?1, scrubbed_by = ?2 WHERE scrubbed_at IS NULL AND id <= ?3",
+        params![stamp(now), by.as_str(), last],
+    )?;
+    Ok(purges as u64)
 }

@@ -1,24 +1,31 @@
 //! The door's reading operations, on a connection of their own that cannot write.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
+use super::copies::{CopyStep, Presence};
 use super::rows::RowsFailed;
-use super::{analyst_tables, checkpoint, export, open, overview, purge, report, rows, tables, verify};
+use super::{
+    analyst_tables, backup, checkpoint, copies, export, ledger_book, open, overview, purge, report, run_view,
+    scrub, verify,
+};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
+use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
-use crate::views::{AnalystTable, Sql};
-use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::patient::{Listed, RosterChange};
+use crate::views::{AnalystTable, Evaluation, View};
+use crate::warehouse::failure::{CopyFailed, OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
-use crate::warehouse::purge::Erased;
+use crate::warehouse::purge::{Erased, LedgerReport};
 use crate::warehouse::report::{
-    ExportFormat, Exported, Findings, Overview, PurgeLine, StatusReport, Steps, StoredTable,
+    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, OverviewRequest, PatientCopy, PurgeLine,
+    RowFormat, StatusReport, Steps, StoredTable, VerifyDepth, ViewRun,
 };
 
 /// A file that is open for reading.
@@ -55,12 +62,12 @@ impl Reader {
         checkpoint::walks(&self.connection, person)
     }
 
-    pub(in crate::warehouse) fn roster_change(&self, listed: &[Listed]) -> Result<RosterChange, StoreFailed> {
-        checkpoint::roster_change(&self.connection, listed)
+    pub(in crate::warehouse) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        checkpoint::withdrawals(&self.connection, PurgeReason::ConsentRevoked, now)
     }
 
-    pub(in crate::warehouse) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        checkpoint::withdrawals(&self.connection, now)
+    pub(in crate::warehouse) fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        checkpoint::withdrawals(&self.connection, PurgeReason::Roster, now)
     }
 
     pub(in crate::warehouse) fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
@@ -77,24 +84,89 @@ impl Reader {
 
     pub(in crate::warehouse) fn status(&self) -> Result<StatusReport, StoreFailed> {
         let mut status = report::status(&self.connection)?;
-        status.scrub_waits_for = purge::scrub_waits_for(&self.connection, &self.path)?;
+        status.scrub_waits_for = scrub::waits_for(&self.connection, &self.path)?;
         Ok(status)
     }
 
-    pub(in crate::warehouse) fn overview(
-        &self,
-        behind_since: Timestamp,
-        listed_max: usize,
-    ) -> Result<Overview, StoreFailed> {
-        overview::overview(&self.connection, &self.path, behind_since, listed_max)
+    pub(in crate::warehouse) fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
+        overview::overview(&self.connection, &self.path, request)
     }
 
     pub(in crate::warehouse) fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
-        report::purges(&self.connection, person)
+        let mut purges = report::purges(&self.connection, person)?;
+        if person.is_none() {
+            return Ok(purges);
+        }
+        let copies = self.copies()?;
+        for purge in &mut purges {
+            let PurgeLine { person_id, first_row_at, purged_at, .. } = &*purge;
+            let (first_row_at, purged_at) = (first_row_at.as_deref(), Some(purged_at.as_str()));
+            let presence = Presence { person: person_id, first_row_at, purged_at };
+            let held = copies.iter().filter(|copy| copies::may_hold(copy, presence));
+            purge.copies = Some(held.cloned().collect());
+        }
+        Ok(purges)
     }
 
-    pub(in crate::warehouse) fn verify(&self, views: &[AnalystTable]) -> Result<Findings, StoreFailed> {
-        verify::verify(&self.connection, &AnalystTables::new(views))
+    pub(in crate::warehouse) fn late_purges(
+        &self,
+        deadline: Duration,
+        now: Timestamp,
+    ) -> Result<u64, StoreFailed> {
+        purge::late(&self.connection, deadline, now)
+    }
+
+    pub(in crate::warehouse) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
+        let owner = std::fs::metadata(&self.path).map(|found| found.uid()).ok();
+        let owned = owner == Some(rustix::process::geteuid().as_raw());
+        ledger_book::report(&ledger_book::resolve(&self.path, ledger), &self.connection, owned)
+    }
+
+    /// Notes a step of a copy in the register.
+    pub(in crate::warehouse) fn note_copy(
+        &self,
+        copy: &PatientCopy<'_>,
+        step: CopyStep,
+        now: Timestamp,
+    ) -> Result<(), CopyFailed> {
+        copies::note(&copies::register_of(&self.path), copy, step, now)
+    }
+
+    pub(in crate::warehouse) fn backup(
+        &self,
+        file: &Path,
+        clock: fn() -> Timestamp,
+        told: impl FnMut(Steps) -> bool,
+    ) -> Result<BackedUp, CopyFailed> {
+        backup::backup(&self.connection, file, clock, told)
+    }
+
+    /// Returns the copies that may hold rows of a patient that is not purged.
+    pub(in crate::warehouse) fn copies_of(&self, person: &PersonId) -> Result<Vec<CopyLine>, StoreFailed> {
+        let person = person.as_str();
+        let first_row_at = purge::first_row_at(&self.connection, person)?;
+        if first_row_at.is_none() {
+            return Ok(Vec::new());
+        }
+        let presence = Presence { person, first_row_at: first_row_at.as_deref(), purged_at: None };
+        let mut copies = self.copies()?;
+        copies.retain(|copy| copies::may_hold(copy, presence));
+        Ok(copies)
+    }
+
+    fn copies(&self) -> Result<Vec<CopyLine>, StoreFailed> {
+        let register = copies::register_of(&self.path);
+        copies::list(&register)
+            .map_err(|error| StoreFailed::Engine(format!("{}: {error}", register.display())))
+    }
+
+    pub(in crate::warehouse) fn verify(
+        &self,
+        views: &[AnalystTable],
+        depth: VerifyDepth,
+        now: Timestamp,
+    ) -> Result<Findings, StoreFailed> {
+        verify::verify(&self.connection, &AnalystTables::new(views), depth, now)
     }
 
     pub(in crate::warehouse) fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {
@@ -116,20 +188,13 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn run_view(
-        self,
-        view: &Sql,
-        json: bool,
+        &self,
+        view: &View,
+        evaluation: Evaluation,
+        format: RowFormat,
         out: &mut dyn Write,
-    ) -> Result<u64, RowsFailed> {
-        // Of a type that never arrived there is no table, and no row.
-        let connection = tables::or_empty(self.connection, &view.table)?;
-        // `key` is how the warehouse finds a row's resource, and no part of a view.
-        let query = rows::Query { select: &view.select, person: None, hidden: &["key"] };
-        if json {
-            rows::write_json(&connection, query, out)
-        } else {
-            rows::write_csv(&connection, query, out)
-        }
+    ) -> Result<ViewRun, RowsFailed> {
+        run_view::run(&self.connection, view, evaluation, format, out)
     }
 
     pub(in crate::warehouse) fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {

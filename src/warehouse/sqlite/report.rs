@@ -1,11 +1,13 @@
 //! What `status` and `audit` tell. Reads only.
 
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::tables;
+use super::tables::LiveRows;
+use super::{checkpoint, tables};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::report::{PatientLine, PurgeLine, StatusReport};
+use crate::warehouse::purge::ScrubbedBy;
+use crate::warehouse::report::{LastScrub, PatientLine, PurgeLine, StatusReport};
 
 pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFailed> {
     // One snapshot for everything that is counted.
@@ -13,32 +15,27 @@ pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFaile
     let live = tables::live_rows(&transaction)?;
     let mut statement =
         transaction.prepare("SELECT * FROM checkpoint ORDER BY coalesce(label, person_id), person_id")?;
-    let patients = statement
-        .query_map([], |row| {
-            let id: String = row.get("person_id")?;
-            Ok(PatientLine {
-                resources: live.by_person.get(&id).copied().unwrap_or_default(),
-                id,
-                label: row.get("label")?,
-                state: row.get("state")?,
-                watermark: row.get("watermark")?,
-                last_success_at: row.get("last_success_at")?,
-                failures: row.get("failures")?,
-                next_attempt_at: row.get("next_attempt_at")?,
-                last_error: row.get("last_error")?,
-                sweep_guarded_at: row.get("sweep_guarded_at")?,
-                short_by: if_known(row, "short_by")?,
-                short_since: if_known(row, "short_since")?,
-                last_full_at: row.get("last_full_at")?,
-                deletions_seen_at: if_known(row, "deletions_seen_at")?,
-                since_ignored: if_known(row, "since_ignored")?.unwrap_or_default(),
-                listed: row.get("listed")?,
-            })
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut rows = statement.query([])?;
+    let mut patients = Vec::new();
+    while let Some(row) = rows.next()? {
+        patients.push(patient_line(row, &live)?);
+    }
     let quarantined = transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?;
     let unscrubbed = super::purge::unscrubbed(&transaction)?;
-    Ok(StatusReport { patients, resources: live.by_table, quarantined, unscrubbed, scrub_waits_for: None })
+    let last_scrub = last_scrub(&transaction)?;
+    let resources = live.by_table;
+    Ok(StatusReport { patients, resources, quarantined, unscrubbed, scrub_waits_for: None, last_scrub })
+}
+
+fn last_scrub(connection: &Connection) -> Result<Option<LastScrub>, StoreFailed> {
+    let last =
+        "SELECT * FROM purge_log WHERE scrubbed_at IS NOT NULL ORDER BY scrubbed_at DESC, id DESC LIMIT 1";
+    let read = |row: &Row<'_>| {
+        // In a file of an older schema there was one way.
+        let by = if_known(row, "scrubbed_by")?.unwrap_or_else(|| ScrubbedBy::Vacuum.as_str().to_owned());
+        Ok(LastScrub { at: row.get("scrubbed_at")?, by })
+    };
+    Ok(connection.query_row(last, [], read).optional()?)
 }
 
 /// Reads a column that a file of an older schema does not have.
@@ -49,23 +46,56 @@ fn if_known<T: FromSql>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>
     }
 }
 
+fn patient_line(row: &Row<'_>, live: &LiveRows) -> Result<PatientLine, StoreFailed> {
+    let id: String = row.get("person_id")?;
+    Ok(PatientLine {
+        resources: live.by_person.get(&id).copied().unwrap_or_default(),
+        id,
+        label: row.get("label")?,
+        state: row.get("state")?,
+        watermark: row.get("watermark")?,
+        last_success_at: row.get("last_success_at")?,
+        failures: row.get("failures")?,
+        next_attempt_at: row.get("next_attempt_at")?,
+        last_error: row.get("last_error")?,
+        sweep_guarded_at: row.get("sweep_guarded_at")?,
+        refused_at: checkpoint::new_column(row, "refused_at")?,
+        held_why: checkpoint::new_column(row, "held_why")?,
+        short_by: if_known(row, "short_by")?,
+        short_since: if_known(row, "short_since")?,
+        last_full_at: row.get("last_full_at")?,
+        deletions_seen_at: if_known(row, "deletions_seen_at")?,
+        since_ignored: if_known(row, "since_ignored")?.unwrap_or_default(),
+        missing_since: checkpoint::new_column(row, "missing_since")?,
+        missing: checkpoint::missing(row)?,
+        listed: row.get("listed")?,
+        holds_rows: checkpoint::holds_rows(row)?,
+    })
+}
+
 pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
     let mut statement = connection.prepare(
-        "SELECT p.person_id, c.label, p.reason, p.confirmed_at, p.purged_at, p.scrubbed_at, p.rows_by_table
+        "SELECT p.*, c.label AS patient_label
            FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
           WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id",
     )?;
     let lines = statement
         .query_map([person], |row| {
-            let rows: String = row.get(6)?;
+            let rows: String = row.get("rows_by_table")?;
             Ok(PurgeLine {
-                person_id: row.get(0)?,
-                label: row.get(1)?,
-                reason: row.get(2)?,
-                confirmed_at: row.get(3)?,
-                purged_at: row.get(4)?,
-                scrubbed_at: row.get(5)?,
+                person_id: row.get("person_id")?,
+                label: row.get("patient_label")?,
+                reason: row.get("reason")?,
+                by: if_known(row, "by")?.unwrap_or_else(|| "healthex-sync".to_owned()),
+                refused_at: if_known(row, "refused_at")?,
+                confirmed_at: row.get("confirmed_at")?,
+                purged_at: row.get("purged_at")?,
+                scrubbed_at: row.get("scrubbed_at")?,
+                scrubbed_by: if_known(row, "scrubbed_by")?,
+                first_row_at: if_known(row, "first_row_at")?,
+                carried_out_at: if_known(row, "carried_out_at")?,
                 rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
+                copies: None,
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;

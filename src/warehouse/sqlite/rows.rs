@@ -1,4 +1,4 @@
-//! The rows of a SELECT as CSV or JSON, one at a time: what `views run` and `export` print.
+//! The rows of a stored table as CSV, one at a time.
 //!
 //! Promise: memory does not grow with the number of rows.
 
@@ -6,8 +6,8 @@ use std::io::Write;
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use serde_json::Value;
 
+use crate::views::NotEvaluated;
 use crate::warehouse::failure::StoreFailed;
 
 /// Why rows did not get where they should.
@@ -15,6 +15,12 @@ use crate::warehouse::failure::StoreFailed;
 pub enum RowsFailed {
     #[error(transparent)]
     Store(#[from] StoreFailed),
+    #[error(transparent)]
+    View(#[from] NotEvaluated),
+    #[error(
+        "the analysts' table {0} is still being built: `sync` goes on with it, `views apply` builds it now"
+    )]
+    Unfinished(String),
     #[error("writing rows: {0}")]
     Io(#[from] std::io::Error),
     #[error("writing rows: {0}")]
@@ -29,76 +35,27 @@ impl From<rusqlite::Error> for RowsFailed {
     }
 }
 
-/// What to write.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Query<'q> {
-    pub(super) select: &'q str,
-    /// For `?1`, if there is one.
-    pub(super) person: Option<&'q str>,
-    /// Columns that are not shown.
-    pub(super) hidden: &'q [&'q str],
-}
-
-/// With a header line; NULL is an empty field. Returns the number of rows.
+/// Writes the rows of a SELECT with a header line; NULL is an empty field. Returns how many there are.
 pub(super) fn write_csv(
     connection: &Connection,
-    query: Query<'_>,
+    select: &str,
+    person: Option<&str>,
     out: &mut dyn Write,
 ) -> Result<u64, RowsFailed> {
     let mut csv = csv::Writer::from_writer(out);
-    let rows = each(connection, query, |names, cells| {
-        match cells {
-            None => csv.write_record(names)?,
-            Some(cells) => csv.write_record(cells.iter().map(|cell| as_text(*cell)))?,
-        }
-        Ok(())
-    })?;
-    csv.flush()?;
-    Ok(rows)
-}
-
-/// An array of objects. Returns the number of rows.
-pub(super) fn write_json(
-    connection: &Connection,
-    query: Query<'_>,
-    out: &mut dyn Write,
-) -> Result<u64, RowsFailed> {
-    let mut separator = "[\n";
-    let rows = each(connection, query, |names, cells| {
-        let Some(cells) = cells else { return Ok(()) };
-        out.write_all(separator.as_bytes())?;
-        separator = ",\n";
-        // Not a map, which would sort the columns.
-        let mut before = "{";
-        for (name, cell) in names.iter().zip(cells) {
-            write!(out, "{before}{}:{}", Value::from(name.as_str()), as_json(*cell))?;
-            before = ",";
-        }
-        Ok(out.write_all(b"}")?)
-    })?;
-    out.write_all(if rows == 0 { b"[]\n" } else { b"\n]\n" })?;
-    Ok(rows)
-}
-
-/// Calls `take` once without cells, and then with those of each row.
-fn each(
-    connection: &Connection,
-    query: Query<'_>,
-    mut take: impl FnMut(&[String], Option<&[ValueRef<'_>]>) -> Result<(), RowsFailed>,
-) -> Result<u64, RowsFailed> {
-    let mut statement = connection.prepare(query.select)?;
-    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
-    let shown: Vec<usize> =
-        (0..names.len()).filter(|at| !query.hidden.contains(&names[*at].as_str())).collect();
-    let names: Vec<String> = shown.iter().map(|at| names[*at].clone()).collect();
-    take(&names, None)?;
+    let mut statement = connection.prepare(select)?;
+    csv.write_record(statement.column_names())?;
+    let columns = statement.column_count();
     let mut count = 0;
-    let mut rows = statement.query(rusqlite::params_from_iter(query.person))?;
+    let mut rows = statement.query(rusqlite::params_from_iter(person))?;
     while let Some(row) = rows.next()? {
-        let cells = shown.iter().map(|at| row.get_ref(*at)).collect::<Result<Vec<_>, _>>()?;
-        take(&names, Some(&cells))?;
+        for at in 0..columns {
+            csv.write_field(as_text(row.get_ref(at)?))?;
+        }
+        csv.write_record(None::<&[u8]>)?;
         count += 1;
     }
+    csv.flush()?;
     Ok(count)
 }
 
@@ -108,14 +65,5 @@ fn as_text(value: ValueRef<'_>) -> String {
         ValueRef::Integer(number) => number.to_string(),
         ValueRef::Real(number) => number.to_string(),
         ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-    }
-}
-
-fn as_json(value: ValueRef<'_>) -> Value {
-    match value {
-        ValueRef::Null | ValueRef::Blob(_) => Value::Null,
-        ValueRef::Integer(number) => number.into(),
-        ValueRef::Real(number) => number.into(),
-        ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
     }
 }

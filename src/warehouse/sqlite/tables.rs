@@ -22,14 +22,10 @@ pub(super) fn exists(connection: &Connection, table: &str) -> Result<bool, Store
     Ok(connection.prepare_cached(statement)?.exists([table])?)
 }
 
-/// The connection if it has the table of a type, else one to an empty table of it.
-pub(super) fn or_empty(connection: Connection, table: &str) -> Result<Connection, StoreFailed> {
-    if exists(&connection, table)? {
-        return Ok(connection);
-    }
-    let memory = Connection::open_in_memory()?;
-    ensure(&memory, table)?;
-    Ok(memory)
+/// Returns whether a table has a column of that name.
+pub(super) fn has_column(connection: &Connection, table: &str, column: &str) -> Result<bool, StoreFailed> {
+    let statement = "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2";
+    Ok(connection.prepare_cached(statement)?.exists([table, column])?)
 }
 
 /// The resource types that have a table in this warehouse, by name.

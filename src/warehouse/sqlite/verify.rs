@@ -6,19 +6,38 @@
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
-use super::{freshness, tables};
+use super::scrub::LookedThrough;
+use super::{freshness, scrub, tables};
+use crate::plan::Timestamp;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::row::row_of;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::report::Findings;
+use crate::warehouse::report::{Findings, VerifyDepth};
 
 pub(super) fn verify(
     connection: &Connection,
     analyst_tables: &AnalystTables,
+    depth: VerifyDepth,
+    now: Timestamp,
 ) -> Result<Findings, StoreFailed> {
     let mut findings = Findings::default();
     let transaction = connection.unchecked_transaction()?;
-    let mut statement = transaction.prepare("PRAGMA integrity_check")?;
+    check_integrity(&transaction, &mut findings)?;
+    for known in tables::resource_tables(&transaction)? {
+        check_rows(&transaction, known, &mut findings)?;
+    }
+    check_revoked(&transaction, &mut findings)?;
+    check_pull_columns(&transaction, &mut findings)?;
+    check_analyst_tables(&transaction, analyst_tables, now, &mut findings)?;
+    transaction.commit()?;
+    if depth == VerifyDepth::Pages {
+        check_pages(connection, &mut findings)?;
+    }
+    Ok(findings)
+}
+
+fn check_integrity(connection: &Connection, findings: &mut Findings) -> Result<(), StoreFailed> {
+    let mut statement = connection.prepare("PRAGMA integrity_check")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let line: String = row.get(0)?;
@@ -26,13 +45,19 @@ pub(super) fn verify(
             findings.add(format!("integrity_check: {line}"));
         }
     }
-    for known in tables::resource_tables(&transaction)? {
-        check_rows(&transaction, known, &mut findings)?;
-    }
-    check_revoked(&transaction, &mut findings)?;
-    check_pull_columns(&transaction, &mut findings)?;
-    check_analyst_tables(&transaction, analyst_tables, &mut findings)?;
-    Ok(findings)
+    Ok(())
+}
+
+/// What is left of rows that are gone is no finding: the next scrub removes it.
+fn check_pages(connection: &Connection, findings: &mut Findings) -> Result<(), StoreFailed> {
+    findings.pages = match scrub::look_through(connection)? {
+        LookedThrough::Sound(pages) => Some(pages),
+        LookedThrough::Damaged(what) => {
+            findings.add(format!("the file: {what}"));
+            None
+        }
+    };
+    Ok(())
 }
 
 fn check_rows(
@@ -72,12 +97,13 @@ fn check_rows(
 fn check_analyst_tables(
     connection: &Connection,
     views: &AnalystTables,
+    now: Timestamp,
     findings: &mut Findings,
 ) -> Result<(), StoreFailed> {
     if !tables::exists(connection, "analyst_table")? {
         return Ok(());
     }
-    for name in views.stale_tables(connection)? {
+    for name in views.stale_tables(connection, now)? {
         findings.add(format!("{name} does not hold what its view gives; `views apply` builds it anew"));
     }
     for person in freshness::miscounted(connection)? {
@@ -89,7 +115,8 @@ fn check_analyst_tables(
 }
 
 fn check_revoked(connection: &Connection, findings: &mut Findings) -> Result<(), StoreFailed> {
-    for table in tables::purged_tables(connection)? {
+    // That somebody was asked again since is no row of theirs.
+    for table in tables::purged_tables(connection)?.into_iter().filter(|table| table != "pull") {
         let mut statement = connection.prepare(&format!(
             "SELECT c.person_id, count(*) FROM \"{table}\" AS t JOIN checkpoint AS c ON c.person_id = t.person_id
               WHERE c.state = 'revoked' GROUP BY c.person_id"

@@ -1,7 +1,8 @@
 //! The one thread that writes, and the handle through which everyone else does.
 //!
 //! Work that waits is committed together, in one transaction, and nobody is told that it is
-//! stored before the commit.
+//! stored before the commit. Between pieces of work, and while there are none, it builds on the
+//! analysts' tables that are not whole.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,10 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, InterruptHandle};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
 use super::open;
+use crate::plan::Timestamp;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{FileIdentity, WriterActivity};
 use crate::warehouse::pull::Fenced;
@@ -73,12 +77,24 @@ where
 
 impl Writer {
     /// Hands the connection to a thread of its own.
-    pub(super) fn start(connection: Connection, path: &Path) -> Result<Self, OpenFailed> {
+    pub(super) fn start(
+        connection: Connection,
+        path: &Path,
+        analyst_tables: Arc<AnalystTables>,
+        now: Timestamp,
+    ) -> Result<Self, OpenFailed> {
         let identity = open::identity(path);
         let interrupt = connection.get_interrupt_handle();
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let turns = Arc::new(AtomicU64::new(0));
-        let thread = WriterThread { connection, path: path.to_owned(), identity, turns: turns.clone() };
+        let thread = WriterThread {
+            connection,
+            path: path.to_owned(),
+            identity,
+            turns: turns.clone(),
+            analyst_tables,
+            opened_at: now,
+        };
         let thread = std::thread::Builder::new()
             .name("warehouse".to_owned())
             .spawn(move || thread.work(queue))
@@ -194,16 +210,35 @@ struct WriterThread {
     path: PathBuf,
     identity: Option<FileIdentity>,
     turns: Arc<AtomicU64>,
+    analyst_tables: Arc<AnalystTables>,
+    opened_at: Timestamp,
 }
 
 impl WriterThread {
     fn work(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut left = None;
-        while let Some(job) = left.take().or_else(|| queue.blocking_recv()) {
+        loop {
+            let is_building = self.analyst_tables.is_building();
+            let job = match left.take() {
+                None if is_building => match queue.try_recv() {
+                    Ok(job) => Some(job),
+                    Err(TryRecvError::Empty) => None,
+                    Err(TryRecvError::Disconnected) => break,
+                },
+                None => match queue.blocking_recv() {
+                    Some(job) => Some(job),
+                    None => break,
+                },
+                left => left,
+            };
             self.turns.fetch_add(1, Ordering::Relaxed);
             match job {
-                Job::Alone(work) => work(&mut self.connection),
-                Job::Grouped(first) => left = self.commit_together(first, &mut queue),
+                Some(Job::Alone(work)) => work(&mut self.connection),
+                Some(Job::Grouped(first)) => left = self.commit_together(first, &mut queue),
+                None => {}
+            }
+            if is_building {
+                self.build_on();
             }
             self.turns.fetch_add(1, Ordering::Relaxed);
         }
@@ -213,6 +248,13 @@ impl WriterThread {
         // The last connection to close a WAL file moves it into the database.
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!("closing the warehouse: {error}");
+        }
+    }
+
+    /// Builds the analysts' tables on, between pages and while there are none.
+    fn build_on(&mut self) {
+        if let Err(why) = self.analyst_tables.build_step(&mut self.connection, self.opened_at) {
+            tracing::warn!("the analysts' tables are not built to their end ({why}); the next start goes on");
         }
     }
 
@@ -282,6 +324,7 @@ enum Done {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     fn insert(connection: &Connection, name: &str) -> Result<(), StoreFailed> {
         connection.execute("INSERT INTO about (name, value) VALUES (?1, '')", [name])?;
@@ -294,7 +337,7 @@ mod tests {
         let path = folder.path().join("warehouse.db");
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL)").unwrap();
-        let writer = Writer::start(connection, &path).unwrap();
+        let writer = Writer::start(connection, &path, Arc::default(), clock::now()).unwrap();
         // The thread is busy until all three wait, so that they are one group.
         let (all_wait, go_on) = std::sync::mpsc::channel::<()>();
         let busy = writer.alone(move |_| {

@@ -15,6 +15,10 @@ const RELEASED: &[(&str, u128)] = &[
     ("0003_seen_by_page.sql", 0x089b_9e8b_82b7_42b9_8723_99ad_e42a_87ce),
     ("0004_shorter_hashes.sql", 0xb1bf_7fde_f4b6_af84_df17_d04b_d474_7f67),
     ("0005_who_holds_rows.sql", 0xf192_6021_4bb5_8fbd_ffde_c46e_881e_ce57),
+    ("0006_refusals.sql", 0x7eb7_02b0_a733_a1f8_17b6_62ea_f3e2_d930),
+    ("0007_identity.sql", 0x37e5_1aaa_6037_9137_9a6f_415f_28c9_18ec),
+    ("0008_scrubbed_by.sql", 0x89a8_97ee_7111_0ef2_2698_0875_a335_e895),
+    ("0009_late_indexes.sql", 0x471e_e437_a59a_3a09_3c47_768a_db0a_845c),
 ];
 
 /// Returns the migrations in `schema/`, by name.

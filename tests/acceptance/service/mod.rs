@@ -405,6 +405,52 @@ fn the_page_says_who_is_behind_why_and_what_to_do() {
 }
 
 #[test]
+fn each_purge_is_alerted_counted_and_shown_for_a_month() {
+    let world = world(3, "every 1s");
+    let alerts = world.path("alerts");
+    alert_by(
+        &world,
+        &format!("echo \"$HEALTHEX_SYNC_ALERT $HEALTHEX_SYNC_PROBLEM $1\" >> {}", alerts.display()),
+    );
+    let daemon = world.daemon();
+    let purges = |reason: &str| format!("healthex_sync_purges_total{{reason=\"{reason}\"}}");
+    daemon.shows(&purges("roster"), |purges| purges == 0);
+    daemon.shows("healthex_sync_patients{state=\"refused\"}", |refused| refused == 0);
+    daemon.shows("healthex_sync_patients{state=\"active\"}", |active| active == 3);
+    world.sandbox.withdraw("sandbox-0001");
+    daemon.shows(&purges("consent_revoked"), |purges| purges == 1);
+    let told = |what: &str| {
+        daemon.waits(what, || {
+            fs::read_to_string(&alerts).ok()?.lines().find(|line| line.contains(what)).map(str::to_owned)
+        })
+    };
+    let alert = told("demo-01 was purged");
+    assert!(alert.starts_with("event purge healthex-sync: demo-01 was purged: "), "{alert}");
+    assert!(alert.ends_with(" rows (consent_revoked)"), "{alert}");
+
+    // During a cycle, which tells it as its own.
+    world.fault("kind = 'stall_before_headers', person = 'sandbox-0003', seconds = 5, times = 1");
+    world.sandbox.clear_requests();
+    daemon.waits("a cycle that stalls", || (!world.asked("sandbox-0003").is_empty()).then_some(()));
+    world.run(["purge", "sandbox-0002", "--yes"]).exits(0).says("demo-02: ");
+    told("demo-02 was purged");
+    daemon.shows(&purges("operator"), |purges| purges == 1);
+    let page = daemon.waits("a page that shows them", || {
+        let page = daemon.get("/").body;
+        page.contains("<td data-is=\"when\">").then_some(page)
+    });
+    for shown in ["Purged in the last 30 days", "sandbox-0001", "consent revoked", "sandbox-0002", "operator"]
+    {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    world.exec("UPDATE purge_log SET purged_at = '2020-01-01T00:00:00Z'");
+    daemon.waits("a page without them", || {
+        (!daemon.get("/").body.contains("Purged in the last")).then_some(())
+    });
+    daemon.stops();
+}
+
+#[test]
 fn the_unit_is_hardened_and_sound() {
     let Some(analyze) = tool("systemd-analyze") else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -163,3 +163,55 @@ fn tables_with(connection: &Connection, column: &str) -> Vec<String> {
     let names = statement.query_map([column], |row| row.get(0)).unwrap();
     names.map(Result::unwrap).collect()
 }
+
+impl World {
+    /// Puts in the warehouse's place what an older program would have written: its schema, and of
+    /// what is stored all that this had a column for.
+    pub(crate) fn make_older(&self, version: usize) {
+        let newer = self.path("newer.db");
+        // Closing the last connection moves the WAL that a kill left into the file.
+        let types = resource_tables(&self.open_to_write());
+        std::fs::rename(self.warehouse(), &newer).unwrap();
+        let older = Connection::open(self.warehouse()).unwrap();
+        older.execute_batch("PRAGMA page_size = 8192; PRAGMA application_id = 0x48455853").unwrap();
+        for migration in &migrations()[..version] {
+            older.execute_batch(migration).unwrap();
+        }
+        let table = std::fs::read_to_string(super::project("schema/resource_table.sql")).unwrap();
+        for name in types {
+            older.execute_batch(&table.replace("{table}", &name)).unwrap();
+        }
+        older.execute("ATTACH ?1 AS newer", [newer.to_str().unwrap()]).unwrap();
+        for name in names(&older, "SELECT name FROM main.sqlite_master WHERE type = 'table'") {
+            let columns = format!(
+                "SELECT name FROM pragma_table_info('{name}', 'main')
+                  INTERSECT SELECT name FROM pragma_table_info('{name}', 'newer')"
+            );
+            let columns = names(&older, &columns).join("\", \"");
+            // What a walk had seen had another form.
+            let has_same_form = !["analyst_table", "seen", "walk"].contains(&name.as_str());
+            if has_same_form && !columns.is_empty() {
+                let copy = format!(
+                    "INSERT INTO main.\"{name}\" (\"{columns}\") SELECT \"{columns}\" FROM newer.\"{name}\""
+                );
+                older.execute_batch(&copy).unwrap();
+            }
+        }
+        older.execute_batch(&format!("DETACH newer; PRAGMA user_version = {version}")).unwrap();
+        std::fs::remove_file(newer).unwrap();
+    }
+}
+
+/// The texts of all migrations, in their order.
+fn migrations() -> Vec<String> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(super::project("schema")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.file_name().unwrap().as_encoded_bytes()[0].is_ascii_digit());
+    files.sort();
+    files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect()
+}
+
+fn names(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = connection.prepare(sql).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}

@@ -1,0 +1,6 @@
+-- log_purge.sql: a purge, as an auditor asks for it; its last bytes are still in the file.
+
+INSERT INTO purge_log (person_id, reason, by, refused_at, confirmed_at, purged_at, first_row_at, carried_out_at,
+                       rows_by_table)
+VALUES (:person_id, :reason, :by, :refused_at, :confirmed_at, :purged_at, :first_row_at, :carried_out_at,
+        :rows_by_table);

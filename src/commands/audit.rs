@@ -1,0 +1,159 @@
+//! `audit`: the purge log, the copies that a purge did not reach, and the ledger's chain.
+
+use std::io::Write;
+
+use chrono::TimeDelta;
+
+use super::{Context, ExitStatus, place};
+use crate::cli::AuditArgs;
+use crate::clock;
+use crate::plan::{PersonId, Timestamp, parse_stamp};
+use crate::settings::{Complaints, Settings};
+use crate::warehouse::purge::LedgerReport;
+use crate::warehouse::report::{CopyLine, PurgeLine};
+use crate::warehouse::{Reader, begin_ledger_anew};
+
+pub(super) fn audit(
+    context: &Context<'_>,
+    args: &AuditArgs,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
+    let settings = context.settings()?;
+    if args.new_ledger {
+        return new_ledger(&settings, out);
+    }
+    let reader = Reader::open(&settings.warehouse.path)?;
+    if args.verify {
+        let report = reader.ledger(settings.consent.ledger.as_deref())?;
+        return verify_ledger(&report, args.json, out);
+    }
+    let purges = reader.purges(args.id.as_deref())?;
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&purges)?)?;
+        return Ok(ExitStatus::Done);
+    }
+    if purges.is_empty() {
+        let of = args.id.as_ref().map_or_else(String::new, |id| format!(" of {id}"));
+        writeln!(out, "no purge{of}")?;
+    } else {
+        print_table(&purges, out)?;
+    }
+    if let Some(id) = &args.id {
+        let person = PersonId::parse(id).map_err(|error| Complaints::one(error.to_string()))?;
+        print_details(&settings, &purges, &reader.copies_of(&person)?, out)?;
+    }
+    Ok(ExitStatus::Done)
+}
+
+fn print_table(purges: &[PurgeLine], out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:20}  {:15}  {:14}  {:20}  {:20}  {:20}  rows",
+        "patient", "reason", "by", "confirmed", "rows gone", "last byte gone"
+    )?;
+    for purge in purges {
+        let PurgeLine { person_id, reason, by, confirmed_at, purged_at, scrubbed_at, .. } = purge;
+        let scrubbed = scrubbed_at.as_deref().unwrap_or("not yet");
+        let rows: Vec<_> =
+            purge.rows_by_table.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
+        writeln!(
+            out,
+            "{person_id:20}  {reason:15}  {by:14}  {confirmed_at:20}  {purged_at:20}  {scrubbed:20}  {}",
+            rows.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
+/// Prints how long each purge took, and the copies that it could not reach.
+fn print_details(
+    settings: &Settings,
+    purges: &[PurgeLine],
+    copies_now: &[CopyLine],
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let deadline = TimeDelta::from_std(settings.consent.deadline).unwrap_or(TimeDelta::MAX);
+    for purge in purges {
+        writeln!(out, "\n{}: {}", purge.purged_at, describe_duration(purge, deadline, clock::now()))?;
+        print_copies(purge.copies.as_deref().unwrap_or_default(), out)?;
+    }
+    if !copies_now.is_empty() {
+        writeln!(out, "\nrows are stored now, and copies were made of them:")?;
+        print_copies(copies_now, out)?;
+    }
+    Ok(())
+}
+
+fn print_copies(copies: &[CopyLine], out: &mut dyn Write) -> std::io::Result<()> {
+    for copy in copies {
+        let CopyLine { begun_at, made_at, kind, place, .. } = copy;
+        let unfinished = if made_at.is_none() { ", not known to have been finished" } else { "" };
+        writeln!(out, "  {kind} of {begun_at}, made while there were rows{unfinished}: {place}")?;
+    }
+    Ok(())
+}
+
+/// Says how long a purge took, from the refusal or the order to the last byte.
+fn describe_duration(purge: &PurgeLine, deadline: TimeDelta, now: Timestamp) -> String {
+    if let Some(at) = &purge.carried_out_at {
+        return format!("carried out again at {at}, on a file that did not know it");
+    }
+    let begun = purge.refused_at.as_ref().unwrap_or(&purge.confirmed_at);
+    let ended = purge.scrubbed_at.as_deref().map_or(Some(now), parse_stamp);
+    let Some((begun_at, ended_at)) = parse_stamp(begun).zip(ended) else {
+        return "its times cannot be read".to_owned();
+    };
+    let took = ended_at - begun_at;
+    let so_far = if purge.scrubbed_at.is_some() { "took" } else { "has taken until now" };
+    let judged = if took > deadline { "LONGER than" } else { "within" };
+    format!(
+        "{so_far} {} from {begun} to the last byte, {judged} consent.deadline ({})",
+        in_words(took),
+        in_words(deadline)
+    )
+}
+
+fn in_words(time: TimeDelta) -> String {
+    match (time.num_days(), time.num_hours(), time.num_minutes()) {
+        (0, 0, 0) => format!("{} s", time.num_seconds()),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, _) => format!("{hours} h"),
+        (days, ..) => format!("{days} d"),
+    }
+}
+
+fn verify_ledger(report: &LedgerReport, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+    let LedgerReport { fault, purges, unknown } = report;
+    if json {
+        let fault = fault.as_ref().map(ToString::to_string);
+        let told = serde_json::json!({ "purges": purges, "unknown": unknown, "fault": fault });
+        writeln!(out, "{told}")?;
+    } else if let Some(fault) = fault {
+        writeln!(out, "{fault}")?;
+    } else {
+        writeln!(out, "the ledger is whole: {purges} purges")?;
+        if *unknown > 0 {
+            writeln!(out, "{}", describe_unknown(*unknown))?;
+        }
+    }
+    Ok(if fault.is_some() { ExitStatus::Failed } else { ExitStatus::Done })
+}
+
+/// Says what happens with purges that the warehouse does not know.
+pub(super) fn describe_unknown(purges: u64) -> String {
+    format!(
+        "{purges} purges of the ledger are not known to the warehouse, as after a restore: the next cycle carries them out"
+    )
+}
+
+fn new_ledger(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+    match begin_ledger_anew(&place(settings), clock::now())? {
+        Some(former) => writeln!(
+            out,
+            "another ledger was begun with the purges that the warehouse knows; the former one is {}: keep it",
+            former.display()
+        )?,
+        None => writeln!(out, "another ledger was begun with the purges that the warehouse knows")?,
+    }
+    Ok(ExitStatus::Done)
+}

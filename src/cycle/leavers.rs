@@ -1,0 +1,59 @@
+//! Patients that have left the roster, where those are to be purged.
+//!
+//! Absent on purpose: the rules, which are `plan::leaver`'s and the hold rule's.
+
+use std::collections::HashSet;
+
+use super::{Cycle, ShrunkRoster, Summary};
+use crate::clock;
+use crate::plan::PersonId;
+use crate::plan::consent::{Withdrawals, are_too_many};
+use crate::plan::leaver::{LeaverVerdict, judge_leaver};
+use crate::plan::state::PurgeReason;
+use crate::settings::OnRemoved;
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::pull::Lease;
+
+/// Purges who has left the roster, and takes those out of `patients`. Too many at once are left as
+/// they are, and told in the summary.
+pub(super) async fn purge_leavers(
+    cycle: &Cycle,
+    patients: &mut Vec<Lease>,
+    summary: &mut Summary,
+) -> Result<(), StoreFailed> {
+    if cycle.settings.roster.on_removed != OnRemoved::Purge {
+        return Ok(());
+    }
+    let leavers: Vec<PersonId> =
+        patients.iter().filter(|lease| leaves(cycle, lease)).map(|lease| lease.person().clone()).collect();
+    if leavers.is_empty() {
+        return Ok(());
+    }
+    let confirmed = leavers.len() as u64;
+    let departures = Withdrawals { confirmed, ..cycle.warehouse.departures(clock::now()).await? };
+    if are_too_many(departures, cycle.settings.consent.hold) && !cycle.request.allow_shrunk_roster {
+        let shrunk = ShrunkRoster { gone: departures.counted(), known: departures.of() };
+        tracing::error!("{shrunk}");
+        summary.roster_shrunk = Some(shrunk);
+        return Ok(());
+    }
+    for person in &leavers {
+        let reason = PurgeReason::Roster;
+        if let Some(purged) = cycle.warehouse.purge(person, reason, "healthex-sync", clock::now()).await? {
+            summary.purged.push(cycle.say_purged(&purged.name, reason, purged.erased.rows()));
+        }
+    }
+    let leavers: HashSet<&PersonId> = leavers.iter().collect();
+    patients.retain(|lease| !leavers.contains(lease.person()));
+    Ok(())
+}
+
+/// Returns whether readings of the roster have lacked a patient with rows for long enough.
+fn leaves(cycle: &Cycle, lease: &Lease) -> bool {
+    let checkpoint = &lease.checkpoint;
+    let removed_after = cycle.settings.roster.removed_after;
+    checkpoint.holds_rows
+        && checkpoint
+            .missing
+            .is_some_and(|missing| judge_leaver(missing, removed_after, clock::now()) == LeaverVerdict::Purge)
+}

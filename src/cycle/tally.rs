@@ -1,0 +1,148 @@
+//! What the patients of a cycle have come to together.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::patient::{PatientOutcome, PatientReport, Refusal};
+use super::{ActivePatients, EndedEarly, PurgeNote, Summary};
+use crate::plan::PersonId;
+use crate::plan::breaker::Contact;
+use crate::plan::consent::ROUND_DELAY;
+use crate::plan::state::HeldWhy;
+use crate::warehouse::page::Tally;
+
+/// What the patients of a cycle have come to.
+#[derive(Default)]
+pub(super) struct CycleTally {
+    pub(super) ok: u64,
+    pub(super) revoked: u64,
+    pub(super) held: u64,
+    pub(super) not_found: u64,
+    pub(super) failed: u64,
+    pub(super) skipped: u64,
+    pub(super) not_reached: u64,
+    pub(super) resources: Tally,
+    pub(super) pages: u64,
+    /// To be asked again before anyone believes it.
+    refused: Vec<Refusal>,
+    /// When the first of them was refused.
+    refused_since: Option<Instant>,
+    /// A patient that was permitted in this cycle, the last one.
+    pub(super) permitted: Option<PersonId>,
+    held_why: BTreeMap<&'static str, u64>,
+    pub(super) purged: Vec<PurgeNote>,
+    pub(super) ended: Option<EndedEarly>,
+}
+
+impl CycleTally {
+    /// Adds a refusal that a round is to judge.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.refused_since.get_or_insert_with(Instant::now);
+        self.refused.push(refusal);
+    }
+
+    pub(super) fn take_refused(&mut self) -> Vec<Refusal> {
+        self.refused_since = None;
+        std::mem::take(&mut self.refused)
+    }
+
+    pub(super) fn refused_persons(&self) -> impl Iterator<Item = PersonId> {
+        self.refused.iter().map(|refusal| refusal.task.person().clone())
+    }
+
+    /// Leaves those out that an operator has ordered to be purged since they were refused.
+    pub(super) fn forget_ordered(&mut self, active: &ActivePatients) {
+        let before = self.refused.len();
+        self.refused.retain(|refusal| !active.is_ordered(refusal.task.person()));
+        self.skipped += (before - self.refused.len()) as u64;
+    }
+
+    /// Returns when the refused have waited for long enough.
+    pub(super) fn round_at(&self) -> Option<Instant> {
+        self.refused_since.map(|since| since + ROUND_DELAY)
+    }
+
+    /// Returns whether a round can still be held: whatever else went wrong, but for these.
+    pub(super) fn may_hold_round(&self) -> bool {
+        !matches!(
+            self.ended,
+            Some(EndedEarly::Warehouse(_) | EndedEarly::CredentialsRefused(_) | EndedEarly::Stopped)
+        )
+    }
+
+    pub(super) fn hold(&mut self, why: HeldWhy) {
+        self.held += 1;
+        *self.held_why.entry(why.as_str()).or_default() += 1;
+    }
+
+    /// Says in one line who is held, and why.
+    pub(super) fn say_held(&self) {
+        if self.held > 0 {
+            let why: Vec<String> =
+                self.held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
+            let (held, why) = (self.held, why.join(", "));
+            tracing::error!(
+                held,
+                "{held} refused patients are held ({why}): their data is kept; see `healthex-sync status`"
+            );
+        }
+    }
+
+    /// Counts one patient, and returns what it has shown of the server.
+    pub(super) fn count(&mut self, report: PatientReport) -> Option<Contact> {
+        self.resources += report.tally;
+        self.pages += report.pages;
+        match report.outcome {
+            PatientOutcome::Ok => {
+                self.ok += 1;
+                self.permitted = Some(report.person);
+            }
+            PatientOutcome::Permitted => {
+                self.skipped += 1;
+                self.permitted = Some(report.person);
+            }
+            PatientOutcome::StillRevoked | PatientOutcome::PurgeOrdered => self.skipped += 1,
+            PatientOutcome::NotFound => self.not_found += 1,
+            PatientOutcome::Refused(refusal) => self.refuse(*refusal),
+            PatientOutcome::Failed(contact) => {
+                self.failed += 1;
+                return Some(contact);
+            }
+            PatientOutcome::Ends(ended) => {
+                // Told to wait, this patient has had an answer; otherwise nobody was to blame.
+                if matches!(ended, EndedEarly::ToldToWait(_)) {
+                    self.failed += 1;
+                } else {
+                    self.not_reached += 1;
+                }
+                self.end(ended);
+                return None;
+            }
+            PatientOutcome::Interrupted => {
+                self.not_reached += 1;
+                return None;
+            }
+        }
+        Some(Contact::GotThrough)
+    }
+
+    pub(super) fn end(&mut self, ended: EndedEarly) {
+        self.ended.get_or_insert(ended);
+    }
+
+    pub(super) fn settle(self, summary: &mut Summary) {
+        let patients = &mut summary.patients;
+        patients.ok += self.ok;
+        patients.revoked += self.revoked;
+        patients.held += self.held;
+        patients.not_found += self.not_found;
+        patients.failed += self.failed;
+        patients.skipped += self.skipped + self.not_reached;
+        summary.not_reached = self.not_reached;
+        summary.resources += self.resources;
+        summary.pages += self.pages;
+        summary.held_why = self.held_why;
+        summary.purged.extend(self.purged);
+        summary.ended_early = self.ended;
+    }
+}

@@ -1,0 +1,88 @@
+//! The rows that some views give of one resource, kept until they are stored.
+//!
+//! Absent on purpose: which resource. Whoever keeps them knows.
+
+use std::ops::ControlFlow;
+
+use super::{Cell, Dropped, Evaluation, NotEvaluated, Tape, TapeMemory, View};
+
+/// Rows of several views, cell by cell, and all their text in one piece.
+#[derive(Debug, Default)]
+pub struct KeptRows {
+    cells: Vec<KeptCell>,
+    text: String,
+    /// Behind the cells of each view.
+    ends: Vec<usize>,
+    /// Views that gave no rows of this resource, and why.
+    pub failed: Vec<NotEvaluated>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum KeptCell {
+    Null,
+    Integer(i64),
+    Boolean(bool),
+    /// The number, and where its digits are.
+    Real(f64, usize, usize),
+    Text(usize, usize),
+}
+
+impl KeptRows {
+    /// Evaluates views over the JSON of a resource. What is no JSON gives no rows.
+    pub fn of<'v>(
+        views: impl Iterator<Item = &'v View>,
+        resource: &str,
+        evaluation: Evaluation,
+        memory: &mut TapeMemory,
+    ) -> Self {
+        let mut kept = Self::default();
+        let Ok(tape) = Tape::read(resource, memory) else { return kept };
+        for view in views {
+            let mut dropped = Dropped::default();
+            let evaluated = view.rows(&tape, evaluation, &mut dropped, &mut |cells| {
+                for cell in cells {
+                    kept.push(cell);
+                }
+                ControlFlow::Continue(())
+            });
+            if let Err(failed) = evaluated {
+                kept.cells.truncate(kept.ends.last().copied().unwrap_or(0));
+                kept.failed.push(failed);
+            }
+            kept.ends.push(kept.cells.len());
+        }
+        kept
+    }
+
+    fn push(&mut self, cell: &Cell<'_>) {
+        let start = self.text.len();
+        let mut keep = |text: &str| {
+            self.text.push_str(text);
+            start + text.len()
+        };
+        self.cells.push(match cell {
+            Cell::Null => KeptCell::Null,
+            Cell::Integer(number) => KeptCell::Integer(*number),
+            Cell::Boolean(value) => KeptCell::Boolean(*value),
+            Cell::Real(number, digits) => KeptCell::Real(*number, start, keep(digits)),
+            Cell::Text(text) => KeptCell::Text(start, keep(text)),
+        });
+    }
+
+    /// Returns the rows of one of the views, by its place among them.
+    pub fn rows(&self, view: usize, columns: usize) -> impl Iterator<Item = impl Iterator<Item = Cell<'_>>> {
+        let start = view.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(view).copied().unwrap_or(start);
+        self.cells[start..end].chunks(columns.max(1)).map(|row| row.iter().map(|cell| self.cell(*cell)))
+    }
+
+    fn cell(&self, cell: KeptCell) -> Cell<'_> {
+        match cell {
+            KeptCell::Null => Cell::Null,
+            KeptCell::Integer(number) => Cell::Integer(number),
+            KeptCell::Boolean(value) => Cell::Boolean(value),
+            KeptCell::Real(number, start, end) => Cell::Real(number, self.text[start..end].into()),
+            KeptCell::Text(start, end) => Cell::Text(self.text[start..end].into()),
+        }
+    }
+}

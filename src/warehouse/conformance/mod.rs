@@ -1,0 +1,102 @@
+//! Holds every engine to one meaning of the door: each claim is run over each engine.
+//!
+//! An engine takes part by a [`Candidate`] of its own and one line here. Absent on purpose: how an
+//! engine keeps what it is given; what is looked at is what the door answers, and every row.
+
+mod cycles;
+mod kept;
+mod pages;
+mod purges;
+mod refusals;
+mod rehearsals;
+mod sweeps;
+mod trial;
+
+pub(super) use self::kept::{Kept, KeptRow};
+
+use super::place::Place;
+
+/// What the suite needs of an engine beside the door.
+pub(super) trait Candidate: Sized {
+    /// Returns a place where there is no warehouse yet. It is gone when the candidate is.
+    fn new(base_url: &str) -> Self;
+
+    fn place(&self) -> &Place;
+
+    /// Returns every row of every table, with its cells as text.
+    fn kept(&self) -> Kept;
+}
+
+/// Runs these claims over one engine.
+macro_rules! run_over {
+    ($engine:ident, $candidate:ty: $($part:ident { $($claim:ident)* })*) => {
+        mod $engine {
+            $(mod $part {
+                $(#[tokio::test]
+                async fn $claim() {
+                    crate::warehouse::conformance::$part::$claim::<$candidate>().await;
+                })*
+            })*
+        }
+    };
+}
+
+/// Runs every claim over one engine: a claim that is not listed is told by the compiler as unused.
+macro_rules! conformance_suite {
+    ($engine:ident, $candidate:ty) => {
+        run_over! { $engine, $candidate:
+            cycles {
+                a_cycle_begins_with_everybody_in_order_and_closes_what_a_kill_cut_off
+                who_is_missing_from_the_roster_is_noted_until_it_is_listed_again
+                what_has_long_been_marked_as_deleted_goes_with_the_end_of_a_cycle
+                the_times_of_cycles_outlast_a_restart
+                another_server_is_refused_or_adopted_with_its_rows
+                no_time_is_stored_that_was_not_told
+            }
+            pages {
+                a_page_is_kept_with_the_place_where_the_pull_goes_on
+                a_page_of_somebody_unknown_is_not_kept_in_any_part
+                a_page_that_comes_again_changes_nothing
+                of_two_versions_in_one_walk_the_later_stays
+                what_cannot_be_a_row_is_quarantined_until_it_can
+                the_last_page_moves_the_watermark_and_the_pull_together
+                a_pull_of_one_batch_leaves_no_marks
+                a_pull_that_another_has_taken_over_is_answered_and_not_kept
+                a_walk_that_is_resumed_has_seen_what_it_saw
+                a_pull_that_begins_again_forgets_its_walks
+                a_renamed_entry_is_noticed_by_an_incremental_pull_alone
+            }
+            sweeps {
+                what_no_walk_saw_is_marked_and_what_comes_back_is_restored
+                a_walk_of_several_pages_is_repeated_before_anything_is_marked
+                a_record_that_is_gone_at_once_is_guarded_for_a_day
+                types_that_were_not_asked_for_are_not_swept
+            }
+            refusals {
+                a_pull_that_fails_keeps_its_rows_its_watermark_and_its_place
+                a_pull_that_is_interrupted_is_held_against_nobody
+                a_link_that_fails_is_counted_and_a_new_page_clears_the_count
+                a_refusal_is_noted_the_moment_it_arrives
+                a_withdrawal_that_is_held_keeps_all_rows
+                the_latest_that_were_pulled_can_bear_witness
+                an_answer_for_somebody_unknown_is_answered
+            }
+            purges {
+                a_purge_leaves_no_row_but_what_is_known_about_the_patient
+                each_reason_leads_to_its_state
+                without_rows_there_is_nothing_to_log_but_an_operators_word
+                who_is_held_is_told_for_an_operator_to_purge
+                a_purged_patient_that_is_no_longer_listed_is_forgotten
+                withdrawals_of_a_day_are_counted_together
+                a_scrub_settles_every_purge_at_once
+                a_patient_that_was_purged_is_pulled_like_anyone_new
+            }
+            rehearsals {
+                a_rehearsal_answers_as_the_warehouse_would_and_changes_nothing
+                a_rehearsal_of_what_is_not_there_makes_nothing
+            }
+        }
+    };
+}
+
+conformance_suite!(sqlite, crate::warehouse::sqlite::SqliteCandidate);

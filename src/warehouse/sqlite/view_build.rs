@@ -1,0 +1,362 @@
+//! Building an analysts' table: in steps, so that pages are stored between them.
+//!
+//! Promise: a build that a kill cuts off goes on where it was, and a resource that a page changes
+//! meanwhile is never there twice. The indexes that queries use are made last, once: kept up row by
+//! row they cost half the time of a first fill.
+//!
+//! Absent on purpose: when a step is made, which the writer's thread knows.
+
+use rusqlite::{Connection, params};
+
+use super::view_rows::{Gained, keep, tolerate};
+use super::view_table::ViewTable;
+use super::{tables, view_rows};
+use crate::plan::{Timestamp, stamp};
+use crate::views::{KeptRows, TapeMemory};
+use crate::warehouse::failure::StoreFailed;
+
+/// Resources of one step, and bytes of them. A step of small ones takes some 20 ms.
+const STEP_RESOURCES: usize = 1_000;
+const STEP_BYTES: usize = 8 << 20;
+
+/// Makes an empty table for a view, and notes up to where it is to be built. What is stored from
+/// now on comes with its page.
+pub(super) fn begin(
+    connection: &mut Connection,
+    table: &ViewTable,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    let ViewTable { name, view, source_table, .. } = table;
+    in_transaction(connection, |connection| {
+        tables::ensure(connection, source_table)?;
+        drop_table(connection, name)?;
+        if tables::exists(connection, name)? {
+            let why = format!("there is a table {name} that this program did not make; rename it");
+            return Err(StoreFailed::Data(why));
+        }
+        connection.execute_batch(&table.create)?;
+        let last = format!("SELECT max(rowid) FROM \"{source_table}\"");
+        let end: Option<i64> = connection.query_row(&last, [], |row| row.get(0))?;
+        if end.is_some() {
+            tracing::info!("building the analysts' table {name}");
+        }
+        connection.execute(
+            "INSERT INTO analyst_table (name, resource, definition, built_at, built_to, build_end, indexes_missing)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)",
+            params![name, view.resource_type, table.definition, stamp(now), end.map(|_| 0), end],
+        )?;
+        Ok(())
+    })
+}
+
+/// A table that is not whole yet.
+struct Unfinished<'t> {
+    table: &'t ViewTable,
+    built_to: i64,
+    end: i64,
+}
+
+fn unfinished<'t>(
+    known: &'t [ViewTable],
+    connection: &Connection,
+) -> Result<Vec<Unfinished<'t>>, StoreFailed> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name, definition, built_to, build_end FROM analyst_table WHERE built_to IS NOT NULL ORDER BY name",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, definition): (String, String) = (row.get(0)?, row.get(1)?);
+        let is_it = |table: &&ViewTable| table.name == name && table.definition == definition;
+        if let Some(table) = known.iter().find(is_it) {
+            found.push(Unfinished { table, built_to: row.get(2)?, end: row.get(3)? });
+        }
+    }
+    Ok(found)
+}
+
+/// Returns how many rows of source tables are still to be read, over all builds.
+pub(super) fn remaining(known: &[ViewTable], connection: &Connection) -> Result<usize, StoreFailed> {
+    let all = unfinished(known, connection)?;
+    Ok(all.iter().map(|build| usize::try_from(build.end - build.built_to).unwrap_or(0)).sum())
+}
+
+/// Builds on for some resources. Returns whether there is more to do.
+pub(super) fn step(
+    known: &[ViewTable],
+    connection: &mut Connection,
+    now: Timestamp,
+) -> Result<bool, StoreFailed> {
+    let builds = unfinished(known, connection)?;
+    let Some(first) = builds.first() else { return Ok(false) };
+    // Tables of one source mostly begin together: each resource is read once for all of them.
+    let is_beside = |build: &&Unfinished<'_>| {
+        (&build.table.source_table, build.built_to, build.end)
+            == (&first.table.source_table, first.built_to, first.end)
+    };
+    let together: Vec<&ViewTable> = builds.iter().filter(is_beside).map(|build| build.table).collect();
+    in_transaction(connection, |connection| {
+        let batch = read(connection, first, &together, now)?;
+        for (place, table) in together.iter().enumerate() {
+            keep(connection, table, replace(connection, table, place, &batch.resources))?;
+            match batch.read_to {
+                Some(read_to) => {
+                    let statement = "UPDATE analyst_table SET built_to = ?2 WHERE name = ?1";
+                    connection.prepare_cached(statement)?.execute(params![table.name, read_to])?;
+                }
+                None => finish(connection, table, now)?,
+            }
+        }
+        Ok(())
+    })?;
+    Ok(true)
+}
+
+/// Resources with the rows they give, and how far the source was read; `None` to its end.
+struct StepBatch {
+    resources: Vec<StepResource>,
+    read_to: Option<i64>,
+}
+
+struct StepResource {
+    person: String,
+    key: String,
+    rows: KeptRows,
+}
+
+fn read(
+    connection: &Connection,
+    build: &Unfinished<'_>,
+    views: &[&ViewTable],
+    now: Timestamp,
+) -> Result<StepBatch, StoreFailed> {
+    let statement = format!(
+        "SELECT rowid, person_id, key, resource FROM \"{}\"
+          WHERE rowid > ?1 AND rowid <= ?2 AND deleted_at IS NULL AND superseded_at IS NULL ORDER BY rowid",
+        build.table.source_table
+    );
+    let mut statement = connection.prepare_cached(&statement)?;
+    let mut found = statement.query([build.built_to, build.end])?;
+    let (mut memory, mut bytes) = (TapeMemory::default(), 0);
+    let mut batch = StepBatch { resources: Vec::new(), read_to: None };
+    while let Some(row) = found.next()? {
+        let (person, key): (String, String) = (row.get(1)?, row.get(2)?);
+        // What is no text is told by `verify`.
+        let resource = row.get_ref(3)?.as_str().unwrap_or_default();
+        let rows = view_rows::evaluate(views.iter().copied(), &key, resource, now, &mut memory);
+        bytes += resource.len();
+        batch.resources.push(StepResource { person, key, rows });
+        if batch.resources.len() == STEP_RESOURCES || STEP_BYTES <= bytes {
+            batch.read_to = Some(row.get(0)?);
+            break;
+        }
+    }
+    Ok(batch)
+}
+
+/// A page may have been here before.
+fn replace(
+    connection: &Connection,
+    table: &ViewTable,
+    place: usize,
+    resources: &[StepResource],
+) -> Result<(), StoreFailed> {
+    let forget = format!("DELETE FROM \"{}\" WHERE person_id = ?1 AND \"key\" = ?2", table.name);
+    let mut forget = connection.prepare_cached(&forget)?;
+    for resource in resources {
+        forget.execute([&resource.person, &resource.key])?;
+    }
+    let gained = resources.iter().map(|StepResource { person, key, rows }| Gained { person, key, rows });
+    view_rows::insert(connection, table, place, gained)
+}
+
+fn finish(connection: &Connection, table: &ViewTable, now: Timestamp) -> Result<(), StoreFailed> {
+    let statement =
+        "UPDATE analyst_table SET built_to = NULL, build_end = NULL, built_at = ?2 WHERE name = ?1";
+    connection.prepare_cached(statement)?.execute(params![table.name, stamp(now)])?;
+    tracing::info!("the analysts' table {} is built", table.name);
+    keep(connection, table, make_indexes(connection, table))
+}
+
+/// Has the builds under way begin again: a VACUUM may number the rows anew that they count by. None
+/// comes to stand behind the end of a build that was before it.
+pub(super) fn restart_all(connection: &Connection) -> Result<(), StoreFailed> {
+    connection.execute("UPDATE analyst_table SET built_to = 0 WHERE built_to IS NOT NULL", [])?;
+    Ok(())
+}
+
+/// Makes the indexes of the tables that were filled for the first time.
+pub(super) fn make_missing_indexes(
+    known: &[ViewTable],
+    connection: &mut Connection,
+) -> Result<(), StoreFailed> {
+    let missing = {
+        let mut statement = connection.prepare(
+            "SELECT definition FROM analyst_table WHERE indexes_missing = 1 AND built_to IS NULL
+                AND name IN (SELECT name FROM sqlite_master)",
+        )?;
+        let definitions = statement.query_map([], |row| row.get(0))?;
+        definitions.collect::<Result<Vec<String>, _>>()?
+    };
+    // A table whose view has changed is made anew.
+    for table in known.iter().filter(|table| missing.contains(&table.definition)) {
+        let made = in_transaction(connection, |connection| make_indexes(connection, table));
+        tolerate(&table.name, made)?;
+    }
+    Ok(())
+}
+
+fn make_indexes(connection: &Connection, table: &ViewTable) -> Result<(), StoreFailed> {
+    connection.execute_batch(&table.late_indexes)?;
+    let statement = "UPDATE analyst_table SET indexes_missing = 0 WHERE name = ?1";
+    connection.prepare_cached(statement)?.execute([&table.name])?;
+    Ok(())
+}
+
+/// Only a table that is on our own list is dropped.
+pub(super) fn drop_table(connection: &Connection, name: &str) -> Result<(), StoreFailed> {
+    if connection.execute("DELETE FROM analyst_table WHERE name = ?1", [name])? > 0 {
+        connection.execute_batch(&format!("DROP TABLE IF EXISTS \"{name}\""))?;
+    }
+    Ok(())
+}
+
+pub(super) fn in_transaction(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> Result<(), StoreFailed>,
+) -> Result<(), StoreFailed> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    work(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::analyst_tables::{AnalystTables, Change, Changes};
+    use super::*;
+    use crate::clock;
+    use crate::plan::PersonId;
+    use crate::plan::row::{Row, row_of};
+    use crate::views::analyst_tables as built_in;
+
+    fn observation(number: usize, value: usize) -> Row {
+        let resource = format!(
+            r#"{{"resourceType":"Observation","id":"o{number}","category":[{{"coding":[{{"code":"laboratory"}}]}}],"valueQuantity":{{"value":{value}}}}}"#
+        );
+        row_of(&format!("Observation/{number}"), &resource).unwrap()
+    }
+
+    fn put(connection: &Connection, row: &Row) {
+        let put = "INSERT OR REPLACE INTO observation (person_id, key, first_seen_at, changed_at, content_hash, resource)
+                   VALUES ('anna', ?1, '', '', ?2, ?3)";
+        connection.execute(put, params![row.key, row.content_hash, row.resource]).unwrap();
+    }
+
+    fn warehouse() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        for migration in [
+            include_str!("../../../schema/0001_bookkeeping.sql"),
+            include_str!("../../../schema/0002_analyst_tables.sql"),
+            include_str!("../../../schema/0009_late_indexes.sql"),
+        ] {
+            connection.execute_batch(migration).unwrap();
+        }
+        tables::ensure(&connection, "observation").unwrap();
+        connection
+    }
+
+    fn indexes(connection: &Connection) -> u64 {
+        let count = "SELECT count(*) FROM sqlite_master WHERE name LIKE 'lab\\_results\\_by\\_%' ESCAPE '\\'";
+        connection.query_row(count, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Between two steps a page changes, adds and removes resources on both sides of the place
+    /// the build has come to; then the process is killed.
+    #[test]
+    fn a_build_lets_pages_through_and_goes_on_where_a_kill_cut_it_off() {
+        let (mut connection, now) = (warehouse(), clock::now());
+        let person = PersonId::parse("anna").unwrap();
+        for number in 0..2 * STEP_RESOURCES + 500 {
+            put(&connection, &observation(number, 1));
+        }
+        let tables = AnalystTables::new(&built_in(None).tables);
+        tables.migrate(&mut connection, now).unwrap();
+        assert!(tables.build_step(&mut connection, now).unwrap());
+        assert_eq!(indexes(&connection), 0);
+        let sides = [10, 2 * STEP_RESOURCES + 10].map(|number| observation(number, 2));
+        let new = observation(9_999, 3);
+        let mut changes = Changes::default();
+        for row in &sides {
+            let put = "UPDATE observation SET resource = ?2, content_hash = ?3 WHERE key = ?1";
+            connection.execute(put, params![row.key, row.resource, row.content_hash]).unwrap();
+            changes.updated(Change { row, gained: None }, false);
+        }
+        put(&connection, &new);
+        changes.inserted(Change { row: &new, gained: None });
+        for number in [20, 2 * STEP_RESOURCES + 20] {
+            let key = format!("Observation/{number}");
+            connection.execute("UPDATE observation SET deleted_at = '' WHERE key = ?1", [&key]).unwrap();
+            changes.gone("observation", key);
+        }
+        tables.apply_changes(&connection, &person, &changes, now).unwrap();
+
+        let tables = AnalystTables::new(&built_in(None).tables);
+        tables.migrate(&mut connection, now).unwrap();
+        assert!(tables.rows_to_build(&connection).unwrap() > 0);
+        let mut steps = 0;
+        while tables.build_step(&mut connection, now).unwrap() {
+            steps += 1;
+            assert!(steps < 10, "the build does not end");
+        }
+        assert_eq!(tables.rows_to_build(&connection).unwrap(), 0);
+        assert_eq!(tables.stale_tables(&connection, now).unwrap(), Vec::<String>::new());
+        let counts =
+            "SELECT count(*), count(DISTINCT \"key\"), count(*) FILTER (WHERE value = 2) FROM lab_results";
+        let counts: (usize, usize, usize) =
+            connection.query_row(counts, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        let whole = 2 * STEP_RESOURCES + 500 - 2 + 1;
+        assert_eq!(counts, (whole, whole, 2));
+        assert!(indexes(&connection) > 0);
+    }
+
+    #[test]
+    fn a_table_that_was_empty_gets_its_indexes_once_it_has_been_filled_or_at_the_next_start() {
+        for restarts in [false, true] {
+            let (mut connection, now) = (warehouse(), clock::now());
+            let tables = AnalystTables::new(&built_in(None).tables);
+            tables.migrate(&mut connection, now).unwrap();
+            assert!(!tables.build_step(&mut connection, now).unwrap(), "there is nothing to build");
+            assert_eq!(indexes(&connection), 0);
+            if restarts {
+                AnalystTables::new(&built_in(None).tables).migrate(&mut connection, now).unwrap();
+            } else {
+                tables.make_missing_indexes(&mut connection).unwrap();
+            }
+            assert!(indexes(&connection) > 0);
+            let missing = "SELECT sum(indexes_missing) FROM analyst_table";
+            assert_eq!(connection.query_row(missing, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_row_too_many_too_few_or_other_is_found() {
+        let (mut connection, now) = (warehouse(), clock::now());
+        put(&connection, &observation(1, 1));
+        put(&connection, &observation(2, 1));
+        let tables = AnalystTables::new(&built_in(None).tables);
+        tables.migrate(&mut connection, now).unwrap();
+        while tables.build_step(&mut connection, now).unwrap() {}
+        for damage in [
+            "UPDATE lab_results SET value = 7 WHERE id = 'o1'",
+            "DELETE FROM lab_results WHERE id = 'o2'",
+            "INSERT INTO lab_results SELECT * FROM lab_results WHERE id = 'o1'",
+            "UPDATE lab_results SET \"key\" = 'Observation/3' WHERE id = 'o1'",
+        ] {
+            connection.execute_batch("SAVEPOINT whole").unwrap();
+            assert_eq!(tables.stale_tables(&connection, now).unwrap(), Vec::<String>::new());
+            connection.execute_batch(damage).unwrap();
+            assert_eq!(tables.stale_tables(&connection, now).unwrap(), ["lab_results"], "{damage}");
+            connection.execute_batch("ROLLBACK TO whole; RELEASE whole").unwrap();
+        }
+    }
+}

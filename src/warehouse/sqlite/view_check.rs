@@ -1,0 +1,91 @@
+//! Whether an analysts' table holds what its view gives. Reads only.
+//!
+//! Promise: memory holds the rows of one resource.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+
+use super::view_table::ViewTable;
+use super::{tables, view_rows};
+use crate::plan::Timestamp;
+use crate::views::{Cell, TapeMemory};
+use crate::warehouse::failure::StoreFailed;
+
+/// Returns the tables that hold other rows than their view gives now. What the next start builds
+/// anew, or goes on building, is not asked.
+pub(super) fn stale_tables(
+    known: &[ViewTable],
+    connection: &Connection,
+    now: Timestamp,
+) -> Result<Vec<String>, StoreFailed> {
+    if !tables::has_column(connection, "analyst_table", "built_to")? {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare(
+        "SELECT 1 FROM analyst_table WHERE name = ?1 AND definition = ?2 AND built_to IS NULL
+            AND name IN (SELECT name FROM sqlite_master)",
+    )?;
+    let mut differing = Vec::new();
+    for table in known {
+        let is_whole = statement.exists([&table.name, &table.definition])?;
+        if is_whole && differs(connection, table, now)? {
+            differing.push(table.name.clone());
+        }
+    }
+    Ok(differing)
+}
+
+fn differs(connection: &Connection, table: &ViewTable, now: Timestamp) -> Result<bool, StoreFailed> {
+    let resources = format!(
+        "SELECT person_id, key, resource FROM \"{}\" WHERE deleted_at IS NULL AND superseded_at IS NULL",
+        table.source_table
+    );
+    let mut resources = connection.prepare(&resources)?;
+    let kept = format!("SELECT * FROM \"{}\" WHERE person_id = ?1 AND \"key\" = ?2", table.name);
+    let mut kept = connection.prepare(&kept)?;
+    let (mut memory, mut expected) = (TapeMemory::default(), 0u64);
+    let mut found = resources.query([])?;
+    while let Some(row) = found.next()? {
+        let (person, key): (String, String) = (row.get(0)?, row.get(1)?);
+        let resource = row.get_ref(2)?.as_str().unwrap_or_default();
+        let rows = view_rows::evaluate(std::iter::once(table), &key, resource, now, &mut memory);
+        let fresh: Vec<Vec<Value>> = rows
+            .rows(0, table.view.columns.len())
+            .map(|row| row.map(|cell| value(&cell)).collect())
+            .collect();
+        expected += fresh.len() as u64;
+        if !are_kept(&mut kept, &[&person, &key], fresh)? {
+            return Ok(true);
+        }
+    }
+    // Rows of a resource that is gone.
+    let count: u64 =
+        connection.query_row(&format!("SELECT count(*) FROM \"{}\"", table.name), [], |row| row.get(0))?;
+    Ok(count != expected)
+}
+
+/// Whether the rows of one resource are these, in any order.
+fn are_kept(
+    statement: &mut rusqlite::Statement<'_>,
+    resource: &[&String],
+    mut fresh: Vec<Vec<Value>>,
+) -> Result<bool, StoreFailed> {
+    let columns = statement.column_count();
+    let mut rows = statement.query(params_from_iter(resource))?;
+    while let Some(row) = rows.next()? {
+        let cells = (2..columns).map(|at| row.get(at)).collect::<Result<Vec<Value>, _>>()?;
+        let Some(same) = fresh.iter().position(|fresh| *fresh == cells) else { return Ok(false) };
+        fresh.swap_remove(same);
+    }
+    Ok(fresh.is_empty())
+}
+
+fn value(cell: &Cell<'_>) -> Value {
+    match cell {
+        Cell::Null => Value::Null,
+        Cell::Integer(number) => Value::Integer(*number),
+        Cell::Boolean(value) => Value::Integer(i64::from(*value)),
+        Cell::Real(number, _) => Value::Real(*number),
+        Cell::Text(text) => Value::Text(text.to_string()),
+    }
+}
