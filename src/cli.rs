@@ -20,7 +20,7 @@ pub struct Cli {
     /// Log more
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
-    /// Log warnings and errors only
+    /// Print errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
     #[command(subcommand)]

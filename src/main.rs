@@ -1,6 +1,5 @@
 //! Parses the command line, runs the command and exits with its status.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,12 +12,7 @@ fn main() -> ExitCode {
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let cli = Cli::parse();
-    match commands::run(&cli, &mut std::io::stdout().lock()) {
-        Ok(status) => status.into(),
-        Err(error) => {
-            // A closed stderr leaves nobody to tell.
-            let _ = writeln!(std::io::stderr(), "healthex-sync: {error:#}");
-            ExitStatus::of(&error).into()
-        }
-    }
+    let result = commands::run(&cli, &mut std::io::stdout().lock());
+    commands::end_log(result.as_ref().err());
+    result.unwrap_or_else(|error| ExitStatus::of(&error)).into()
 }

@@ -162,6 +162,10 @@ impl RosterReader {
     }
 
     fn read_csv(&mut self, name: &str, text: &str) {
+        if let Some(line) = unterminated_quote(text) {
+            self.complaints.push(format!("{name}:{line}: a quote is opened on this line and never closed"));
+            return;
+        }
         let mut reader =
             csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_reader(text.as_bytes());
         let header = match reader.headers() {
@@ -173,14 +177,9 @@ impl RosterReader {
         };
         let header: Vec<String> =
             header.iter().map(|column| column.trim_start_matches('\u{feff}').to_owned()).collect();
-        let unknown: Vec<_> = header
-            .iter()
-            .filter(|column| !["id", "label", "types", "enabled"].contains(&column.as_str()))
-            .collect();
-        if !header.iter().any(|column| column == "id") || !unknown.is_empty() {
-            self.complaints.push(format!(
-                "{name}:1: the header line must hold id and may hold label, types and enabled"
-            ));
+        let complaints = header_complaints(&header);
+        if !complaints.is_empty() {
+            self.complaints.extend(complaints.into_iter().map(|why| format!("{name}:1: {why}")));
             return;
         }
         for record in reader.records() {
@@ -230,7 +229,7 @@ impl RosterReader {
         }
         let label = fields.label.filter(|label| !label.is_empty());
         if label.as_ref().is_some_and(|label| {
-            label.chars().count() > LABEL_LENGTH_MAX || label.chars().any(char::is_control)
+            label.chars().count() > LABEL_LENGTH_MAX || label.chars().any(is_unprintable)
         }) {
             self.complaints
                 .push(format!("{place}: label must be at most {LABEL_LENGTH_MAX} printable characters"));
@@ -249,6 +248,49 @@ impl RosterReader {
         let types = fields.types.map(TypeFilter::new);
         self.patients.push(RosterPatient { person, label, types, enabled: fields.enabled.unwrap_or(true) });
     }
+}
+
+const COLUMNS: [&str; 4] = ["id", "label", "types", "enabled"];
+
+fn header_complaints(header: &[String]) -> Vec<String> {
+    let known = "a roster has the column id and may have label, types and enabled";
+    let mut complaints = Vec::new();
+    for (at, column) in header.iter().enumerate() {
+        if !COLUMNS.contains(&column.as_str()) {
+            complaints.push(format!("the column {column:?} is unknown; {known}"));
+        } else if header[..at].contains(column) {
+            complaints.push(format!("the column {column:?} is there twice"));
+        }
+    }
+    if !header.iter().any(|column| column == "id") {
+        complaints.push(format!("the column id is missing; {known}"));
+    }
+    complaints
+}
+
+/// Returns the line of a quote that is opened at the beginning of a field and not closed: all that
+/// follows would be taken for one field.
+fn unterminated_quote(text: &str) -> Option<usize> {
+    let (mut line, mut opened, mut at_field) = (1, None, true);
+    let mut letters = text.trim_start_matches('\u{feff}').chars().peekable();
+    while let Some(letter) = letters.next() {
+        line += usize::from(letter == '\n');
+        match (letter, opened) {
+            ('"', Some(_)) if letters.peek() == Some(&'"') => drop(letters.next()),
+            ('"', Some(_)) => opened = None,
+            ('"', None) if at_field => opened = Some(line),
+            _ => {}
+        }
+        at_field = opened.is_none() && matches!(letter, ',' | '\n' | '\r');
+    }
+    opened
+}
+
+/// Returns whether a letter is a control character, or turns the rest of a line around or breaks
+/// it: a label stands in logs and tables, where it must not write over its neighbours.
+fn is_unprintable(letter: char) -> bool {
+    let turns_around = matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2066}'..='\u{2069}');
+    letter.is_control() || turns_around || matches!(letter, '\u{2028}'..='\u{202e}')
 }
 
 #[derive(Default)]
@@ -325,6 +367,15 @@ mod tests {
     }
 
     #[test]
+    fn a_label_that_would_turn_its_line_around_is_refused() {
+        for letter in ['\u{202e}', '\u{2066}', '\u{200f}', '\u{61c}', '\u{2028}', '\u{7}'] {
+            let text = format!("id,label\np1,anna{letter}x\n");
+            check(&[("a.csv", &text)], Err(&["a.csv:2: label must be"]));
+        }
+        check(&[("a.csv", "id,label\np1,Zoë–שרה\n")], Ok(&["Zoë–שרה"]));
+    }
+
+    #[test]
     fn every_fault_of_a_roster_is_told_with_its_line() {
         check(
             &[(
@@ -338,7 +389,14 @@ mod tests {
                 "a.toml:8: \"a/b\"",
             ]),
         );
-        check(&[("a.csv", "id,name\np1,x\n")], Err(&["a.csv:1"]));
+        check(&[("a.csv", "id,name\np1,x\n")], Err(&["a.csv:1: the column \"name\" is unknown"]));
+        check(
+            &[("a.csv", "ID,label,label\np1,x,y\n")],
+            Err(&["\"ID\" is unknown", "\"label\" is there twice", "the column id is missing"]),
+        );
+        check(&[("a.csv", "id,label\np1,\"x\np2,y\n")], Err(&["a.csv:2: a quote is opened"]));
+        check(&[("a.csv", "id,label\np1,\"x\"\"\np2,y\n")], Err(&["a.csv:2: a quote is opened"]));
+        check(&[("a.csv", "id,label\np1,\"x, \"\"y\"\"\"\np2,5\" tall\n")], Ok(&["x, \"y\"", "5\" tall"]));
         check(&[("a.csv", "id,types\np1,Obs\n\"..\",\n")], Err(&["a.csv:2: \"Obs\"", "a.csv:3"]));
         check(&[("a.toml", "")], Err(&["lists no patient"]));
         check(&[("a.toml", "[[patients]]\n")], Err(&["a.toml:1"]));

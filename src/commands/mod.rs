@@ -83,6 +83,11 @@ impl ExitStatus {
     }
 }
 
+/// Says why the program fails, if it does, and ends the log.
+pub fn end_log(failure: Option<&anyhow::Error>) {
+    telemetry::end(failure.map(|error| format!("{error:#}")).as_deref());
+}
+
 pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -146,10 +151,15 @@ impl Context<'_> {
         }
     }
 
+    /// Returns whether only errors are to be printed.
+    fn is_quiet(&self) -> bool {
+        self.cli.quiet
+    }
+
     fn log_level(&self) -> Option<&'static str> {
         match (self.cli.verbose, self.cli.quiet) {
             (true, _) => Some("debug"),
-            (_, true) => Some("warn"),
+            (_, true) => Some("error"),
             _ => None,
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn sync(
     })?;
     if args.json {
         summary::print_json(&summary, out)?;
-    } else {
+    } else if !context.is_quiet() {
         summary::print(&summary, out)?;
     }
     if let Some(ended) = &summary.ended_early {

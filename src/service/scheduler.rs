@@ -18,8 +18,10 @@ use crate::clock;
 use crate::plan::Timestamp;
 use crate::settings::Schedule;
 
-/// A tick that is this late will not come.
-const LATE_AFTER: Duration = Duration::from_secs(30);
+/// A tick that is this late will not come, …
+const LATE_AFTER_MAX: Duration = Duration::from_secs(30);
+/// … nor one that is two periods late and at least this much.
+const LATE_AFTER_MIN: Duration = Duration::from_secs(5);
 
 /// A smaller difference between the clocks is rounding, or a clock that is being slewed.
 const STEP_MIN: TimeDelta = TimeDelta::seconds(10);
@@ -99,16 +101,22 @@ impl Trigger {
     fn late_from_now(&self) -> Option<Instant> {
         let now = clock::now();
         let wait = self.next_tick(now).and_then(|next| (next - now).to_std().ok());
-        wait.map(|wait| Instant::now() + wait + LATE_AFTER)
+        let period = self.schedule.lock().unwrap_or_else(PoisonError::into_inner).period(now);
+        let patience = (period * 2).clamp(LATE_AFTER_MIN, LATE_AFTER_MAX);
+        wait.map(|wait| Instant::now() + wait + patience)
     }
 
-    /// Fires for a tick that the job scheduler has missed.
-    pub(super) fn fire_if_late(&self) {
+    /// Fires for a tick that the job scheduler has missed. Returns whether it has.
+    fn fire_if_late(&self) -> bool {
         let late_after = *self.late_after.lock().unwrap_or_else(PoisonError::into_inner);
-        if late_after.is_some_and(|late_after| late_after < Instant::now()) {
-            tracing::warn!("a tick of the schedule did not come; the cycle runs now");
+        let is_late = late_after.is_some_and(|late_after| late_after < Instant::now());
+        if is_late {
+            tracing::warn!(
+                "a tick of the schedule did not come; the cycle runs now, and the schedule begins anew"
+            );
             self.fire();
         }
+        is_late
     }
 }
 
@@ -159,12 +167,20 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Restarts the schedule if the wall clock was set since the last call. Returns by how much
-    /// it was set.
+    /// Restarts the schedule if the wall clock was set since the last call, or if a tick did not
+    /// come. Returns by how much the clock was set.
+    ///
+    /// The job scheduler misses all ticks to come after a freeze that was longer than its period.
     pub(super) async fn follow_clock(&mut self) -> anyhow::Result<Option<TimeDelta>> {
         let now = ClockReading::take();
         let earlier = std::mem::replace(&mut self.last_reading, now);
-        let Some(step) = now.step_since(earlier) else { return Ok(None) };
+        let Some(step) = now.step_since(earlier) else {
+            if self.trigger.fire_if_late() {
+                let schedule = self.trigger.schedule.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                self.restart_jobs(&schedule).await?;
+            }
+            return Ok(None);
+        };
         let seconds = step.num_seconds().abs();
         let direction = if step < TimeDelta::zero() { "back" } else { "ahead" };
         tracing::warn!(

@@ -2,6 +2,9 @@
 //!
 //! Without `$NOTIFY_SOCKET` there is nobody to notify, and all of it does nothing.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -58,7 +61,21 @@ pub(super) fn watchdog_interval() -> Option<Duration> {
 }
 
 fn notify(states: &[NotifyState<'_>]) {
-    if let Err(failed) = sd_notify::notify(states) {
+    let abstract_name = std::env::var_os("NOTIFY_SOCKET")
+        .and_then(|socket| socket.as_bytes().strip_prefix(b"@").map(<[u8]>::to_vec));
+    let told = match abstract_name {
+        Some(name) => notify_abstract(&name, states),
+        None => sd_notify::notify(states),
+    };
+    if let Err(failed) = told {
         tracing::debug!("systemd could not be notified: {failed}");
     }
+}
+
+/// A name that begins with `@` is no path: it is of the kernel's own, as containers have it.
+fn notify_abstract(name: &[u8], states: &[NotifyState<'_>]) -> std::io::Result<()> {
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+    socket.send(message.as_bytes()).map(drop)
 }

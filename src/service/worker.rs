@@ -94,7 +94,6 @@ impl Worker {
     /// Feeds the watchdog between cycles, and shows the status. To be called once a second.
     pub(super) fn idle(&mut self) {
         systemd::feed_watchdog();
-        self.trigger.fire_if_late();
         let now = clock::now();
         let next = self.trigger.next_tick(now);
         let mut state = self.status.state();

@@ -479,3 +479,89 @@ fn a_server_that_ignores_since_is_told_of_once() {
     world.run(["sync"]).exits(0);
     world.run(["status"]).says_nothing_of("ignores _since");
 }
+
+// The process.
+
+#[test]
+fn quiet_prints_errors_only() {
+    let world = World::with_record(5);
+    let ran = world.run(["-q", "sync"]).exits(0);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
+    world.fault("kind = 'status', status = 500");
+    let ran = world.run(["sync", "-q"]).exits(3);
+    assert_eq!(ran.stdout, "");
+}
+
+/// A pipe that nobody reads, and that is full already.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    use std::io::Write;
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b' '; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_no_work_and_no_end() {
+    let world = World::with_record(35).set("sync.schedule", r#""every 1s""#);
+    let (_reader, writer) = full_pipe();
+    let mut command = world.command(["-v", "run"]);
+    let mut child = command
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    crate::world::wait_until("two cycles have ended", || {
+        world.warehouse().exists() && world.count("SELECT count(*) FROM pull WHERE outcome = 'ok'") >= 2
+    });
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    crate::world::wait_until("the daemon has ended", || child.try_wait().unwrap().is_some());
+    assert!(child.wait().unwrap().success());
+    world.assert_equals_sandbox("anna");
+}
+
+#[test]
+fn a_service_manager_that_listens_on_an_abstract_socket_is_told() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let world = World::with_record(5).set("sync.schedule", r#""every 1h""#);
+    let name = format!("healthex-sync-test-{}", std::process::id());
+    let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    manager.set_read_timeout(Some(crate::world::DEADLINE)).unwrap();
+    let running =
+        crate::world::Running::start(world.command(["run"]).env("NOTIFY_SOCKET", format!("@{name}")));
+    let mut message = [0; 4096];
+    loop {
+        let length = manager.recv(&mut message).unwrap();
+        if String::from_utf8_lossy(&message[..length]).contains("READY=1") {
+            break;
+        }
+    }
+    running.terminate();
+    assert_eq!(running.ended().code, 0);
+}
+
+#[test]
+fn after_a_freeze_that_was_longer_than_the_period_cycles_come_in_time_again() {
+    use rustix::process::Signal;
+    let world = World::with_record(5).set("sync.schedule", r#""every 1s""#);
+    let running = crate::world::Running::start(&mut world.command(["run"]));
+    let cycles = || {
+        let first = world.queries("anna");
+        first.len()
+    };
+    crate::world::wait_until("two cycles have run", || cycles() >= 2);
+    running.signal(Signal::STOP);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    running.signal(Signal::CONT);
+    let before = cycles();
+    let begun = std::time::Instant::now();
+    crate::world::wait_until("eight more cycles have run", || cycles() >= before + 8);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(25), "{:?}", begun.elapsed());
+    running.terminate();
+    assert_eq!(running.ended().code, 0);
+}

@@ -9,17 +9,16 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::failure::Undone;
-use super::tables;
+use super::{shortfall, tables};
 use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
 use crate::plan::leaver::{Missing, after_reading};
 use crate::plan::row::KeyHash;
-use crate::plan::since::{SinceFacts, is_ignored};
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::page::{Brought, ShortNote, ShortfallChange, WalkMark};
+use crate::warehouse::page::{ShortfallChange, WalkMark};
 use crate::warehouse::patient::{CycleTimes, RosterReading};
 use crate::warehouse::pull::{PullHead, Setback};
 
@@ -480,76 +479,8 @@ pub(super) fn finish_pull(
         swept.then(|| stamp(now)),
     ])?;
     expect_one(changed)?;
-    note_shortfall(connection, head, shortfall)?;
+    shortfall::note(connection, head, shortfall)?;
     Ok(forget_walks(connection, &head.person)?)
-}
-
-/// Notes how much a pull has brought, before its end changes what is known of the ones before.
-/// Returns how many pulls in a row have brought everything, whatever was asked for.
-pub(super) fn note_brought(
-    connection: &Connection,
-    head: &PullHead,
-    brought: Option<Brought>,
-    has_news: bool,
-) -> Result<u64, StoreFailed> {
-    let Some(brought) = brought else { return Ok(0) };
-    let person = head.person.as_str();
-    let Some(since) = head.since else {
-        let statement = "UPDATE checkpoint SET full_entries = ?2 WHERE person_id = ?1";
-        connection.prepare_cached(statement)?.execute(params![person, brought.entries])?;
-        return Ok(0);
-    };
-    let statement = "SELECT full_entries, last_full_at, since_ignored FROM checkpoint WHERE person_id = ?1";
-    let known = connection.prepare_cached(statement)?.query_row([person], |row| {
-        Ok((row.get::<_, Option<u64>>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, u64>(2)?))
-    });
-    let Some((full_entries, last_full_at, before)) = known.optional()? else { return Ok(0) };
-    let (Some(full_entries), Some(last_full_at)) =
-        (full_entries, last_full_at.as_deref().and_then(parse_stamp))
-    else {
-        return Ok(0);
-    };
-    let facts = SinceFacts {
-        since,
-        entries: brought.entries,
-        full_entries,
-        brought_news: has_news,
-        newest: brought.newest,
-        last_full_at,
-    };
-    let pulls = if is_ignored(facts) { before + 1 } else { 0 };
-    if pulls != before {
-        let statement = "UPDATE checkpoint SET since_ignored = ?2 WHERE person_id = ?1";
-        connection.prepare_cached(statement)?.execute(params![person, pulls])?;
-    }
-    Ok(pulls)
-}
-
-fn note_shortfall(
-    connection: &Connection,
-    head: &PullHead,
-    shortfall: ShortfallChange,
-) -> Result<(), StoreFailed> {
-    let (person, is_full) = (head.person.as_str(), head.mode == PullMode::Full);
-    match shortfall {
-        ShortfallChange::Keep => {}
-        ShortfallChange::Clear => {
-            let statement = "UPDATE checkpoint
-                    SET short_since = NULL, short_fingerprint = NULL, short_by = NULL, short_in_full = NULL
-                  WHERE person_id = ?1 AND short_by IS NOT NULL AND (?2 OR NOT short_in_full)";
-            connection.prepare_cached(statement)?.execute(params![person, is_full])?;
-        }
-        ShortfallChange::Note(ShortNote { by, since }) => {
-            let statement = "UPDATE checkpoint
-                    SET short_since = ?2, short_fingerprint = ?3, short_by = ?4, short_in_full = ?5
-                  WHERE person_id = ?1 AND (?5 OR ?2 IS NOT NULL OR NOT coalesce(short_in_full, 0))";
-            let fingerprint = since.map(|since| since.fingerprint.cast_signed());
-            let since = since.map(|since| stamp(since.since));
-            let values = params![person, since, fingerprint, by, is_full];
-            connection.prepare_cached(statement)?.execute(values)?;
-        }
-    }
-    Ok(())
 }
 
 /// Applies what a pull that did not finish means for its patient.
@@ -561,7 +492,7 @@ pub(super) fn set_back(
 ) -> Result<(), Undone> {
     let person = &head.person;
     if let Some(note) = setback.short {
-        note_shortfall(connection, head, ShortfallChange::Note(note))?;
+        shortfall::note(connection, head, ShortfallChange::Note(note))?;
     }
     if setback.forgets_pull {
         drop_pull(connection, person)?;

@@ -35,6 +35,7 @@ mod restore;
 mod rows;
 mod run_view;
 pub(super) mod scrub;
+mod shortfall;
 mod sweep;
 mod tables;
 mod verify;

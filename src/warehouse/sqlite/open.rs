@@ -99,6 +99,9 @@ pub(super) fn open_writer(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(error.into()))?;
     set_pragmas(&connection, path).map_err(|error| unusable(error.into()))?;
+    if place.group.is_some() {
+        keep_wal(&connection).map_err(|error| unusable(error.into()))?;
+    }
     let version = user_version(&connection).map_err(unusable)?;
     if version > SCHEMA_VERSION {
         return Err(OpenFailed::NewerSchema { path: path.clone(), version, known: SCHEMA_VERSION });
@@ -232,6 +235,20 @@ pub(super) fn set_pragmas(connection: &Connection, path: &Path) -> rusqlite::Res
     Ok(())
 }
 
+/// Whoever is last to close a WAL file removes `-wal` and `-shm`, and a group that may only read
+/// cannot make them: so they stay in place between cycles.
+fn keep_wal(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
+}
+
+/// Moves the WAL into the database before a close that does not do so by itself.
+pub(super) fn empty_kept_wal(connection: &Connection) -> rusqlite::Result<()> {
+    if connection.db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)? {
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
+    Ok(())
+}
+
 const CACHE_KIB: i64 = 16 * 1024;
 const WAL_PAGES: i64 = 4000;
 const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
@@ -277,7 +294,9 @@ pub(super) fn restrict(place: &Place) -> std::io::Result<()> {
     let mode = if place.group.is_some() { MODE_FOR_GROUP } else { MODE };
     for suffix in ["", "-wal", "-shm"] {
         let path = with_suffix(&place.path, suffix);
-        if !path.exists() {
+        let Ok(found) = fs::metadata(&path) else { continue };
+        // A reader has made it, where it may: it is not ours to change.
+        if !suffix.is_empty() && found.uid() != rustix::process::geteuid().as_raw() {
             continue;
         }
         if let Some(group) = place.group {

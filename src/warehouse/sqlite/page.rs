@@ -14,7 +14,7 @@ use super::analyst_tables::{AnalystTables, Change, Changed, Changes};
 use super::checkpoint::Finished;
 use super::failure::Undone;
 use super::pulls::End;
-use super::{checkpoint, pulls, sweep, tables};
+use super::{checkpoint, pulls, shortfall, sweep, tables};
 use crate::plan::duplicate::replaces;
 use crate::plan::identity::{Holder, KEY_BYTES_MAX, KeyForm, choose_key};
 use crate::plan::row::{KeyHash, NAME_TOO_LONG, Quarantined, Row};
@@ -77,7 +77,7 @@ pub(super) fn store(
                 let has_news = pulls::has_changed(connection, &cost)?
                     || stored.tally.inserted + stored.tally.updated > 0;
                 stored.since_ignored =
-                    checkpoint::note_brought(connection, head, completion.brought, has_news)?;
+                    shortfall::note_brought(connection, head, completion.brought, has_news)?;
                 checkpoint::finish_pull(connection, head, &finished)?;
             }
         }

@@ -242,6 +242,9 @@ impl WriterThread {
             }
             self.turns.fetch_add(1, Ordering::Relaxed);
         }
+        if let Err(error) = open::empty_kept_wal(&self.connection) {
+            tracing::warn!("the WAL stays as it is until the next cycle: {error}");
+        }
         // The last connection to close a WAL file moves it into the database.
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!("closing the warehouse: {error}");

@@ -3,6 +3,8 @@
 //! Under systemd each line begins with its priority, which the journal takes off again; the
 //! time is left to the journal too.
 
+mod log_queue;
+
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::sync::LazyLock;
@@ -12,6 +14,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use self::log_queue::LossForm;
 use crate::settings::LogSettings;
 
 /// Begins to log. `level` overrides the configuration's.
@@ -27,6 +30,8 @@ pub(crate) fn start(settings: Option<&LogSettings>, level: Option<&str>) {
         .log_internal_errors(false)
         .with_writer(StderrWriter { is_journal });
     let is_json = settings.is_some_and(|settings| settings.is_json);
+    let losses = if is_json { LossForm::Json } else { LossForm::Text };
+    log_queue::start(write_to_stderr, losses);
     let result = match (is_json, is_journal) {
         (true, _) => builder.json().flatten_event(true).try_init(),
         (false, true) => builder.without_time().with_level(false).try_init(),
@@ -94,27 +99,44 @@ fn priority(level: Level) -> &'static str {
 }
 
 impl Write for EventWriter {
-    /// Writes a whole event. A line break inside it would begin a line without a priority.
+    /// Takes a whole event at a time; a line break inside it would begin a line without a priority.
     fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
-        if bars_are_shown() {
-            // A line written over a bar would tear both.
-            BARS.suspend(|| std::io::stderr().write_all(event))?;
-            return Ok(event.len());
-        }
-        if self.priority.is_empty() {
-            std::io::stderr().write_all(event)?;
-            return Ok(event.len());
-        }
         let mut lines = Vec::with_capacity(event.len() + self.priority.len());
-        for line in event.split_inclusive(|byte| *byte == b'\n') {
-            lines.extend_from_slice(self.priority.as_bytes());
-            lines.extend_from_slice(line);
+        if self.priority.is_empty() {
+            lines.extend_from_slice(event);
+        } else {
+            for line in event.split_inclusive(|byte| *byte == b'\n') {
+                lines.extend_from_slice(self.priority.as_bytes());
+                lines.extend_from_slice(line);
+            }
         }
-        std::io::stderr().write_all(&lines)?;
+        log_queue::write(lines);
         Ok(event.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
+        Ok(())
     }
 }
+
+/// A closed stderr leaves nobody to tell.
+fn write_to_stderr(lines: &[u8]) {
+    if bars_are_shown() {
+        // A line written over a bar would tear both.
+        let _ = BARS.suspend(|| std::io::stderr().write_all(lines));
+    } else {
+        let _ = std::io::stderr().write_all(lines);
+    }
+}
+
+/// Says why the program fails, after all that was logged, and waits a moment for somebody to read it.
+pub(crate) fn end(failure: Option<&str>) {
+    if let Some(why) = failure {
+        log_queue::start(write_to_stderr, LossForm::Text);
+        log_queue::write(format!("healthex-sync: {why}\n").into_bytes());
+    }
+    log_queue::flush(LAST_WORDS);
+}
+
+/// A reader that has stopped does not keep the program from its end for longer.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
