@@ -66,19 +66,8 @@ async fn ask(
     refused: Vec<Refusal>,
     token: Option<&Arc<AccessToken>>,
 ) -> Result<(), StoreFailed> {
-    let mut witness = permitted_witness(cycle, tally, &refused, token).await?;
-    let mut answers = ask_refused(cycle, refused, token).await;
-    if witness.is_none()
-        && let Some((stray, _)) = answers.iter().find(|(_, answer)| answer.is_ok())
-    {
-        // It bears witness for those who are asked after it.
-        witness = Some(stray.task.person().clone());
-        let (again, others): (Vec<Answered>, Vec<Answered>) =
-            answers.into_iter().partition(|(_, answer)| answer_of(answer) == Answer::Refused);
-        let again = again.into_iter().map(|(refusal, _)| refusal).collect();
-        answers = ask_refused(cycle, again, token).await;
-        answers.extend(others);
-    }
+    let witness = permitted_witness(cycle, tally, &refused, token).await?;
+    let answers = ask_refused(cycle, refused, token).await;
     let any_refused = answers.iter().any(|(_, answer)| answer_of(answer) == Answer::Refused);
     let witness_permitted = match witness {
         Some(person) if any_refused => question(cycle, &person, token).await.is_ok(),
@@ -124,7 +113,8 @@ fn answer_of(answer: &Result<(), RequestFailed>) -> Answer {
 }
 
 /// Asks a patient that was permitted in this cycle, else the last ones that were pulled, one
-/// after the other. Returns the first that is permitted.
+/// after the other. Returns the first that is permitted. Who is refused is no witness, though the
+/// same round permits it: what ends just now may have refused the others too.
 async fn permitted_witness(
     cycle: &Cycle,
     tally: &CycleTally,

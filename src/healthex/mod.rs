@@ -60,9 +60,13 @@ impl RequestFailed {
     /// Returns whether the server answered, and neither permitted nor refused.
     pub(crate) fn is_other_answer(&self) -> bool {
         match self {
-            Self::TokenRefused | Self::PersonUnknown | Self::Rejected { .. } | Self::WaitTooLong { .. } => true,
+            Self::TokenRefused | Self::PersonUnknown | Self::Rejected { .. } | Self::WaitTooLong { .. } => {
+                true
+            }
             Self::Transient { stage, .. } => *stage != FailureStage::NoAnswer,
-            Self::CredentialsRefused { .. } | Self::Forbidden | Self::LimitReached { .. } | Self::Stopped => false,
+            Self::CredentialsRefused { .. } | Self::Forbidden | Self::LimitReached { .. } | Self::Stopped => {
+                false
+            }
         }
     }
 }

@@ -405,35 +405,6 @@ fn an_operators_purge_needs_a_yes_and_is_not_undone_by_the_next_cycle() {
 }
 
 #[test]
-fn who_leaves_the_roster_is_purged_only_where_that_is_wanted() {
-    let world = synced(["anna", "ben", "cora"]);
-    world.list(&["ben", "cora"]);
-    world.run(["sync"]).exits(0);
-    assert_eq!(world.rows("anna").len(), 6);
-    world.change_setting("roster.on_removed", r#""purge""#);
-    world.run(["sync"]).exits(0);
-    assert_eq!(world.rows_anywhere("anna"), 0);
-    assert_no_byte_left(&world, "anna");
-    let reason = "SELECT count(*) FROM purge_log WHERE reason = 'roster'";
-    assert_eq!(world.count(reason), 1);
-    world.assert_equals_sandbox("ben");
-}
-
-#[test]
-fn a_roster_that_lost_more_than_half_purges_nobody() {
-    let world = synced(["anna", "ben", "cora"]);
-    world.change_setting("roster.on_removed", r#""purge""#);
-    world.list(&["cora"]);
-    let ran = world.run(["sync"]);
-    assert_ne!(ran.code, 0, "{ran}");
-    assert_eq!(world.rows("anna").len(), 6);
-    assert_eq!(purges(&world), 0);
-    world.run(["sync", "--allow-shrunk-roster"]).exits(0);
-    assert_eq!(purges(&world), 2);
-    assert_no_byte_left(&world, "anna");
-}
-
-#[test]
 fn an_empty_or_broken_roster_purges_nobody() {
     let world = synced(["anna", "ben"]);
     world.change_setting("roster.on_removed", r#""purge""#);

@@ -112,7 +112,8 @@ pub(super) fn setback(event: Event) -> Setback {
         error: Some("what an operator is told".to_owned()),
         next_attempt_at: Some(at(9_000)),
         was_answered: false,
-        breaks_row: false, forgets_pull: false,
+        breaks_row: false,
+        forgets_pull: false,
         short: None,
     }
 }

@@ -12,6 +12,7 @@ mod candidate;
 mod checkpoint;
 mod compare;
 mod copies;
+mod cycle_ends;
 mod export;
 mod failure;
 mod files;

@@ -13,7 +13,7 @@ use super::page::EvaluatedBatch;
 use super::purge::Purge;
 use super::purge_requests::Requests;
 use super::writer::Writer;
-use super::{checkpoint, keep_deleted, ledger_book, open, page, pulls, purge, scrub};
+use super::{checkpoint, cycle_ends, keep_deleted, ledger_book, open, page, pulls, purge, scrub};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::{PatientState, PurgeReason};
@@ -104,7 +104,7 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn cycle_times(&self) -> Result<CycleTimes, StoreFailed> {
-        self.writer.write(checkpoint::cycle_times).await
+        self.writer.write(cycle_ends::cycle_times).await
     }
 
     pub(in crate::warehouse) async fn begin_cycle(
@@ -114,8 +114,8 @@ impl Engine {
     ) -> Result<Vec<Lease>, StoreFailed> {
         let begin = self.writer.write(move |connection| {
             pulls::close_cut_off(connection, now)?;
-            checkpoint::note_cycle(connection, now)?;
-            checkpoint::take_roster(connection, &roster, now)?;
+            cycle_ends::note_cycle(connection, now)?;
+            cycle_ends::take_roster(connection, &roster, now)?;
             checkpoint::drop_unlisted(connection)?;
             checkpoint::all(connection)
         });
@@ -147,7 +147,7 @@ impl Engine {
         let ledger_fault = self.ledger_fault();
         let look = self.writer.write(move |connection| {
             if let Some(now) = good_end {
-                checkpoint::note_good_cycle(connection, now)?;
+                cycle_ends::note_good_cycle(connection, now)?;
             }
             let patients = checkpoint::all(connection)?;
             let oldest_unscrubbed = purge::oldest_unscrubbed(connection)?;

@@ -19,6 +19,7 @@ const RELEASED: &[(&str, u128)] = &[
     ("0007_identity.sql", 0x37e5_1aaa_6037_9137_9a6f_415f_28c9_18ec),
     ("0008_scrubbed_by.sql", 0x89a8_97ee_7111_0ef2_2698_0875_a335_e895),
     ("0009_late_indexes.sql", 0x471e_e437_a59a_3a09_3c47_768a_db0a_845c),
+    ("0010_ledger.sql", 0x3ff6_43f4_5a43_c466_6e62_5be9_2743_d79e),
 ];
 
 /// Returns the migrations in `schema/`, by name.

@@ -1,0 +1,107 @@
+//! A cycle's two ends: the roster that it has read, and when it began and ended well.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::plan::leaver::{Missing, after_reading};
+use crate::plan::{Timestamp, parse_stamp, stamp};
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::patient::{CycleTimes, RosterReading};
+
+/// Brings the checkpoint in line with the roster: new patients get a row, all others a mark, and
+/// those that it lacks are noted as missing.
+pub(super) fn take_roster(
+    connection: &Connection,
+    roster: &RosterReading,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    let RosterReading { listed, is_new } = roster;
+    let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
+    let known = known_patients(connection)?;
+    // The label of a purged patient is not written down again until something of it is stored.
+    let mut add = connection.prepare_cached(
+        "INSERT INTO checkpoint (person_id, label) VALUES (?1, ?2)
+         ON CONFLICT (person_id) DO UPDATE
+            SET label = CASE WHEN purged_at IS NULL THEN excluded.label END, listed = 1,
+                missing_since = NULL, missing_readings = 0",
+    )?;
+    for patient in listed {
+        let is_same = known.get(patient.person.as_str()).is_some_and(|known| {
+            known.listed
+                && known.missing.is_none()
+                && (known.is_purged && known.label.is_none() || known.label == patient.label)
+        });
+        if !is_same {
+            add.execute(params![patient.person.as_str(), patient.label])?;
+        }
+    }
+    let mut leave = connection.prepare_cached(
+        "UPDATE checkpoint SET listed = 0, missing_since = ?2, missing_readings = ?3 WHERE person_id = ?1",
+    )?;
+    for (person, known) in known.iter().filter(|(person, _)| !on_roster.contains(person.as_str())) {
+        let missing = if *is_new { after_reading(known.missing, false, now) } else { known.missing };
+        if known.listed || missing != known.missing {
+            let readings = missing.map_or(0, |missing| missing.readings);
+            leave.execute(params![person, missing.map(|missing| stamp(missing.since)), readings])?;
+        }
+    }
+    Ok(())
+}
+
+fn known_patients(connection: &Connection) -> Result<HashMap<String, KnownPatient>, StoreFailed> {
+    let mut known = connection.prepare(
+        "SELECT person_id, label, listed, purged_at IS NOT NULL, missing_since, missing_readings FROM checkpoint",
+    )?;
+    let known = known.query_map([], |row| {
+        let (label, listed, is_purged) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let since: Option<String> = row.get(4)?;
+        let readings = row.get(5)?;
+        let missing = since.as_deref().and_then(parse_stamp).map(|since| Missing { since, readings });
+        Ok((row.get(0)?, KnownPatient { label, listed, is_purged, missing }))
+    })?;
+    Ok(known.collect::<Result<_, _>>()?)
+}
+
+/// What taking the roster over needs of a checkpoint.
+struct KnownPatient {
+    label: Option<String>,
+    listed: bool,
+    is_purged: bool,
+    missing: Option<Missing>,
+}
+
+/// Notes that a cycle has begun: a daemon that starts wants to know whether it has missed one.
+pub(super) fn note_cycle(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    note_time(connection, LAST_CYCLE, now)
+}
+
+/// Notes that a cycle ended well: `/healthz` goes by it, so that a restart does not make it forget.
+pub(super) fn note_good_cycle(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    note_time(connection, LAST_GOOD_CYCLE, now)
+}
+
+pub(super) fn cycle_times(connection: &Connection) -> Result<CycleTimes, StoreFailed> {
+    Ok(CycleTimes {
+        last_started_at: noted_time(connection, LAST_CYCLE)?,
+        last_good_end: noted_time(connection, LAST_GOOD_CYCLE)?,
+    })
+}
+
+const LAST_CYCLE: &str = "last_cycle_started_at";
+const LAST_GOOD_CYCLE: &str = "last_good_cycle_ended_at";
+
+fn note_time(connection: &Connection, name: &str, now: Timestamp) -> Result<(), StoreFailed> {
+    connection.execute(
+        "INSERT INTO about (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        [name, &stamp(now)],
+    )?;
+    Ok(())
+}
+
+fn noted_time(connection: &Connection, name: &str) -> Result<Option<Timestamp>, StoreFailed> {
+    let last: Option<String> = connection
+        .query_row("SELECT value FROM about WHERE name = ?1", [name], |row| row.get(0))
+        .optional()?;
+    Ok(last.as_deref().and_then(parse_stamp))
+}
