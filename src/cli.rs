@@ -91,7 +91,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct SyncArgs {
-    /// Only this patient (repeatable), even if disabled, revoked or waiting
+    /// Only this patient, by id or label (repeatable), even if disabled, revoked or waiting
     #[arg(long = "patient", value_name = "ID")]
     pub patients: Vec<String>,
     /// Pull in full, and find what vanished
@@ -106,14 +106,14 @@ pub struct SyncArgs {
     /// Adopt another `api.base_url`: keep the rows, clear the watermarks, pull in full
     #[arg(long)]
     pub new_server: bool,
-    /// Purge the patients that left the roster even if they are more than half of it
+    /// Purge the patients that left the roster even if they are too many at once
     #[arg(long)]
     pub allow_shrunk_roster: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct PurgeArgs {
-    /// The patient
+    /// The patient, by id or label
     #[arg(required_unless_present = "held", conflicts_with = "held")]
     pub id: Option<String>,
     /// All held patients: asked again first, and purged if they are still refused
@@ -129,7 +129,7 @@ pub struct PurgeArgs {
 
 #[derive(Debug, Args)]
 pub struct AuditArgs {
-    /// Only this patient, with how long each purge took and the copies made while there were rows
+    /// Only this patient, by id or label, with how long each purge took and the copies made while there were rows
     pub id: Option<String>,
     /// A JSON array
     #[arg(long)]
@@ -191,7 +191,7 @@ pub struct ExportArgs {
     pub format: ExportFormat,
     /// A folder that is not there yet, or empty; it appears whole or not at all
     pub dir: PathBuf,
-    /// Only this patient
+    /// Only this patient, by id or label
     #[arg(long, value_name = "ID")]
     pub patient: Option<String>,
 }

@@ -4,11 +4,12 @@ use std::io::Write;
 
 use chrono::TimeDelta;
 
+use super::named::known_patient;
 use super::{Context, ExitStatus, place};
 use crate::cli::AuditArgs;
 use crate::clock;
 use crate::plan::{PersonId, Timestamp, parse_stamp};
-use crate::settings::{Complaints, Settings};
+use crate::settings::Settings;
 use crate::warehouse::purge::LedgerReport;
 use crate::warehouse::report::{CopyLine, PurgeLine};
 use crate::warehouse::{Reader, begin_ledger_anew};
@@ -27,20 +28,20 @@ pub(super) fn audit(
         let report = reader.ledger(settings.consent.ledger.as_deref())?;
         return verify_ledger(&report, args.json, out);
     }
-    let purges = reader.purges(args.id.as_deref())?;
+    let person = args.id.as_deref().map(|named| known_patient(&settings, &reader, named)).transpose()?;
+    let purges = reader.purges(person.as_ref().map(PersonId::as_str))?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&purges)?)?;
         return Ok(ExitStatus::Done);
     }
     if purges.is_empty() {
-        let of = args.id.as_ref().map_or_else(String::new, |id| format!(" of {id}"));
+        let of = person.as_ref().map_or_else(String::new, |person| format!(" of {person}"));
         writeln!(out, "no purge{of}")?;
     } else {
         print_table(&purges, out)?;
     }
-    if let Some(id) = &args.id {
-        let person = PersonId::parse(id).map_err(|error| Complaints::one(error.to_string()))?;
-        print_details(&settings, &purges, &reader.copies_of(&person)?, out)?;
+    if let Some(person) = &person {
+        print_details(&settings, &purges, &reader.copies_of(person)?, out)?;
     }
     Ok(ExitStatus::Done)
 }
@@ -48,17 +49,21 @@ pub(super) fn audit(
 fn print_table(purges: &[PurgeLine], out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(
         out,
-        "{:20}  {:15}  {:14}  {:20}  {:20}  {:20}  rows",
+        "{:20}  {:15}  {:14}  {:20}  {:20}  {:30}  rows",
         "patient", "reason", "by", "confirmed", "rows gone", "last byte gone"
     )?;
     for purge in purges {
         let PurgeLine { person_id, reason, by, confirmed_at, purged_at, scrubbed_at, .. } = purge;
-        let scrubbed = scrubbed_at.as_deref().unwrap_or("not yet");
+        let scrubbed = match (scrubbed_at, &purge.scrubbed_by) {
+            (Some(at), Some(way)) => format!("{at} ({way})"),
+            (Some(at), None) => at.clone(),
+            (None, _) => "not yet".to_owned(),
+        };
         let rows: Vec<_> =
             purge.rows_by_table.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
         writeln!(
             out,
-            "{person_id:20}  {reason:15}  {by:14}  {confirmed_at:20}  {purged_at:20}  {scrubbed:20}  {}",
+            "{person_id:20}  {reason:15}  {by:14}  {confirmed_at:20}  {purged_at:20}  {scrubbed:30}  {}",
             rows.join(", ")
         )?;
     }

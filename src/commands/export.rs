@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::named::known_patient;
 use super::{Context, ExitStatus, progress};
 use crate::cli::{ExportArgs, ExportFormat as FormatArg};
 use crate::clock;
@@ -23,10 +24,9 @@ pub(super) fn export(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let person = args.patient.as_deref().map(PersonId::parse).transpose();
-    let person = person.map_err(|error| complain(format!("--patient {error}")))?;
     check_free(&args.dir)?;
     let reader = Reader::open(&settings.warehouse.path)?;
+    let person = args.patient.as_deref().map(|named| known_patient(&settings, &reader, named)).transpose()?;
     if let Some(person) = &person
         && !reader.knows(person)?
     {

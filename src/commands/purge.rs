@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::named::known_patient;
 use super::summary::list_counts;
 use super::sync::api;
 use super::{Context, ExitStatus, place, runtime};
@@ -14,7 +15,6 @@ use crate::clock;
 use crate::cycle::held::{HeldDecided, HeldUndecided, Unanswered, decide_held};
 use crate::cycle::progress::Progress;
 use crate::cycle::{Cycle, SyncRequest};
-use crate::plan::PersonId;
 use crate::plan::state::PurgeReason;
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
@@ -38,15 +38,11 @@ pub(super) fn purge(
     if !args.yes {
         return Err(Complaints::one("a purge cannot be taken back: add --yes".to_owned()).into());
     }
-    let person = args
-        .id
-        .as_deref()
-        .map(PersonId::parse)
-        .transpose()
-        .map_err(|error| Complaints::one(error.to_string()))?;
     let place = place(&settings);
     // A purge does not make a warehouse.
-    drop(Reader::open(&place.path)?);
+    let reader = Reader::open(&place.path)?;
+    let person = args.id.as_deref().map(|named| known_patient(&settings, &reader, named)).transpose()?;
+    drop(reader);
     let by = account();
     let Some(person) = person else { return purge_held(context, settings, &place, args.expect, out) };
     let unknown = || Complaints::one(format!("{person}: the warehouse does not know this patient"));
@@ -60,7 +56,7 @@ pub(super) fn purge(
         Ordered::Answered(PurgeAnswer::Unknown) => Err(unknown().into()),
         Ordered::Answered(PurgeAnswer::Failed(why)) => {
             tracing::error!("{person} was not purged: {why}");
-            Ok(ExitStatus::WarehouseUnusable)
+            Ok(ExitStatus::Failed)
         }
         Ordered::Free(warehouse) => runtime()?.block_on(async {
             let (reason, by) = (PurgeReason::Operator, &request.by);

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::named::listed_patient;
 use super::{Context, ExitStatus, place, progress, runtime, summary};
 use crate::cli::SyncArgs;
 use crate::cycle::progress::Progress;
 use crate::cycle::{Cycle, Summary, SyncRequest};
 use crate::healthex::client::Api;
-use crate::plan::PersonId;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
@@ -90,11 +90,8 @@ fn sync_request(args: &SyncArgs, roster: &Roster) -> Result<SyncRequest, Complai
     let mut named = Vec::new();
     let mut list = Vec::new();
     for id in &args.patients {
-        match PersonId::parse(id) {
-            Ok(person) if roster.patients.iter().any(|patient| patient.person == person) => {
-                named.push(person);
-            }
-            Ok(person) => list.push(format!("--patient {person}: the roster does not list it")),
+        match listed_patient(roster, id) {
+            Ok(person) => named.push(person),
             Err(error) => list.push(format!("--patient {error}")),
         }
     }

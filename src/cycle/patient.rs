@@ -323,7 +323,10 @@ async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> 
     let period = cycle.settings.sync.schedule.period(now);
     let failure = failure_of(&failed);
     let verdict = judge_failure(failure, task.lease.checkpoint.failures + 1, period);
-    let setback = verdict.event.map(|event| Setback {
+    // Who is not pulled is not failing.
+    let is_check = matches!(task.due, Due::AskConsent);
+    let event_of = |event| if is_check && event == Event::PullFailed { Event::CheckFailed } else { event };
+    let setback = verdict.event.map(event_of).map(|event| Setback {
         event,
         error: Some(why.clone()),
         next_attempt_at: verdict.delay.map(|delay| now + TimeDelta::from_std(delay).unwrap_or_default()),

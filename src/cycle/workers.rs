@@ -8,10 +8,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::patient::deal_with;
-use super::round;
 use super::tally::CycleTally;
 use super::tasks::Task;
-use super::{Cycle, EndedEarly};
+use super::{Cycle, EndedEarly, round};
 use crate::healthex::RequestFailed;
 use crate::plan::breaker::{Breaker, Trip};
 use crate::warehouse::page::Tally;

@@ -11,6 +11,7 @@ use super::coding::{Decoder, NotDecoded};
 use super::meter::{Budget, Meter};
 use super::{FailureStage, RequestFailed, transport};
 use crate::plan::Timestamp;
+use crate::plan::outcome::is_error_entry;
 use crate::plan::row::Entry;
 use crate::stop::Stop;
 
@@ -85,7 +86,8 @@ impl PageStream {
         Ok((!self.ended || !entries.is_empty()).then_some(entries))
     }
 
-    /// Reads the body to its end and keeps nothing of it. A server that answers a question for
+    /// Reads the body to its end and keeps nothing of it. An OperationOutcome of an error in it is
+    /// no answer. A server that answers a question for
     /// one entry with more than a batch of them is believed before it has ended.
     pub(super) async fn skip_bundle(
         mut self,
@@ -94,6 +96,14 @@ impl PageStream {
         stop: &Stop,
     ) -> Result<(), RequestFailed> {
         while let Some(entries) = self.next_batch(meter, budget, stop).await? {
+            if entries.iter().any(|entry| is_error_entry(&entry.bytes)) {
+                let what = "the answer holds an OperationOutcome of an error".to_owned();
+                return Err(RequestFailed::Transient {
+                    what,
+                    retry_after: None,
+                    stage: FailureStage::Answered,
+                });
+            }
             if !self.ended && !entries.is_empty() {
                 return Ok(());
             }

@@ -16,6 +16,25 @@ pub struct Outcome {
     pub is_incomplete: bool,
 }
 
+/// Returns whether an entry of a Bundle is an OperationOutcome that makes its page a broken one.
+pub(crate) fn is_error_entry(entry: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Shape<'a> {
+        #[serde(borrow)]
+        resource: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    struct Kind<'a> {
+        #[serde(rename = "resourceType")]
+        resource_type: std::borrow::Cow<'a, str>,
+    }
+    serde_json::from_slice::<Shape<'_>>(entry).is_ok_and(|Shape { resource }| {
+        serde_json::from_str::<Kind<'_>>(resource.get())
+            .is_ok_and(|kind| kind.resource_type == "OperationOutcome")
+            && read_outcome(resource).is_error
+    })
+}
+
 /// Codes of an issue that say that the answer is not the whole record.
 const INCOMPLETE_CODES: [&str; 7] =
     ["incomplete", "timeout", "transient", "throttled", "exception", "no-store", "lock-error"];
@@ -40,4 +59,23 @@ pub(super) fn read_outcome(resource: &RawValue) -> Outcome {
     let issues = issues.iter().take(8);
     let issues = issues.map(|issue| format!("{}/{}", word(severity(issue)), word(code(issue)))).collect();
     Outcome { issues, is_error, is_incomplete }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_no_permission() {
+        let entry = |kind: &str, severity: &str| {
+            format!(
+                r#"{{"resource":{{"resourceType":"{kind}","issue":[{{"severity":"{severity}","code":"processing"}}]}}}}"#
+            )
+        };
+        assert!(is_error_entry(entry("OperationOutcome", "fatal").as_bytes()));
+        assert!(is_error_entry(entry("OperationOutcome", "error").as_bytes()));
+        assert!(!is_error_entry(entry("OperationOutcome", "warning").as_bytes()));
+        assert!(!is_error_entry(entry("Patient", "fatal").as_bytes()));
+        assert!(!is_error_entry(b"{}"));
+    }
 }

@@ -58,7 +58,7 @@ fn is_rate_limit(name: &str) -> bool {
 
 /// `RateLimit-Remaining: 0` and its like, `RateLimit: limit=10, remaining=0`, `RateLimit: "day";r=0`.
 fn none_are_left(name: &str, value: &str) -> bool {
-    let is_zero = |text: &str| text.trim().parse() == Ok(0);
+    let is_zero = |text: &str| text.trim().parse::<f64>().is_ok_and(|left| left <= 0.0);
     if name.contains("remaining") {
         return value.split([',', ';']).next().is_some_and(is_zero);
     }
@@ -133,6 +133,8 @@ mod tests {
         for (name, value) in [
             ("RateLimit-Remaining", "0"),
             ("X-RateLimit-Remaining", " 0 "),
+            ("X-RateLimit-Remaining", "-1"),
+            ("X-RateLimit-Remaining", "0.0"),
             ("x-ratelimit-remaining-minute", "0"),
             ("X-Rate-Limit-Remaining", "0, 0;w=60"),
             ("RateLimit", "limit=10, remaining=0, reset=50"),

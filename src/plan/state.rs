@@ -108,6 +108,8 @@ pub enum Event {
     /// A consent check got a Bundle; nothing was pulled.
     StillPermitted,
     PullFailed,
+    /// A consent check of one that is not pulled got no answer to go by.
+    CheckFailed,
     PersonUnknown,
     /// A 403 that can be HealthEx's own. It is believed only after it was asked for again.
     Refused,
@@ -136,7 +138,7 @@ pub fn next_state(before: PatientState, event: Event) -> PatientState {
         (_, Event::PersonUnknown) => NotFound,
         (New | Active | Failing | NotFound | Paused, Event::PullFailed) => Failing,
         (Held | Refused, Event::StillPermitted) => Active,
-        (_, Event::StillPermitted) => before,
+        (_, Event::StillPermitted | Event::CheckFailed) => before,
     }
 }
 
@@ -162,6 +164,7 @@ mod tests {
         }
         for before in [New, Active, Failing, NotFound, Paused] {
             check(before, Event::PullFailed, Failing);
+            check(before, Event::CheckFailed, before);
             check(before, Event::PersonUnknown, NotFound);
             check(before, Event::Refused, Refused);
             check(before, Event::StillPermitted, before);

@@ -465,6 +465,11 @@ impl Reader {
         self.engine.views()
     }
 
+    /// Returns the patients of a label.
+    pub fn labelled(&self, label: &str) -> Result<Vec<PersonId>, StoreFailed> {
+        self.engine.labelled(label)
+    }
+
     /// Returns whether anything is known of a patient.
     pub fn knows(&self, person: &PersonId) -> Result<bool, StoreFailed> {
         self.engine.knows(person)

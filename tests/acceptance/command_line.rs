@@ -331,3 +331,20 @@ fn logs_are_json_lines_where_that_is_wanted() {
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
     }
 }
+
+#[test]
+fn a_patient_is_named_by_id_or_label() {
+    let world = World::for_daemons(2);
+    world.run(["sync", "--patient", "demo-01"]).exits(0).says("1 ok");
+    world.run(["sync"]).exits(0).says("2 ok");
+    let folder = world.path("copy");
+    let folder = folder.to_str().unwrap();
+    world.run(["export", "--format", "ndjson", "--patient", "demo-02", folder]).exits(0);
+    world.run(["purge", "demo-01", "--yes"]).exits(0);
+    assert_eq!(world.rows_anywhere("sandbox-0001"), 0);
+    // Of one that is purged, the roster alone has the label.
+    world.run(["audit", "demo-01"]).exits(0).says("sandbox-0001");
+    world.run(["purge", "demo-03", "--yes"]).exits(2).says("does not know");
+    world.run(["purge", "sandbox-0002", "--yes", "--expect", "1"]).exits(2);
+    world.run(["purge", "demo-02", "--yes"]).exits(0);
+}

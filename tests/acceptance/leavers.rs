@@ -1,6 +1,7 @@
 //! Who leaves the roster, what vanished long ago, and whom an operator purges while a cycle runs.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::time::{Duration, Instant};

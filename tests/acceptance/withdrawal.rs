@@ -251,3 +251,70 @@ fn held_patients_that_cannot_be_asked_stay_held() {
     assert!(ran.stdout.contains("1 released, 1 still held"), "{ran}");
     assert_eq!(purges(&world), 0);
 }
+
+const A_DAY_AND_AN_HOUR_AGO: &str = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-25 hours')";
+
+#[test]
+fn those_who_wait_for_a_witness_count_with_those_who_have_waited_enough() {
+    let world = roster_of(7);
+    world.fault(BROKEN_ACCESS);
+    world.run(["sync"]).exits(3).says("7 held");
+    world.exec(&format!(
+        "UPDATE checkpoint SET refused_at = {A_DAY_AND_AN_HOUR_AGO} WHERE person_id IN ('anna', 'ben', 'cora', 'dan')"
+    ));
+    world.run(["sync"]).exits(3).says("7 held");
+    assert_eq!(purges(&world), 0);
+    assert_eq!(held_why(&world, "anna").as_deref(), Some("many"));
+    assert_eq!(held_why(&world, "eva").as_deref(), Some("alone"));
+}
+
+#[test]
+fn an_answer_that_is_no_refusal_begins_the_row_anew() {
+    let world = roster_of(1);
+    world.sandbox.withdraw("anna");
+    world.run(["sync"]).exits(3).says("1 held");
+    world.exec(&format!("UPDATE checkpoint SET refused_at = {A_DAY_AND_AN_HOUR_AGO}"));
+    world.fault("kind = 'status', status = 404, person = 'anna', times = 1");
+    world.run(["sync"]).exits(3);
+    assert_eq!(world.state("anna"), "held");
+    world.run(["sync"]).exits(3).says("1 held");
+    assert_eq!(purges(&world), 0);
+
+    world.exec(&format!("UPDATE checkpoint SET refused_at = {A_DAY_AND_AN_HOUR_AGO}"));
+    world.run(["sync"]).exits(0).says("1 revoked");
+}
+
+#[test]
+fn a_refusal_that_a_wrong_clock_has_put_ahead_does_not_wait_for_it() {
+    let world = roster_of(1);
+    world.sandbox.withdraw("anna");
+    world.run(["sync"]).exits(3).says("1 held");
+    world.exec("UPDATE checkpoint SET refused_at = '2999-01-01T00:00:00Z'");
+    world.run(["sync"]).exits(3).says("1 held");
+    assert!(world.checkpoint("anna", "refused_at").unwrap().as_str() < "2999");
+}
+
+#[test]
+fn a_witness_may_be_failing() {
+    let world = roster_of(2);
+    world.change_setting("sync.page_size", "2");
+    world.change_setting("sync.attempts", "1");
+    world.sandbox.withdraw("anna");
+    // The first page comes, and the second does not.
+    world.fault("kind = 'status', status = 400, person = 'ben', page = 2");
+    world.run(["sync", "--full"]).exits(3).says("1 revoked");
+    assert_eq!(world.state("ben"), "failing");
+    assert_eq!(world.rows_anywhere("anna"), 0);
+}
+
+#[test]
+fn a_fault_that_begins_after_the_witness_was_asked_purges_nobody() {
+    let world = roster_of(4);
+    // The last of the roster is permitted when it is pulled and when it is asked before the others.
+    for person in &ALL[..3] {
+        world.fault(&format!("kind = 'status', status = 403, person = '{person}'"));
+    }
+    world.fault("kind = 'status', status = 403, person = 'dan', from_request = 3");
+    world.run(["sync"]).exits(3).says("3 held");
+    assert_eq!(purges(&world), 0);
+}

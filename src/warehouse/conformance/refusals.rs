@@ -124,8 +124,7 @@ pub(super) async fn the_latest_that_were_pulled_can_bear_witness<C: Candidate>()
     for (id, now) in [("anna", 10), ("ben", 30), ("cora", 20)] {
         trial.pull(&person(id), &[observation(1)], at(now)).await;
     }
-    // One without rows, and one that is refused itself, are no witnesses.
-    trial.pull(&person("dan"), &[], at(40)).await;
+    // One that is refused itself is no witness, nor is one that was never pulled.
     let refused = Pull::full(&person("ben"), at(50));
     trial.warehouse().note_refusal(&refused.head, refused.cost, at(51)).await.unwrap();
 

@@ -4,7 +4,8 @@
 //! Promise: a symbolic link is never followed, only the owner can read, and a line is written whole
 //! or taken back. Absent on purpose: what the lines say.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};

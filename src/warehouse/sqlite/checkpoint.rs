@@ -159,9 +159,19 @@ pub(super) fn latest_pulled(connection: &Connection, most: usize) -> Result<Vec<
           WHERE last_success_at IS NOT NULL AND state NOT IN ('refused', 'held', 'revoked')
           ORDER BY last_success_at DESC LIMIT ?1",
     )?;
-    let ids = statement
-        .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?
-        .collect::<Result<Vec<_>, _>>()?;
+    let ids =
+        statement.query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?;
+    persons(ids)
+}
+
+pub(super) fn labelled(connection: &Connection, label: &str) -> Result<Vec<PersonId>, StoreFailed> {
+    let mut statement = connection.prepare("SELECT person_id FROM checkpoint WHERE label = ?1")?;
+    let ids = statement.query_map([label], |row| row.get::<_, String>(0))?;
+    persons(ids)
+}
+
+fn persons(ids: impl Iterator<Item = rusqlite::Result<String>>) -> Result<Vec<PersonId>, StoreFailed> {
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
     Ok(ids.iter().filter_map(|id| PersonId::parse(id).ok()).collect())
 }
 
@@ -424,7 +434,7 @@ pub(super) fn apply(
             ":state": next_state(before, setback.event).as_str(),
             ":last_error": setback.error,
             ":next_attempt_at": setback.next_attempt_at.map(stamp),
-            ":failed": setback.event == Event::PullFailed,
+            ":failed": matches!(setback.event, Event::PullFailed | Event::CheckFailed),
             ":answered": setback.was_answered,
             ":refused": matches!(setback.event, Event::Refused | Event::Held(_)),
             ":breaks_row": setback.breaks_row,

@@ -1,6 +1,7 @@
 //! The names, modes and side files of what lies beside a warehouse.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs;
+use std::fs::{OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::appended;
 use super::files::with_suffix;
-use super::ledger::{self, Entry, EntryKind, LedgerText, LineHash, PurgeEntry, Tail};
-use super::purge::{self, Purge};
+use super::ledger::{Entry, EntryKind, LedgerText, LineHash, PurgeEntry, Tail};
+use super::purge::Purge;
+use super::{appended, ledger, purge};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};

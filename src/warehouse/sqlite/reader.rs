@@ -173,6 +173,10 @@ impl Reader {
         analyst_tables::list(&self.connection)
     }
 
+    pub(in crate::warehouse) fn labelled(&self, label: &str) -> Result<Vec<PersonId>, StoreFailed> {
+        checkpoint::labelled(&self.connection, label)
+    }
+
     pub(in crate::warehouse) fn knows(&self, person: &PersonId) -> Result<bool, StoreFailed> {
         Ok(checkpoint::one(&self.connection, person)?.is_some())
     }

@@ -34,6 +34,7 @@ impl World {
         self.exec(
             "UPDATE purge_log SET confirmed_at = '2020-01-01T00:00:00Z', purged_at = '2020-01-01T00:00:00Z'",
         );
+        std::fs::remove_file(self.path("data/warehouse.db.purges")).unwrap();
         self.run(["audit", "--new-ledger"]).exits(0);
     }
 
