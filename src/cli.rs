@@ -120,7 +120,7 @@ pub struct PurgeArgs {
     #[arg(long)]
     pub held: bool,
     /// With --held: purge nobody unless so many would be purged
-    #[arg(long, value_name = "N", requires = "held")]
+    #[arg(long, value_name = "N", requires = "held", conflicts_with = "id")]
     pub expect: Option<usize>,
     /// Needed: a purge cannot be taken back
     #[arg(long)]

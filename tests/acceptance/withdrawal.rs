@@ -271,10 +271,12 @@ fn those_who_wait_for_a_witness_count_with_those_who_have_waited_enough() {
 #[test]
 fn an_answer_that_is_no_refusal_begins_the_row_anew() {
     let world = roster_of(1);
-    world.sandbox.withdraw("anna");
+    // Refused when it is pulled and in the round; then not known once; then refused again.
+    world.fault("kind = 'status', status = 403, person = 'anna', times = 2");
+    world.fault("kind = 'status', status = 404, person = 'anna', from_request = 3, times = 1");
+    world.fault("kind = 'status', status = 403, person = 'anna', from_request = 4");
     world.run(["sync"]).exits(3).says("1 held");
     world.exec(&format!("UPDATE checkpoint SET refused_at = {A_DAY_AND_AN_HOUR_AGO}"));
-    world.fault("kind = 'status', status = 404, person = 'anna', times = 1");
     world.run(["sync"]).exits(3);
     assert_eq!(world.state("anna"), "held");
     world.run(["sync"]).exits(3).says("1 held");
@@ -298,7 +300,6 @@ fn a_refusal_that_a_wrong_clock_has_put_ahead_does_not_wait_for_it() {
 fn a_witness_may_be_failing() {
     let world = roster_of(2);
     world.change_setting("sync.page_size", "2");
-    world.change_setting("sync.attempts", "1");
     world.sandbox.withdraw("anna");
     // The first page comes, and the second does not.
     world.fault("kind = 'status', status = 400, person = 'ben', page = 2");
