@@ -122,13 +122,12 @@ async fn permitted_witness(
     token: Option<&Arc<AccessToken>>,
 ) -> Result<Option<PersonId>, StoreFailed> {
     let is_refused = |person: &PersonId| refused.iter().any(|refusal| refusal.task.person() == person);
-    let witnesses = match tally.permitted.clone().filter(|person| !is_refused(person)) {
-        Some(permitted) => vec![permitted],
-        None => {
-            // As many more as may be among the refused.
-            let latest = cycle.warehouse.latest_pulled(WITNESSES_MAX + refused.len()).await?;
-            latest.into_iter().filter(|person| !is_refused(person)).take(WITNESSES_MAX).collect()
-        }
+    let witnesses = if let Some(permitted) = tally.permitted.clone().filter(|person| !is_refused(person)) {
+        vec![permitted]
+    } else {
+        // As many more as may be among the refused.
+        let latest = cycle.warehouse.latest_pulled(WITNESSES_MAX + refused.len()).await?;
+        latest.into_iter().filter(|person| !is_refused(person)).take(WITNESSES_MAX).collect()
     };
     for person in witnesses {
         match question(cycle, &person, token).await {
@@ -213,7 +212,7 @@ async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> 
     if let Some(lease) = cycle.warehouse.claim(task.person()).await? {
         task.lease = lease;
     }
-    let mut report = pull_alone(cycle, task, mode).await;
+    let mut report = Box::pin(pull_alone(cycle, task, mode)).await;
     if let PatientOutcome::Refused(again) = report.outcome {
         let why = "refused (403) with the filter it is pulled with, and permitted without; check its types";
         note_permitted(cycle, again.task.person()).await?;

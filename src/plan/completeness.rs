@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn without_a_total_a_full_pull_is_walked_twice() {
         let bare = walk(&[(&[1, 2], None), (&[3], None)]);
-        check(Incremental, 2, &[bare.clone()], complete(Coverage::Uncounted));
+        check(Incremental, 2, std::slice::from_ref(&bare), complete(Coverage::Uncounted));
         check(Full, 2, &[bare.clone(), bare.clone()], complete(Coverage::SameTwice));
         let [other, third] = [walk(&[(&[1, 2], None)]), walk(&[(&[2], None)])];
         check(Full, 2, &[other.clone(), bare.clone(), bare.clone()], complete(Coverage::SameTwice));

@@ -174,7 +174,7 @@ mod tests {
     fn who_was_stored_first_keeps_the_name() {
         use Holder::*;
         let check = |at_name, with_id, form| {
-            assert_eq!(choose_key(at_name, with_id), form, "{at_name:?} {with_id:?}")
+            assert_eq!(choose_key(at_name, with_id), form, "{at_name:?} {with_id:?}");
         };
         check(Nothing, Nothing, KeyForm::Name);
         check(Nothing, Itself, KeyForm::NameAndId);

@@ -79,7 +79,7 @@ impl Outline {
 
     pub(super) fn quarantined(self, reason: &'static str, entry: Vec<u8>) -> Quarantined {
         let Self { key, is_named, table, id } = self;
-        Quarantined { key, is_named, reason, entry, table, id }
+        Quarantined { key, reason, entry, is_named, table, id }
     }
 }
 

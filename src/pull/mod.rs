@@ -315,7 +315,7 @@ impl<'c> Pull<'c> {
             walk,
             shortfall,
             brought: (!self.head.is_resumed)
-                .then(|| Brought { entries: self.walk.counts.received, newest: self.newest }),
+                .then_some(Brought { entries: self.walk.counts.received, newest: self.newest }),
         };
         let stored = self.store(rest, PullProgress::End(completion)).await?;
         match stored.sweep {

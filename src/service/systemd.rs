@@ -74,7 +74,7 @@ fn notify(states: &[NotifyState<'_>]) {
 
 /// A name that begins with `@` is no path: it is of the kernel's own, as containers have it.
 fn notify_abstract(name: &[u8], states: &[NotifyState<'_>]) -> std::io::Result<()> {
-    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let message = states.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?;
     socket.send(message.as_bytes()).map(drop)

@@ -22,7 +22,8 @@ fn line(world: &World, number: usize) -> serde_json::Value {
 }
 
 fn write(world: &World, lines: &[String]) {
-    fs::write(ledger(world), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    fs::write(ledger(world), lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n")
+        .unwrap();
 }
 
 /// Puts the file back as it was when `keep` was called, as one who knows nothing of `restore` would.

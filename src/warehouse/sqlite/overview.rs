@@ -85,9 +85,9 @@ fn behind(connection: &Connection, since: &str, most: usize) -> Result<Vec<Patie
         Ok(PatientBehind {
             name: row.get(0)?,
             state: row.get(1)?,
-            last_success_at: time(row.get(2)?),
+            last_success_at: time(row.get::<_, Option<String>>(2)?.as_deref()),
             failures: row.get(3)?,
-            next_attempt_at: time(row.get(4)?),
+            next_attempt_at: time(row.get::<_, Option<String>>(4)?.as_deref()),
             last_error: row.get(5)?,
         })
     })?;
@@ -103,7 +103,7 @@ fn recent_purges(connection: &Connection, request: OverviewRequest) -> Result<Re
         Ok(RecentPurge {
             person_id: row.get(0)?,
             reason: row.get(1)?,
-            purged_at: time(row.get(2)?),
+            purged_at: time(row.get::<_, Option<String>>(2)?.as_deref()),
             rows: row.get(3)?,
         })
     })?;
@@ -114,8 +114,8 @@ fn limit(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }
 
-fn time(text: Option<String>) -> Option<Timestamp> {
-    text.as_deref().and_then(parse_stamp)
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    text.and_then(parse_stamp)
 }
 
 fn sizes(path: &Path) -> Vec<FileSize> {

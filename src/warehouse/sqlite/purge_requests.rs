@@ -160,7 +160,8 @@ impl Requests {
         let owner = fs::metadata(self.warehouse()).map(|warehouse| warehouse.uid());
         let is_trusted = [rustix::process::geteuid().as_raw(), 0].contains(&found.uid())
             || owner.is_ok_and(|owner| owner == found.uid());
-        is_trusted && found.mode() & 0o077 == 0
+        let for_others = found.mode() & 0o077;
+        is_trusted && for_others == 0
     }
 
     fn warehouse(&self) -> PathBuf {

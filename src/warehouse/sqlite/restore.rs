@@ -53,7 +53,7 @@ pub(in crate::warehouse) fn restore(
     Ok(restored)
 }
 
-fn not_a_warehouse(file: &Path, why: impl ToString) -> RestoreFailed {
+fn not_a_warehouse(file: &Path, why: &impl ToString) -> RestoreFailed {
     RestoreFailed::NotAWarehouse { file: file.to_owned(), why: why.to_string() }
 }
 
@@ -68,7 +68,7 @@ fn expect_warehouse(file: &Path, warehouse: &Path) -> Result<(), RestoreFailed> 
         Err(OpenFailed::Io { source, .. }) => source.to_string(),
         Err(_) => "it is no warehouse of healthex-sync".to_owned(),
     };
-    Err(not_a_warehouse(file, why))
+    Err(not_a_warehouse(file, &why))
 }
 
 /// Opens a backup for reading, also where nothing can be written beside it.
@@ -85,7 +85,7 @@ fn open_backup(file: &Path) -> Result<Connection, RestoreFailed> {
     let unchanging = format!("file:{name}?immutable=1");
     Connection::open_with_flags(unchanging, flags | OpenFlags::SQLITE_OPEN_URI)
         .and_then(try_it)
-        .map_err(|error| not_a_warehouse(file, error))
+        .map_err(|error| not_a_warehouse(file, &error))
 }
 
 /// Checks the copy, carries out the ledger on it, and takes out what that left.
@@ -96,20 +96,20 @@ fn bring_up_to_date(
     clock: fn() -> Timestamp,
 ) -> Result<Restored, RestoreFailed> {
     let mut connection = Connection::open_with_flags(new, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .map_err(|error| not_a_warehouse(file, error))?;
-    open::set_pragmas(&connection, new).map_err(|error| not_a_warehouse(file, error))?;
+        .map_err(|error| not_a_warehouse(file, &error))?;
+    open::set_pragmas(&connection, new).map_err(|error| not_a_warehouse(file, &error))?;
     let checked: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|error| not_a_warehouse(file, error))?;
+        .map_err(|error| not_a_warehouse(file, &error))?;
     if checked != "ok" {
-        return Err(not_a_warehouse(file, format!("it is damaged ({checked})")));
+        return Err(not_a_warehouse(file, &format!("it is damaged ({checked})")));
     }
     let version = open::user_version(&connection)?;
     if version > open::SCHEMA_VERSION {
         let known = open::SCHEMA_VERSION;
         return Err(not_a_warehouse(
             file,
-            format!("it has schema {version} and this program knows {known}; install the newer program"),
+            &format!("it has schema {version} and this program knows {known}; install the newer program"),
         ));
     }
     open::migrate(&mut connection, version)?;
