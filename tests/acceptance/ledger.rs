@@ -22,7 +22,7 @@ fn line(world: &World, number: usize) -> serde_json::Value {
 }
 
 fn write(world: &World, lines: &[String]) {
-    fs::write(ledger(world), lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n")
+    fs::write(ledger(world), lines.join("\n") + "\n")
         .unwrap();
 }
 
