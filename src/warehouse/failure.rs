@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub enum OpenFailed {
     #[error("{} is in use by another healthex-sync (pid {pid}); wait for it or stop it", .path.display())]
     InUse { path: PathBuf, pid: String },
+    #[error("{} is a symbolic link to a file that is not there; nothing was made in its place; mend the link, or correct [warehouse] path", .0.display())]
+    DanglingLink(PathBuf),
     #[error("{} is a directory; [warehouse] path names a file", .0.display())]
     IsDirectory(PathBuf),
     #[error("{} is empty, so it is not a warehouse; move it away, or correct [warehouse] path", .0.display())]

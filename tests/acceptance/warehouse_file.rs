@@ -1,11 +1,15 @@
 //! The warehouse's file under a daemon: what it waits for, and what it refuses.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::process::{Mount, fill};
 use crate::support::skip;
-use crate::world::{Daemon, World};
+use crate::world::{Daemon, World, record};
 
 /// The metric of the cycles that ended well.
 const GOOD_CYCLES: &str = "healthex_sync_cycles_total{outcome=\"good\"}";
@@ -115,4 +119,64 @@ fn what_needs_a_person_is_not_waited_for() {
     world.daemon().ends().exits(5).says("install the newer program");
     fs::write(world.warehouse(), b"a letter to the editor\n".repeat(1000)).unwrap();
     world.daemon().ends().exits(5).says("is not a healthex-sync warehouse");
+}
+
+/// Lets the settings name the warehouse by a link in another folder.
+fn by_link(world: &World) -> PathBuf {
+    let link = world.path("elsewhere/link.db");
+    fs::create_dir_all(world.path("elsewhere")).unwrap();
+    symlink("../data/warehouse.db", &link).unwrap();
+    world.change_setting("warehouse.path", r#""elsewhere/link.db""#);
+    link
+}
+
+#[test]
+fn two_names_of_one_warehouse_are_one_lock_and_one_ledger() {
+    let world = world();
+    world.sandbox.add_person("ben", record("ben", 4));
+    world.list(&["anna", "ben"]);
+    let daemon = world.daemon();
+    daemon.shows(GOOD_CYCLES, |cycles| cycles == 1);
+    let link = by_link(&world);
+    world.daemon().ends().exits(5).says("in use by another healthex-sync");
+    daemon.stops();
+
+    let lock = fs::File::open(world.path("data/warehouse.db.lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    world.run(["sync"]).exits(5).says("in use by another healthex-sync");
+    world.run(["check", "--offline"]).exits(0).says("held by a cycle under way");
+    drop(lock);
+
+    world.run(["purge", "ben", "--yes"]).exits(0);
+    world.run(["sync"]).exits(0);
+    world.run(["audit", "--verify"]).exits(0);
+    world.run_inside(["backup", "copy.db"]).exits(0);
+    world.run_inside(["restore", "copy.db", "--yes"]).exits(0);
+    let beside: Vec<_> =
+        fs::read_dir(world.path("elsewhere")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(beside, ["link.db"]);
+    assert!(fs::symlink_metadata(link).unwrap().is_symlink());
+    world.assert_equals_sandbox("anna");
+    world.assert_sound();
+}
+
+#[test]
+fn a_link_to_nothing_is_refused_and_stays_what_it_is() {
+    let world = world();
+    let link = by_link(&world);
+    let refusal = format!("{} is a symbolic link to a file that is not there", link.display());
+    for command in [["sync"].as_slice(), &["sync", "--dry-run"], &["run"], &["status"], &["verify"]] {
+        world.run(command).exits(5).says(&refusal);
+    }
+    world.run(["check", "--offline"]).exits(5).says(&refusal);
+    assert!(fs::symlink_metadata(link).unwrap().is_symlink());
+    assert!(!world.warehouse().exists());
+    assert!(world.sandbox.requests().is_empty());
+
+    // Once there is something at its end it is a name like any other.
+    world.change_setting("warehouse.path", r#""data/warehouse.db""#);
+    world.run(["sync"]).exits(0);
+    world.change_setting("warehouse.path", r#""elsewhere/link.db""#);
+    world.run(["sync"]).exits(0);
+    world.assert_equals_sandbox("anna");
 }
