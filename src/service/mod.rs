@@ -27,6 +27,7 @@ mod supervise;
 mod systemd;
 mod worker;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,7 +78,6 @@ impl Signals {
 
 pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> {
     let Signals { stop, mut hangup } = signals;
-    let _only_daemon = ServiceLock::take(&daemon.place)?;
     let reading = StartupState::read(&daemon.place, &daemon.settings.sync.schedule);
     let Some(found) = unless_stopped(&stop, reading).await else { return Ok(()) };
     let found = found?;
@@ -90,8 +90,9 @@ pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> 
     );
     http::serve(&daemon.settings.http, status.clone(), daemon.place.path.clone(), stop.gently.clone())
         .await?;
-    let mut worker = Worker::new(daemon, status, scheduler.trigger.clone(), stop.clone(), found.identity)?;
-    if found.missed_tick {
+    let missed_tick = found.missed_tick;
+    let mut worker = Worker::new(daemon, status, scheduler.trigger.clone(), stop.clone(), found)?;
+    if missed_tick {
         scheduler.trigger.fire();
     }
     let trigger = scheduler.trigger.clone();
@@ -144,29 +145,62 @@ struct StartupState {
     missed_tick: bool,
     last_good_end: Option<Timestamp>,
     identity: Option<FileIdentity>,
+    /// `None` where a full or read-only disk does not let it be taken yet.
+    only_daemon: Option<ServiceLock>,
+    /// What keeps the warehouse from being used for now: the worker waits for its end.
+    waits_for: Option<String>,
 }
 
 impl StartupState {
     /// Opens the warehouse, so that one that cannot be used is reported now and not at the first
     /// tick.
     async fn read(place: &Place, schedule: &Schedule) -> anyhow::Result<Self> {
+        let only_daemon = match ServiceLock::take(place) {
+            Ok(lock) => Some(lock),
+            Err(failed) if failed.may_pass() => return Ok(Self::waiting(None, &failed)),
+            Err(failed) => return Err(failed.into()),
+        };
         let opened_at = place.clone();
         let opening = spawn_blocking(move || Warehouse::open(&opened_at, OtherServer::Refuse, clock::now()));
         let warehouse = match opening.await? {
             Ok(warehouse) => warehouse,
             // A `sync` is running; the first tick looks again.
             Err(OpenFailed::InUse { .. }) => {
-                return Ok(Self { missed_tick: true, last_good_end: None, identity: None });
+                return Ok(Self {
+                    missed_tick: true,
+                    last_good_end: None,
+                    identity: None,
+                    only_daemon,
+                    waits_for: None,
+                });
             }
+            Err(failed) if failed.may_pass() => return Ok(Self::waiting(only_daemon, &failed)),
             Err(failed) => return Err(failed.into()),
         };
-        let CycleTimes { last_started_at, last_good_end } = warehouse.cycle_times().await?;
+        let times = warehouse.cycle_times().await;
         spawn_blocking(move || drop(warehouse)).await?;
+        let CycleTimes { last_started_at, last_good_end } = match times {
+            Ok(times) => times,
+            Err(failed) if failed.may_pass() => return Ok(Self::waiting(only_daemon, &failed)),
+            Err(failed) => return Err(failed.into()),
+        };
         let now = clock::now();
         let missed_tick = last_started_at.is_none_or(|last| has_missed_a_tick(schedule, last, now));
         // An end in the future was noted by a wrong clock, and counts as now.
         let last_good_end = last_good_end.map(|end| end.min(now));
-        Ok(Self { missed_tick, last_good_end, identity: identity(place) })
+        Ok(Self { missed_tick, last_good_end, identity: identity(place), only_daemon, waits_for: None })
+    }
+
+    /// Returns the state of a warehouse that cannot be used yet: its first cycle is the first try
+    /// that finds it mended.
+    fn waiting(only_daemon: Option<ServiceLock>, failed: &dyn Display) -> Self {
+        Self {
+            missed_tick: false,
+            last_good_end: None,
+            identity: None,
+            only_daemon,
+            waits_for: Some(failed.to_string()),
+        }
     }
 }
 

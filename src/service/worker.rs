@@ -16,14 +16,14 @@ use super::problems::{Alert, AlertRules, AlertState, Occasion, Problem};
 use super::scheduler::Trigger;
 use super::status::Status;
 use super::systemd::StatusLine;
-use super::{Daemon, POLL_INTERVAL, facts, health, problems, systemd};
+use super::{Daemon, POLL_INTERVAL, StartupState, facts, health, problems, systemd};
 use crate::cycle::{Cycle, EndedEarly, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::{Timestamp, stamp};
 use crate::stop::Stop;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{Close, FileIdentity, OtherServer};
-use crate::warehouse::{Warehouse, identity};
+use crate::warehouse::{ServiceLock, Warehouse, identity};
 use crate::{clock, roster};
 
 pub(super) struct Worker {
@@ -38,6 +38,9 @@ pub(super) struct Worker {
     pub(super) stop: Stop,
     /// Of the warehouse's file, once it has been opened.
     identity: Option<FileIdentity>,
+    only_daemon: Option<ServiceLock>,
+    /// What keeps the warehouse from being used, while it is waited for.
+    waiting: Option<WarehouseWait>,
     /// The credentials were refused in the last cycle; their files may have been corrected since.
     pub(super) credentials_doubted: bool,
     /// It could be read. Whether a cycle can be run by it is another matter.
@@ -56,13 +59,23 @@ pub(super) struct OutageBackoff {
     pub(super) answers: u64,
 }
 
+/// The growing pauses between two looks at a warehouse that cannot be used for now.
+struct WarehouseWait {
+    why: String,
+    tries: u32,
+    until: Instant,
+}
+
+/// The first pause between two such looks; the longest is eight times that.
+const WAREHOUSE_RETRY: Duration = Duration::from_secs(5);
+
 impl Worker {
     pub(super) fn new(
         daemon: Daemon,
         status: Arc<Status>,
         trigger: Arc<Trigger>,
         stop: Stop,
-        identity: Option<FileIdentity>,
+        found: StartupState,
     ) -> anyhow::Result<Self> {
         let mut worker = Self {
             notifier: Notifier::start()?,
@@ -73,7 +86,9 @@ impl Worker {
             alert_state: AlertState::default(),
             trigger,
             stop,
-            identity,
+            identity: found.identity,
+            only_daemon: found.only_daemon,
+            waiting: None,
             credentials_doubted: false,
             outage: OutageBackoff::default(),
             roster_is_good: true,
@@ -81,6 +96,9 @@ impl Worker {
         };
         worker.load_credentials();
         systemd::ready();
+        if let Some(why) = found.waits_for {
+            worker.wait_for_warehouse(&why);
+        }
         worker.idle();
         if let Some(interval) = systemd::watchdog_interval().filter(|interval| *interval < POLL_INTERVAL * 3)
         {
@@ -91,9 +109,14 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Feeds the watchdog between cycles, and shows the status. To be called once a second.
+    /// Feeds the watchdog between cycles, shows the status, and has another look at a warehouse that is
+    /// waited for. To be called once a second.
     pub(super) fn idle(&mut self) {
         systemd::feed_watchdog();
+        if let Some(waiting) = self.waiting.as_mut().filter(|waiting| waiting.until <= Instant::now()) {
+            waiting.until = Instant::now() + health::pause_after(waiting.tries, WAREHOUSE_RETRY, None);
+            self.trigger.fire();
+        }
         let now = clock::now();
         let next = self.trigger.next_tick(now);
         let mut state = self.status.state();
@@ -116,6 +139,10 @@ impl Worker {
         );
         let problems = state.problems.len();
         drop(state);
+        if let Some(WarehouseWait { why, .. }) = &self.waiting {
+            self.status_line.set(format!("waiting for the warehouse: {why}"));
+            return;
+        }
         let needs =
             if problems == 0 { String::new() } else { format!("; {problems} problems need a person") };
         self.status_line.set(format!("waiting; {last}{needs}"));
@@ -204,10 +231,24 @@ impl Worker {
         if matches!(failed, StoreFailed::Replaced) {
             return Err(StoreFailed::Replaced.into());
         }
-        tracing::error!("no cycle: {failed}");
-        self.status.no_cycle(&failed.to_string(), clock::now());
-        self.raise(Problem::Warehouse, &failed.to_string());
+        self.wait_for_warehouse(&failed.to_string());
         Ok(())
+    }
+
+    /// Tells once what keeps the warehouse from being used, and has another look soon, whatever the
+    /// schedule is.
+    fn wait_for_warehouse(&mut self, why: &str) {
+        let earlier = self.waiting.take();
+        let tries = earlier.as_ref().map_or(0, |earlier| earlier.tries) + 1;
+        if earlier.is_none_or(|earlier| earlier.why != why) {
+            tracing::error!("no cycle: {why}; it is waited for, and tried again within a minute");
+            self.status.no_cycle(why, clock::now());
+            self.raise(Problem::Warehouse, why);
+        } else {
+            self.status.metrics.count_skipped(1);
+        }
+        let until = Instant::now() + health::pause_after(tries, WAREHOUSE_RETRY, None);
+        self.waiting = Some(WarehouseWait { why: why.to_owned(), tries, until });
     }
 
     pub(super) fn reload_roster(&mut self) {
@@ -236,6 +277,12 @@ impl Worker {
         if self.identity.is_some() && identity(&place) != self.identity {
             return Err(StoreFailed::Replaced.into());
         }
+        if self.only_daemon.is_none() {
+            match ServiceLock::take(&place) {
+                Ok(lock) => self.only_daemon = Some(lock),
+                Err(failed) => return self.skip_tick(failed).map(|()| None),
+            }
+        }
         // A WAL that a crash left behind is read through first.
         let opening = tokio::task::spawn_blocking(move || {
             let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now())?;
@@ -256,22 +303,25 @@ impl Worker {
         }
     }
 
-    /// Reports a failure that may pass, such as a full disk. Returns any other, which ends the
-    /// daemon with exit status 5.
+    /// Waits for the end of a failure that may pass, such as a full disk. Returns any other, which
+    /// ends the daemon with exit status 5.
     fn skip_tick(&mut self, failed: OpenFailed) -> anyhow::Result<()> {
-        if !matches!(failed, OpenFailed::Unusable { .. } | OpenFailed::Io { .. }) {
+        // What was used before is not given up for any failure to read it.
+        let was_used = self.identity.is_some();
+        let is_unread = matches!(failed, OpenFailed::Unusable { .. } | OpenFailed::Io { .. });
+        if !failed.may_pass() && !(was_used && is_unread) {
             return Err(failed.into());
         }
-        let text = format!("{failed}; trying again at the next tick");
-        tracing::error!("{text}");
-        self.status.no_cycle(&text, clock::now());
-        self.raise(Problem::Warehouse, &text);
+        self.wait_for_warehouse(&failed.to_string());
         Ok(())
     }
 
     async fn after_cycle(&mut self, summary: &Summary, warehouse: &Warehouse) -> anyhow::Result<()> {
         report(summary);
         let now = clock::now();
+        if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
+            self.waiting = None;
+        }
         let verdict = self.status.cycle_ends(summary, now);
         for alert in problems::purge_alerts(&summary.purged) {
             self.send(alert);

@@ -1,5 +1,6 @@
 //! Why the warehouse could not be opened, or did not keep what it was given.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// The warehouse cannot be used at all: exit status 5.
@@ -7,6 +8,8 @@ use std::path::PathBuf;
 pub enum OpenFailed {
     #[error("{} is in use by another healthex-sync (pid {pid}); wait for it or stop it", .path.display())]
     InUse { path: PathBuf, pid: String },
+    #[error("{} is a symbolic link to a file that is not there; nothing was made in its place; mend the link, or correct [warehouse] path", .0.display())]
+    DanglingLink(PathBuf),
     #[error("{} is a directory; [warehouse] path names a file", .0.display())]
     IsDirectory(PathBuf),
     #[error("{} is empty, so it is not a warehouse; move it away, or correct [warehouse] path", .0.display())]
@@ -105,6 +108,21 @@ pub enum RestoreFailed {
     Store(#[from] StoreFailed),
 }
 
+impl OpenFailed {
+    /// Returns whether it may be over without anybody seeing to the warehouse itself, so that it is
+    /// worth waiting for.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unusable { source, .. } => source.may_pass(),
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
+            ),
+            _ => false,
+        }
+    }
+}
+
 /// Whom a failure concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concern {
@@ -117,6 +135,11 @@ pub enum Concern {
 }
 
 impl StoreFailed {
+    /// Returns whether it may be over without anybody seeing to the warehouse itself.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::DiskFull | Self::ReadOnly | Self::Busy(_))
+    }
+
     /// Returns whom the failure concerns, and with that what it ends.
     pub fn concern(&self) -> Concern {
         match self {

@@ -25,5 +25,6 @@ mod service;
 mod support;
 mod terminal;
 mod walk;
+mod warehouse_file;
 mod withdrawal;
 mod world;

@@ -301,7 +301,7 @@ fn a_full_disk_delays_the_scrub_visibly() {
 }
 
 /// Takes all the room there is.
-fn fill(filler: &Path) {
+pub(crate) fn fill(filler: &Path) {
     let mut file = fs::File::create(filler).unwrap();
     let block = vec![b'x'; 64 * 1024];
     while std::io::Write::write_all(&mut file, &block).is_ok() {}

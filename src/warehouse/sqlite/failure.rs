@@ -1,6 +1,6 @@
 //! SQLite's errors in the door's words.
 
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::warehouse::failure::StoreFailed;
 
@@ -11,6 +11,10 @@ impl From<Error> for StoreFailed {
             // A value that SQLite has no type for, or a stored one that is of another type.
             return Self::Data(text);
         };
+        // A full disk has no room for the WAL's index, which is no write to SQLite.
+        if error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE) {
+            return Self::DiskFull;
+        }
         match code {
             ErrorCode::DiskFull => Self::DiskFull,
             ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied => Self::ReadOnly,

@@ -33,8 +33,9 @@ pub struct ServiceLock {
 impl ServiceLock {
     /// Takes the lock at once, or says whose it is.
     pub fn take(place: &Place) -> Result<Self, OpenFailed> {
-        open::prepare(&place.path)?;
-        Self::take_beside(&place.path)
+        let path = open::resolve(&place.path)?;
+        open::prepare(&path)?;
+        Self::take_beside(&path)
     }
 
     /// Takes the lock of whatever is in the warehouse's place.
@@ -45,7 +46,7 @@ impl ServiceLock {
 
 /// Takes the writer's lock for a moment.
 pub(in crate::warehouse) fn try_lock(place: &Place) -> Result<(), OpenFailed> {
-    WriterLock::take(&place.path).map(drop)
+    WriterLock::take(&open::resolve(&place.path)?).map(drop)
 }
 
 fn take(warehouse: &Path, suffix: &str) -> Result<File, OpenFailed> {

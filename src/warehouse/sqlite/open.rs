@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::fs::{DirBuilder, File, Permissions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
@@ -64,6 +64,23 @@ impl Migration {
 /// The schema this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "a handful of migrations")]
 pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Returns the same place by the path of the file itself, where `path` is a symbolic link: its locks
+/// and what lies beside it are found there by whatever name it is opened.
+pub(super) fn resolve_place(place: &Place) -> Result<Place, OpenFailed> {
+    Ok(Place { path: resolve(&place.path)?, ..place.clone() })
+}
+
+/// Returns the path of the file itself where the last part of `path` is a symbolic link.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenFailed> {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        return Ok(path.to_owned());
+    }
+    fs::canonicalize(path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => OpenFailed::DanglingLink(path.to_owned()),
+        _ => OpenFailed::Io { path: path.to_owned(), source },
+    })
+}
 
 /// Refuses what is not a warehouse, and makes the folder of a new one. Touches nothing else.
 pub(super) fn prepare(path: &Path) -> Result<(), OpenFailed> {
@@ -162,7 +179,7 @@ pub(super) enum Found {
 pub(super) fn look(path: &Path) -> Result<Found, OpenFailed> {
     let failed = |source| OpenFailed::Io { path: path.to_owned(), source };
     match fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) => return Err(failed(error)),
         Ok(found) if found.is_dir() => return Err(OpenFailed::IsDirectory(path.to_owned())),
         Ok(found) if found.len() == 0 => return Err(OpenFailed::IsEmpty(path.to_owned())),
@@ -171,7 +188,7 @@ pub(super) fn look(path: &Path) -> Result<Found, OpenFailed> {
     let mut header = [0; 100];
     match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             return Err(OpenFailed::NotOurs(path.to_owned()));
         }
         Err(error) => return Err(failed(error)),

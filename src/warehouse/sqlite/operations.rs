@@ -46,6 +46,7 @@ impl Engine {
         other_server: OtherServer,
         now: Timestamp,
     ) -> Result<Self, OpenFailed> {
+        let place = &open::resolve_place(place)?;
         open::prepare(&place.path)?;
         let lock = WriterLock::take(&place.path)?;
         let analyst_tables = Arc::new(AnalystTables::new(&place.views));
@@ -438,6 +439,7 @@ pub(in crate::warehouse) fn begin_ledger_anew(
     place: &Place,
     now: Timestamp,
 ) -> Result<Option<PathBuf>, OpenFailed> {
+    let place = &open::resolve_place(place)?;
     let path = place.path.clone();
     let _lock = WriterLock::take(&path)?;
     let analyst_tables = AnalystTables::new(&place.views);

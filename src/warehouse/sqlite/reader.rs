@@ -36,7 +36,8 @@ pub(in crate::warehouse) struct Reader {
 
 impl Reader {
     pub(in crate::warehouse) fn open(path: &Path) -> Result<Self, OpenFailed> {
-        Ok(Self { connection: open::open_reader(path)?, path: path.to_owned() })
+        let path = open::resolve(path)?;
+        Ok(Self { connection: open::open_reader(&path)?, path })
     }
 
     pub(in crate::warehouse) fn connection(&self) -> &Connection {

@@ -31,13 +31,14 @@ pub(in crate::warehouse) fn restore(
     clock: fn() -> Timestamp,
     told: impl FnMut(Steps) -> bool,
 ) -> Result<Restored, RestoreFailed> {
+    // A link to the warehouse stays one.
+    let place = &open::resolve_place(place)?;
     expect_warehouse(file, &place.path)?;
     open::make_folder(&place.path)?;
     // Whatever the file in the warehouse's place is by now: it may be damaged from its first byte.
     let _no_daemon = ServiceLock::take_beside(&place.path)?;
     let _no_cycle = WriterLock::take(&place.path)?;
-    // A link to the warehouse stays one.
-    let path = fs::canonicalize(&place.path).unwrap_or_else(|_| place.path.clone());
+    let path = place.path.clone();
     let failed = |source| RestoreFailed::Io { path: path.clone(), source };
     let new = with_suffix(&path, ".new");
     files::remove_with_sides(&new).map_err(failed)?;
