@@ -309,7 +309,7 @@ impl Worker {
         // What was used before is not given up for any failure to read it.
         let was_used = self.identity.is_some();
         let is_unread = matches!(failed, OpenFailed::Unusable { .. } | OpenFailed::Io { .. });
-        if !failed.may_pass() && !(was_used && is_unread) {
+        if !(failed.may_pass() || was_used && is_unread) {
             return Err(failed.into());
         }
         self.wait_for_warehouse(&failed.to_string());

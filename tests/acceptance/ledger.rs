@@ -22,8 +22,7 @@ fn line(world: &World, number: usize) -> serde_json::Value {
 }
 
 fn write(world: &World, lines: &[String]) {
-    fs::write(ledger(world), lines.join("\n") + "\n")
-        .unwrap();
+    fs::write(ledger(world), lines.join("\n") + "\n").unwrap();
 }
 
 /// Puts the file back as it was when `keep` was called, as one who knows nothing of `restore` would.
