@@ -101,10 +101,8 @@ pub fn choose_key(at_name: Holder, at_name_and_id: Holder) -> KeyForm {
 
 /// The name in a `fullUrl`: without the server's root and without a version at its end.
 pub fn name_in(full_url: &str, fhir_root: &str) -> String {
-    let unversioned = match full_url.rsplit_once("/_history/") {
-        Some((rest, version)) if !rest.is_empty() && !version.contains('/') => rest,
-        _ => full_url,
-    };
+    let before_version = full_url.rsplit_once('/').and_then(|(rest, _)| rest.strip_suffix("/_history"));
+    let unversioned = before_version.filter(|rest| !rest.is_empty()).unwrap_or(full_url);
     let name = unversioned.strip_prefix(fhir_root).filter(|rest| !rest.is_empty());
     name.unwrap_or(unversioned).to_owned()
 }

@@ -128,8 +128,11 @@ fn find_unseen(
     let all = tables::resource_tables(connection)?;
     let (asked, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|known| is_asked(types, known));
     let mut with_unseen = false;
+    let shares_names = shares_names(connection, person)?;
     for known in &asked {
-        let glance = glance(connection, &known.table, person, seen)?;
+        let by_name =
+            if shares_names { None } else { glance_by_name(connection, &known.table, person, seen)? };
+        let glance = by_name.map_or_else(|| glance(connection, &known.table, person, seen), Ok)?;
         with_unseen |= glance.has_unseen;
         found.tables_with_twins.extend(glance.has_twins.then_some(known.table.as_str()));
     }
@@ -159,6 +162,38 @@ struct Glance {
     /// A row, be it live or not, that no walk saw. Mostly there is none.
     has_unseen: bool,
     has_twins: bool,
+}
+
+/// Whether two things of a patient have one name, so that a key does not tell which one it is.
+fn shares_names(connection: &Connection, person: &PersonId) -> Result<bool, StoreFailed> {
+    let statement = "SELECT 1 FROM checkpoint WHERE person_id = ?1 AND shares_names";
+    Ok(connection.prepare_cached(statement)?.exists([person.as_str()])?)
+}
+
+/// Looks at the index alone, which holds no `id`: mostly it is the end of the name. `None` where
+/// that does not show that each row was seen. Nobody shares a name, so a row that was seen under
+/// its name is the thing that was seen, and lives.
+fn glance_by_name(
+    connection: &Connection,
+    table: &'static str,
+    person: &PersonId,
+    seen: &[HashSet<KeyHash>],
+) -> Result<Option<Glance>, StoreFailed> {
+    let statement = format!("SELECT key FROM \"{table}\" WHERE person_id = ?1");
+    let mut statement = connection.prepare_cached(&statement)?;
+    let mut rows = statement.query([person.as_str()])?;
+    let mut ids = HashSet::new();
+    let mut glance = Glance { has_unseen: false, has_twins: false };
+    while let Some(row) = rows.next()? {
+        let key = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        let id = key.rsplit(['/', ':']).next();
+        let identity = Identity { name: key, table, id }.hash();
+        if !seen.iter().any(|walk| walk.contains(&identity)) {
+            return Ok(None);
+        }
+        glance.has_twins |= !ids.insert(Identity { name: "", table, id }.hash());
+    }
+    Ok(Some(glance))
 }
 
 fn glance(
