@@ -16,7 +16,9 @@ const GOOD_CYCLES: &str = "healthex_sync_cycles_total{outcome=\"good\"}";
 
 /// Anna, and a schedule by which nothing is tried again within the hour.
 fn world() -> World {
-    World::with_patients(["anna"]).set("sync.schedule", r#""every 1h""#).set("http.listen", r#""127.0.0.1:0""#)
+    World::with_patients(["anna"])
+        .set("sync.schedule", r#""every 1h""#)
+        .set("http.listen", r#""127.0.0.1:0""#)
 }
 
 /// Waits until it is told that the warehouse cannot be used, for `why`.
