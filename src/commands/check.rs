@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::audit::describe_unknown;
+use super::status::{describe_reader, describe_unscrubbed};
 use super::summary::list_counts;
 use super::{Context, ExitStatus, place, runtime, sync, wanted_tables};
 use crate::clock;
@@ -87,20 +88,22 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
             return Ok(());
         }
         Err(failed) => checks.failed("warehouse", &failed.to_string(), ExitStatus::WarehouseUnusable)?,
-        Ok(Preflight { schema, schema_known: known, room, patients, mode, access }) => {
+        Ok(found) => {
+            let Preflight { schema, schema_known: known, room, ref patients, mode, access, .. } = found;
             let later = if schema < known { ": the next cycle brings it up to date" } else { "" };
             checks
                 .ok("warehouse", &format!("{}, schema {schema} of {known}{later}", place.path.display()))?;
-            checks.ok("patients", &describe_drift(drift(roster, &patients), settings.roster.on_removed))?;
+            checks.ok("patients", &describe_drift(drift(roster, patients), settings.roster.on_removed))?;
             let ignored = patients.iter().filter(|patient| patient.since_ignored >= IGNORED_TOLD).count();
             if ignored > 0 {
                 let why =
                     format!("the server ignores _since for {ignored} patients: each pull brings everything");
                 checks.ok("increments", &why)?;
             }
-            check_leavers(settings, roster, &patients, checks)?;
+            check_leavers(settings, roster, patients, checks)?;
             check_access(&place, mode, access, checks)?;
             check_room(room, checks)?;
+            check_readers(&found, checks)?;
             check_ledger(settings, checks)?;
         }
     }
@@ -232,6 +235,17 @@ fn check_room(room: Option<DiskRoom>, checks: &mut Checks<'_>) -> anyhow::Result
         checks.ok("disk room", &line)?;
     } else {
         checks.failed("disk room", &format!("{line}; make room"), ExitStatus::Failed)?;
+    }
+    Ok(())
+}
+
+/// Tells of a program that goes on reading, and of purges whose last bytes are still in the file.
+fn check_readers(found: &Preflight, checks: &mut Checks<'_>) -> anyhow::Result<()> {
+    if let Some(reader) = &found.reader {
+        checks.ok("reader", &describe_reader(reader))?;
+    }
+    if let Some(waits) = &found.scrub_waits_for {
+        checks.ok("last bytes", &describe_unscrubbed(found.unscrubbed, found.oldest_unscrubbed, waits))?;
     }
     Ok(())
 }

@@ -11,12 +11,12 @@ use super::{Context, ExitStatus};
 use crate::clock;
 use crate::plan::leaver::{LeaverVerdict, judge_leaver};
 use crate::plan::since::IGNORED_TOLD;
-use crate::plan::stamp;
 use crate::plan::state::PatientState;
+use crate::plan::{Timestamp, stamp};
 use crate::settings::{OnRemoved, RosterSettings};
 use crate::warehouse::Reader;
 use crate::warehouse::purge::LedgerReport;
-use crate::warehouse::report::{LastScrub, PatientLine, StatusReport};
+use crate::warehouse::report::{LastScrub, PatientLine, StatusReport, StayingReader};
 
 /// The columns beside the name, with the gaps between them.
 const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;
@@ -33,6 +33,8 @@ struct StatusJson<'a> {
     unscrubbed_purges: u64,
     scrub_waits_for: Option<&'a str>,
     last_scrub: Option<&'a LastScrub>,
+    unscrubbed_since: Option<String>,
+    reader: Option<&'a StayingReader>,
     purges_over_deadline: u64,
     ledger_fault: Option<String>,
     /// Purges of the ledger that the next cycle carries out.
@@ -63,6 +65,8 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
             unscrubbed_purges: report.unscrubbed,
             scrub_waits_for: report.scrub_waits_for.as_deref(),
             last_scrub: report.last_scrub.as_ref(),
+            unscrubbed_since: report.oldest_unscrubbed.map(stamp),
+            reader: report.reader.as_ref(),
             purges_over_deadline: purges.late,
             ledger_fault: purges.ledger.fault.as_ref().map(ToString::to_string),
             ledger_unknown: purges.ledger.unknown,
@@ -198,9 +202,11 @@ fn print_totals(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> 
         );
         print_wrapped(screen, 0, &held, Some(Colour::Red), out)?;
     }
+    if let Some(reader) = &report.reader {
+        print_wrapped(screen, 0, &describe_reader(reader), None, out)?;
+    }
     if let Some(waits) = &report.scrub_waits_for {
-        let waits =
-            format!("{} purges still have bytes in the file, waiting for: {waits}", report.unscrubbed);
+        let waits = describe_unscrubbed(report.unscrubbed, report.oldest_unscrubbed, waits);
         print_wrapped(screen, 0, &waits, None, out)?;
     }
     if let Some(LastScrub { at, by }) = &report.last_scrub {
@@ -208,6 +214,21 @@ fn print_totals(screen: &Screen, report: &StatusReport, out: &mut dyn Write) -> 
         print_wrapped(screen, 0, &last, None, out)?;
     }
     Ok(())
+}
+
+/// Says who keeps the WAL from being emptied, and what that costs.
+pub(super) fn describe_reader(reader: &StayingReader) -> String {
+    let StayingReader { since, wal_bytes } = reader;
+    let megabytes = wal_bytes.div_ceil(1_000_000);
+    format!(
+        "another program goes on reading the warehouse, seen since {since}; the WAL beside it has {megabytes} MB and grows until that has ended"
+    )
+}
+
+/// Says which purges still have bytes in the file, and what they wait for.
+pub(super) fn describe_unscrubbed(purges: u64, oldest: Option<Timestamp>, waits_for: &str) -> String {
+    let since = oldest.map_or_else(String::new, |oldest| format!(", the oldest since {}", stamp(oldest)));
+    format!("{purges} purges still have bytes in the file{since}, waiting for: {waits_for}")
 }
 
 fn print_purges(screen: &Screen, purges: &Purges, out: &mut dyn Write) -> std::io::Result<()> {

@@ -57,7 +57,17 @@ pub struct StatusReport {
     pub unscrubbed: u64,
     /// What the bytes of purged patients wait for.
     pub scrub_waits_for: Option<String>,
+    pub oldest_unscrubbed: Option<Timestamp>,
     pub last_scrub: Option<LastScrub>,
+    pub reader: Option<StayingReader>,
+}
+
+/// A program that goes on reading the warehouse, and keeps its WAL from being emptied.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct StayingReader {
+    /// When that was first seen.
+    pub since: String,
+    pub wal_bytes: u64,
 }
 
 /// When the last bytes of purged patients were last removed.
@@ -175,6 +185,10 @@ pub struct Preflight {
     /// The file's permission bits.
     pub mode: u32,
     pub access: Access,
+    pub unscrubbed: u64,
+    pub oldest_unscrubbed: Option<Timestamp>,
+    pub scrub_waits_for: Option<String>,
+    pub reader: Option<StayingReader>,
 }
 
 /// Whom the file's mode lets in.

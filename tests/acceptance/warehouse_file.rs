@@ -5,11 +5,12 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
+use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::process::{Mount, fill};
 use crate::support::skip;
-use crate::world::{Daemon, World, record};
+use crate::world::{Daemon, World, ask, observation, observation_tail, record};
 
 /// The metric of the cycles that ended well.
 const GOOD_CYCLES: &str = "healthex_sync_cycles_total{outcome=\"good\"}";
@@ -181,4 +182,63 @@ fn a_link_to_nothing_is_refused_and_stays_what_it_is() {
     world.change_setting("warehouse.path", r#""elsewhere/link.db""#);
     world.run(["sync"]).exits(0);
     world.assert_equals_sandbox("anna");
+}
+
+/// Somebody who reads, and goes on.
+fn reads_on(world: &World) -> Connection {
+    let reader = world.open();
+    reader.execute_batch("BEGIN").unwrap();
+    assert!(ask(&reader, "SELECT count(*) FROM observation").is_some());
+    reader
+}
+
+#[test]
+fn a_reader_that_stays_is_told_of_with_how_long_and_how_large() {
+    let world = world();
+    world.run(["sync"]).exits(0);
+    world.run(["status"]).says_nothing_of("another program goes on reading");
+    let reader = reads_on(&world);
+    world.sandbox.put("anna", Some(&observation_tail("anna", 3)), &observation("anna", 3, "changed"));
+    world.run(["sync"]).exits(0);
+    let status = world.run(["status", "--json"]).exits(0);
+    let since = status.json()["reader"]["since"].as_str().unwrap().to_owned();
+    assert!(status.number("/reader/wal_bytes") > 0);
+    world.run(["status"]).says("another program goes on reading the warehouse");
+    world
+        .run(["check", "--offline"])
+        .exits(0)
+        .says("another program goes on reading the warehouse")
+        .says(&since);
+
+    // It stays the same reader for who looks later.
+    world.run(["sync"]).exits(0);
+    assert_eq!(world.run(["status", "--json"]).json()["reader"]["since"], since);
+    drop(reader);
+    world.run(["sync"]).exits(0);
+    assert!(world.run(["status", "--json"]).json()["reader"].is_null());
+    world.run(["check", "--offline"]).exits(0).says_nothing_of("another program goes on reading");
+}
+
+#[test]
+fn what_keeps_the_last_bytes_and_since_when_is_told_by_status_and_check() {
+    let world = world();
+    world.sandbox.add_person("ben", record("ben", 4));
+    world.list(&["anna", "ben"]);
+    world.run(["sync"]).exits(0);
+    let reader = reads_on(&world);
+    world.run(["purge", "ben", "--yes"]).says("a reader has the warehouse open");
+    let since = world.ask("SELECT purged_at FROM purge_log").unwrap();
+    let told = "waiting for: a reader that has the warehouse open since";
+    let status = world.run(["status", "--json"]).exits(0).json();
+    assert_eq!(status["unscrubbed_since"], since.as_str());
+    assert!(status["scrub_waits_for"].as_str().unwrap().starts_with("a reader that"), "{status}");
+    let line = world.run(["check", "--offline"]).exits(0).says(told);
+    assert!(
+        line.stdout.contains(&format!("1 purges still have bytes in the file, the oldest since {since}")),
+        "{line}"
+    );
+    drop(reader);
+    world.run(["sync"]).exits(0);
+    world.run(["check", "--offline"]).exits(0).says_nothing_of("last bytes");
+    assert!(!world.warehouse_bytes_contain("p-ben"));
 }

@@ -90,6 +90,23 @@ pub(super) fn cycle_times(connection: &Connection) -> Result<CycleTimes, StoreFa
 
 const LAST_CYCLE: &str = "last_cycle_started_at";
 const LAST_GOOD_CYCLE: &str = "last_good_cycle_ended_at";
+const READER_SINCE: &str = "reader_since";
+
+/// Notes that somebody keeps the WAL from being emptied, since now if not since earlier.
+pub(super) fn note_reader(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    connection
+        .execute("INSERT OR IGNORE INTO about (name, value) VALUES (?1, ?2)", [READER_SINCE, &stamp(now)])?;
+    Ok(())
+}
+
+pub(super) fn note_no_reader(connection: &Connection) -> Result<(), StoreFailed> {
+    connection.execute("DELETE FROM about WHERE name = ?1", [READER_SINCE])?;
+    Ok(())
+}
+
+pub(super) fn reader_since(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
+    noted_time(connection, READER_SINCE)
+}
 
 fn note_time(connection: &Connection, name: &str, now: Timestamp) -> Result<(), StoreFailed> {
     connection.execute(

@@ -37,6 +37,7 @@ mod rows;
 mod run_view;
 pub(super) mod scrub;
 mod shortfall;
+mod staying_reader;
 mod sweep;
 mod tables;
 mod verify;

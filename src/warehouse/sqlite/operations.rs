@@ -13,7 +13,9 @@ use super::page::EvaluatedBatch;
 use super::purge::Purge;
 use super::purge_requests::Requests;
 use super::writer::Writer;
-use super::{checkpoint, cycle_ends, keep_deleted, ledger_book, open, page, pulls, purge, scrub};
+use super::{
+    checkpoint, cycle_ends, keep_deleted, ledger_book, open, page, pulls, purge, scrub, staying_reader,
+};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::{PatientState, PurgeReason};
@@ -24,7 +26,9 @@ use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use crate::warehouse::place::{FileIdentity, OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use crate::warehouse::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub};
+use crate::warehouse::purge::{
+    CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub, ScrubWaits,
+};
 use crate::warehouse::report::{Steps, ViewRefused};
 
 /// A file that is open for writing, and its lock.
@@ -125,6 +129,7 @@ impl Engine {
 
     pub(in crate::warehouse) async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
         self.writer.write(pulls::prune).await?;
+        self.writer.alone(move |connection| staying_reader::look(connection, end.now)).await?;
         let mut forgotten = Forgotten::default();
         let Some(limit) = keep_deleted::limit(end) else { return Ok(forgotten) };
         for table in self.writer.write(keep_deleted::prepare).await? {
@@ -365,7 +370,12 @@ impl Engine {
 
     pub(in crate::warehouse) async fn scrub(&self, clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
         self.stop_scrub.store(false, Ordering::Relaxed);
-        scrub::scrub(&self.writer, &self.stop_scrub, clock).await
+        let scrubbed = scrub::scrub(&self.writer, &self.stop_scrub, clock).await?;
+        if scrubbed == Scrub::Waits(ScrubWaits::Reader) {
+            let now = clock();
+            self.writer.write(move |connection| cycle_ends::note_reader(connection, now)).await?;
+        }
+        Ok(scrubbed)
     }
 
     pub(in crate::warehouse) async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {

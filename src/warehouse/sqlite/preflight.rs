@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::{checkpoint, files, open, scrub};
+use super::{checkpoint, files, open, purge, scrub, staying_reader};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
 use crate::warehouse::report::{Access, Preflight};
@@ -22,6 +22,10 @@ pub(in crate::warehouse) fn preflight(place: &Place) -> Result<Preflight, OpenFa
             patients: checkpoint::all(&connection)?,
             mode,
             access: judge_mode(mode, found.gid(), place.group),
+            unscrubbed: purge::unscrubbed(&connection)?,
+            oldest_unscrubbed: purge::oldest_unscrubbed(&connection)?,
+            scrub_waits_for: scrub::waits_for(&connection, path)?,
+            reader: staying_reader::find(&connection, path)?,
         })
     };
     look().map_err(|source| OpenFailed::Unusable { path: path.clone(), source })

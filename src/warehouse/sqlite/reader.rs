@@ -12,7 +12,7 @@ use super::copies::{CopyStep, Presence};
 use super::rows::RowsFailed;
 use super::{
     analyst_tables, backup, checkpoint, copies, export, ledger_book, open, overview, purge, report, run_view,
-    scrub, verify,
+    scrub, staying_reader, verify,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -86,6 +86,7 @@ impl Reader {
     pub(in crate::warehouse) fn status(&self) -> Result<StatusReport, StoreFailed> {
         let mut status = report::status(&self.connection)?;
         status.scrub_waits_for = scrub::waits_for(&self.connection, &self.path)?;
+        status.reader = staying_reader::find(&self.connection, &self.path)?;
         Ok(status)
     }
 

@@ -24,7 +24,16 @@ pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFaile
     let unscrubbed = super::purge::unscrubbed(&transaction)?;
     let last_scrub = last_scrub(&transaction)?;
     let resources = live.by_table;
-    Ok(StatusReport { patients, resources, quarantined, unscrubbed, scrub_waits_for: None, last_scrub })
+    let oldest_unscrubbed = super::purge::oldest_unscrubbed(&transaction)?;
+    Ok(StatusReport {
+        patients,
+        resources,
+        quarantined,
+        unscrubbed,
+        oldest_unscrubbed,
+        last_scrub,
+        ..StatusReport::default()
+    })
 }
 
 fn last_scrub(connection: &Connection) -> Result<Option<LastScrub>, StoreFailed> {

@@ -35,8 +35,8 @@ use self::in_place::{InPlace, zero_in_place};
 use self::look::{Look, look};
 use self::room::room_for;
 use self::vacuum::vacuum;
-use super::purge;
 use super::writer::Writer;
+use super::{purge, staying_reader};
 use crate::plan::Timestamp;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::purge::{DiskRoom, Scrub, ScrubWaits, Scrubbed, ScrubbedBy};
@@ -130,7 +130,10 @@ pub(super) fn waits_for(connection: &Connection, path: &Path) -> Result<Option<S
     let room = room(connection, path)?;
     Ok(Some(match room.filter(|room| !room.is_enough()) {
         Some(room) => ScrubWaits::Room(room).to_string(),
-        None => "the next cycle, or a reader that has the warehouse open".to_owned(),
+        None => match staying_reader::find(connection, path)? {
+            Some(reader) => format!("a reader that has the warehouse open since {}", reader.since),
+            None => "the next cycle".to_owned(),
+        },
     }))
 }
 
