@@ -170,6 +170,12 @@ pub(super) fn labelled(connection: &Connection, label: &str) -> Result<Vec<Perso
     persons(ids)
 }
 
+/// Returns whether two things of a patient have one name, so that a key does not tell which one it is.
+pub(super) fn shares_names(connection: &Connection, person: &str) -> Result<bool, StoreFailed> {
+    let statement = "SELECT 1 FROM checkpoint WHERE person_id = ?1 AND shares_names";
+    Ok(connection.prepare_cached(statement)?.exists([person])?)
+}
+
 fn persons(ids: impl Iterator<Item = rusqlite::Result<String>>) -> Result<Vec<PersonId>, StoreFailed> {
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     Ok(ids.iter().filter_map(|id| PersonId::parse(id).ok()).collect())

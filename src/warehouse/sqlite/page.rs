@@ -243,12 +243,11 @@ fn read_stored(
 impl<'c> Upserts<'c> {
     fn new(connection: &'c Connection, person: &'c PersonId, now: Timestamp) -> Result<Self, StoreFailed> {
         let person = person.as_str();
-        let statement = "SELECT 1 FROM checkpoint WHERE person_id = ?1 AND shares_names";
         Ok(Self {
             connection,
             person,
             now: stamp(now),
-            shares_names: connection.prepare_cached(statement)?.exists([person])?,
+            shares_names: checkpoint::shares_names(connection, person)?,
             respelled: Vec::new(),
             homeless: Vec::new(),
             changes: Changes::default(),

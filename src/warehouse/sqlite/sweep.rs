@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::analyst_tables::Changes;
-use super::tables;
+use super::{checkpoint, tables};
 use crate::plan::due::guard_expired;
 use crate::plan::identity::{Identity, KeyHash};
 use crate::plan::resource_type::ResourceType;
@@ -128,7 +128,7 @@ fn find_unseen(
     let all = tables::resource_tables(connection)?;
     let (asked, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|known| is_asked(types, known));
     let mut with_unseen = false;
-    let shares_names = shares_names(connection, person)?;
+    let shares_names = checkpoint::shares_names(connection, person.as_str())?;
     for known in &asked {
         let by_name =
             if shares_names { None } else { glance_by_name(connection, &known.table, person, seen)? };
@@ -162,12 +162,6 @@ struct Glance {
     /// A row, be it live or not, that no walk saw. Mostly there is none.
     has_unseen: bool,
     has_twins: bool,
-}
-
-/// Whether two things of a patient have one name, so that a key does not tell which one it is.
-fn shares_names(connection: &Connection, person: &PersonId) -> Result<bool, StoreFailed> {
-    let statement = "SELECT 1 FROM checkpoint WHERE person_id = ?1 AND shares_names";
-    Ok(connection.prepare_cached(statement)?.exists([person.as_str()])?)
 }
 
 /// Looks at the index alone, which holds no `id`: mostly it is the end of the name. `None` where
