@@ -119,7 +119,7 @@ impl Cycle {
         let due: Vec<Task> = tasks.into_iter().filter(|task| !matches!(task.due, Due::Nothing(_))).collect();
         self.progress.send_replace(Progress { total: due.len() as u64, ..Progress::default() });
         let tally = self.deal_with_all(due).await;
-        tally.say_held();
+        tally.say_held(self.warehouse.is_rehearsal());
         tally.settle(&mut summary);
         if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
             self.forget_old_rows().await;

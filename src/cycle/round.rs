@@ -152,10 +152,11 @@ async fn act(cycle: &Cycle, tally: &mut CycleTally, judged: Vec<Judged>) -> Resu
     let holds_many = are_too_many(withdrawals, cycle.settings.consent.hold);
     if holds_many && judged.iter().any(|one| is_confirmed(one) && holds_rows(one)) {
         let (counted, of) = (withdrawals.counted(), withdrawals.of());
+        let are = if cycle.warehouse.is_rehearsal() { "would be" } else { "are" };
         tracing::error!(
             counted,
             of,
-            "{counted} of {of} patients were refused within 24 hours, which looks like broken access: no more are purged. If these are withdrawals, run `healthex-sync purge --held --yes`; if not, check the API key's permissions"
+            "{counted} of {of} patients were refused within 24 hours, which looks like broken access: no more {are} purged. If these are withdrawals, run `healthex-sync purge --held --yes`; if not, check the API key's permissions"
         );
     }
     for one in judged {

@@ -75,12 +75,16 @@ impl CycleTally {
         *self.held_why.entry(why.as_str()).or_default() += 1;
     }
 
-    /// Says in one line who is held, and why.
-    pub(super) fn say_held(&self) {
+    /// Says in one line who is held, or would be, and why.
+    pub(super) fn say_held(&self, is_rehearsal: bool) {
         if self.held > 0 {
             let why: Vec<String> =
                 self.held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
             let (held, why) = (self.held, why.join(", "));
+            if is_rehearsal {
+                tracing::warn!(held, "{held} refused patients would be held ({why})");
+                return;
+            }
             tracing::error!(
                 held,
                 "{held} refused patients are held ({why}): their data is kept; see `healthex-sync status`"

@@ -93,7 +93,10 @@ impl Rehearsal {
 
     pub(super) fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
         let found = self.ask(|reader| reader.checkpoint(person))?;
-        let checkpoint = found.unwrap_or_else(|| Checkpoint::unknown(person.clone(), None));
+        let mut checkpoint = found.unwrap_or_else(|| Checkpoint::unknown(person.clone(), None));
+        if self.state().adopts {
+            checkpoint.forget_server();
+        }
         Ok(Some(Lease { checkpoint }))
     }
 
