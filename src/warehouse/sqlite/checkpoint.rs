@@ -100,10 +100,10 @@ fn short_since(row: &Row<'_>) -> Result<Option<ShortSince>, StoreFailed> {
 }
 
 /// Reads a column that a file may lack until the next cycle migrates it.
-pub(super) fn new_column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<Option<T>, StoreFailed> {
+pub(super) fn new_column<T: FromSql>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>> {
     match row.get(name) {
         Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
-        found => Ok(found?),
+        found => found,
     }
 }
 

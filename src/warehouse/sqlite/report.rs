@@ -1,8 +1,8 @@
 //! What `status` and `audit` tell. Reads only.
 
-use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::checkpoint::new_column;
 use super::tables::LiveRows;
 use super::{checkpoint, tables};
 use crate::warehouse::failure::StoreFailed;
@@ -41,18 +41,10 @@ fn last_scrub(connection: &Connection) -> Result<Option<LastScrub>, StoreFailed>
         "SELECT * FROM purge_log WHERE scrubbed_at IS NOT NULL ORDER BY scrubbed_at DESC, id DESC LIMIT 1";
     let read = |row: &Row<'_>| {
         // In a file of an older schema there was one way.
-        let by = if_known(row, "scrubbed_by")?.unwrap_or_else(|| ScrubbedBy::Vacuum.as_str().to_owned());
+        let by = new_column(row, "scrubbed_by")?.unwrap_or_else(|| ScrubbedBy::Vacuum.as_str().to_owned());
         Ok(LastScrub { at: row.get("scrubbed_at")?, by })
     };
     Ok(connection.query_row(last, [], read).optional()?)
-}
-
-/// Reads a column that a file of an older schema does not have.
-fn if_known<T: FromSql>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>> {
-    match row.get(name) {
-        Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
-        found => found,
-    }
 }
 
 fn patient_line(row: &Row<'_>, live: &LiveRows) -> Result<PatientLine, StoreFailed> {
@@ -68,14 +60,14 @@ fn patient_line(row: &Row<'_>, live: &LiveRows) -> Result<PatientLine, StoreFail
         next_attempt_at: row.get("next_attempt_at")?,
         last_error: row.get("last_error")?,
         sweep_guarded_at: row.get("sweep_guarded_at")?,
-        refused_at: checkpoint::new_column(row, "refused_at")?,
-        held_why: checkpoint::new_column(row, "held_why")?,
-        short_by: if_known(row, "short_by")?,
-        short_since: if_known(row, "short_since")?,
+        refused_at: new_column(row, "refused_at")?,
+        held_why: new_column(row, "held_why")?,
+        short_by: new_column(row, "short_by")?,
+        short_since: new_column(row, "short_since")?,
         last_full_at: row.get("last_full_at")?,
-        deletions_seen_at: if_known(row, "deletions_seen_at")?,
-        since_ignored: if_known(row, "since_ignored")?.unwrap_or_default(),
-        missing_since: checkpoint::new_column(row, "missing_since")?,
+        deletions_seen_at: new_column(row, "deletions_seen_at")?,
+        since_ignored: new_column(row, "since_ignored")?.unwrap_or_default(),
+        missing_since: new_column(row, "missing_since")?,
         missing: checkpoint::missing(row)?,
         listed: row.get("listed")?,
         holds_rows: checkpoint::holds_rows(row)?,
@@ -95,14 +87,14 @@ pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Ve
                 person_id: row.get("person_id")?,
                 label: row.get("patient_label")?,
                 reason: row.get("reason")?,
-                by: if_known(row, "by")?.unwrap_or_else(|| "healthex-sync".to_owned()),
-                refused_at: if_known(row, "refused_at")?,
+                by: new_column(row, "by")?.unwrap_or_else(|| "healthex-sync".to_owned()),
+                refused_at: new_column(row, "refused_at")?,
                 confirmed_at: row.get("confirmed_at")?,
                 purged_at: row.get("purged_at")?,
                 scrubbed_at: row.get("scrubbed_at")?,
-                scrubbed_by: if_known(row, "scrubbed_by")?,
-                first_row_at: if_known(row, "first_row_at")?,
-                carried_out_at: if_known(row, "carried_out_at")?,
+                scrubbed_by: new_column(row, "scrubbed_by")?,
+                first_row_at: new_column(row, "first_row_at")?,
+                carried_out_at: new_column(row, "carried_out_at")?,
                 rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
                 copies: None,
             })
