@@ -432,8 +432,7 @@ pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutc
     let (now, name) = (clock::now(), task.name());
     tracing::debug!(person = %name, "{name}: refused (403)");
     if task.lease.checkpoint.state == PatientState::Revoked {
-        let setback = Setback { error: None, ..Setback::refused() };
-        let (outcome, setback) = (PullOutcome::Revoked, Some(setback));
+        let (outcome, setback) = (PullOutcome::Revoked, Some(Setback::answered(Event::Refused)));
         let ended = PullEnded { head, cost, is_marked, outcome, error: None, setback };
         return match cycle.warehouse.end_pull(ended, now).await {
             Ok(Fenced::Kept(()) | Fenced::Superseded) => PatientOutcome::StillRevoked,
@@ -450,15 +449,7 @@ pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutc
 
 /// Notes that a question about a consent was permitted.
 pub(super) async fn note_permitted(cycle: &Cycle, person: &PersonId) -> Result<(), StoreFailed> {
-    let answer = Setback {
-        event: Event::StillPermitted,
-        error: None,
-        next_attempt_at: None,
-        was_answered: true,
-        breaks_row: false,
-        forgets_pull: false,
-        short: None,
-    };
+    let answer = Setback::answered(Event::StillPermitted);
     match cycle.warehouse.note_answer(person, answer, clock::now()).await? {
         Fenced::Kept(()) | Fenced::Superseded => Ok(()),
     }

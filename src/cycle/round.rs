@@ -270,15 +270,7 @@ async fn hold(
             "refused (403), and there is no other token to confirm it with; `purge --held --yes` purges it, a permitted pull releases it"
         }
     };
-    let setback = Setback {
-        event: Event::Held(why),
-        error: Some(text.to_owned()),
-        next_attempt_at: None,
-        was_answered: true,
-        breaks_row: false,
-        forgets_pull: false,
-        short: None,
-    };
+    let setback = Setback { error: Some(text.to_owned()), ..Setback::answered(Event::Held(why)) };
     end(cycle, refusal, PullOutcome::Held, Some(text), Some(setback)).await?;
     tally.hold(why);
     Ok(())
@@ -296,13 +288,11 @@ async fn fail(
     let name = refusal.task.name();
     tracing::warn!(person = %name, "{name}: {why}; what it has is kept");
     let setback = Setback {
-        event: Event::PullFailed,
         error: Some(why.to_owned()),
         next_attempt_at: Some(cycle.next_attempt_after(refusal.task.lease.checkpoint.failures + 1)),
         was_answered: false,
         breaks_row,
-        forgets_pull: false,
-        short: None,
+        ..Setback::answered(Event::PullFailed)
     };
     end(cycle, refusal, PullOutcome::Failed, Some(why), Some(setback)).await?;
     tally.failed += 1;

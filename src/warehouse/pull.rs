@@ -108,16 +108,22 @@ pub struct Setback {
 }
 
 impl Setback {
-    /// Returns what a refusal does until a round has judged it.
-    pub(crate) fn refused() -> Self {
+    /// Returns what an answer about the patient does that brings `event` about, and nothing beside.
+    pub(crate) fn answered(event: Event) -> Self {
         Self {
-            event: Event::Refused,
-            error: Some("refused (403); asked again before it is believed".to_owned()),
+            event,
+            error: None,
             next_attempt_at: None,
             was_answered: true,
             breaks_row: false,
             forgets_pull: false,
             short: None,
         }
+    }
+
+    /// Returns what a refusal does until a round has judged it.
+    pub(crate) fn refused() -> Self {
+        let error = Some("refused (403); asked again before it is believed".to_owned());
+        Self { error, ..Self::answered(Event::Refused) }
     }
 }
