@@ -8,13 +8,13 @@ use tokio::sync::watch;
 
 use super::named::known_patient;
 use super::summary::list_counts;
-use super::sync::api;
+use super::sync::{Session, api};
 use super::{Context, ExitStatus, place, runtime};
 use crate::cli::PurgeArgs;
 use crate::clock;
+use crate::cycle::SyncRequest;
 use crate::cycle::held::{HeldDecided, HeldUndecided, Unanswered, decide_held};
 use crate::cycle::progress::Progress;
-use crate::cycle::{Cycle, SyncRequest};
 use crate::plan::state::PurgeReason;
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
@@ -138,16 +138,8 @@ fn purge_held(
     let warehouse = Arc::new(wait_for_warehouse(place)?);
     runtime()?.block_on(async {
         let (progress, _) = watch::channel(Progress::default());
-        let (stop, request) = (Stop::on_signals()?, SyncRequest::default());
-        let cycle = Cycle {
-            settings,
-            api,
-            warehouse: warehouse.clone(),
-            stop,
-            progress,
-            request,
-            active: Arc::default(),
-        };
+        let session = Session { settings, api, stop: Stop::on_signals()? };
+        let cycle = session.cycle(warehouse.clone(), progress, SyncRequest::default());
         let decided = match decide_held(&cycle, &account(), expected).await {
             Err(failed @ HeldUndecided::NotAsExpected { .. }) => {
                 return Err(Complaints::one(failed.to_string()).into());

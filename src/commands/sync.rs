@@ -58,6 +58,19 @@ pub(super) struct Session {
     pub(super) stop: Stop,
 }
 
+impl Session {
+    /// Makes a cycle of these.
+    pub(super) fn cycle(
+        self,
+        warehouse: Arc<Warehouse>,
+        progress: watch::Sender<Progress>,
+        request: SyncRequest,
+    ) -> Cycle {
+        let Self { settings, api, stop } = self;
+        Cycle { settings, api, warehouse, stop, progress, request, active: Arc::default() }
+    }
+}
+
 /// Runs one cycle, with bars, and closes the warehouse.
 pub(super) async fn run_cycle(
     session: Session,
@@ -65,19 +78,10 @@ pub(super) async fn run_cycle(
     roster: &Roster,
     request: SyncRequest,
 ) -> anyhow::Result<Summary> {
-    let Session { settings, api, stop } = session;
     let (progress, receiver) = watch::channel(Progress::default());
     let bars = progress::show(receiver);
     let warehouse = Arc::new(warehouse);
-    let cycle = Cycle {
-        settings,
-        api,
-        warehouse: warehouse.clone(),
-        stop,
-        progress,
-        request,
-        active: Arc::default(),
-    };
+    let cycle = session.cycle(warehouse.clone(), progress, request);
     let result = cycle.run(roster).await;
     drop(cycle);
     warehouse.close(Close::Settle);
