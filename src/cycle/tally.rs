@@ -96,19 +96,20 @@ impl CycleTally {
     pub(super) fn count(&mut self, report: PatientReport) -> Option<Contact> {
         self.resources += report.tally;
         self.pages += report.pages;
-        if report.pages > 0 && !matches!(report.outcome, PatientOutcome::Refused(_)) {
-            self.permitted = Some(report.person.clone());
+        let was_permitted = match report.outcome {
+            PatientOutcome::Ok | PatientOutcome::Permitted => true,
+            PatientOutcome::Refused(_) => false,
+            // It failed later.
+            _ => report.pages > 0,
+        };
+        if was_permitted {
+            self.permitted = Some(report.person);
         }
         match report.outcome {
-            PatientOutcome::Ok => {
-                self.ok += 1;
-                self.permitted = Some(report.person);
-            }
-            PatientOutcome::Permitted => {
+            PatientOutcome::Ok => self.ok += 1,
+            PatientOutcome::Permitted | PatientOutcome::StillRevoked | PatientOutcome::PurgeOrdered => {
                 self.skipped += 1;
-                self.permitted = Some(report.person);
             }
-            PatientOutcome::StillRevoked | PatientOutcome::PurgeOrdered => self.skipped += 1,
             PatientOutcome::NotFound => self.not_found += 1,
             PatientOutcome::Refused(refusal) => self.refuse(*refusal),
             PatientOutcome::Failed(contact) => {
