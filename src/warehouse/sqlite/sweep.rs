@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::analyst_tables::Changes;
-use super::{checkpoint, tables};
+use super::tables;
 use crate::plan::due::guard_expired;
 use crate::plan::identity::{Identity, KeyHash};
 use crate::plan::resource_type::ResourceType;
@@ -128,11 +128,8 @@ fn find_unseen(
     let all = tables::resource_tables(connection)?;
     let (asked, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|known| is_asked(types, known));
     let mut with_unseen = false;
-    let shares_names = checkpoint::shares_names(connection, person.as_str())?;
     for known in &asked {
-        let by_name =
-            if shares_names { None } else { glance_by_name(connection, &known.table, person, seen)? };
-        let glance = by_name.map_or_else(|| glance(connection, &known.table, person, seen), Ok)?;
+        let glance = glance(connection, &known.table, person, seen)?;
         with_unseen |= glance.has_unseen;
         found.tables_with_twins.extend(glance.has_twins.then_some(known.table.as_str()));
     }
@@ -162,32 +159,6 @@ struct Glance {
     /// A row, be it live or not, that no walk saw. Mostly there is none.
     has_unseen: bool,
     has_twins: bool,
-}
-
-/// Looks at the index alone, which holds no `id`: mostly it is the end of the name. `None` where
-/// that does not show that each row was seen. Nobody shares a name, so a row that was seen under
-/// its name is the thing that was seen, and lives.
-fn glance_by_name(
-    connection: &Connection,
-    table: &'static str,
-    person: &PersonId,
-    seen: &[HashSet<KeyHash>],
-) -> Result<Option<Glance>, StoreFailed> {
-    let statement = format!("SELECT key FROM \"{table}\" WHERE person_id = ?1");
-    let mut statement = connection.prepare_cached(&statement)?;
-    let mut rows = statement.query([person.as_str()])?;
-    let mut ids = HashSet::new();
-    let mut glance = Glance { has_unseen: false, has_twins: false };
-    while let Some(row) = rows.next()? {
-        let key = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-        let id = key.rsplit(['/', ':']).next();
-        let identity = Identity { name: key, table, id }.hash();
-        if !seen.iter().any(|walk| walk.contains(&identity)) {
-            return Ok(None);
-        }
-        glance.has_twins |= !ids.insert(Identity { name: "", table, id }.hash());
-    }
-    Ok(Some(glance))
 }
 
 fn glance(
