@@ -44,14 +44,20 @@ fn goes_on(world: &World, daemon: Daemon) {
     world.assert_sound();
 }
 
-#[test]
-fn a_write_lock_of_another_program_is_waited_for() {
-    let world = world();
+/// A daemon that waits for another program's write lock, which goes with the connection.
+fn locked_out(world: &World) -> (Daemon, Connection) {
     world.run(["sync"]).exits(0);
     let other = world.open_to_write();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let daemon = world.daemon();
     waits(&daemon, "busy");
+    (daemon, other)
+}
+
+#[test]
+fn a_write_lock_of_another_program_is_waited_for() {
+    let world = world();
+    let (daemon, other) = locked_out(&world);
     other.execute_batch("ROLLBACK").unwrap();
     // The first cycle since it could be tried, whatever the schedule is.
     goes_on(&world, daemon);
@@ -60,11 +66,7 @@ fn a_write_lock_of_another_program_is_waited_for() {
 #[test]
 fn a_daemon_that_waits_for_the_warehouse_ends_when_it_is_asked_to() {
     let world = world();
-    world.run(["sync"]).exits(0);
-    let other = world.open_to_write();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let daemon = world.daemon();
-    waits(&daemon, "busy");
+    let (daemon, _other) = locked_out(&world);
     daemon.stops();
 }
 
