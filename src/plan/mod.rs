@@ -2,6 +2,7 @@
 //!
 //! A file here answers one question. The words that several of them share are below.
 
+pub(crate) mod arrivals;
 pub(crate) mod breaker;
 pub(crate) mod checkpoint;
 pub mod completeness;

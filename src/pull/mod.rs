@@ -20,6 +20,7 @@ use crate::clock;
 use crate::healthex::meter::Budget;
 use crate::healthex::page_stream::PageStream;
 use crate::healthex::{FailureStage, RequestFailed};
+use crate::plan::arrivals::Arrivals;
 use crate::plan::completeness::{
     Coverage, ShortSince, ShortVerdict, Shortfall, Walk, WalkVerdict, judge_short, judge_walk,
 };
@@ -134,6 +135,8 @@ pub(crate) struct Pull<'c> {
     /// Finished walks of this pull, and the one under way.
     walks: Vec<Walk>,
     walk: Walk,
+    /// What the walk under way has brought.
+    arrivals: Arrivals,
     paging: Paging,
     renamed: bool,
     notes: Vec<String>,
@@ -168,6 +171,7 @@ impl<'c> Pull<'c> {
             tally: Tally::default(),
             walks: Vec::new(),
             walk: Walk::default(),
+            arrivals: Arrivals::default(),
             paging,
             renamed: false,
             notes: Vec::new(),
@@ -310,7 +314,11 @@ impl<'c> Pull<'c> {
         let completion = Completion {
             watermark: watermark_after(self.head.started_at, self.context.rules.overlap),
             note: (!self.notes.is_empty()).then(|| self.notes.join("; ")),
-            sweep: sweeps.then(|| SweepRequest { seen: seen.clone(), walk: walk.number }),
+            sweep: sweeps.then(|| SweepRequest {
+                seen: seen.clone(),
+                walk: walk.number,
+                arrived: self.arrivals.count().map(|count| count.saturating_sub(self.tally.quarantined)),
+            }),
             keys,
             walk,
             shortfall,
@@ -349,6 +357,8 @@ impl<'c> Pull<'c> {
             .unwrap_or_else(|_| self.first_url.clone());
         if self.url == self.first_url {
             self.walk = Walk::default();
+        } else {
+            self.arrivals = Arrivals::unknown();
         }
         self.paging =
             Paging::start(self.query.clone(), api.base_url(), &self.url, self.walk.counts.pages, pages_max);
@@ -378,6 +388,7 @@ impl<'c> Pull<'c> {
 
     fn begin_walk(&mut self) {
         self.walk = Walk::default();
+        self.arrivals = Arrivals::default();
         self.newest = None;
         self.url = self.first_url.clone();
         let (base_url, pages_max) = (self.context.api.base_url(), self.context.rules.pages_max);
@@ -400,6 +411,7 @@ impl<'c> Pull<'c> {
         // All that the walk has seen are the keys of its first page, which may be a long answer.
         let keys = (self.walk.counts.pages > 0).then(|| page.counts.keys.iter().copied().collect());
         self.newest = self.newest.max(page.newest);
+        self.arrivals.append(page.arrivals);
         self.walk.add_page(page.counts);
         self.context.pace.note(self.walk.counts.received, self.walk.counts.total);
         let next = page.next.as_deref();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use url::Url;
 
 use crate::healthex::client::ENTRY_BYTES_MAX;
+use crate::plan::arrivals::Arrivals;
 use crate::plan::completeness::{PageCounts, Walk};
 use crate::plan::duplicate::replaces;
 use crate::plan::paging::fhir_root;
@@ -30,6 +31,8 @@ pub(super) struct Page {
     /// What is not stored yet.
     pub(super) rest: PageRest,
     pub(super) counts: PageCounts,
+    /// What of it is to be stored as rows.
+    pub(super) arrivals: Arrivals,
     /// Entries that are not JSON, by their identity.
     pub(super) unreadable: HashMap<KeyHash, Quarantined>,
     /// The latest `meta.lastUpdated` of its resources.
@@ -93,6 +96,9 @@ impl Page {
     }
 
     fn place(&mut self, row: Row, is_repeat: bool) {
+        if !is_repeat {
+            self.arrivals.add(row.identity());
+        }
         self.newest = self.newest.max(row.last_updated.as_deref().and_then(parse_stamp));
         self.rest.place(row, is_repeat);
     }

@@ -86,6 +86,9 @@ pub enum ShortfallChange {
 pub struct SweepRequest {
     pub seen: Arc<Vec<HashSet<KeyHash>>>,
     pub walk: u32,
+    /// How many rows the walk that has just ended brought, less what the batches before this one
+    /// quarantined. `None` where two of them may share type and `id`.
+    pub arrived: Option<u64>,
 }
 
 /// The counts of one walk, as kept across a restart.

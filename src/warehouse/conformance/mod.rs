@@ -68,6 +68,7 @@ macro_rules! conformance_suite {
             }
             sweeps {
                 what_no_walk_saw_is_marked_and_what_comes_back_is_restored
+                what_came_in_its_place_hides_nothing_that_vanished
                 a_walk_of_several_pages_is_repeated_before_anything_is_marked
                 a_record_that_is_gone_at_once_is_guarded_for_a_day
                 types_that_were_not_asked_for_are_not_swept

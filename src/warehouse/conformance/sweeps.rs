@@ -3,7 +3,7 @@
 use super::Candidate;
 use super::trial::{Pull, Trial, at, batch, condition, end_with_sweep, mark, next, observation, person};
 use crate::plan::TypeFilter;
-use crate::plan::row::Row;
+use crate::plan::row::{Row, row_of};
 use crate::plan::state::PatientState;
 use crate::warehouse::page::{SweepOutcome, Tally};
 
@@ -36,6 +36,32 @@ pub(super) async fn what_no_walk_saw_is_marked_and_what_comes_back_is_restored<C
     assert_eq!(stored.tally, Tally { updated: 1, unchanged: 2, ..Tally::default() });
     let back = &trial.kept().resources(&anna)["Observation/3"];
     assert_eq!((back.deleted_at, back.first_seen_at, back.changed_at), (None, at(10), at(31)));
+    trial.assert_sound();
+}
+
+pub(super) async fn what_came_in_its_place_hides_nothing_that_vanished<C: Candidate>() {
+    let trial = Trial::<C>::with(["anna", "ben", "carl"]).await;
+    let anna = person("anna");
+    let rows = observations(4);
+    trial.pull(&person("ben"), &rows, at(9)).await;
+    trial.pull(&anna, &rows[..3], at(10)).await;
+
+    // As many as are stored, one of them new: one has vanished.
+    let mut pull = Pull::full(&anna, at(20));
+    let page = batch(&rows[1..], end_with_sweep(&[&rows[1..], &rows[1..]], 1));
+    assert_eq!(trial.store(&mut pull, page, at(21)).await.tally.deleted, 1);
+    assert_eq!(trial.kept().live(&anna), ["Observation/2", "Observation/3", "Observation/4"]);
+
+    // As many came as are stored; one of them has no key to be stored under.
+    let named = |name, id| row_of(name, &format!(r#"{{"resourceType":"Observation","id":"{id}"}}"#)).unwrap();
+    let rows = [named("n#a", "c"), named("n", "b"), observation(4)];
+    let carl = person("carl");
+    trial.pull(&carl, &rows, at(10)).await;
+    let came = [rows[0].clone(), rows[1].clone(), named("n", "a")];
+    let mut pull = Pull::full(&carl, at(20));
+    let stored = trial.store(&mut pull, batch(&came, end_with_sweep(&[&came, &came], 1)), at(21)).await;
+    assert_eq!((stored.tally.quarantined, stored.tally.deleted), (1, 1));
+    assert_eq!(trial.kept().live(&carl), ["n", "n#a"]);
     trial.assert_sound();
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Candidate, Kept};
+use crate::plan::arrivals::Arrivals;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::WalkCounts;
 use crate::plan::row::{KeyHash, Quarantined, Row, row_of};
@@ -91,7 +92,11 @@ pub(super) fn end_with_sweep(seen: &[&[Row]], pages: u64) -> PullProgress {
     let number = u32::try_from(seen.len()).unwrap();
     let last = seen[seen.len() - 1];
     let sets: Vec<HashSet<KeyHash>> = seen.iter().map(|rows| keys(rows).into_iter().collect()).collect();
-    let sweep = SweepRequest { seen: Arc::new(sets), walk: number };
+    let mut arrivals = Arrivals::default();
+    for row in last {
+        arrivals.add(row.identity());
+    }
+    let sweep = SweepRequest { seen: Arc::new(sets), walk: number, arrived: arrivals.count() };
     let walk = mark(number, pages, last.len() as u64);
     PullProgress::End(completion(at(0), Some(sweep), last, walk))
 }

@@ -125,7 +125,7 @@ fn sweep(
     changes: &mut Changes<'_>,
 ) -> Result<SweepOutcome, Undone> {
     let Some(request) = &completion.sweep else { return Ok(SweepOutcome::Done) };
-    match sweep::run(mark.connection, mark.head, request, now, changes)? {
+    match sweep::run(mark.connection, mark.head, request, tally.quarantined, now, changes)? {
         sweep::Swept::Marked { deleted } => {
             tally.deleted = deleted;
             Ok(SweepOutcome::Done)

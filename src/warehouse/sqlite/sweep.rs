@@ -33,34 +33,68 @@ pub(super) fn run(
     connection: &Connection,
     head: &PullHead,
     request: &SweepRequest,
+    quarantined: u64,
     now: Timestamp,
     changes: &mut Changes<'_>,
 ) -> Result<Swept, StoreFailed> {
+    if holds_nothing_else(connection, &head.person, request, quarantined)? {
+        return settle(connection, head, request, &[], &[], now, changes);
+    }
     let judged = judge(connection, head, request, now)?;
-    let set_guard = |since: Option<Timestamp>| -> Result<(), StoreFailed> {
-        let since = since.map(stamp);
-        connection.execute(
-            "UPDATE checkpoint SET sweep_guarded_at = ?2 WHERE person_id = ?1",
-            params![head.person.as_str(), since],
-        )?;
-        Ok(())
-    };
     match judged.verdict {
         SweepVerdict::WalkAgain => Ok(Swept::WalkAgain),
         SweepVerdict::Guard => {
-            set_guard(Some(judged.guarded_since.unwrap_or(now)))?;
+            set_guard(connection, &head.person, Some(judged.guarded_since.unwrap_or(now)))?;
             Ok(Swept::Guarded { unseen: judged.facts.unseen })
         }
         SweepVerdict::Mark => {
-            if judged.guarded_since.is_some() {
-                set_guard(None)?;
-            }
-            forget_quarantined(connection, head, &request.seen)?;
-            let swept = mark(connection, &judged.unseen, now, changes)?;
-            note_twins(connection, head, &judged.tables_with_twins)?;
-            Ok(swept)
+            let Judged { unseen, tables_with_twins, .. } = judged;
+            settle(connection, head, request, &unseen, &tables_with_twins, now, changes)
         }
     }
+}
+
+/// Returns whether the rows of the patient are those that the walk has brought, and no others. They are
+/// counted by their index and not read. `quarantined` entries of the last batch are not among them.
+fn holds_nothing_else(
+    connection: &Connection,
+    person: &PersonId,
+    request: &SweepRequest,
+    quarantined: u64,
+) -> Result<bool, StoreFailed> {
+    let Some(arrived) = request.arrived else { return Ok(false) };
+    let mut rows: u64 = 0;
+    for known in tables::resource_tables(connection)? {
+        rows += tables::rows_of(connection, &known.table, person.as_str())?;
+    }
+    Ok(rows == arrived.saturating_sub(quarantined))
+}
+
+fn settle(
+    connection: &Connection,
+    head: &PullHead,
+    request: &SweepRequest,
+    unseen: &[Unseen],
+    tables_with_twins: &[&str],
+    now: Timestamp,
+    changes: &mut Changes<'_>,
+) -> Result<Swept, StoreFailed> {
+    set_guard(connection, &head.person, None)?;
+    forget_quarantined(connection, head, &request.seen)?;
+    let swept = mark(connection, unseen, now, changes)?;
+    note_twins(connection, head, tables_with_twins)?;
+    Ok(swept)
+}
+
+fn set_guard(
+    connection: &Connection,
+    person: &PersonId,
+    since: Option<Timestamp>,
+) -> Result<(), StoreFailed> {
+    let statement = "UPDATE checkpoint SET sweep_guarded_at = ?2
+                      WHERE person_id = ?1 AND sweep_guarded_at IS NOT ?2";
+    connection.prepare_cached(statement)?.execute(params![person.as_str(), since.map(stamp)])?;
+    Ok(())
 }
 
 /// What a sweep would do, and on which rows.
