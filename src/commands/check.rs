@@ -222,6 +222,10 @@ fn check_access(place: &Place, mode: u32, access: Access, checks: &mut Checks<'_
         }
         Access::OtherGroup => format!("a group other than warehouse.group can read it; chmod 600 {path}"),
         Access::TooWide => format!("others can read or write it; chmod 600 {path}"),
+        Access::ClosedFolder => {
+            let folder = place.path.parent().unwrap_or(&place.path).display();
+            format!("warehouse.group cannot enter its folder; chgrp that group {folder}, chmod 750 {folder}")
+        }
     };
     Ok(checks.failed("file mode", &format!("{mode:04o}: {wrong}"), ExitStatus::Failed)?)
 }

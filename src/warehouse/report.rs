@@ -202,6 +202,8 @@ pub enum Access {
     /// A group other than `warehouse.group` may read it.
     OtherGroup,
     TooWide,
+    /// `warehouse.group` may read the file and not enter its folder.
+    ClosedFolder,
 }
 
 /// What `verify` has found.

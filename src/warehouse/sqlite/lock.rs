@@ -33,9 +33,9 @@ pub struct ServiceLock {
 impl ServiceLock {
     /// Takes the lock at once, or says whose it is.
     pub fn take(place: &Place) -> Result<Self, OpenFailed> {
-        let path = open::resolve(&place.path)?;
-        open::prepare(&path)?;
-        Self::take_beside(&path)
+        let place = open::resolve_place(place)?;
+        open::prepare(&place)?;
+        Self::take_beside(&place.path)
     }
 
     /// Takes the lock of whatever is in the warehouse's place.

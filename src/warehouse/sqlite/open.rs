@@ -20,8 +20,9 @@ use crate::warehouse::place::{FileIdentity, OtherServer, Place, folder_of};
 /// `HEXS`
 pub(super) const APPLICATION_ID: i32 = 0x4845_5853;
 
-/// The mode of files that `warehouse.group` may read.
+/// The modes of files that `warehouse.group` may read, and of the folders that are made for them.
 pub(super) const MODE_FOR_GROUP: u32 = 0o640;
+const FOLDER_MODE_FOR_GROUP: u32 = 0o750;
 
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
@@ -83,21 +84,27 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenFailed> {
 }
 
 /// Refuses what is not a warehouse, and makes the folder of a new one. Touches nothing else.
-pub(super) fn prepare(path: &Path) -> Result<(), OpenFailed> {
-    if look(path)? == Found::Warehouse {
+pub(super) fn prepare(place: &Place) -> Result<(), OpenFailed> {
+    if look(&place.path)? == Found::Warehouse {
         return Ok(());
     }
-    make_folder(path)
+    make_folder(place)
 }
 
-/// Makes the folder of a warehouse where there is none.
-pub(super) fn make_folder(path: &Path) -> Result<(), OpenFailed> {
-    let folder = folder_of(path);
-    if folder.exists() {
-        return Ok(());
-    }
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|source| OpenFailed::Io { path: path.to_owned(), source })
+/// Makes the folder of a warehouse where there is none. Who may read the file may enter it.
+pub(super) fn make_folder(place: &Place) -> Result<(), OpenFailed> {
+    let folder = folder_of(&place.path);
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+    let make = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        for made in missing.into_iter().filter(|_| place.group.is_some()) {
+            std::os::unix::fs::chown(made, None, place.group)?;
+            fs::set_permissions(made, Permissions::from_mode(FOLDER_MODE_FOR_GROUP))?;
+        }
+        Ok(())
+    };
+    make().map_err(|source| OpenFailed::Io { path: folder.to_owned(), source })
 }
 
 /// Opens for writing, making the warehouse where there is none.
@@ -201,7 +208,7 @@ pub(super) fn look(path: &Path) -> Result<Found, OpenFailed> {
 fn create(place: &Place) -> Result<(), OpenFailed> {
     let path = &place.path;
     let failed = |source| OpenFailed::Io { path: path.clone(), source };
-    prepare(path)?;
+    prepare(place)?;
     let new = with_suffix(path, ".new");
     remove_with_sides(&new).map_err(failed)?;
     make_private(&new).map_err(failed)?;

@@ -51,7 +51,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Self, OpenFailed> {
         let place = &open::resolve_place(place)?;
-        open::prepare(&place.path)?;
+        open::prepare(place)?;
         let lock = WriterLock::take(&place.path)?;
         let analyst_tables = Arc::new(AnalystTables::new(&place.views));
         let mut connection = open::open_writer(place, &analyst_tables, other_server, now)?;

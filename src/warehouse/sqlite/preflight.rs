@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::{checkpoint, files, open, purge, scrub, staying_reader};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::place::Place;
+use crate::warehouse::place::{Place, folder_of};
 use crate::warehouse::report::{Access, Preflight};
 
 /// Looks at a warehouse without a lock.
@@ -15,13 +15,21 @@ pub(in crate::warehouse) fn preflight(place: &Place) -> Result<Preflight, OpenFa
     let look = || -> Result<Preflight, StoreFailed> {
         let found = std::fs::metadata(path).map_err(|error| StoreFailed::Engine(error.to_string()))?;
         let mode = found.mode() & 0o777;
+        let folder =
+            std::fs::metadata(folder_of(path)).map_err(|error| StoreFailed::Engine(error.to_string()))?;
+        let access = match (judge_mode(mode, found.gid(), place.group), place.group) {
+            (Access::AsWanted, Some(group)) if !may_enter(folder.mode(), folder.gid(), group) => {
+                Access::ClosedFolder
+            }
+            (access, _) => access,
+        };
         Ok(Preflight {
             schema: open::user_version(&connection)?,
             schema_known: open::SCHEMA_VERSION,
             room: scrub::room(&connection, path)?,
             patients: checkpoint::all(&connection)?,
             mode,
-            access: judge_mode(mode, found.gid(), place.group),
+            access,
             unscrubbed: purge::unscrubbed(&connection)?,
             oldest_unscrubbed: purge::oldest_unscrubbed(&connection)?,
             scrub_waits_for: scrub::waits_for(&connection, path)?,
@@ -43,6 +51,11 @@ fn judge_mode(mode: u32, owner: u32, group: Option<u32>) -> Access {
     }
 }
 
+/// Returns whether members of a group may enter a folder.
+fn may_enter(mode: u32, owner: u32, group: u32) -> bool {
+    mode & if owner == group { 0o010 } else { 0o001 } != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +72,11 @@ mod tests {
         check(0o640, 6, Some(5), Access::OtherGroup);
         check(0o644, 5, None, Access::TooWide);
         check(0o660, 5, Some(5), Access::TooWide);
+    }
+
+    #[test]
+    fn a_folder_lets_its_own_group_in_or_everybody() {
+        assert!(may_enter(0o750, 5, 5) && may_enter(0o711, 6, 5) && may_enter(0o710, 5, 5));
+        assert!(!may_enter(0o700, 5, 5) && !may_enter(0o750, 6, 5) && !may_enter(0o701, 5, 5));
     }
 }

@@ -34,7 +34,7 @@ pub(in crate::warehouse) fn restore(
     // A link to the warehouse stays one.
     let place = &open::resolve_place(place)?;
     expect_warehouse(file, &place.path)?;
-    open::make_folder(&place.path)?;
+    open::make_folder(place)?;
     // Whatever the file in the warehouse's place is by now: it may be damaged from its first byte.
     let _no_daemon = ServiceLock::take_beside(&place.path)?;
     let _no_cycle = WriterLock::take(&place.path)?;

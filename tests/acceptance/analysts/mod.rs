@@ -1,5 +1,6 @@
 //! The analysts' tables through the program itself: kept up, rebuilt, listed, and one's own.
 
+mod group;
 mod python;
 mod recipes;
 

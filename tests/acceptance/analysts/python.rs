@@ -39,7 +39,7 @@ fn duckdb_pandas_and_datasette_read_the_live_file() {
 }
 
 /// The Python of a virtual environment that has all packages.
-fn python() -> Result<PathBuf, String> {
+pub(super) fn python() -> Result<PathBuf, String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("analysts-venv");
     let python = folder.join("bin/python");
     let marker = folder.join("complete");
