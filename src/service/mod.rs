@@ -9,6 +9,7 @@
 //!                 ╰───→ problems ─→ notifier                 health: the verdicts
 //! ```
 
+mod access;
 mod chart;
 mod facts;
 mod format;
@@ -18,6 +19,7 @@ mod liveness;
 mod metrics;
 mod notifier;
 mod page;
+mod port;
 mod problems;
 mod reload;
 mod scheduler;
@@ -88,8 +90,7 @@ pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> 
         "running; the schedule is {:?}",
         daemon.settings.sync.schedule
     );
-    http::serve(&daemon.settings.http, status.clone(), daemon.place.path.clone(), stop.gently.clone())
-        .await?;
+    http::serve(&daemon.settings.http, status.clone(), &daemon.place, stop.gently.clone()).await?;
     let missed_tick = found.missed_tick;
     let mut worker = Worker::new(daemon, status, scheduler.trigger.clone(), stop.clone(), found)?;
     if missed_tick {

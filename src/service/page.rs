@@ -1,11 +1,14 @@
 //! The status page: one sentence that says whether all is well, and then why.
 //!
-//! Rendered here, readable without scripts, no asset from elsewhere. Labels rather than ids, and
-//! nothing clinical: all it shows is in [`PageModel`].
+//! Rendered here, readable without scripts, no asset from elsewhere. Labels rather than ids, neither
+//! where names are hidden, and nothing clinical: all it shows is in [`PageModel`].
+
+use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::access::Names;
 use super::format::{elapsed, moment, size};
 use super::problems::Problem;
 use super::state::{CycleRecord, ServiceState};
@@ -43,6 +46,7 @@ pub(super) struct PageModel<'s> {
     pub(super) progress: &'s Progress,
     /// The error says why the warehouse could not be read.
     pub(super) overview: Result<&'s Overview, &'s String>,
+    pub(super) names: Names,
     pub(super) now: Timestamp,
 }
 
@@ -70,15 +74,16 @@ pub(super) fn render(model: &PageModel<'_>) -> Markup {
                     header { span { "healthex-sync " (env!("CARGO_PKG_VERSION")) } span { (moment(model.now)) ", renewed every " (refresh) " s" } }
                     h1 style=(format!("--headline: var(--{})", headline.colour)) { (headline.sentence) }
                     (cycle_under_way(model))
-                    (problems(model.state))
+                    (problems(model))
                     @match model.overview {
                         Ok(overview) => {
                             (patients(overview))
-                            (held(overview))
+                            (held(overview, model.names))
                             (cycles(model))
-                            (patients_behind(overview, model.now))
-                            (purges(overview))
+                            (patients_behind(overview, model))
+                            (purges(overview, model.names))
                             (warehouse(overview, model.now))
+                            (where_names_are(model.names))
                         }
                         Err(why) => {
                             section { h2 { "Warehouse" } p { (why) } }
@@ -155,12 +160,16 @@ fn cycle_under_way(model: &PageModel<'_>) -> Markup {
 }
 
 /// Held revocations have a section of their own.
-fn problems(state: &ServiceState) -> Markup {
-    let texts: Vec<&String> = state
+fn problems(model: &PageModel<'_>) -> Markup {
+    let texts: Vec<&str> = model
+        .state
         .problems
         .iter()
         .filter(|(problem, _)| **problem != Problem::Held)
-        .map(|(_, text)| text)
+        .map(|(problem, text)| match model.names {
+            Names::Shown => text.as_str(),
+            Names::Hidden => problem.title(),
+        })
         .collect();
     html! {
         @if !texts.is_empty() {
@@ -183,7 +192,7 @@ fn patients(overview: &Overview) -> Markup {
     }
 }
 
-fn held(overview: &Overview) -> Markup {
+fn held(overview: &Overview, names: Names) -> Markup {
     let held: Vec<&str> =
         overview.behind.iter().filter(|one| one.state == "held").map(|one| one.name.as_str()).collect();
     let count = overview.states.get("held").copied().unwrap_or_default();
@@ -191,7 +200,10 @@ fn held(overview: &Overview) -> Markup {
         @if count > 0 {
             section {
                 h2 { "Held revocations" }
-                p { "Refused, and not purged: " (held.join(", ")) @if held.len() as u64 != count { " and more, " (count) " in all" } }
+                @match names {
+                    Names::Shown => { p { "Refused, and not purged: " (held.join(", ")) @if held.len() as u64 != count { " and more, " (count) " in all" } } }
+                    Names::Hidden => { p { "Refused, and not purged: " (count) " patients" } }
+                }
                 ul { @for (why, count) in &overview.held_why { li { (count) " " (why) ": " (held_because(why)) } } }
                 p { "If these are withdrawals: " code { "healthex-sync purge --held --yes" } }
                 p { "If not, mend the API key's permissions, then: " code { "healthex-sync sync" } }
@@ -211,15 +223,15 @@ fn held_because(why: &str) -> &'static str {
 }
 
 /// Without labels: those went with the rows.
-fn purges(overview: &Overview) -> Markup {
+fn purges(overview: &Overview, names: Names) -> Markup {
     let RecentPurges { shown, total } = &overview.purges;
     html! {
         @if *total > 0 {
             section {
                 h2 { "Purged in the last 30 days" }
                 table {
-                    thead { tr { th { "patient" } th { "reason" } th { "when" } th { "rows" } } }
-                    tbody { @for purge in shown { (purge_row(purge)) } }
+                    thead { tr { @if names == Names::Shown { th { "patient" } } th { "reason" } th { "when" } th { "rows" } } }
+                    tbody { @for purge in shown { (purge_row(purge, names)) } }
                 }
                 @if shown.len() as u64 != *total {
                     p.soft { "The latest " (shown.len()) " of " (total) "; " code { "healthex-sync audit" } " lists all." }
@@ -229,11 +241,11 @@ fn purges(overview: &Overview) -> Markup {
     }
 }
 
-fn purge_row(purge: &RecentPurge) -> Markup {
+fn purge_row(purge: &RecentPurge, names: Names) -> Markup {
     let when = purge.purged_at.map_or_else(|| "unknown".to_owned(), moment);
     html! {
         tr {
-            td.name { (purge.person_id) }
+            @if names == Names::Shown { td.name { (purge.person_id) } }
             td { (purge.reason.replace('_', " ")) }
             td data-is="when" { (when) }
             td data-is="rows" { (purge.rows) }
@@ -242,15 +254,15 @@ fn purge_row(purge: &RecentPurge) -> Markup {
 }
 
 /// Those that are held are listed above.
-fn patients_behind(overview: &Overview, now: Timestamp) -> Markup {
+fn patients_behind(overview: &Overview, model: &PageModel<'_>) -> Markup {
     let behind: Vec<&PatientBehind> = overview.behind.iter().filter(|one| one.state != "held").collect();
     html! {
         @if !behind.is_empty() {
             section {
                 h2 { "Who is behind, and why" }
-                table {
-                    thead { tr { th { "patient" } th { "state" } th { "last success" } th { "why" } } }
-                    tbody { @for patient in &behind { (behind_row(patient, now)) } }
+                @match model.names {
+                    Names::Shown => (behind_by_name(&behind, model.now)),
+                    Names::Hidden => (behind_by_reason(&behind)),
                 }
                 @if overview.behind.len() as u64 != overview.behind_total {
                     p.soft { "The first " (overview.behind.len()) " of " (overview.behind_total) ", held ones included; " code { "healthex-sync status" } " lists all." }
@@ -260,22 +272,62 @@ fn patients_behind(overview: &Overview, now: Timestamp) -> Markup {
     }
 }
 
+fn behind_by_name(behind: &[&PatientBehind], now: Timestamp) -> Markup {
+    html! {
+        table {
+            thead { tr { th { "patient" } th { "state" } th { "last success" } th { "why" } } }
+            tbody { @for patient in behind { (behind_row(patient, now)) } }
+        }
+    }
+}
+
+/// Counts those that are alike.
+fn behind_by_reason(behind: &[&PatientBehind]) -> Markup {
+    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for patient in behind {
+        *counts.entry((&patient.state, why_behind(patient))).or_default() += 1;
+    }
+    html! {
+        table {
+            thead { tr { th { "patients" } th { "state" } th { "why" } } }
+            tbody { @for ((state, why), count) in counts {
+                tr { td { (count) } td { (state_tag(state)) } td { (why) } }
+            } }
+        }
+    }
+}
+
+fn why_behind(patient: &PatientBehind) -> &str {
+    patient.last_error.as_deref().unwrap_or("not pulled for longer than alert.stale_after")
+}
+
+fn state_tag(state: &str) -> Markup {
+    html! { span class=(format!("tag {state}")) { (state.replace('_', " ")) } }
+}
+
 fn behind_row(patient: &PatientBehind, now: Timestamp) -> Markup {
     let last =
         patient.last_success_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", elapsed(now, at)));
-    let why = patient.last_error.as_deref().unwrap_or("not pulled for longer than alert.stale_after");
     html! {
         tr {
             td.name { (patient.name) }
-            td { span class=(format!("tag {}", patient.state)) { (patient.state.replace('_', " ")) } }
+            td { (state_tag(&patient.state)) }
             td data-is="last success" { (last) }
             td {
-                (why)
+                (why_behind(patient))
                 @if patient.failures > 0 { br; small {
                     (patient.failures) " in a row"
                     @if let Some(next) = patient.next_attempt_at { "; asked again at " (moment(next)) }
                 } }
             }
+        }
+    }
+}
+
+fn where_names_are(names: Names) -> Markup {
+    html! {
+        @if names == Names::Hidden {
+            p.soft { "Everybody on this machine can see this page, so it names no patient. It does with " code { "http.token_file" } ", or on a Unix socket; " code { "healthex-sync status" } " does in any case." }
         }
     }
 }

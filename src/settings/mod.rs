@@ -10,6 +10,7 @@ mod values;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -143,8 +144,31 @@ pub(crate) struct ConsentSettings {
 
 #[derive(Clone, Debug)]
 pub(crate) struct HttpSettings {
-    pub(crate) listen: Option<std::net::SocketAddr>,
+    pub(crate) listen: Option<Listen>,
     pub(crate) token_file: Option<PathBuf>,
+}
+
+/// Where the status page is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    fn is_for_other_machines(&self) -> bool {
+        matches!(self, Self::Tcp(address) if !address.ip().is_loopback())
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -309,9 +333,12 @@ fn read_sync(keys: &mut Keys<'_>) -> SyncSettings {
 }
 
 fn read_http(keys: &mut Keys<'_>, folder: &Path) -> HttpSettings {
-    let listen = keys.read("http", "listen", "", &values::address_or_none());
+    let listen = keys.read("http", "listen", "", &values::listen_or_none()).map(|listen| match listen {
+        Listen::Unix(path) => Listen::Unix(folder.join(path)),
+        Listen::Tcp(_) => listen,
+    });
     let token_file = keys.read("http", "token_file", "", &values::file_name_or_none());
-    if listen.is_some_and(|listen| !listen.ip().is_loopback()) && token_file.is_none() {
+    if listen.as_ref().is_some_and(Listen::is_for_other_machines) && token_file.is_none() {
         keys.complain(
             "http.listen is not a loopback address, so http.token_file must name a file with a token",
         );

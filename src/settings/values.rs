@@ -1,6 +1,5 @@
 //! The types of values: how each is written, and what it may be.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use chrono::TimeDelta;
 use toml::Value;
 use url::Url;
 
+use super::Listen;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::{Timestamp, TypeFilter};
 
@@ -114,13 +114,18 @@ pub(super) fn url_or_none() -> ValueType<Option<Url>> {
     })
 }
 
-pub(super) fn address_or_none() -> ValueType<Option<SocketAddr>> {
-    ValueType::of_text(|text| match text {
-        "" => Ok(None),
-        address => address
-            .parse()
-            .map(Some)
-            .map_err(|_| format!("{address:?} is not an address with a port, such as \"127.0.0.1:9464\"")),
+/// An address with a port or the path of a Unix socket, or `None` for the empty text.
+pub(super) fn listen_or_none() -> ValueType<Option<Listen>> {
+    ValueType::of_text(|text| {
+        match (text, text.strip_prefix("unix:")) {
+        ("", _) => Ok(None),
+        (_, Some(path)) if !path.is_empty() => Ok(Some(Listen::Unix(PathBuf::from(path)))),
+        (address, _) => address.parse().map(|address| Some(Listen::Tcp(address))).map_err(|_| {
+            format!(
+                "{address:?} is neither an address with a port, such as \"127.0.0.1:9464\", nor a socket, such as \"unix:/run/healthex-sync/http\""
+            )
+        }),
+    }
     })
 }
 

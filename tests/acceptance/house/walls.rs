@@ -117,7 +117,7 @@ const ONLY: &[Only] = &[
     // Those that speak HTTP have connections of another kind.
     Only {
         words: &["connection", "Connection"],
-        rooms: &[SQLITE, POSTGRES, "src/healthex", "src/sandbox", "src/service/http.rs"],
+        rooms: &[SQLITE, POSTGRES, "src/healthex", "src/sandbox", "src/service/port.rs"],
     },
     Only { words: &["StatusCode"], rooms: &["src/healthex", "src/sandbox", "src/service"] },
     Only { words: &["Utc::now", "SystemTime::now"], rooms: &["src/clock.rs", "src/sandbox"] },

@@ -1,6 +1,7 @@
 //! The daemon as an operator meets it: real binary, real signals, real sockets.
 
 mod endurance;
+mod port;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -76,8 +77,7 @@ fn a_token_keeps_strangers_out_and_a_rebound_name_is_refused() {
     assert_eq!(get(&daemon.address(), "/healthz", "Host: rebound.example\r\n").status, 421);
     daemon.stops();
 
-    world.change_setting("http.token_file", r#""page-token""#);
-    world.write_private("page-token", "letmein");
+    let world = world.with_page_token("letmein");
     let daemon = world.daemon();
     let status = |headers: &str| get(&daemon.address(), "/metrics", headers).status;
     assert_eq!(status(""), 401);
@@ -348,7 +348,10 @@ fn the_journal_gets_priorities() {
 #[test]
 fn the_page_says_who_is_behind_why_and_what_to_do() {
     // A cycle may see only the first of them refused, and is to hold it all the same.
-    let world = world(12, "every 1s").set("consent.hold_after", "1").set("consent.hold_fraction", "0.01");
+    let world = world(12, "every 1s")
+        .set("consent.hold_after", "1")
+        .set("consent.hold_fraction", "0.01")
+        .with_page_token("letmein");
     let daemon = world.daemon();
     daemon.shows("healthex_sync_patients{state=\"active\"}", |patients| patients == 12);
     for number in 1..=7 {
@@ -396,7 +399,7 @@ fn the_page_says_who_is_behind_why_and_what_to_do() {
             ]);
             browser.arg(format!("--user-data-dir={}", world.path(name).display())).args(more);
             browser.arg(format!("--window-size={size}")).arg(format!("--screenshot={shot}"));
-            browser.arg(format!("http://{}/", daemon.address()));
+            browser.arg(format!("http://any:letmein@{}/", daemon.address()));
             let (is_fine, said) = pipe(&mut browser, "");
             assert!(is_fine && fs::metadata(&shot).is_ok_and(|shot| shot.len() > 5_000), "{said}");
         }
@@ -406,7 +409,7 @@ fn the_page_says_who_is_behind_why_and_what_to_do() {
 
 #[test]
 fn each_purge_is_alerted_counted_and_shown_for_a_month() {
-    let world = world(3, "every 1s");
+    let world = world(3, "every 1s").with_page_token("letmein");
     let alerts = world.path("alerts");
     alert_by(
         &world,

@@ -32,9 +32,18 @@ impl World {
         let manager = self.manager.get_or_init(|| Manager::listen(&socket)).clone();
         manager.lines.lock().unwrap().clear();
         command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", "60000000");
-        Daemon { running: Running::start(command), manager }
+        let token = fs::read_to_string(self.path(PAGE_TOKEN)).ok();
+        Daemon { running: Running::start(command), manager, token }
+    }
+
+    /// Has daemons ask their visitors for a token, which [`Daemon::get`] sends.
+    pub(crate) fn with_page_token(self, token: &str) -> Self {
+        self.write_private(PAGE_TOKEN, token);
+        self.set("http.token_file", &format!("{PAGE_TOKEN:?}"))
     }
 }
+
+const PAGE_TOKEN: &str = "page-token";
 
 /// Who is told what systemd would be.
 #[derive(Clone)]
@@ -63,6 +72,7 @@ impl Manager {
 pub(crate) struct Daemon {
     running: Running,
     manager: Manager,
+    token: Option<String>,
 }
 
 impl Daemon {
@@ -104,7 +114,8 @@ impl Daemon {
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
-        get(&self.address(), path, "")
+        let token = self.token.iter().map(|token| format!("Authorization: Bearer {token}\r\n"));
+        get(&self.address(), path, &token.collect::<String>())
     }
 
     #[track_caller]
