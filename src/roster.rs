@@ -10,11 +10,11 @@ use toml::{Spanned, Value};
 
 use crate::plan::resource_type::ResourceType;
 use crate::plan::{PersonId, TypeFilter};
-use crate::settings::RosterSettings;
+use crate::settings::{RosterSettings, read_trusted};
 
 /// Labels appear in logs and tables.
 const LABEL_LENGTH_MAX: usize = 100;
-/// A larger file is refused unread.
+/// A larger file is refused.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,17 +102,10 @@ struct RosterFile {
 impl RosterReader {
     fn read_file(&mut self, file: &Path) {
         let name = file.display().to_string();
-        let read = match std::fs::metadata(file) {
-            Ok(found) if found.len() > FILE_BYTES_MAX => {
-                self.complaints.push(format!("{name}: larger than {} MB", FILE_BYTES_MAX / 1024 / 1024));
-                return;
-            }
-            _ => std::fs::read_to_string(file),
-        };
-        let text = match read {
+        let text = match read_trusted(file, FILE_BYTES_MAX) {
             Ok(text) => text,
-            Err(error) => {
-                self.complaints.push(format!("{name}: cannot be read: {error}"));
+            Err(why) => {
+                self.complaints.push(why);
                 return;
             }
         };

@@ -6,6 +6,7 @@
 
 mod keys;
 mod secrets;
+mod trust;
 mod values;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use url::Url;
 
 use keys::Keys;
 pub(crate) use secrets::{Credentials, read_secret};
+pub(crate) use trust::read_trusted;
 pub(crate) use values::Schedule;
 
 use crate::plan::TypeFilter;
@@ -202,28 +204,22 @@ impl Settings {
 /// The file is `given`, else `$HEALTHEX_SYNC_CONFIG`, else the first that exists of
 /// `./healthex-sync.toml` and `/etc/healthex-sync/healthex-sync.toml`.
 pub(crate) fn load(given: Option<&Path>, environment: &Environment) -> Result<Settings, Complaints> {
-    let file = find(given, environment);
-    let mut complaints = Vec::new();
-    let text = match &file {
-        None => String::new(),
-        Some(path) => std::fs::read_to_string(path).unwrap_or_else(|error| {
-            complaints.push(format!(
-                "{}: cannot be read: {error}; `healthex-sync init` writes one",
-                path.display()
-            ));
-            String::new()
-        }),
-    };
-    let name = file.as_ref().map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
-    let mut keys = match Keys::new(&name, &text, environment) {
-        Ok(keys) => keys,
-        Err(error) => {
-            complaints.push(format!("{name}: {error}"));
-            return Err(Complaints::new(complaints));
+    let (file, text) = match find(given, environment) {
+        None => (None, String::new()),
+        Some(found) => {
+            // Nothing else is looked at: what a stranger's file names is the stranger's choice.
+            let text = found.read().map_err(Complaints::one)?;
+            (Some(found.path), text)
         }
     };
-    let settings = read(&mut keys, file.clone());
-    complaints.extend(keys.finish());
+    let name = file.as_ref().map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
+    let mut keys =
+        Keys::new(&name, &text, environment).map_err(|error| Complaints::one(format!("{name}: {error}")))?;
+    let settings = read(&mut keys, file);
+    let mut complaints = keys.finish();
+    if let Some(folder) = &settings.views.folder {
+        complaints.extend(trust::folder_refusals(folder, "json"));
+    }
     if complaints.is_empty() {
         Ok(settings)
     } else {
@@ -231,17 +227,33 @@ pub(crate) fn load(given: Option<&Path>, environment: &Environment) -> Result<Se
     }
 }
 
-fn find(given: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
-    let named = given.map(Path::to_owned);
-    let named = named.or_else(|| {
-        environment.get("HEALTHEX_SYNC_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
-    });
-    named.or_else(|| {
-        ["healthex-sync.toml", "/etc/healthex-sync/healthex-sync.toml"]
-            .into_iter()
-            .map(PathBuf::from)
-            .find(|path| path.exists())
-    })
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A configuration that was found.
+struct FoundFile {
+    path: PathBuf,
+    /// Somebody said that it is to be this one, or it is in a place that only root can write.
+    is_named: bool,
+}
+
+impl FoundFile {
+    fn read(&self) -> Result<String, String> {
+        let refusal = if self.is_named { trust::refusal } else { trust::refusal_unnamed };
+        trust::read_if(&self.path, FILE_BYTES_MAX, refusal).map_err(|why| {
+            if self.path.exists() { why } else { format!("{why}; `healthex-sync init` writes one") }
+        })
+    }
+}
+
+fn find(given: Option<&Path>, environment: &Environment) -> Option<FoundFile> {
+    let variable = environment.get("HEALTHEX_SYNC_CONFIG").filter(|path| !path.is_empty());
+    if let Some(path) = given.or(variable.map(Path::new)) {
+        return Some(FoundFile { path: path.to_owned(), is_named: true });
+    }
+    [("healthex-sync.toml", false), ("/etc/healthex-sync/healthex-sync.toml", true)]
+        .map(|(path, is_named)| FoundFile { path: path.into(), is_named })
+        .into_iter()
+        .find(|found| found.path.exists())
 }
 
 /// Reads every key. Relative paths are relative to the file's folder.

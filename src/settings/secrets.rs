@@ -1,12 +1,11 @@
 //! Finds and reads key, secret and token.
 
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::{Environment, Settings};
+use super::{Environment, Settings, trust};
 
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
@@ -65,15 +64,16 @@ impl Settings {
     }
 }
 
-/// Reads a secret that only its owner and its group may read. The complaint never holds it.
+/// Reads a secret that only its owner and its group may read, and only its owner write. The complaint
+/// never holds it.
 pub(crate) fn read_secret(path: &Path) -> Result<SecretString, String> {
     let name = path.display();
     let file = std::fs::File::open(path).map_err(|error| {
         format!("{name}: cannot be read: {error}; put the API key and secret from HealthEx's admin page into api.api_key_file and api.api_secret_file, mode 0600")
     })?;
     let metadata = file.metadata().map_err(|error| format!("{name}: cannot be read: {error}"))?;
-    if metadata.permissions().mode() & 0o007 != 0 {
-        return Err(format!("{name}: everyone on this machine can read it; chmod 600 {name}"));
+    if let Some(why) = trust::refusal_of_secret(path, &metadata) {
+        return Err(why);
     }
     let mut text = String::new();
     file.take(SECRET_BYTES_MAX)

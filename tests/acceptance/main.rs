@@ -18,6 +18,7 @@ mod first_sync;
 mod house;
 mod leavers;
 mod ledger;
+mod ownership;
 mod process;
 mod scrub;
 mod service;

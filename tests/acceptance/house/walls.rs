@@ -182,7 +182,7 @@ fn a_breach_is_told_by_its_line() {
         ("src/warehouse/sqlite/page.rs", "use rusqlite::Connection;"),
         ("src/warehouse/mod.rs", "use self::sqlite::Engine;"),
         ("src/views/mod.rs", "//! One SELECT; absent on purpose: a connection."),
-        ("src/service/http.rs", "let served = serve_connection(stream, service);"),
+        ("src/service/port.rs", "let served = serve_connection(stream, service);"),
     ] {
         assert_eq!(breaches(&[Source::new(file, line)]), Vec::<String>::new());
     }
