@@ -75,7 +75,7 @@ pub enum Command {
     Restore(RestoreArgs),
     /// List the analysts' tables, or run or rebuild their views
     Views(ViewsArgs),
-    /// Write resources (ndjson) or the analysts' tables (csv, parquet) as files
+    /// Write resources (ndjson, bundle) or the analysts' tables (csv, parquet) as files
     Export(ExportArgs),
     /// Print shell completions
     Completions {
@@ -186,7 +186,7 @@ pub enum ViewsAction {
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// ndjson: the resources, a file a type; csv, parquet: the analysts' tables
+    /// ndjson: the resources, a file a type; csv: the analysts' tables; parquet: both; bundle: a FHIR Bundle a person
     #[arg(long, value_enum)]
     pub format: ExportFormat,
     /// A folder that is not there yet, or empty; it appears whole or not at all
@@ -194,13 +194,35 @@ pub struct ExportArgs {
     /// Only this patient, by id or label
     #[arg(long, value_name = "ID")]
     pub patient: Option<String>,
+    /// Only these tables or types (`lab_results,Observation`; repeatable)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub tables: Vec<String>,
+    /// Only what changed since a time (`2026-11-01T00:00:00Z`), a day, or an earlier export in this folder; what vanished is in deleted/, who was purged in purged.json
+    #[arg(long, value_name = "TIME|DIR")]
+    pub since: Option<String>,
+    /// Without names, addresses, identifiers and texts, and with other ids; see the README for what that is not
+    #[arg(long)]
+    pub pseudonymous: bool,
+    /// Move all dates of a person back by a number of days that only the key tells
+    #[arg(long, requires = "pseudonymous", conflicts_with = "since")]
+    pub shift_dates: bool,
+    /// The key of pseudonyms; made where there is none [default: beside the warehouse]
+    #[arg(long, value_name = "FILE", requires = "pseudonymous")]
+    pub key_file: Option<PathBuf>,
+    /// CSV that a spreadsheet may open: no formulas, no control characters
+    #[arg(long)]
+    pub safe: bool,
+    /// Begin another file (`NAME.2.parquet`) when one has grown so large
+    #[arg(long, value_name = "SIZE", default_value = "1GB")]
+    pub split: String,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
     Ndjson,
     Csv,
     Parquet,
+    Bundle,
 }
 
 #[derive(Debug, Args)]

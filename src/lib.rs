@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 mod cycle;
+mod export;
 pub mod healthex;
 pub mod plan;
 mod pull;

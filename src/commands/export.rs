@@ -9,14 +9,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::named::known_patient;
-use super::{Context, ExitStatus, progress};
+use super::{Context, ExitStatus, progress, wanted_tables};
 use crate::cli::{ExportArgs, ExportFormat as FormatArg};
 use crate::clock;
-use crate::plan::PersonId;
-use crate::settings::Complaints;
-use crate::warehouse::Reader;
+use crate::export::{
+    Dates, Earlier, Exported, Format, MANIFEST_NAME, Pseudonyms, Request, Source, sources, told_of, write,
+};
+use crate::plan::{Timestamp, parse_stamp, stamp};
+use crate::settings::{Complaints, Settings, parse_bytes};
 use crate::warehouse::place::folder_of;
-use crate::warehouse::report::{CopyKind, ExportFormat, Exported, PatientCopy};
+use crate::warehouse::report::{CopyKind, PatientCopy};
+use crate::warehouse::{Reader, Snapshot};
+
+/// How often an export is begun again because somebody was purged while it was written.
+const ATTEMPTS: usize = 3;
 
 pub(super) fn export(
     context: &Context<'_>,
@@ -24,45 +30,160 @@ pub(super) fn export(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
+    let format = format_of(args)?;
     check_free(&args.dir)?;
+    let split_bytes = parse_bytes(&args.split).map_err(|why| complain(format!("--split: {why}")))?;
     let reader = Reader::open(&settings.warehouse.path)?;
+    check_purges(&reader, &settings)?;
     let person = args.patient.as_deref().map(|named| known_patient(&settings, &reader, named)).transpose()?;
     if let Some(person) = &person
         && !reader.knows(person)?
     {
         return Err(complain(format!("--patient {person}: the warehouse does not know this patient")));
     }
-    let format = match args.format {
-        FormatArg::Ndjson => ExportFormat::Ndjson,
-        FormatArg::Csv => ExportFormat::Csv,
-        FormatArg::Parquet => ExportFormat::Parquet,
+    let pseudonyms = args.pseudonymous.then(|| pseudonyms(args, &settings)).transpose()?;
+    let since = args.since.as_deref().map(|text| since(text, format, pseudonyms.as_ref())).transpose()?;
+    let mut request = Request {
+        format,
+        names: &args.tables,
+        person: person.as_ref(),
+        since,
+        pseudonyms: pseudonyms.as_ref(),
+        split_bytes,
+        views: &wanted_tables(&settings).tables,
+        now: clock::now(),
     };
+    // Before anything is written: a wrong name is told at once.
+    chosen(&reader.snapshot()?, &request)?;
     let copy = PatientCopy { kind: CopyKind::Export, place: &args.dir, person: person.as_ref() };
     reader.begin_copy(&copy, clock::now())?;
-    let exported = write_folder(&reader, format, &args.dir, person.as_ref());
+    let exported = write_folder(&reader, &mut request, &args.dir);
     reader.end_copy(&copy, exported.is_ok(), clock::now())?;
     let exported = exported?;
     writeln!(out, "{} rows in {} files in {}", exported.rows, exported.files, args.dir.display())?;
+    if exported.left_out > 0 {
+        writeln!(
+            out,
+            "{} resources were left out: they say something that no pseudonymous export can; {MANIFEST_NAME} has how many of each type",
+            exported.left_out
+        )?;
+    }
     Ok(ExitStatus::Done)
 }
 
-/// Writes the files, and lets the folder appear when they are whole.
-fn write_folder(
-    reader: &Reader,
-    format: ExportFormat,
-    dir: &Path,
-    person: Option<&PersonId>,
-) -> anyhow::Result<Exported> {
-    let staging = Staging::beside(dir)?;
-    let bar = progress::steps(0, "files");
-    let exported = reader.export(format, &staging.folder, person, |steps| {
-        bar.set_length(steps.of as u64);
-        bar.set_position(steps.done as u64);
-    });
-    bar.finish_and_clear();
-    let exported = exported.with_context(|| format!("exporting into {}", dir.display()))?;
-    staging.put_in_place(dir).with_context(|| dir.display().to_string())?;
-    Ok(exported)
+fn format_of(args: &ExportArgs) -> anyhow::Result<Format> {
+    match (args.format, args.safe) {
+        (FormatArg::Csv, true) => Ok(Format::SafeCsv),
+        (_, true) => Err(complain("--safe: is for CSV, which spreadsheets open".to_owned())),
+        (FormatArg::Csv, false) => Ok(Format::Csv),
+        (FormatArg::Ndjson, false) => Ok(Format::Ndjson),
+        (FormatArg::Parquet, false) => Ok(Format::Parquet),
+        (FormatArg::Bundle, false) => Ok(Format::Bundle),
+    }
+}
+
+/// Refuses a file that was put back from a copy and still has patients who were purged since.
+fn check_purges(reader: &Reader, settings: &Settings) -> anyhow::Result<()> {
+    let ledger = reader.ledger(settings.consent.ledger.as_deref())?;
+    anyhow::ensure!(
+        ledger.unknown == 0,
+        "nothing was exported: the ledger tells of {} purges that this warehouse does not know, so it has patients who must not be in it; `healthex-sync sync` carries them out",
+        ledger.unknown
+    );
+    Ok(())
+}
+
+/// Reads the key of pseudonyms, or makes one.
+fn pseudonyms(args: &ExportArgs, settings: &Settings) -> anyhow::Result<Pseudonyms> {
+    let beside_the_warehouse = || {
+        let mut name = settings.warehouse.path.as_os_str().to_owned();
+        name.push(".pseudonym-key");
+        PathBuf::from(name)
+    };
+    let file = args.key_file.clone().unwrap_or_else(beside_the_warehouse);
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if absolute(&file).starts_with(absolute(&args.dir)) {
+        return Err(complain(format!(
+            "--key-file {}: whoever has the export must not have the key; keep it apart",
+            file.display()
+        )));
+    }
+    let dates = if args.shift_dates { Dates::Shifted } else { Dates::AsTheyAre };
+    Pseudonyms::from_file(&file, dates).map_err(complain)
+}
+
+/// Reads a time, a day, or since when an export has to follow an earlier one.
+fn since(text: &str, format: Format, pseudonyms: Option<&Pseudonyms>) -> anyhow::Result<Timestamp> {
+    if let Some(time) = parse_stamp(text).or_else(|| parse_stamp(&format!("{text}T00:00:00Z"))) {
+        return Ok(time);
+    }
+    let place = Path::new(text);
+    let manifest = if place.is_dir() { place.join(MANIFEST_NAME) } else { place.to_owned() };
+    let name = manifest.display();
+    let read = fs::read(&manifest).map_err(|error| {
+        complain(format!(
+            "--since {text}: is no time such as 2026-11-01T00:00:00Z and no day, and no earlier export: {name}: {error}"
+        ))
+    })?;
+    let earlier: Earlier = serde_json::from_slice(&read)
+        .map_err(|error| complain(format!("--since {text}: {name} is no manifest of an export: {error}")))?;
+    if earlier.format != format.as_str() {
+        return Err(complain(format!(
+            "--since {text}: that export is {}, and this one {}; what follows has to be the same",
+            earlier.format,
+            format.as_str()
+        )));
+    }
+    if earlier.pseudonymous != pseudonyms.map(told_of) {
+        return Err(complain(format!(
+            "--since {text}: that export has other names for the patients; use the same key, or none"
+        )));
+    }
+    let time = parse_stamp(&earlier.next_since);
+    time.ok_or_else(|| complain(format!("--since {text}: {name} has no time in next_since")))
+}
+
+/// Returns what is asked for, if it can be had.
+fn chosen(snapshot: &Snapshot<'_>, request: &Request<'_>) -> anyhow::Result<Vec<Source>> {
+    let chosen = sources(snapshot, request)?.map_err(complain)?;
+    if let (Some(since), Some(known)) = (request.since, snapshot.removals_known_since()?)
+        && since < known
+    {
+        return Err(complain(format!(
+            "--since {}: what vanished before {} is no longer known; export everything",
+            stamp(since),
+            stamp(known)
+        )));
+    }
+    Ok(chosen)
+}
+
+/// Writes the files, and lets the folder appear when they are whole. Of a patient who was purged meanwhile nothing
+/// may be in them, so that they are written anew.
+fn write_folder(reader: &Reader, request: &mut Request<'_>, dir: &Path) -> anyhow::Result<Exported> {
+    for _ in 0..ATTEMPTS {
+        let staging = Staging::beside(dir)?;
+        request.now = clock::now();
+        let snapshot = reader.snapshot()?;
+        let last_purge = snapshot.last_purge()?;
+        let chosen = chosen(&snapshot, request)?;
+        let bar = progress::steps(0, "files");
+        let exported = write(&snapshot, request, &chosen, &staging.folder, |steps| {
+            bar.set_length(steps.of as u64);
+            bar.set_position(steps.done as u64);
+        });
+        bar.finish_and_clear();
+        let exported = exported.with_context(|| format!("exporting into {}", dir.display()))?;
+        drop(snapshot);
+        if reader.last_purge()? == last_purge {
+            staging.put_in_place(dir).with_context(|| dir.display().to_string())?;
+            return Ok(exported);
+        }
+        tracing::warn!("a patient was purged while the export was written; it is written anew without it");
+    }
+    anyhow::bail!(
+        "nothing was exported: {ATTEMPTS} times a patient was purged while it was written; export again when the purges are over"
+    )
 }
 
 fn complain(why: String) -> anyhow::Error {

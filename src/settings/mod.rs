@@ -20,7 +20,7 @@ use url::Url;
 use keys::Keys;
 pub(crate) use secrets::{Credentials, read_secret};
 pub(crate) use trust::read_trusted;
-pub(crate) use values::Schedule;
+pub(crate) use values::{Schedule, parse_bytes};
 
 use crate::plan::TypeFilter;
 use crate::plan::consent::HoldRule;

@@ -262,7 +262,7 @@ fn number_as_f64(number: u64) -> f64 {
 }
 
 /// Parses `500MB`, `50GB`: powers of ten.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let refused = || format!("{text:?} is not a size such as 500MB or 50GB");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let number: u64 = text[..digits].parse().map_err(|_| refused())?;

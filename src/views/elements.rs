@@ -11,7 +11,7 @@ const FACTS: &str = include_str!("r4-elements.txt");
 
 /// What an element or a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Boolean,
     /// `string` and everything written like one: code, uri, id, markdown, …
     String,
@@ -74,9 +74,9 @@ impl Kind {
 
 /// One element of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Element {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
+pub(crate) struct Element {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
     pub(super) repeats: bool,
     /// `value` of `valueQuantity`; empty for an element that is no choice.
     group: &'static str,
@@ -136,7 +136,7 @@ pub(super) fn is_named_anywhere(name: &str) -> bool {
             .any(|element| element.name == name || (!name.is_empty() && element.group == name))
 }
 
-pub(super) fn element(owner: &str, name: &str) -> Option<Element> {
+pub(crate) fn element(owner: &str, name: &str) -> Option<Element> {
     TYPES.get(owner)?.iter().find(|element| element.name == name).copied()
 }
 

@@ -29,10 +29,12 @@ mod view;
 pub use catalogue::{BuiltIn, built_in, catalogue};
 pub use cell::Cell;
 pub use definition::ViewDefinition;
+pub(crate) use elements::{Element, Kind, element};
 pub use kept_rows::KeptRows;
 pub use load::{AnalystTable, Loaded, analyst_tables, own_tables, read};
 pub use refused::Refused;
 pub use rows::{Dropped, Evaluation, NotEvaluated, Several};
+pub(crate) use tape::{At, Json};
 pub use tape::{NotATape, Tape, TapeMemory};
 pub use view::View;
 

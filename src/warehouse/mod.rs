@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 mod conformance;
+pub mod extract;
 pub(crate) mod failure;
 pub mod page;
 pub mod patient;
@@ -18,6 +19,7 @@ pub mod pull;
 pub mod purge;
 mod rehearsal;
 pub(crate) mod report;
+mod snapshot;
 mod sqlite;
 
 use std::io::Write;
@@ -35,8 +37,8 @@ use self::purge::{
 };
 use self::rehearsal::Rehearsal;
 use self::report::{
-    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, OverviewRequest, PatientCopy, Preflight,
-    PurgeLine, Restored, StatusReport, Steps, StoredTable, VerifyDepth, ViewRefused,
+    BackedUp, CopyLine, Findings, Overview, OverviewRequest, PatientCopy, Preflight, PurgeLine, Restored,
+    StatusReport, Steps, StoredTable, VerifyDepth, ViewRefused,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -45,6 +47,7 @@ use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Evaluation, View};
 
 pub use self::report::{RowFormat, ViewRun};
+pub use self::snapshot::Snapshot;
 /// For `fuzz/`.
 #[doc(hidden)]
 pub use self::sqlite::scrub::{page as sqlite_page, walk as sqlite_walk};
@@ -475,15 +478,14 @@ impl Reader {
         self.engine.knows(person)
     }
 
-    /// Writes the warehouse, or one patient of it, as files into `folder`, which is there and empty.
-    pub fn export(
-        &self,
-        format: ExportFormat,
-        folder: &Path,
-        person: Option<&PersonId>,
-        told: impl FnMut(Steps),
-    ) -> Result<Exported, RowsFailed> {
-        self.engine.export(format, folder, person, told)
+    /// Begins to read the warehouse as of now, whatever is stored meanwhile.
+    pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreFailed> {
+        self.engine.snapshot().map(Snapshot::of)
+    }
+
+    /// Returns the number of the last purge as of now; 0 is none.
+    pub fn last_purge(&self) -> Result<i64, StoreFailed> {
+        self.engine.last_purge()
     }
 
     /// Writes the rows of a view that is stored nowhere.

@@ -293,21 +293,6 @@ pub struct ViewRun {
     pub dropped: Dropped,
 }
 
-/// What `export` writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExportFormat {
-    Ndjson,
-    Csv,
-    Parquet,
-}
-
-/// What `export` has written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exported {
-    pub files: u64,
-    pub rows: u64,
-}
-
 /// What a copy was made by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyKind {

@@ -13,6 +13,7 @@ mod consent;
 mod crash;
 mod data;
 mod dry_run;
+mod export;
 mod faults;
 mod first_sync;
 mod house;

@@ -16,7 +16,7 @@ pub use parse::NotATape;
 
 /// What an entry is. A name stands before the value it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Json {
+pub(crate) enum Json {
     Null,
     True,
     False,
@@ -44,7 +44,7 @@ struct Entry {
 
 /// A value on a tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct At(u32);
+pub(crate) struct At(u32);
 
 /// Holds the memory of a tape between two texts.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl<'t> Tape<'t> {
     }
 
     #[expect(clippy::unused_self, reason = "a place means something on its own tape alone")]
-    pub(super) fn root(&self) -> At {
+    pub(crate) fn root(&self) -> At {
         At(0)
     }
 
@@ -76,7 +76,7 @@ impl<'t> Tape<'t> {
         self.entries[at.0 as usize]
     }
 
-    pub(super) fn json(&self, at: At) -> Json {
+    pub(crate) fn json(&self, at: At) -> Json {
         self.entry(at).json
     }
 
@@ -85,12 +85,12 @@ impl<'t> Tape<'t> {
     }
 
     /// Returns a value as it is written; of a text, what is between the quotes.
-    pub(super) fn written(&self, at: At) -> &'t str {
+    pub(crate) fn written(&self, at: At) -> &'t str {
         self.slice(self.entry(at))
     }
 
     /// Returns a text's content, or the digits of a number.
-    pub(super) fn text(&self, at: At) -> Cow<'t, str> {
+    pub(crate) fn text(&self, at: At) -> Cow<'t, str> {
         self.content(self.entry(at))
     }
 
@@ -100,7 +100,7 @@ impl<'t> Tape<'t> {
     }
 
     /// Returns the first member of that name; none of what is no object.
-    pub(super) fn member(&self, object: At, name: &str) -> Option<At> {
+    pub(crate) fn member(&self, object: At, name: &str) -> Option<At> {
         let owner = self.entry(object);
         if owner.json != Json::Object {
             return None;
@@ -122,7 +122,7 @@ impl<'t> Tape<'t> {
     }
 
     /// Returns names and values of an object in their order; none of anything else.
-    pub(super) fn members(&self, object: At) -> impl Iterator<Item = (Cow<'t, str>, At)> {
+    pub(crate) fn members(&self, object: At) -> impl Iterator<Item = (Cow<'t, str>, At)> {
         let owner = self.entry(object);
         let end = if owner.json == Json::Object { owner.next } else { 0 };
         let mut at = object.0 + 1;
@@ -135,7 +135,7 @@ impl<'t> Tape<'t> {
     }
 
     /// Returns the elements of an array; none of anything else.
-    pub(super) fn elements(&self, array: At) -> impl Iterator<Item = At> {
+    pub(crate) fn elements(&self, array: At) -> impl Iterator<Item = At> {
         let owner = self.entry(array);
         let end = if owner.json == Json::Array { owner.next } else { 0 };
         let mut at = array.0 + 1;

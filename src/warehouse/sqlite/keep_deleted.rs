@@ -7,7 +7,7 @@
 use chrono::TimeDelta;
 use rusqlite::{Connection, params};
 
-use super::tables;
+use super::{removed, tables};
 use crate::plan::resource_type::ResourceType;
 use crate::plan::stamp;
 use crate::warehouse::failure::StoreFailed;
@@ -44,5 +44,9 @@ pub(super) fn prepare(connection: &Connection) -> Result<Vec<&'static str>, Stor
 /// Removes at most [`BATCH_ROWS`] rows that were marked before `limit`, and returns how many.
 pub(super) fn remove_some(connection: &Connection, table: &str, limit: &str) -> Result<u64, StoreFailed> {
     let statement = tables::fill_in(include_str!("../../../schema/forget_deleted.sql"), table);
-    Ok(connection.prepare_cached(&statement)?.execute(params![limit, BATCH_ROWS])? as u64)
+    let rows = connection.prepare_cached(&statement)?.execute(params![limit, BATCH_ROWS])? as u64;
+    if rows > 0 {
+        removed::forget_before(connection, limit)?;
+    }
+    Ok(rows)
 }

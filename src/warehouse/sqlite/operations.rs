@@ -14,7 +14,8 @@ use super::purge::Purge;
 use super::purge_requests::Requests;
 use super::writer::Writer;
 use super::{
-    checkpoint, cycle_ends, keep_deleted, ledger_book, open, page, pulls, purge, scrub, staying_reader,
+    checkpoint, cycle_ends, keep_deleted, ledger_book, open, page, pulls, purge, removed, scrub,
+    staying_reader,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -129,6 +130,7 @@ impl Engine {
 
     pub(in crate::warehouse) async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
         self.writer.write(pulls::prune).await?;
+        self.writer.write(move |connection| removed::prune(connection, end.now)).await?;
         self.writer.alone(move |connection| staying_reader::look(connection, end.now)).await?;
         let mut forgotten = Forgotten::default();
         let Some(limit) = keep_deleted::limit(end) else { return Ok(forgotten) };

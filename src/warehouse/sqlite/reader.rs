@@ -10,9 +10,10 @@ use rusqlite::Connection;
 use super::analyst_tables::AnalystTables;
 use super::copies::{CopyStep, Presence};
 use super::rows::RowsFailed;
+use super::snapshot::Snapshot;
 use super::{
-    analyst_tables, backup, checkpoint, copies, export, ledger_book, open, overview, purge, report, run_view,
-    scrub, staying_reader, verify,
+    analyst_tables, backup, checkpoint, copies, ledger_book, open, overview, purge, report, run_view, scrub,
+    snapshot, staying_reader, verify,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -24,8 +25,8 @@ use crate::warehouse::failure::{CopyFailed, OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::{Erased, LedgerReport};
 use crate::warehouse::report::{
-    BackedUp, CopyLine, ExportFormat, Exported, Findings, Overview, OverviewRequest, PatientCopy, PurgeLine,
-    RowFormat, StatusReport, Steps, StoredTable, VerifyDepth, ViewRun,
+    BackedUp, CopyLine, Findings, Overview, OverviewRequest, PatientCopy, PurgeLine, RowFormat, StatusReport,
+    Steps, StoredTable, VerifyDepth, ViewRun,
 };
 
 /// A file that is open for reading.
@@ -183,14 +184,12 @@ impl Reader {
         Ok(checkpoint::one(&self.connection, person)?.is_some())
     }
 
-    pub(in crate::warehouse) fn export(
-        &self,
-        format: ExportFormat,
-        folder: &Path,
-        person: Option<&PersonId>,
-        told: impl FnMut(Steps),
-    ) -> Result<Exported, RowsFailed> {
-        export::export(&self.connection, format, folder, person.map(PersonId::as_str), told)
+    pub(in crate::warehouse) fn snapshot(&self) -> Result<Snapshot<'_>, StoreFailed> {
+        Snapshot::begin(&self.connection)
+    }
+
+    pub(in crate::warehouse) fn last_purge(&self) -> Result<i64, StoreFailed> {
+        snapshot::last_purge(&self.connection)
     }
 
     pub(in crate::warehouse) fn run_view(

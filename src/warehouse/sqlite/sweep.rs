@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::analyst_tables::Changes;
-use super::tables;
+use super::removed::RemovedRow;
+use super::{removed, tables};
 use crate::plan::due::guard_expired;
 use crate::plan::identity::{Identity, KeyHash};
 use crate::plan::resource_type::ResourceType;
@@ -81,7 +82,7 @@ fn settle(
 ) -> Result<Swept, StoreFailed> {
     set_guard(connection, &head.person, None)?;
     forget_quarantined(connection, head, &request.seen)?;
-    let swept = mark(connection, unseen, now, changes)?;
+    let swept = mark(connection, &head.person, unseen, now, changes)?;
     note_twins(connection, head, tables_with_twins)?;
     Ok(swept)
 }
@@ -306,6 +307,7 @@ fn note_twins(connection: &Connection, head: &PullHead, tables: &[&str]) -> Resu
 
 fn mark(
     connection: &Connection,
+    person: &PersonId,
     unseen: &[Unseen],
     now: Timestamp,
     changes: &mut Changes<'_>,
@@ -319,10 +321,14 @@ fn mark(
             changes.gone(table, marking.query_row(params![rowid, stamp(now)], |row| row.get(0))?);
             deleted += 1;
         }
-        let mut removing =
-            connection.prepare_cached(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1 RETURNING key"))?;
+        let mut removing = connection
+            .prepare_cached(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1 RETURNING key, id"))?;
         for rowid in renamed {
-            changes.gone(table, removing.query_row([rowid], |row| row.get(0))?);
+            let (key, id): (String, Option<String>) =
+                removing.query_row([rowid], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let row = RemovedRow { person_id: person.as_str(), key: &key, id: id.as_deref() };
+            removed::note(connection, table, &row, now)?;
+            changes.gone(table, key);
         }
     }
     Ok(Swept::Marked { deleted })

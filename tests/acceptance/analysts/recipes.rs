@@ -3,9 +3,7 @@
 //! `UPDATE_EXPECTED=1` writes the expected results anew; look at what changed before it is kept.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
-use std::{env, fs, process};
+use std::{env, fs};
 
 use serde_json::Value;
 
@@ -234,61 +232,4 @@ fn has_system(concept: &Value, system: &str) -> bool {
 
 fn has_code(concept: &Value, system: &str, code: &str) -> bool {
     codings(concept).any(|coding| coding["system"] == system && coding["code"] == code)
-}
-
-/// Files of every format hold what the tables hold, and appear whole or not at all.
-#[test]
-fn what_is_exported_is_what_is_stored() {
-    let world = world(3);
-    world.run(["sync"]).exits(0);
-    let one = world.sandbox.person_ids()[0].clone();
-    let live =
-        |table: &str| world.count(&format!("SELECT count(*) FROM \"{table}\" WHERE deleted_at IS NULL"));
-
-    world.run_inside(["export", "--format", "ndjson", "all/ndjson"]).exits(0);
-    let text = fs::read_to_string(world.path("all/ndjson/Observation.ndjson")).unwrap();
-    assert_eq!(text.lines().count().to_string(), live("observation").to_string());
-    for line in text.lines() {
-        assert_eq!(serde_json::from_str::<Value>(line).unwrap()["resourceType"], "Observation");
-    }
-    assert!(!world.path("all/ndjson/Goal.ndjson").exists());
-
-    world.run_inside(["export", "--format", "csv", "csv", "--patient", &one]).exits(0);
-    let mut csv = csv::Reader::from_path(world.path("csv/lab_results.csv")).unwrap();
-    let people: Vec<_> = csv.records().map(|record| record.unwrap()[0].to_owned()).collect();
-    assert!(people.iter().all(|person| *person == one));
-    let stored = world.count(&format!("SELECT count(*) FROM lab_results WHERE person_id = '{one}'"));
-    assert_eq!(people.len().to_string(), stored.to_string());
-
-    world.run_inside(["export", "--format", "parquet", "parquet"]).exits(0);
-    for name in world.stored_views() {
-        let file = fs::File::open(world.path(&format!("parquet/{name}.parquet"))).unwrap();
-        let reader = parquet::file::reader::SerializedFileReader::new(file).unwrap();
-        let rows = parquet::file::reader::FileReader::metadata(&reader).file_metadata().num_rows();
-        assert_eq!(rows, world.count(&format!("SELECT count(*) FROM \"{name}\"")), "{name}");
-    }
-
-    for (arguments, status) in [
-        (["export", "--format", "csv", "csv", "--quiet"], 2),
-        (["export", "--format", "csv", "new", "--patient=nobody"], 2),
-        (["export", "--format", "csv", "/proc/new", "--quiet"], 1),
-    ] {
-        assert_eq!(world.run_inside(arguments).code, status, "{arguments:?}");
-    }
-    let left = fs::read_dir(world.path(""))
-        .unwrap()
-        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().contains("partial"));
-    assert_eq!(left.count(), 0);
-
-    // A killed export cannot clean up; the next one into the same place does.
-    let gone = Command::new("true").spawn().map(|mut child| (child.id(), child.wait())).unwrap().0;
-    let (killed, running) = (format!(".late.partial-{gone}"), format!(".late.partial-{}", process::id()));
-    for folder in [&killed, &running] {
-        fs::create_dir(world.path(folder)).unwrap();
-    }
-    world.run_inside(["export", "--format", "csv", "late"]).exits(0);
-    assert!(!world.path(&killed).exists() && world.path(&running).exists());
-
-    let mode = fs::metadata(world.path("csv/lab_results.csv")).unwrap().permissions();
-    assert_eq!(mode.mode() & 0o777, 0o600);
 }

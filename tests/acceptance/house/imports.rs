@@ -22,6 +22,7 @@ const ORDER: &[&str] = &[
     "views",
     "healthex",
     "warehouse",
+    "export",
     "pull",
     "cycle",
     "service",
