@@ -13,12 +13,15 @@ pub mod commands;
 mod cycle;
 mod export;
 pub mod healthex;
+mod machine;
 pub mod plan;
 mod pull;
 mod roster;
 pub mod sandbox;
 mod service;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod stop;
 mod telemetry;
 pub mod views;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
+
 /// Pages in flight are given this long after the first signal.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
@@ -24,8 +26,9 @@ impl Stop {
     /// Waits. Returns false if the program was asked to end meanwhile.
     pub(crate) async fn sleep(&self, wait: Duration) -> bool {
         tokio::select! {
+            biased;
             () = self.gently.cancelled() => false,
-            () = tokio::time::sleep(wait) => true,
+            () = clock::sleep(wait) => true,
         }
     }
 
@@ -40,7 +43,7 @@ impl Stop {
             asked.gently.cancel();
             tokio::select! {
                 () = signals.next() => {}
-                () = tokio::time::sleep(GRACE) => {}
+                () = clock::sleep(GRACE) => {}
             }
             asked.at_once.cancel();
         });

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::audit::describe_unknown;
 use super::status::{describe_reader, describe_unscrubbed};
 use super::summary::list_counts;
 use super::{Context, ExitStatus, place, runtime, sync, wanted_tables};
 use crate::clock;
+use crate::clock::Instant;
 use crate::healthex::RequestFailed;
 use crate::healthex::client::Api;
 use crate::healthex::meter::Budget;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::terminal::shorten;
+use crate::clock;
 use crate::cycle::progress::Progress;
 use crate::pull::Pace;
 use crate::telemetry;
@@ -24,7 +25,7 @@ pub(super) fn show(mut progress: watch::Receiver<Progress>) -> JoinHandle<()> {
             return;
         }
         let mut bars = CycleBars::new();
-        let mut tick = tokio::time::interval(REDRAW_INTERVAL);
+        let mut tick = clock::interval(REDRAW_INTERVAL);
         loop {
             tokio::select! {
                 _ = tick.tick() => bars.draw(&progress.borrow().clone()),

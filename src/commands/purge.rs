@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -12,6 +12,7 @@ use super::sync::{Session, api};
 use super::{Context, ExitStatus, place, runtime};
 use crate::cli::PurgeArgs;
 use crate::clock;
+use crate::clock::Instant;
 use crate::cycle::SyncRequest;
 use crate::cycle::held::{HeldDecided, HeldUndecided, Unanswered, decide_held};
 use crate::cycle::progress::Progress;

@@ -24,7 +24,7 @@ pub(super) fn watch(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Resul
             }
             tokio::select! {
                 () = signals.next() => return Ok(ExitStatus::Done),
-                () = tokio::time::sleep(REFRESH_INTERVAL) => {}
+                () = clock::sleep(REFRESH_INTERVAL) => {}
             }
         }
     })

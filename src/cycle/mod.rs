@@ -18,7 +18,7 @@ mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::sync::watch;
@@ -31,6 +31,7 @@ pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, ShrunkRoste
 use self::tally::CycleTally;
 use self::tasks::{Task, count_idle};
 use crate::clock;
+use crate::clock::Instant;
 use crate::healthex::client::Api;
 use crate::plan::due::Due;
 use crate::plan::failure::failure_delay;
@@ -222,6 +223,7 @@ impl Cycle {
 
     async fn scrub(&self, summary: &mut Summary) {
         let result = tokio::select! {
+            biased;
             result = self.scrub_if_due() => result,
             () = self.interrupt_when_stopped() => return,
         };
@@ -263,7 +265,7 @@ impl Cycle {
         loop {
             // Between two statements there is nothing to interrupt, so it is done again until it has worked.
             self.warehouse.interrupt();
-            tokio::time::sleep(INTERRUPT_EVERY).await;
+            clock::sleep(INTERRUPT_EVERY).await;
         }
     }
 }

@@ -125,7 +125,7 @@ pub(super) async fn heed(cycle: &Cycle, over: CancellationToken) -> Vec<PurgeNot
         tokio::select! {
             biased;
             () = over.cancelled() => return purged,
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = clock::sleep(LOOK_AGAIN) => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One patient of a cycle: pulled, or asked for its consent, and what came of it recorded.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -10,6 +10,7 @@ use super::progress::Onlookers;
 use super::tasks::Task;
 use super::{Cycle, EndedEarly};
 use crate::clock;
+use crate::clock::Instant;
 use crate::healthex::meter::Budget;
 use crate::healthex::token::AccessToken;
 use crate::healthex::{FailureStage, RequestFailed};

@@ -1,10 +1,10 @@
 //! What the patients of a cycle have come to together.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::patient::{PatientOutcome, PatientReport, Refusal};
 use super::{ActivePatients, EndedEarly, PurgeNote, Summary};
+use crate::clock::Instant;
 use crate::plan::PersonId;
 use crate::plan::breaker::Contact;
 use crate::plan::consent::ROUND_DELAY;

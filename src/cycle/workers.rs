@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -11,6 +10,8 @@ use super::patient::deal_with;
 use super::tally::CycleTally;
 use super::tasks::Task;
 use super::{Cycle, EndedEarly, round};
+use crate::clock;
+use crate::clock::Instant;
 use crate::healthex::RequestFailed;
 use crate::plan::breaker::{Breaker, Trip};
 use crate::warehouse::page::Tally;
@@ -97,7 +98,7 @@ async fn pull_side_by_side(cycle: &Cycle, tasks: Vec<Task>, mut tally: CycleTall
 
 async fn until(deadline: Option<Instant>) {
     match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        Some(deadline) => clock::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }

@@ -7,6 +7,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::pause::SharedPause;
 use super::{FailureStage, RequestFailed};
+use crate::machine;
 use crate::plan::retry::{AfterFailure, after_failure};
 use crate::settings::ApiLimits;
 use crate::stop::Stop;
@@ -35,7 +36,7 @@ impl Attempts {
             return Err(failed);
         };
         let is_shared = stage == FailureStage::RateLimited && retry_after.is_some();
-        match after_failure(self.delays.next(), retry_after, self.retry_max, rand::random()) {
+        match after_failure(self.delays.next(), retry_after, self.retry_max, machine::chance()) {
             AfterFailure::GiveUp => Err(RequestFailed::Transient { what, retry_after, stage }),
             AfterFailure::TooLong(wait) => Err(RequestFailed::WaitTooLong {
                 what,

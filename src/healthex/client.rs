@@ -3,21 +3,24 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Context;
-use reqwest::{Response, StatusCode, header};
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::attempts::Attempts;
 use super::bundle::{BundleReader, Limits};
 use super::coding::{Decoder, NotDecoded};
+use super::door::{Answer, Broken, Door, Request};
 use super::meter::{Budget, Meter, RequestKind};
 use super::page_stream::{PageStream, undecoded};
 use super::pause::SharedPause;
 use super::token::{AccessToken, TokenCache, jwt_expiration, unix_seconds};
 use super::{FailureStage, RequestFailed, transport};
+use crate::clock::Instant;
+use crate::machine;
 use crate::plan::Timestamp;
 use crate::plan::refusal::{ForbiddenAnswer, ForbiddenMeans, judge_forbidden};
 use crate::plan::retry::parse_retry_after;
@@ -33,16 +36,13 @@ const SAME_SECOND: Duration = Duration::from_millis(1100);
 /// Wrong credentials lock an account; a token is asked for this often at most.
 const TOKEN_ATTEMPTS_MAX: usize = 3;
 
-/// Says what to do on a system without any root certificate.
-pub(crate) const NO_TLS: &str = "no TLS connection can be made; install root certificates (ca-certificates)";
-
-fn status_of<E>(response: &Result<Response, E>) -> u16 {
-    response.as_ref().map_or(0, |response| response.status().as_u16())
+fn status_of<E>(answer: &Result<Answer, E>) -> u16 {
+    answer.as_ref().map_or(0, |answer| answer.status().as_u16())
 }
 
 /// The API, as one process uses it.
 pub(crate) struct Api {
-    http: reqwest::Client,
+    door: Door,
     base_url: Url,
     credentials: Credentials,
     limits: ApiLimits,
@@ -57,17 +57,8 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(base_url: Url, credentials: Credentials, limits: ApiLimits) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("healthex-sync/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(limits.connect_timeout)
-            .read_timeout(limits.idle_timeout)
-            // The token would follow a redirect to wherever it leads.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .context(NO_TLS)?;
         Ok(Self {
-            http,
+            door: Door::new(limits)?,
             base_url,
             credentials,
             limits,
@@ -161,22 +152,20 @@ impl Api {
         stop: &Stop,
     ) -> Result<PageStream, RequestFailed> {
         self.pause.wait_out(stop).await?;
-        let mut request = self
-            .http
-            .get(url.clone())
-            .header(header::ACCEPT, "application/json")
-            .header(header::AUTHORIZATION, bearer(token)?);
+        let mut headers = accepting_json();
+        headers.insert(header::AUTHORIZATION, bearer(token)?);
         if !budget.asks_plainly() {
-            request = request.header(header::ACCEPT_ENCODING, "gzip");
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
+        let request = Request { url: url.clone(), headers, json: None };
         for meter in [&self.meter, &budget.meter] {
             meter.count_request();
         }
         let sent = Instant::now();
         let ends = (sent + self.limits.page_timeout).min(budget.ends);
-        let response = transport::before(ends, stop, request.send()).await?;
+        let response = transport::before(ends, stop, self.door.send(request)).await?;
         self.meter.count_answer(RequestKind::Page, status_of(&response));
-        let response = response.map_err(|error| transport::transient(error, FailureStage::NoAnswer))?;
+        let response = response.map_err(|broken| transport::transient(&broken, FailureStage::NoAnswer))?;
         let answered_after = sent.elapsed();
         let server_date = server_date(&response);
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -193,7 +182,7 @@ impl Api {
     }
 
     /// Classifies an answer without a page.
-    async fn refusal(&self, response: Response, ends: Instant, stop: &Stop) -> RequestFailed {
+    async fn refusal(&self, response: Answer, ends: Instant, stop: &Stop) -> RequestFailed {
         let status = response.status();
         match status.as_u16() {
             401 => RequestFailed::TokenRefused,
@@ -212,7 +201,7 @@ impl Api {
         }
     }
 
-    async fn forbidden(&self, response: Response, ends: Instant, stop: &Stop) -> RequestFailed {
+    async fn forbidden(&self, response: Answer, ends: Instant, stop: &Stop) -> RequestFailed {
         let retry_after = retry_after(&response);
         let headers = response.headers().clone();
         let body = match transport::before(ends, stop, small_body(response)).await {
@@ -344,12 +333,12 @@ impl Api {
         let mut url = self.base_url.clone();
         url.set_path(&format!("{}/v1/auth/token", self.base_url.path().trim_end_matches('/')));
         let body = serde_json::json!({"apiKey": key.expose_secret(), "apiSecret": secret.expose_secret()});
+        let request = Request { url, headers: accepting_json(), json: Some(body.to_string()) };
         self.meter.count_request();
         let ends = Instant::now() + self.limits.idle_timeout.min(self.limits.page_timeout);
-        let request = self.http.post(url).header(header::ACCEPT, "application/json").json(&body);
-        let response = transport::before(ends, stop, request.send()).await?;
+        let response = transport::before(ends, stop, self.door.send(request)).await?;
         self.meter.count_answer(RequestKind::Token, status_of(&response));
-        let response = response.map_err(|error| transport::transient(error, FailureStage::NoAnswer))?;
+        let response = response.map_err(|broken| transport::transient(&broken, FailureStage::NoAnswer))?;
         let status = response.status();
         let unusable = |what: &str| RequestFailed::Transient {
             what: format!("the token endpoint {what}"),
@@ -383,19 +372,23 @@ impl Api {
     }
 }
 
-fn bearer(token: &AccessToken) -> Result<header::HeaderValue, RequestFailed> {
-    let mut value = header::HeaderValue::from_str(&format!("Bearer {}", token.secret.expose_secret()))
+fn accepting_json() -> HeaderMap {
+    HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))])
+}
+
+fn bearer(token: &AccessToken) -> Result<HeaderValue, RequestFailed> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.secret.expose_secret()))
         .map_err(|_| RequestFailed::TokenRefused)?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-fn server_date(response: &Response) -> Option<Timestamp> {
+fn server_date(response: &Answer) -> Option<Timestamp> {
     let value = response.headers().get(header::DATE)?.to_str().ok()?;
     httpdate::parse_http_date(value).ok().map(Timestamp::from)
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
+fn retry_after(response: &Answer) -> Option<Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     parse_retry_after(value, server_date(response))
 }
@@ -403,13 +396,13 @@ fn retry_after(response: &Response) -> Option<Duration> {
 /// Why a small body could not be read.
 #[derive(Debug)]
 enum Unread {
-    BrokeOff(reqwest::Error),
+    BrokeOff(Broken),
     NotDecoded(NotDecoded),
 }
 
-impl From<reqwest::Error> for Unread {
-    fn from(error: reqwest::Error) -> Self {
-        Self::BrokeOff(error)
+impl From<Broken> for Unread {
+    fn from(broken: Broken) -> Self {
+        Self::BrokeOff(broken)
     }
 }
 
@@ -422,7 +415,7 @@ impl From<NotDecoded> for Unread {
 impl Unread {
     fn at(self, stage: FailureStage) -> RequestFailed {
         match self {
-            Self::BrokeOff(error) => transport::transient(error, stage),
+            Self::BrokeOff(broken) => transport::transient(&broken, stage),
             Self::NotDecoded(failed) => {
                 RequestFailed::Transient { what: failed.to_string(), retry_after: None, stage }
             }
@@ -431,7 +424,7 @@ impl Unread {
 }
 
 /// Reads the body, or returns `None` if it is longer than any that is expected.
-async fn small_body(mut response: Response) -> Result<Option<Vec<u8>>, Unread> {
+async fn small_body(mut response: Answer) -> Result<Option<Vec<u8>>, Unread> {
     let mut decoder = Decoder::of(response.headers())?;
     let mut body = Vec::new();
     let mut is_empty = true;
@@ -488,7 +481,7 @@ fn lifetime_until(end: i64, date: Option<Timestamp>) -> Duration {
 
 async fn read_ready(path: &Path) -> Result<SecretString, RequestFailed> {
     let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || crate::settings::read_secret(&path)).await;
+    let read = machine::aside(move || crate::settings::read_secret(&path)).await;
     match read {
         Ok(Ok(secret)) => Ok(secret),
         _ => Err(RequestFailed::Transient {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+
+use crate::clock::Instant;
 
 /// The cost of requests so far.
 #[derive(Debug, Default)]

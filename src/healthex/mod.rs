@@ -7,6 +7,7 @@ pub(crate) mod attempts;
 pub mod bundle;
 pub(crate) mod client;
 mod coding;
+pub(crate) mod door;
 pub(crate) mod meter;
 pub(crate) mod page_stream;
 mod pause;

@@ -1,15 +1,16 @@
 //! Reads the body of a 200 in batches of entries, as it arrives.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::Response;
 
 use super::bundle::{BundleReader, NotABundle, PageFacts};
 use super::coding::{Decoder, NotDecoded};
+use super::door::Answer;
 use super::meter::{Budget, Meter};
 use super::{FailureStage, RequestFailed, transport};
+use crate::clock::Instant;
 use crate::plan::Timestamp;
 use crate::plan::outcome::is_error_entry;
 use crate::plan::row::Entry;
@@ -22,7 +23,7 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// A 200 whose body is being read.
 pub(crate) struct PageStream {
-    response: Response,
+    response: Answer,
     decoder: Option<Decoder>,
     /// Of the last chunk, what is not decoded yet.
     coded: Bytes,
@@ -38,7 +39,7 @@ pub(crate) struct PageStream {
 
 impl PageStream {
     pub(super) fn new(
-        response: Response,
+        response: Answer,
         decoder: Decoder,
         reader: BundleReader,
         ends: Instant,
@@ -116,7 +117,7 @@ impl PageStream {
         if self.coded.is_empty() {
             let chunk = transport::before(self.ends, stop, self.response.chunk())
                 .await?
-                .map_err(|error| transport::transient(error, FailureStage::Answered))?;
+                .map_err(|broken| transport::transient(&broken, FailureStage::Answered))?;
             let Some(chunk) = chunk else {
                 self.ended = true;
                 let rest = self.decoder.take().map_or_else(|| Ok(Bytes::new()), Decoder::finish);

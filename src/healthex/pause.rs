@@ -1,9 +1,10 @@
 //! The wait that the server has asked of everybody: one for all workers.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::RequestFailed;
+use crate::clock::Instant;
 use crate::stop::Stop;
 
 #[derive(Debug, Default)]

@@ -10,13 +10,13 @@ mod page;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use url::Url;
 
 pub(crate) use self::context::{Pace, PullContext, PullPlan, PullRules, ResumePoint};
 use self::page::{Page, PageRest};
 use crate::clock;
+use crate::clock::Instant;
 use crate::healthex::meter::Budget;
 use crate::healthex::page_stream::PageStream;
 use crate::healthex::{FailureStage, RequestFailed};

@@ -17,6 +17,8 @@ mod entry_faults;
 mod fault_file;
 mod faults;
 mod generate;
+#[cfg(test)]
+mod in_process;
 mod load;
 mod page;
 mod page_faults;
@@ -45,6 +47,8 @@ pub use faults::{
     DuplicateOrder, ErrorBody, FaultAt, FaultKind, Keep, LinkSpelling, NamePlace, RawBytes, ScriptedFault,
     Unstorable,
 };
+#[cfg(test)]
+pub(crate) use in_process::InProcess;
 pub use load::LoadFailed;
 pub use population::{Population, RecordEntry};
 pub use state::SeenRequest;

@@ -45,6 +45,8 @@ pub(super) struct ServerState {
     pub(super) tokens: Tokens,
     pub(super) faults: FaultScript,
     pub(super) clock_offset: TimeDelta,
+    /// In the machine's place.
+    pub(super) clock: Option<fn() -> DateTime<Utc>>,
     requests: VecDeque<SeenRequest>,
     requests_seen: u64,
 }
@@ -79,7 +81,7 @@ impl SharedState {
 
 impl ServerState {
     pub(super) fn now(&self) -> DateTime<Utc> {
-        (machine_clock() + self.clock_offset).trunc_subsecs(6)
+        (self.clock.unwrap_or(machine_clock)() + self.clock_offset).trunc_subsecs(6)
     }
 
     pub(super) fn populate(&mut self, population: Population) {

@@ -15,6 +15,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::clock;
+
 /// A request that takes longer is answered with a 503.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
@@ -58,7 +60,7 @@ impl Access {
     pub(super) async fn guard(&self, request: Request, next: Next) -> Response {
         let mut response = match self.refusal(&request) {
             Some(refusal) => refusal.into_response(),
-            None => tokio::time::timeout(ANSWER_TIME_MAX, next.run(request)).await.unwrap_or_else(|_| {
+            None => clock::timeout(ANSWER_TIME_MAX, next.run(request)).await.unwrap_or_else(|_| {
                 (StatusCode::SERVICE_UNAVAILABLE, "the warehouse takes too long to answer\n").into_response()
             }),
         };

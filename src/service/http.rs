@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::{Request, State as Extract};
@@ -23,6 +23,8 @@ use super::port::Port;
 use super::status::Status;
 use super::{health, page};
 use crate::clock;
+use crate::clock::Instant;
+use crate::machine;
 use crate::plan::stamp;
 use crate::settings::{Complaints, HttpSettings, Listen, read_secret};
 use crate::warehouse::Reader;
@@ -161,7 +163,7 @@ impl AppState {
             purged_since: now - page::PURGES_SHOWN_FOR,
             purges_max: page::PURGES_SHOWN_MAX,
         };
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = machine::aside(move || {
             let reader = Reader::open(&path).map_err(|failed| failed.to_string())?;
             let mut overview = reader.overview(request).map_err(|failed| failed.to_string())?;
             overview.late_purges = reader.late_purges(deadline, now).map_err(|failed| failed.to_string())?;

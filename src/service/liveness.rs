@@ -1,8 +1,9 @@
 //! Tells work that takes long from work that is stuck.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::settings::ApiLimits;
 use crate::warehouse::Warehouse;
 use crate::warehouse::place::WriterActivity;

@@ -32,13 +32,14 @@ mod worker;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::spawn_blocking;
-use tokio::time::MissedTickBehavior;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::clock;
+use crate::clock::Instant;
+use crate::machine;
 use crate::plan::Timestamp;
 use crate::roster::Roster;
 use crate::settings::{Environment, Schedule, Settings};
@@ -65,21 +66,39 @@ pub(crate) struct Daemon {
 /// How often the worker feeds the watchdog, and looks at clock and schedule.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
+fn poll_interval() -> Duration {
+    #[cfg(test)]
+    if crate::simulation::stage::is_set() {
+        // Thirty million looks a year find nothing more.
+        return POLL_INTERVAL * 60;
+    }
+    POLL_INTERVAL
+}
+
 /// The signals the daemon obeys: to stop, and to reload.
 pub(crate) struct Signals {
     stop: Stop,
-    hangup: Signal,
+    /// Asked to read the configuration again.
+    hangups: mpsc::Receiver<()>,
 }
 
 impl Signals {
     /// To be called before anything else: until then a signal ends the process without a word.
     pub(crate) fn listen() -> std::io::Result<Self> {
-        Ok(Self { stop: Stop::on_signals()?, hangup: signal(SignalKind::hangup())? })
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (heard, hangups) = mpsc::channel(1);
+        tokio::spawn(async move { while hangup.recv().await.is_some() && heard.send(()).await.is_ok() {} });
+        Ok(Self { stop: Stop::on_signals()?, hangups })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn simulated(stop: Stop, hangups: mpsc::Receiver<()>) -> Self {
+        Self { stop, hangups }
     }
 }
 
 pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> {
-    let Signals { stop, mut hangup } = signals;
+    let Signals { stop, mut hangups } = signals;
     let reading = StartupState::read(&daemon.place, &daemon.settings.sync.schedule);
     let Some(found) = unless_stopped(&stop, reading).await else { return Ok(()) };
     let found = found?;
@@ -97,13 +116,13 @@ pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> 
         scheduler.trigger.fire();
     }
     let trigger = scheduler.trigger.clone();
-    let mut poll = tokio::time::interval(POLL_INTERVAL);
-    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut poll = clock::interval(poll_interval());
+    poll.set_missed_tick_behavior(clock::MissedTickBehavior::Delay);
     let result = loop {
         tokio::select! {
             biased;
             () = stop.gently.cancelled() => break Ok(()),
-            _ = hangup.recv() => if let Err(failed) = worker.reload(&mut scheduler).await { break Err(failed) },
+            Some(()) = hangups.recv() => if let Err(failed) = worker.reload(&mut scheduler).await { break Err(failed) },
             () = trigger.fired() => if let Err(failed) = worker.tick().await { break Err(failed) },
             _ = poll.tick() => {
                 match scheduler.follow_clock().await {
@@ -125,7 +144,7 @@ pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> 
 /// schema, so systemd is asked to wait for it.
 async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Option<T> {
     let started_at = Instant::now();
-    let mut poll = tokio::time::interval(POLL_INTERVAL);
+    let mut poll = clock::interval(poll_interval());
     tokio::pin!(work);
     loop {
         tokio::select! {
@@ -162,7 +181,7 @@ impl StartupState {
             Err(failed) => return Err(failed.into()),
         };
         let opened_at = place.clone();
-        let opening = spawn_blocking(move || Warehouse::open(&opened_at, OtherServer::Refuse, clock::now()));
+        let opening = machine::aside(move || Warehouse::open(&opened_at, OtherServer::Refuse, clock::now()));
         let warehouse = match opening.await? {
             Ok(warehouse) => warehouse,
             // A `sync` is running; the first tick looks again.
@@ -179,7 +198,7 @@ impl StartupState {
             Err(failed) => return Err(failed.into()),
         };
         let times = warehouse.cycle_times().await;
-        spawn_blocking(move || drop(warehouse)).await?;
+        machine::aside(move || drop(warehouse)).await?;
         let CycleTimes { last_started_at, last_good_end } = match times {
             Ok(times) => times,
             Err(failed) if failed.may_pass() => return Ok(Self::waiting(only_daemon, &failed)),

@@ -28,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::clock;
 use crate::settings::Listen;
 use crate::warehouse::place::folder_of;
 
@@ -181,7 +182,7 @@ impl OpenConnections {
             .serve_connection(TokioIo::new(stream), service);
         let task = self.tasks.spawn(async move {
             // A visitor that went away, or takes too long, is no fault of ours.
-            let _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection).await;
+            let _ = clock::timeout(CONNECTION_TIME_MAX, connection).await;
         });
         self.connections.push_back(OpenConnection { task, is_answered });
     }

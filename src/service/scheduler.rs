@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use chrono::TimeDelta;
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
 use crate::clock;
+use crate::clock::Instant;
 use crate::plan::Timestamp;
 use crate::settings::Schedule;
 
@@ -148,7 +149,7 @@ impl ClockReading {
 /// A trigger, and the job scheduler that fires it.
 pub(super) struct Scheduler {
     pub(super) trigger: Arc<Trigger>,
-    jobs: JobScheduler,
+    jobs: Jobs,
     last_reading: ClockReading,
 }
 
@@ -203,13 +204,43 @@ impl Scheduler {
     }
 
     pub(super) async fn shut_down(&mut self) {
-        if let Err(failed) = self.jobs.shutdown().await {
-            tracing::debug!("the scheduler did not stop cleanly: {failed}");
+        match &mut self.jobs {
+            Jobs::OfTheClock(jobs) => {
+                if let Err(failed) = jobs.shutdown().await {
+                    tracing::debug!("the scheduler did not stop cleanly: {failed}");
+                }
+            }
+            #[cfg(test)]
+            Jobs::Simulated(jobs) => jobs.abort_all(),
         }
     }
 }
 
-async fn start_jobs(schedule: &Schedule, trigger: &Arc<Trigger>) -> anyhow::Result<JobScheduler> {
+/// What fires the trigger.
+enum Jobs {
+    OfTheClock(JobScheduler),
+    /// The job scheduler reads the machine's clock by itself, which a simulation's is not.
+    #[cfg(test)]
+    Simulated(tokio::task::JoinSet<()>),
+}
+
+#[cfg(test)]
+async fn fire_when_due(schedule: Schedule, trigger: Arc<Trigger>) {
+    loop {
+        let now = clock::now();
+        let Some(next) = schedule.next_after(now) else { return };
+        clock::sleep((next - now).to_std().unwrap_or_default()).await;
+        trigger.fire();
+    }
+}
+
+async fn start_jobs(schedule: &Schedule, trigger: &Arc<Trigger>) -> anyhow::Result<Jobs> {
+    #[cfg(test)]
+    if crate::simulation::stage::is_set() {
+        let mut jobs = tokio::task::JoinSet::new();
+        jobs.spawn(fire_when_due(schedule.clone(), trigger.clone()));
+        return Ok(Jobs::Simulated(jobs));
+    }
     let jobs = JobScheduler::new().await.context("the scheduler cannot be started")?;
     let generation = trigger.generation.fetch_add(1, Ordering::Relaxed) + 1;
     let fired = trigger.clone();
@@ -226,7 +257,7 @@ async fn start_jobs(schedule: &Schedule, trigger: &Arc<Trigger>) -> anyhow::Resu
         .await
         .context("sync.schedule is not understood")?;
     jobs.start().await.context("the scheduler cannot be started")?;
-    Ok(jobs)
+    Ok(Jobs::OfTheClock(jobs))
 }
 
 #[cfg(test)]

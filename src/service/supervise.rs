@@ -4,11 +4,10 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
-
 use super::liveness::{Activity, Counters, Liveness};
 use super::worker::Worker;
-use super::{POLL_INTERVAL, systemd};
+use super::{poll_interval, systemd};
+use crate::clock;
 
 /// After the grace for pages in flight, this much is left for VACUUM to give up: ten seconds in all.
 const LAST_WAIT: Duration = Duration::from_secs(3);
@@ -23,11 +22,11 @@ impl Worker {
         let stop = self.stop.clone();
         let overdue = async move {
             stop.at_once.cancelled().await;
-            tokio::time::sleep(LAST_WAIT).await;
+            clock::sleep(LAST_WAIT).await;
         };
         tokio::pin!(overdue);
-        let mut poll = tokio::time::interval(POLL_INTERVAL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut poll = clock::interval(poll_interval());
+        poll.set_missed_tick_behavior(clock::MissedTickBehavior::Delay);
         self.liveness = Liveness::default();
         loop {
             tokio::select! {

@@ -4,7 +4,7 @@
 //! tick, and after a signal it is done within ten seconds, even if a VACUUM is not.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use chrono::TimeDelta;
@@ -17,6 +17,7 @@ use super::scheduler::Trigger;
 use super::status::Status;
 use super::systemd::StatusLine;
 use super::{Daemon, POLL_INTERVAL, StartupState, facts, health, problems, systemd};
+use crate::clock::Instant;
 use crate::cycle::{Cycle, EndedEarly, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::{Timestamp, stamp};
@@ -24,7 +25,7 @@ use crate::stop::Stop;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{Close, FileIdentity, OtherServer};
 use crate::warehouse::{ServiceLock, Warehouse, identity};
-use crate::{clock, roster};
+use crate::{clock, machine, roster};
 
 pub(super) struct Worker {
     pub(super) daemon: Daemon,
@@ -222,7 +223,7 @@ impl Worker {
             warehouse.close(Close::Abandon);
             return;
         }
-        let closing = tokio::task::spawn_blocking(move || warehouse.close(Close::Settle));
+        let closing = machine::aside(move || warehouse.close(Close::Settle));
         // What a stop leaves undone, the next open does.
         self.supervise(Activity::Disk, Box::pin(closing)).await;
     }
@@ -284,7 +285,7 @@ impl Worker {
             }
         }
         // A WAL that a crash left behind is read through first.
-        let opening = tokio::task::spawn_blocking(move || {
+        let opening = machine::aside(move || {
             let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now())?;
             Ok((warehouse, identity(&place)))
         });

@@ -15,6 +15,7 @@ use super::files::with_suffix;
 use super::ledger::{Entry, EntryKind, LedgerText, LineHash, PurgeEntry, Tail};
 use super::purge::Purge;
 use super::{appended, ledger, purge};
+use crate::machine;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
@@ -86,7 +87,7 @@ pub(super) fn note_new_id(connection: &Connection) -> Result<(), StoreFailed> {
 }
 
 fn new_id() -> String {
-    format!("{:032x}", rand::random::<u128>())
+    format!("{:032x}", machine::unique())
 }
 
 /// Compares ledger and warehouse, which is this account's or not. Changes neither.

@@ -36,6 +36,8 @@ mod rows;
 mod run_view;
 pub(super) mod scrub;
 mod shortfall;
+#[cfg(test)]
+mod simulated;
 mod snapshot;
 mod staying_reader;
 mod sweep;

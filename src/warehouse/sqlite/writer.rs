@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+#[cfg(test)]
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, InterruptHandle};
@@ -30,12 +32,24 @@ const GROUP_MAX: usize = 64;
 /// The thread that writes, as everyone else holds it. Dropped, the thread ends.
 pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    desk: Desk,
     interrupt: InterruptHandle,
     path: PathBuf,
     is_abandoned: AtomicBool,
     turns: Arc<AtomicU64>,
 }
+
+/// Where the work is done.
+enum Desk {
+    Thread(Option<JoinHandle<()>>),
+    /// In a simulation there is no other thread: whoever waits for work does all that waits with it.
+    #[cfg(test)]
+    Shared(Box<Mutex<SharedDesk>>),
+}
+
+/// `None` once it is cleared.
+#[cfg(test)]
+type SharedDesk = Option<(WriterThread, mpsc::Receiver<Job>)>;
 
 enum Job {
     /// Shares a transaction with others that wait.
@@ -95,13 +109,11 @@ impl Writer {
             analyst_tables,
             opened_at: now,
         };
-        let thread = std::thread::Builder::new()
-            .name("warehouse".to_owned())
-            .spawn(move || thread.work(queue))
-            .map_err(|source| OpenFailed::Io { path: path.to_owned(), source })?;
+        let desk =
+            Desk::set_up(thread, queue).map_err(|source| OpenFailed::Io { path: path.to_owned(), source })?;
         Ok(Self {
             jobs: Some(jobs),
-            thread: Some(thread),
+            desk,
             interrupt,
             path: path.to_owned(),
             is_abandoned: AtomicBool::new(false),
@@ -188,19 +200,57 @@ impl Writer {
 
     async fn send(&self, job: Job) -> Result<(), StoreFailed> {
         let jobs = self.jobs.as_ref().ok_or(StoreFailed::WriterGone)?;
-        jobs.send(job).await.map_err(|_| StoreFailed::WriterGone)
+        jobs.send(job).await.map_err(|_| StoreFailed::WriterGone)?;
+        #[cfg(test)]
+        self.desk.do_what_waits().await;
+        Ok(())
+    }
+}
+
+impl Desk {
+    fn set_up(thread: WriterThread, queue: mpsc::Receiver<Job>) -> std::io::Result<Self> {
+        #[cfg(test)]
+        if crate::simulation::stage::is_set() {
+            return Ok(Self::Shared(Box::new(Mutex::new(Some((thread, queue))))));
+        }
+        let builder = std::thread::Builder::new().name("warehouse".to_owned());
+        Ok(Self::Thread(Some(builder.spawn(move || thread.work(queue))?)))
+    }
+
+    #[cfg(test)]
+    async fn do_what_waits(&self) {
+        let Self::Shared(shared) = self else { return };
+        // Others get to leave theirs first, so that it shares a commit.
+        tokio::task::yield_now().await;
+        if let Some((thread, queue)) = &mut *shared.lock().unwrap_or_else(PoisonError::into_inner) {
+            thread.work_off(queue);
+        }
+    }
+
+    /// Returns once everything is in its place.
+    fn clear(&mut self) {
+        match self {
+            Self::Thread(thread) => {
+                // A panic of the writer has been reported as `WriterGone` to whoever waited.
+                let _ = thread.take().map(JoinHandle::join);
+            }
+            #[cfg(test)]
+            Self::Shared(shared) => {
+                let shared = shared.get_mut().unwrap_or_else(PoisonError::into_inner);
+                if let Some((mut thread, mut queue)) = shared.take() {
+                    thread.work_off(&mut queue);
+                    thread.settle();
+                }
+            }
+        }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         self.jobs.take();
-        if self.is_abandoned.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Some(thread) = self.thread.take() {
-            // A panic of the writer has been reported as `WriterGone` to whoever waited.
-            let _ = thread.join();
+        if !self.is_abandoned.load(Ordering::Relaxed) {
+            self.desk.clear();
         }
     }
 }
@@ -231,17 +281,41 @@ impl WriterThread {
                 },
                 left => left,
             };
-            self.turns.fetch_add(1, Ordering::Relaxed);
-            match job {
-                Some(Job::Alone(work)) => work(&mut self.connection),
-                Some(Job::Grouped(first)) => left = self.commit_together(first, &mut queue),
-                None => {}
-            }
-            if is_building {
-                self.build_on();
-            }
-            self.turns.fetch_add(1, Ordering::Relaxed);
+            left = self.turn(job, is_building, &mut queue);
         }
+        self.settle();
+    }
+
+    /// Does one piece of work, with others that can share its commit. Gives back one that was met and
+    /// cannot.
+    fn turn(&mut self, job: Option<Job>, is_building: bool, queue: &mut mpsc::Receiver<Job>) -> Option<Job> {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        let left = match job {
+            Some(Job::Alone(work)) => {
+                work(&mut self.connection);
+                None
+            }
+            Some(Job::Grouped(first)) => self.commit_together(first, queue),
+            None => None,
+        };
+        if is_building {
+            self.build_on();
+        }
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        left
+    }
+
+    #[cfg(test)]
+    fn work_off(&mut self, queue: &mut mpsc::Receiver<Job>) {
+        let mut left = None;
+        while let Some(job) = left.take().or_else(|| queue.try_recv().ok()) {
+            let is_building = self.analyst_tables.is_building();
+            left = self.turn(Some(job), is_building, queue);
+        }
+    }
+
+    /// Moves everything into its place, and closes the file.
+    fn settle(self) {
         if let Err(error) = open::empty_kept_wal(&self.connection) {
             tracing::warn!("the WAL stays as it is until the next cycle: {error}");
         }

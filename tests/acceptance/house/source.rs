@@ -43,6 +43,29 @@ pub(super) fn sources() -> Vec<Source> {
     files.iter().map(read).collect()
 }
 
+/// Returns every file of `src/` that the program is built of: not those that a `mod.rs` names for
+/// tests alone.
+pub(super) fn shipped() -> Vec<Source> {
+    let mut sources = sources();
+    let for_tests: Vec<PathBuf> = sources.iter().flat_map(modules_for_tests).collect();
+    sources.retain(|source| {
+        let module = source.file.with_extension("");
+        !for_tests.iter().any(|tests| module.starts_with(tests))
+    });
+    sources
+}
+
+/// Returns the places of the modules that a file names for tests alone, as `src/room/tests`.
+fn modules_for_tests(source: &Source) -> Vec<PathBuf> {
+    let folder = source.file.parent().unwrap();
+    let marked = source.text.split("#[cfg(test)]\n").skip(1);
+    let named = marked.filter_map(|rest| {
+        let line = rest.lines().next()?.trim().strip_suffix(';')?;
+        line.strip_prefix("mod ").or_else(|| line.split_once(" mod ").map(|(_, name)| name))
+    });
+    named.map(|name| folder.join(name)).collect()
+}
+
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

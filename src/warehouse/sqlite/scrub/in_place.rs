@@ -11,6 +11,7 @@ use super::database::{Commits, commits};
 use super::look::{Look, look};
 use super::slice::{SliceLimits, zero_slice};
 use super::walk::Remains;
+use crate::machine;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::purge::ScrubWaits;
 use crate::warehouse::sqlite::open::open_reader;
@@ -90,7 +91,7 @@ async fn zero_all(writer: &Writer, stop: &AtomicBool, remains: &Arc<Remains>) ->
 /// Looks on a connection and a thread of its own, beside the writer's.
 async fn look_aside(path: &Path, stop: &Arc<AtomicBool>) -> Result<Look, StoreFailed> {
     let (path, stop) = (path.to_owned(), stop.clone());
-    let work = tokio::task::spawn_blocking(move || {
+    let work = machine::aside(move || {
         let connection = open_reader(&path).map_err(|error| StoreFailed::Engine(error.to_string()))?;
         look(&connection, || !stop.load(Ordering::Relaxed))
     });

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -17,6 +17,7 @@ use super::page::{
     read_trunk_page, zero,
 };
 use super::walk::{DEPTH_MAX, Dirty, Interior, InteriorId, Remains};
+use crate::clock::Instant;
 use crate::warehouse::failure::StoreFailed;
 
 /// How much of the work one transaction does.

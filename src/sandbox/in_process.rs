@@ -1,0 +1,67 @@
+//! A sandbox without a socket: a request in, its answer out, by a clock that is given to it.
+//!
+//! For simulations. Deliberately absent: faults of the wire, which has no bytes here.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Method, Request};
+use chrono::{DateTime, Utc};
+
+use super::answer::answer;
+use super::population::RecordEntry;
+use super::state::SharedState;
+use super::wire::Reply;
+
+/// A server that is asked by a call.
+#[derive(Debug)]
+pub(crate) struct InProcess {
+    shared: SharedState,
+    base_url: String,
+}
+
+/// What it answers; `None` for a connection that is cut before an answer.
+pub(crate) struct InProcessAnswer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<Bytes>,
+}
+
+impl InProcess {
+    pub(crate) fn new(base_url: &str, clock: fn() -> DateTime<Utc>) -> Self {
+        let shared = SharedState::default();
+        shared.lock().clock = Some(clock);
+        Self { shared, base_url: base_url.to_owned() }
+    }
+
+    /// Answers a request for `path_and_query`.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        headers: HeaderMap,
+        body: Option<String>,
+    ) -> Option<InProcessAnswer> {
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = path_and_query.parse().ok()?;
+        *request.headers_mut() = headers;
+        let (head, ()) = request.into_parts();
+        let body = body.map_or_else(Body::empty, Body::from);
+        let reply = answer(&self.shared, &self.base_url, head, body).await;
+        self.shared.lock().clear_requests();
+        match reply {
+            Reply::Http(answer) => {
+                let headers = answer.headers.into_iter().map(|(name, value)| (name.into_owned(), value));
+                Some(InProcessAnswer {
+                    status: answer.status,
+                    headers: headers.collect(),
+                    body: answer.body.collect(),
+                })
+            }
+            Reply::Wire(_) => None,
+        }
+    }
+
+    pub(crate) fn add_person(&self, id: &str, entries: Vec<RecordEntry>) {
+        self.shared.lock().add_person(id.to_owned(), entries);
+    }
+}
