@@ -300,6 +300,29 @@ fn what_a_walk_has_seen_survives_a_restart() {
     world.assert_equals_sandbox("anna");
 }
 
+/// One entry is removed and another one added between two pages: what follows moves up, one entry
+/// is on neither page, and the server's count is right all the same.
+#[test]
+fn what_slid_past_a_walk_that_adds_up_is_found_by_the_next_full_pull() {
+    let world = World::with_record(28);
+    world.fault("kind = 'stall_before_headers', page = 2, times = 1");
+    let running = world.start(["sync"]);
+    crate::world::wait_until("page 2 is asked for", || world.asked("anna").len() == 2);
+    running.kill();
+    let removed = world.key_of(&world.sandbox.entries("anna")[4]);
+    assert!(world.sandbox.remove("anna", &removed));
+    world.sandbox.put("anna", None, &observation("anna", 999, "in its place"));
+
+    world.run(["sync"]).exits(0);
+    let held = world.sandbox.entries("anna").len();
+    let rows = world.rows("anna");
+    assert!(rows.contains_key(&removed), "nobody knows yet that it is gone");
+    assert_eq!(rows.len(), held, "one that is gone, and one is missing");
+
+    world.run(["sync", "--full"]).exits(0);
+    world.assert_equals_sandbox("anna");
+}
+
 #[test]
 fn a_pull_that_never_added_up_begins_again_in_the_next_cycle() {
     let world = World::with_record(35);

@@ -1,10 +1,13 @@
 //! A random walk: edits, faults, kills and clocks that are off, from a printed seed.
 //!
 //! Safety, at each step: whatever changed on the server before a patient's watermark is in the
-//! warehouse. Liveness: when the faults stop, the warehouse equals the server within two cycles.
+//! warehouse. Not held to it is a patient of whom something was removed under a pull, until a full
+//! pull has gone undisturbed: if as much is added, the server's count cannot show what slid through
+//! the offsets. Liveness: when the faults stop, the warehouse equals the server within two cycles.
 //!
 //! `HEALTHEX_SYNC_WALK_SECONDS` makes it longer, `HEALTHEX_SYNC_WALK_SEED` repeats one.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -89,6 +92,8 @@ struct Walk {
     clock: Clock,
     at: i64,
     edits: usize,
+    /// Patients of whom entries may have slid past a pull.
+    slid: BTreeSet<&'static str>,
     said: Vec<String>,
 }
 
@@ -108,7 +113,7 @@ impl Walk {
         let clock = *CLOCKS.choose(&mut dice).unwrap();
         world.change_setting("sync.overlap", &format!("{:?}", clock.overlap));
         let said = vec![format!("page_size {page_size}, {clock:?}")];
-        let mut walk = Self { world, dice, clock, at: clock.begins, edits: 0, said };
+        let mut walk = Self { world, dice, clock, at: clock.begins, edits: 0, slid: BTreeSet::new(), said };
         walk.tick();
         walk
     }
@@ -120,18 +125,18 @@ impl Walk {
         self.world.sandbox.set_clock_offset(self.at - back);
     }
 
-    /// Nothing is removed under a pull: if as much is added, the server's count cannot show
-    /// what slid through the offsets, and only the next full pull finds it.
-    fn edit(&mut self, may_remove: bool) {
+    fn edit(&mut self, under_a_cycle: bool) {
         let person = *PERSONS.choose(&mut self.dice).unwrap();
-        let may_remove = may_remove && !self.is_under_way(person);
         self.edits += 1;
         let entries = self.world.sandbox.entries(person);
         // The Person and the Patient stay.
         let some = entries.get(2..).unwrap_or_default().choose(&mut self.dice);
         let text = format!("edit {} {}", self.edits, "x".repeat(self.dice.random_range(0..3000)));
         match (self.dice.random_range(0..10), some) {
-            (0..=1, Some(entry)) if may_remove && entries.len() > 5 => {
+            (0..=1, Some(entry)) if entries.len() > 5 => {
+                if under_a_cycle || self.is_under_way(person) {
+                    self.slid.insert(person);
+                }
                 let root = format!("{}/FHIR/R4/", self.world.sandbox.base_url());
                 let tail = entry.full_url.trim_start_matches(&root);
                 self.world.sandbox.remove(person, tail);
@@ -158,8 +163,10 @@ impl Walk {
         self.world.sandbox.clear_requests();
         self.tick();
         for _ in 0..self.dice.random_range(0..6) {
-            self.edit(true);
+            self.edit(false);
         }
+        let undisturbed: Vec<_> =
+            self.slid.iter().copied().filter(|person| !self.is_under_way(person)).collect();
         for _ in 0..self.dice.random_range(0..3) {
             let fault = *FAULTS.choose(&mut self.dice).unwrap();
             self.said.push(fault.to_owned());
@@ -185,9 +192,15 @@ impl Walk {
             wait_until("the request arrives", || {
                 self.world.sandbox.requests().len() >= number || running.has_ended()
             });
-            self.edit(false);
+            let slid = std::mem::take(&mut self.slid);
+            self.edit(true);
+            let removed_from = std::mem::replace(&mut self.slid, slid);
             let ran = running.ended();
             assert!([0, 3, 4].contains(&ran.code), "{ran}");
+            if full && ran.code == 0 {
+                self.slid.retain(|person| !undisturbed.contains(person));
+            }
+            self.slid.extend(removed_from);
         }
         self.world.sandbox.clear_script();
         self.assert_safe();
@@ -198,7 +211,7 @@ impl Walk {
         if !self.world.warehouse().exists() {
             return;
         }
-        for person in PERSONS {
+        for person in PERSONS.into_iter().filter(|person| !self.slid.contains(person)) {
             let Some(watermark) = self.world.watermark(person) else {
                 continue;
             };
