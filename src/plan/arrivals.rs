@@ -38,12 +38,8 @@ impl Arrivals {
     pub(crate) fn append(&mut self, page: Self) {
         self.things += page.things;
         self.may_hold_twins |= page.may_hold_twins;
-        if self.ids.is_empty() && !self.may_hold_twins {
-            self.ids = page.ids;
-        } else {
-            for id in page.ids {
-                self.add_id(id);
-            }
+        for id in page.ids {
+            self.add_id(id);
         }
     }
 
