@@ -134,13 +134,17 @@ fn main() {
         let folder = tempfile::tempdir().unwrap();
         bare = bare.min(fill(folder.path(), Vec::new(), &rows).1);
         let folder = tempfile::tempdir().unwrap();
-        let (path, took) = fill(folder.path(), views::analyst_tables(None).tables, &rows);
+        let (path, took) = fill(
+            folder.path(),
+            views::analyst_tables(&[healthex_sync::plan::table_set::TableSet::Clinical], None).tables,
+            &rows,
+        );
         kept = kept.min(took);
         let connection = Connection::open(&path).unwrap();
-        let from_table = ask(&connection, "SELECT loinc, avg(value) FROM lab_results GROUP BY loinc");
+        let from_table = ask(&connection, "SELECT loinc, avg(value) FROM observations GROUP BY loinc");
         let stored: u64 =
-            connection.query_row("SELECT count(*) FROM lab_results", [], |row| row.get(0)).unwrap();
-        let (ran, ran_rows) = run_view(&path, "lab_results");
+            connection.query_row("SELECT count(*) FROM observations", [], |row| row.get(0)).unwrap();
+        let (ran, ran_rows) = run_view(&path, "observations");
         assert_eq!(stored, ran_rows);
         table = table.min(from_table.0);
         fresh = fresh.min(ran);

@@ -4,7 +4,7 @@
 
 SELECT c.label                             AS patient,
        count(*)                            AS measured,
-       substr(max(l.effective_at), 1, 10)  AS latest,
+       max(l.effective_date)              AS latest,
        l.value                             AS hba1c,
        l.unit
   FROM lab_results AS l

@@ -98,7 +98,11 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
         base_url: BASE_URL.to_owned(),
         group: None,
         ledger: None,
-        views: if with_analyst_tables { views::analyst_tables(None).tables } else { Vec::new() },
+        views: if with_analyst_tables {
+            views::analyst_tables(&[healthex_sync::plan::table_set::TableSet::Clinical], None).tables
+        } else {
+            Vec::new()
+        },
     };
     let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap());
     store(&warehouse, (0..patients.len()).map(patient), patients)

@@ -2,10 +2,9 @@
 --
 -- Change the day below. FHIR does not say when a request ended, so one with another status
 -- today is left out whatever the day; dates as received sort as text, also partial ones.
--- Where only `medication_id` is given, the name is in the resource of that id in `medication`.
 
 SELECT c.label, substr(m.authored, 1, 10) AS prescribed,
-       coalesce(m.medication_text, m.display, m.medication_display) AS medication, m.rxnorm,
+       coalesce(m.text, m.display) AS medication, m.rxnorm,
        m.medication_id, m.dosage_text
   FROM medication_requests AS m
   JOIN checkpoint          AS c ON c.person_id = m.person_id

@@ -168,8 +168,7 @@ impl Context<'_> {
 
 /// Returns the tables to keep, and complaints about views that are left out.
 fn wanted_tables(settings: &Settings) -> Loaded {
-    let folder = settings.views.folder.as_deref();
-    if settings.views.built_in { views::analyst_tables(folder) } else { views::own_tables(folder) }
+    views::analyst_tables(&settings.views.sets, settings.views.folder.as_deref())
 }
 
 /// Returns the tables to keep. A view that cannot be a table is left out with a warning.

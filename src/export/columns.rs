@@ -49,8 +49,8 @@ impl ColumnTypes {
 }
 
 /// The columns that no ViewDefinition tells of.
-const BOOLEANS: [(&str, &str); 2] =
-    [("freshness", "is_complete"), ("freshness", "first_full_pull_completed")];
+const BOOLEANS: [(&str, &str); 3] =
+    [("freshness", "is_complete"), ("freshness", "first_full_pull_completed"), (CODINGS, "user_selected")];
 
 fn collect(table: &str, select: &Value, types: &mut HashMap<(String, String), String>) {
     for node in select.as_array().into_iter().flatten() {
@@ -100,6 +100,11 @@ pub(super) fn treatments(table: &TableShape, types: &ColumnTypes) -> Vec<Treatme
             ("postal_code", _) => Treatment::PostalCode,
             ("unit" | "ucum", _) => Treatment::Unit,
             (_, ColumnKind::Text) if name.ends_with("_id") => Treatment::Id,
+            ("code", _) if table.name == CODINGS => Treatment::Code { system: place("system") },
+            ("system", _) if table.name == CODINGS => Treatment::System,
+            ("display", _) if table.name == CODINGS => {
+                place("system").map_or(Treatment::Out, |system| Treatment::Display { system })
+            }
             ("display", _) => {
                 place("code_system").map_or(Treatment::Out, |system| Treatment::Display { system })
             }
@@ -128,9 +133,13 @@ fn system_of(code: &str) -> Option<&'static str> {
     }
 }
 
+/// The one table whose codes stand beside `system`.
+const CODINGS: &str = "codings";
+
 /// Columns of tables without a ViewDefinition that hold codes.
 fn is_listed(table: &str, column: &str) -> bool {
-    const LISTED: [(&str, &str); 2] = [("freshness", "state"), ("freshness", "types")];
+    const LISTED: [(&str, &str); 4] =
+        [("freshness", "state"), ("freshness", "types"), (CODINGS, "resource_type"), (CODINGS, "element")];
     LISTED.contains(&(table, column))
 }
 

@@ -27,6 +27,7 @@ pub(crate) mod since;
 pub(crate) mod start;
 pub mod state;
 pub(crate) mod sweep;
+pub mod table_set;
 pub(crate) mod unreadable;
 
 use std::fmt;

@@ -93,7 +93,7 @@ fn keep_fixed_settings(new: &mut Settings, old: &Settings) -> Vec<&'static str> 
     compare("http.token_file", new.http.token_file != old.http.token_file);
     compare("log.format", new.log.is_json != old.log.is_json);
     compare("log.level", new.log.level != old.log.level);
-    compare("views.built_in", new.views.built_in != old.views.built_in);
+    compare("views.sets", new.views.sets != old.views.sets);
     compare("views.folder", new.views.folder != old.views.folder);
     new.api.base_url = old.api.base_url.clone();
     new.warehouse = old.warehouse.clone();

@@ -25,6 +25,7 @@ pub(crate) use values::{Schedule, parse_bytes};
 use crate::plan::TypeFilter;
 use crate::plan::consent::HoldRule;
 use crate::plan::due::DueRules;
+use crate::plan::table_set::TableSet;
 
 /// The environment variables, read once.
 pub(crate) type Environment = HashMap<String, String>;
@@ -188,8 +189,8 @@ pub(crate) struct LogSettings {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ViewsSettings {
-    /// Whether the built-in analysts' tables are kept.
-    pub(crate) built_in: bool,
+    /// The built-in analysts' tables that are kept.
+    pub(crate) sets: Vec<TableSet>,
     pub(crate) folder: Option<PathBuf>,
 }
 
@@ -298,11 +299,17 @@ fn read(keys: &mut Keys<'_>, file: Option<PathBuf>) -> Settings {
             level: keys.read("log", "level", "info", &values::one_of(LOG_LEVELS)),
         },
         views: ViewsSettings {
-            built_in: keys.read("views", "built_in", true, &values::boolean()),
+            sets: read_sets(keys),
             folder: keys.read("views", "folder", "", &values::file_name_or_none()).map(in_folder),
         },
         file,
     }
+}
+
+/// `built_in = false` is the same as no sets.
+fn read_sets(keys: &mut Keys<'_>) -> Vec<TableSet> {
+    let sets = keys.read("views", "sets", vec![TableSet::Clinical.name()], &values::some_of(&TableSet::ALL));
+    if keys.read("views", "built_in", true, &values::boolean()) { sets } else { Vec::new() }
 }
 
 const NO_TEXTS: [&str; 0] = [];

@@ -192,6 +192,14 @@ pub(super) fn boolean() -> ValueType<bool> {
     })
 }
 
+/// Some of some words, each with what it stands for.
+pub(super) fn some_of<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> ValueType<Vec<T>> {
+    let one = one_of(words);
+    ValueType::of_texts(move |texts| {
+        texts.iter().map(|text| one.parse(&Value::from(text.as_str()))).collect()
+    })
+}
+
 /// One of some words, each with what it stands for.
 pub(super) fn one_of<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> ValueType<T> {
     ValueType::of_text(move |text| {

@@ -23,7 +23,7 @@ pub(super) fn place(settings: &Settings) -> Place {
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: None,
         ledger: settings.consent.ledger.clone(),
-        views: views::analyst_tables(None).tables,
+        views: views::analyst_tables(&[crate::plan::table_set::TableSet::Clinical], None).tables,
     }
 }
 

@@ -6,7 +6,7 @@
 //! date or NULL.
 //!
 //! Promise: whatever the resource holds, a REAL column holds reals, an INTEGER column 64-bit
-//! integers, a DATE column `YYYY-MM-DD`, a DATETIME column `YYYY-MM-DDTHH:MM:SSZ`, or NULL.
+//! integers, a DATE column `YYYY-MM-DD`, a DATETIME column `YYYY-MM-DD HH:MM:SS` in UTC, or NULL.
 
 use std::borrow::Cow;
 
@@ -101,25 +101,24 @@ pub(super) fn fitted<'d>(item: &Item<'d>, declared: Declared, tape: &Tape<'d>) -
             Some(value) => Some(Cell::Boolean(value)),
             None => item.as_number(tape).and_then(Number::as_i64).map(Cell::Integer),
         },
+        // People send a time where a date is asked for: its day is what counts.
         Declared::Date => item.as_text(tape).and_then(|text| match text {
-            // An element of type date with a time behind it is no date.
-            text if item.kind() == Kind::Date => moment::is_full_date(&text).then_some(Cell::Text(text)),
             Cow::Borrowed(text) => moment::date_of(text).map(|date| Cell::Text(Cow::Borrowed(date))),
             Cow::Owned(text) => moment::date_of(&text).map(|date| Cell::Text(Cow::Owned(date.to_owned()))),
         }),
-        Declared::DateTime => item.as_text(tape).and_then(|text| match text {
-            // What is in UTC already stays where it is.
-            Cow::Borrowed(text) if moment::is_utc(text) => Some(Cell::Text(Cow::Borrowed(text))),
-            text => moment::utc(&text).map(|utc| Cell::Text(Cow::Owned(utc))),
-        }),
+        Declared::DateTime => {
+            let utc = item.as_text(tape).and_then(|text| moment::utc(&text));
+            utc.map(|utc| Cell::Text(Cow::Owned(utc)))
+        }
     };
     fitted.unwrap_or(Cell::Null)
 }
 
 fn real<'d>(item: &Item<'d>, tape: &Tape<'d>) -> Option<Cell<'d>> {
-    let value = match item {
+    let digits = item.digits(tape)?;
+    let value: f64 = match item {
         Item::Number(number, _) => number.as_f64(),
-        item => item.digits(tape)?.parse().ok()?,
+        _ => digits.parse().ok()?,
     };
-    value.is_finite().then(|| item.digits(tape)).flatten().map(|digits| Cell::Real(value, digits))
+    value.is_finite().then_some(Cell::Real(value, digits))
 }

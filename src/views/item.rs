@@ -61,7 +61,7 @@ impl<'d> Item<'d> {
     pub(super) fn as_number(&self, tape: &Tape<'d>) -> Option<Number> {
         match self {
             Self::Node(Place { at: Some(at), kind, .. }) if kind.is_number() => {
-                Number::read(tape.written(*at))
+                Number::read(&digits_at(tape, *at)?)
             }
             Self::Number(number, _) => Some(*number),
             _ => None,
@@ -70,7 +70,7 @@ impl<'d> Item<'d> {
 
     pub(super) fn as_boolean(&self, tape: &Tape<'d>) -> Option<bool> {
         match self {
-            Self::Node(Place { at: Some(at), kind: Kind::Boolean, .. }) => Some(tape.json(*at) == Json::True),
+            Self::Node(Place { at: Some(at), kind: Kind::Boolean, .. }) => Some(tape.text(*at) == "true"),
             Self::Boolean(value) => Some(*value),
             _ => None,
         }
@@ -79,9 +79,7 @@ impl<'d> Item<'d> {
     /// Returns the digits of a number as they were received, or calculated.
     pub(super) fn digits(&self, tape: &Tape<'d>) -> Option<Cow<'d, str>> {
         match self {
-            Self::Node(Place { at: Some(at), kind, .. }) if kind.is_number() => {
-                Some(Cow::Borrowed(tape.written(*at)))
-            }
+            Self::Node(Place { at: Some(at), kind, .. }) if kind.is_number() => digits_at(tape, *at),
             Self::Number(number, _) => Some(Cow::Owned(number.digits())),
             _ => None,
         }
@@ -90,7 +88,12 @@ impl<'d> Item<'d> {
     /// Returns any value in words, as `toString()` and `join()` write it.
     pub(super) fn in_words(&self, tape: &Tape<'d>) -> Option<Cow<'d, str>> {
         let boolean = || self.as_boolean(tape).map(|value| if value { "true" } else { "false" }.into());
-        self.as_text(tape).or_else(|| self.digits(tape)).or_else(boolean)
+        let known = self.as_text(tape).or_else(|| self.digits(tape)).or_else(boolean);
+        // What stands as text in the place of a number.
+        known.or_else(|| match self {
+            Self::Node(Place { at: Some(at), kind: Kind::Decimal, .. }) => Some(tape.text(*at)),
+            _ => None,
+        })
     }
 
     /// Appends the element as JSON.
@@ -105,14 +108,40 @@ impl<'d> Item<'d> {
     }
 }
 
-/// Returns whether a JSON value is what an element of that kind holds.
+/// Returns the digits of a number, also of one that was sent as a text.
+fn digits_at<'d>(tape: &Tape<'d>, at: At) -> Option<Cow<'d, str>> {
+    match (tape.json(at), tape.text(at)) {
+        (Json::Text, Cow::Borrowed(text)) => number_in(text).map(Cow::Borrowed),
+        (Json::Text, Cow::Owned(text)) => number_in(&text).map(|digits| digits.to_owned().into()),
+        _ => Some(Cow::Borrowed(tape.written(at))),
+    }
+}
+
+/// Returns a text less the white space around it, if it says a number and nothing else.
+fn number_in(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, None), |(a, b)| (a, Some(b)));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = |text: &str| text.strip_prefix(['+', '-']).unwrap_or(text).to_owned();
+    let dense = unsigned(mantissa).replacen('.', "", 1);
+    (digits(&dense) && exponent.is_none_or(|exponent| digits(&unsigned(exponent)))).then_some(text)
+}
+
+/// Returns whether a JSON value is what an element of that kind holds, or what people send for it: a
+/// number or a boolean as a text, and any text in the place of a decimal.
 pub(super) fn fits(tape: &Tape<'_>, at: At, kind: Kind) -> bool {
     let json = tape.json(at);
     match kind {
         Kind::Complex(_) => json == Json::Object,
-        Kind::Boolean => matches!(json, Json::True | Json::False),
-        Kind::Integer => json == Json::Integer && tape.written(at).parse::<i64>().is_ok(),
-        Kind::Decimal => matches!(json, Json::Integer | Json::Decimal),
+        Kind::Boolean => {
+            matches!(json, Json::True | Json::False)
+                || json == Json::Text && matches!(tape.written(at), "true" | "false")
+        }
+        Kind::Integer => {
+            matches!(json, Json::Integer | Json::Text)
+                && digits_at(tape, at).is_some_and(|digits| digits.parse::<i64>().is_ok())
+        }
+        Kind::Decimal => matches!(json, Json::Integer | Json::Decimal | Json::Text),
         Kind::Nothing => false,
         _ => json == Json::Text,
     }

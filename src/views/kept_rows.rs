@@ -1,19 +1,19 @@
-//! The rows that some views give of one resource, kept until they are stored.
+//! The rows that some sources give of one resource, kept until they are stored.
 //!
 //! Absent on purpose: which resource. Whoever keeps them knows.
 
 use std::ops::ControlFlow;
 
-use super::{Cell, Dropped, Evaluation, NotEvaluated, Tape, TapeMemory, View};
+use super::{Cell, Evaluation, NotEvaluated, RowSource, Tape, TapeMemory};
 
-/// Rows of several views, cell by cell, and all their text in one piece.
+/// Rows of several sources, cell by cell, and all their text in one piece.
 #[derive(Debug, Default)]
 pub struct KeptRows {
     cells: Vec<KeptCell>,
     text: String,
-    /// Behind the cells of each view.
+    /// Behind the cells of each source.
     ends: Vec<usize>,
-    /// Views that gave no rows of this resource, and why.
+    /// Sources that gave no rows of this resource, and why.
     pub failed: Vec<NotEvaluated>,
 }
 
@@ -28,18 +28,17 @@ enum KeptCell {
 }
 
 impl KeptRows {
-    /// Evaluates views over the JSON of a resource. What is no JSON gives no rows.
+    /// Works out the rows of a resource's JSON. What is no JSON gives no rows.
     pub fn of<'v>(
-        views: impl Iterator<Item = &'v View>,
+        sources: impl Iterator<Item = &'v RowSource>,
         resource: &str,
         evaluation: Evaluation,
         memory: &mut TapeMemory,
     ) -> Self {
         let mut kept = Self::default();
         let Ok(tape) = Tape::read(resource, memory) else { return kept };
-        for view in views {
-            let mut dropped = Dropped::default();
-            let evaluated = view.rows(&tape, evaluation, &mut dropped, &mut |cells| {
+        for source in sources {
+            let evaluated = source.rows(&tape, evaluation, &mut |cells| {
                 for cell in cells {
                     kept.push(cell);
                 }
@@ -69,10 +68,14 @@ impl KeptRows {
         });
     }
 
-    /// Returns the rows of one of the views, by its place among them.
-    pub fn rows(&self, view: usize, columns: usize) -> impl Iterator<Item = impl Iterator<Item = Cell<'_>>> {
-        let start = view.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        let end = self.ends.get(view).copied().unwrap_or(start);
+    /// Returns the rows of one of the sources, by its place among them.
+    pub fn rows(
+        &self,
+        source: usize,
+        columns: usize,
+    ) -> impl Iterator<Item = impl Iterator<Item = Cell<'_>>> {
+        let start = source.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(source).copied().unwrap_or(start);
         self.cells[start..end].chunks(columns.max(1)).map(|row| row.iter().map(|cell| self.cell(*cell)))
     }
 

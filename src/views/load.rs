@@ -1,4 +1,4 @@
-//! Which views a warehouse keeps: the built-in ones, and those of a folder of the user's.
+//! Which tables a warehouse keeps: the built-in ones, in sets, and those of a folder of the user's.
 //!
 //! Promise: a file that cannot be a table is left out and told, with its name and what to
 //! change; it never stands in the way of the others. Absent on purpose: the engine, which has the
@@ -8,63 +8,90 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{View, ViewDefinition, catalogue};
+use super::{RowSource, View, ViewDefinition, built_in, catalogue};
 use crate::plan::resource_type::ResourceType;
+use crate::plan::table_set::TableSet;
 
 /// The warehouse's own tables; those of the resource types are taken too.
-const TAKEN: [&str; 10] = [
+const TAKEN: [&str; 20] = [
     "about",
+    "analyst_build",
+    "analyst_column",
+    "analyst_left_out",
     "analyst_table",
     "checkpoint",
+    "codings",
     "freshness",
+    "history",
+    "lab_results",
     "live_resources",
+    "persons",
     "pull",
     "purge_log",
     "quarantine",
+    "removed",
     "seen",
+    "twin",
+    "vital_signs",
     "walk",
 ];
 
 const NAME_LENGTH_MAX: usize = 64;
 
-/// A view whose rows are kept in a table of its own.
+/// A table that analysts query.
 #[derive(Clone, Debug)]
 pub struct AnalystTable {
     pub name: String,
-    pub view: Arc<View>,
-    /// The ViewDefinition as written.
+    pub made: Made,
+    /// What decides its rows beside the evaluator: the ViewDefinition as written.
     pub definition: String,
 }
 
-/// Views that can be tables, and what is wrong with those that are left out.
+/// What a table is made of.
+#[derive(Clone, Debug)]
+pub enum Made {
+    /// Of resources, one by one.
+    Of(RowSource),
+    /// Of the rows of `observations` that are of one category: no table, but a view of one.
+    Category(&'static str),
+}
+
+/// The categories that have a view of their own.
+const CATEGORIES: [(&str, &str); 2] = [("lab_results", "laboratory"), ("vital_signs", "vital-signs")];
+
+/// Tables that can be kept, and what is wrong with those that are left out.
 #[derive(Debug)]
 pub struct Loaded {
     pub tables: Vec<AnalystTable>,
     pub refused: Vec<String>,
 }
 
-/// The built-in views and the user's own, and what is wrong with those that are left out.
-pub fn analyst_tables(folder: Option<&Path>) -> Loaded {
+/// The built-in tables of some sets and the user's own, and what is wrong with those that are left out.
+pub fn analyst_tables(sets: &[TableSet], folder: Option<&Path>) -> Loaded {
     let (mut tables, mut refused) = (Vec::new(), Vec::new());
-    for view in catalogue() {
+    for view in catalogue().iter().filter(|view| sets.contains(&view.set)) {
         match view.view() {
             Ok(compiled) => tables.push(AnalystTable {
                 name: view.name.to_owned(),
-                view: compiled.clone(),
+                made: Made::Of(RowSource::View(compiled.clone())),
                 definition: view.json.to_owned(),
             }),
             Err(why) => refused.push(format!("the built-in view {}: {why}", view.name)),
         }
     }
+    if sets.contains(&TableSet::Clinical) {
+        let table = |name: &str, made, definition: &str| AnalystTable {
+            name: name.to_owned(),
+            made,
+            definition: definition.to_owned(),
+        };
+        tables.push(table("codings", Made::Of(RowSource::Codings), ""));
+        let whole = built_in("observations").map_or("", |view| view.json);
+        tables.extend(CATEGORIES.map(|(name, category)| table(name, Made::Category(category), whole)));
+    }
     let (own, own_refused) = own_views(folder);
     tables.extend(own);
     refused.extend(own_refused);
-    Loaded { tables, refused }
-}
-
-/// The same without the built-in views. Their names stay theirs: a name means one thing.
-pub fn own_tables(folder: Option<&Path>) -> Loaded {
-    let (tables, refused) = own_views(folder);
     Loaded { tables, refused }
 }
 
@@ -140,5 +167,5 @@ fn own(file: &Path, names: &mut BTreeSet<String>) -> Result<AnalystTable, String
             "`{name}` asks for today() or now(), which no stored row can keep: `views run` evaluates it"
         ));
     }
-    Ok(AnalystTable { name, view: Arc::new(view), definition })
+    Ok(AnalystTable { name, made: Made::Of(RowSource::View(Arc::new(view))), definition })
 }

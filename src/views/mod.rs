@@ -11,6 +11,7 @@
 mod build;
 mod catalogue;
 mod cell;
+mod codings;
 mod definition;
 mod elements;
 mod evaluate;
@@ -22,6 +23,7 @@ mod moment;
 mod number;
 mod program;
 mod refused;
+mod row_source;
 mod rows;
 mod tape;
 mod view;
@@ -31,8 +33,9 @@ pub use cell::Cell;
 pub use definition::ViewDefinition;
 pub(crate) use elements::{Element, Kind, element};
 pub use kept_rows::KeptRows;
-pub use load::{AnalystTable, Loaded, analyst_tables, own_tables, read};
+pub use load::{AnalystTable, Loaded, Made, analyst_tables, read};
 pub use refused::Refused;
+pub use row_source::RowSource;
 pub use rows::{Dropped, Evaluation, NotEvaluated, Several};
 pub(crate) use tape::{At, Json};
 pub use tape::{NotATape, Tape, TapeMemory};
@@ -64,11 +67,13 @@ impl Declared {
     }
 }
 
-/// Whether a stored table has an index that begins with the column.
+/// Whether a stored table has an index for the column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Index {
     None,
     Single,
+    /// Behind `person_id`: what joins use.
+    OfPerson,
 }
 
 /// A column of the view.
@@ -82,4 +87,6 @@ pub struct Column {
     pub collection: bool,
     pub index: Index,
     pub description: Option<String>,
+    /// The FHIRPath expression, or a shorter one that says where the value is from.
+    pub path: String,
 }

@@ -123,7 +123,7 @@ fn offset(zone: &str) -> Option<i64> {
     (hours <= 14 && minutes <= 59).then_some(sign * (hours * 60 + minutes))
 }
 
-/// Returns the text if it is a full date.
+/// Returns whether the text is a full date.
 pub(super) fn is_full_date(text: &str) -> bool {
     calendar_day(text).is_some()
 }
@@ -135,10 +135,27 @@ pub(super) fn date_of(text: &str) -> Option<&str> {
     (text.len() == DAY_LENGTH || has_time).then_some(day)
 }
 
-/// Writes a dateTime with seconds and an offset as `YYYY-MM-DDTHH:MM:SSZ`; anything less is `None`.
+/// Writes a dateTime with seconds and an offset as `YYYY-MM-DD HH:MM:SS` in UTC, the one spelling that
+/// SQLite, DuckDB, pandas and R all read; anything less is `None`.
 pub(super) fn utc(text: &str) -> Option<String> {
+    // What is in UTC already is only spelt otherwise.
+    if let Some((day, time)) = text.strip_suffix('Z').and_then(|text| text.split_once('T'))
+        && time.len() == "00:00:00".len()
+    {
+        return utc_instant(text).map(|_| [day, " ", time].concat());
+    }
     let at = DateTime::from_timestamp_millis(utc_instant(text)?)?;
-    (at.year() <= 9999).then(|| at.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+    (at.year() <= 9999).then(|| at.format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// Returns the milliseconds from one date or dateTime to another, where both are of one precision.
+pub(super) fn milliseconds_between(from: &str, to: &str) -> Option<i64> {
+    let is_day = |text: &str| text.len() == DAY_LENGTH;
+    let day = |text: &str| calendar_day(text).map(|day| i64::from(day.num_days_from_ce()) * DAY_MILLISECONDS);
+    if is_day(from) && is_day(to) {
+        return Some(day(to)? - day(from)?);
+    }
+    (has_zone(from) == has_zone(to)).then(|| Some(instant(to)? - instant(from)?)).flatten()
 }
 
 fn utc_instant(text: &str) -> Option<i64> {
@@ -151,15 +168,6 @@ fn utc_instant(text: &str) -> Option<i64> {
     // where no reader follows.
     let is_in_range = bytes.get(11..13)? < b"24".as_slice() && text >= "0001-01-02";
     if is_zoned && has_seconds && is_in_range { instant(text) } else { None }
-}
-
-/// Returns whether `utc` would give the text as it is.
-pub(super) fn is_utc(text: &str) -> bool {
-    const LENGTH: usize = "0000-00-00T00:00:00Z".len();
-    text.len() == LENGTH
-        && text.ends_with('Z')
-        && text.as_bytes()[DAY_LENGTH] == b'T'
-        && utc_instant(text).is_some()
 }
 
 /// A year or month to its first or last day.

@@ -154,6 +154,8 @@ pub(super) enum Function {
     ToDate,
     ToDateTime,
     ToTime,
+    /// From one time to another, in whole units.
+    Duration,
     Abs,
     Round,
     Ceiling,

@@ -13,7 +13,7 @@ use super::view::{ColumnProgram, EachProgram, Over, SelectProgram, View};
 use crate::plan::Timestamp;
 
 /// Rows of one resource.
-const ROWS_MAX: usize = 100_000;
+pub(super) const ROWS_MAX: usize = 100_000;
 
 /// What is done where one value is wanted and a resource has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,14 @@ pub struct NotEvaluated {
 }
 
 impl NotEvaluated {
+    /// Says that something gives no rows of the resource on the tape.
+    pub(super) fn of(name: &str, resource_type: &str, tape: &Tape<'_>, why: &'static str) -> Self {
+        let id = tape.member(tape.root(), "id").filter(|id| tape.json(*id) == Json::Text);
+        let id = id.map_or("(without an id)".into(), |id| tape.text(id));
+        let resource = format!("{resource_type}/{id}");
+        Self { view: Some(name.to_owned()), column: None, expression: None, resource, why }
+    }
+
     fn place(&self) -> String {
         let named = [("view", &self.view), ("column", &self.column), ("in", &self.expression)];
         named.iter().filter_map(|(what, name)| Some(format!("{what} `{}`, ", name.as_ref()?))).collect()
@@ -125,21 +133,18 @@ impl View {
         path: Option<&str>,
         why: &'static str,
     ) -> NotEvaluated {
-        let id = tape.member(tape.root(), "id").filter(|id| tape.json(*id) == Json::Text);
-        let id = id.map_or("(without an id)".into(), |id| tape.text(id));
         NotEvaluated {
             view: self.name.clone(),
             column: column.map(str::to_owned),
             expression: path.map(str::to_owned),
-            resource: format!("{}/{id}", self.resource_type),
-            why,
+            ..NotEvaluated::of("", self.resource_type, tape, why)
         }
     }
 }
 
 const SEVERAL: &str =
     "several values where one is expected: take the first(), or make the column a collection";
-const TOO_MANY_ROWS: &str = "it would give more than 100,000 rows: iterate over less";
+pub(super) const TOO_MANY_ROWS: &str = "it would give more than 100,000 rows: iterate over less";
 const TOO_MANY_STEPS: &str = "it takes more than 50,000,000 steps: ask for less";
 
 /// What went wrong, and where.

@@ -14,8 +14,12 @@ use super::refused::Refused;
 use super::{Column, Declared, Index, cell, elements, fhirpath};
 
 const COLUMNS_MAX: usize = 500;
-/// Ours: `true` for an index on the column.
+/// Ours: `true` for an index on the column, `person` for one on it behind `person_id`.
 const INDEX_TAG: &str = "healthex-sync/index";
+/// Ours: where a value is from, in fewer words than its expression.
+const PATH_TAG: &str = "healthex-sync/path";
+/// What joins look for, together with `person_id`.
+const JOINED_BY: &str = "id";
 /// What every row of a table begins with, so no column of a view may be called that.
 const OWN_COLUMNS: [&str; 2] = ["person_id", "key"];
 /// Where the types' own `StructureDefinition`s are.
@@ -83,8 +87,11 @@ impl View {
         let Some(resource_type) = elements::resource_type(named) else {
             return Err(Refused::because(format!("{:?} is not a resource type of FHIR R4", view.resource)));
         };
-        let mut compiler =
-            Compiler { builder: Builder::new(resource_type, &view.constants), warnings: Vec::new() };
+        let mut compiler = Compiler {
+            builder: Builder::new(resource_type, &view.constants),
+            warnings: Vec::new(),
+            within: Vec::new(),
+        };
         let this = Type::Known(Kind::Complex(resource_type));
         let filters =
             view.filters.iter().map(|filter| compiler.filter(filter, &this)).collect::<Result<_, _>>()?;
@@ -115,6 +122,8 @@ impl View {
 struct Compiler<'a> {
     builder: Builder<'a>,
     warnings: Vec<String>,
+    /// What the selects around the one at hand iterate over.
+    within: Vec<String>,
 }
 
 impl Compiler<'_> {
@@ -136,6 +145,10 @@ impl Compiler<'_> {
     /// A select's program, and the columns it gives.
     fn select(&mut self, select: &Select, this: &Type) -> Result<(SelectProgram, Vec<Column>), Refused> {
         let (over, inner) = self.over(select, this)?;
+        let depth = self.within.len();
+        self.within.extend(select.for_each.iter().chain(&select.for_each_or_null).cloned());
+        self.within
+            .extend((!select.repeat.is_empty()).then(|| format!("repeat({})", select.repeat.join(" | "))));
         let (mut programs, mut gives) = (Vec::new(), Vec::new());
         for definition in &select.column {
             let (program, column) = self.column(definition, &inner)?;
@@ -154,6 +167,7 @@ impl Compiler<'_> {
             union.push(program);
             members.push(columns);
         }
+        self.within.truncate(depth);
         gives.extend(united(members)?);
         if COLUMNS_MAX < gives.len() {
             return Err(Refused::because(format!("it has more than {COLUMNS_MAX} columns")));
@@ -214,6 +228,16 @@ impl Compiler<'_> {
         Ok((nodes, gives))
     }
 
+    /// The path from the resource to a column's value.
+    fn path_of(&self, definition: &ColumnDefinition) -> String {
+        let is_plain = definition.path.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+        match self.within.join(".") {
+            around if around.is_empty() => definition.path.clone(),
+            around if is_plain => format!("{around}.{}", definition.path),
+            around => format!("{around}.select({})", definition.path),
+        }
+    }
+
     fn column(
         &mut self,
         definition: &ColumnDefinition,
@@ -239,8 +263,14 @@ impl Compiler<'_> {
             declared,
             boolean: !is_collection && cell::is_boolean(definition, declared, kind),
             collection: is_collection,
-            index: if definition.tag(INDEX_TAG) == Some("true") { Index::Single } else { Index::None },
+            index: match definition.tag(INDEX_TAG) {
+                Some("true") => Index::Single,
+                Some("person") => Index::OfPerson,
+                _ if definition.name == JOINED_BY => Index::OfPerson,
+                _ => Index::None,
+            },
             description: definition.description.clone(),
+            path: definition.tag(PATH_TAG).map_or_else(|| self.path_of(definition), str::to_owned),
         };
         let path = definition.path.clone();
         let program =

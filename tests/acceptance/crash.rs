@@ -176,7 +176,8 @@ fn killed_in_a_first_fill_it_has_its_indexes_from_the_next_start_on() {
     world.fault("kind = 'stall_before_headers', page = 3, times = 2");
     let running = world.start(["sync"]);
     wait_until("the page is asked for", || world.asked("anna").len() == 3);
-    assert_eq!((world.count(indexes), world.count(missing)), (0, 12));
+    assert_eq!(world.count(indexes), 0);
+    assert!(world.count(missing) > 20);
     // Queries are right meanwhile.
     assert_eq!(world.count("SELECT count(*) FROM patients WHERE family IS NOT NULL"), 1);
     world.run(["verify"]).exits(0);
@@ -195,5 +196,5 @@ fn a_first_sync_leaves_every_index() {
     let world = world();
     world.run(["sync"]).exits(0);
     assert_eq!(world.count("SELECT count(*) FROM analyst_table WHERE indexes_missing = 1"), 0);
-    assert!(world.count("SELECT count(*) FROM sqlite_master WHERE name LIKE 'lab_results_by_%'") > 0);
+    assert!(world.count("SELECT count(*) FROM sqlite_master WHERE name LIKE 'observations_by_%'") > 0);
 }

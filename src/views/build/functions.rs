@@ -11,7 +11,7 @@ const SUPPORTED: &str = "where, select, repeat, exists, empty, all, allTrue, any
      as, is, hasValue, getValue, getResourceKey, getReferenceKey, lowBoundary, highBoundary, startsWith, endsWith, \
      contains, indexOf, lastIndexOf, length, lower, upper, trim, replace, matches, matchesFull, replaceMatches, \
      substring, toChars, encode, decode, toString, toInteger, toDecimal, toBoolean, toDate, toDateTime, toTime, \
-     convertsTo…, abs, round, ceiling, floor, truncate, sqrt, power, exp, ln, log, today, now, timeOfDay";
+     convertsTo…, duration, abs, round, ceiling, floor, truncate, sqrt, power, exp, ln, log, today, now, timeOfDay";
 
 /// What a function gives.
 enum Gives {
@@ -116,6 +116,7 @@ fn of_values(name: &str, arguments: usize) -> Option<(Function, Arity, Gives)> {
         ("toDate", 0) => (ToDate, One, Gives::Kind(Kind::Date)),
         ("toDateTime", 0) => (ToDateTime, One, Gives::Kind(Kind::DateTime)),
         ("toTime", 0) => (ToTime, One, Gives::Kind(Kind::Time)),
+        ("duration", 2) => (Duration, One, integer),
         ("abs", 0) => (Abs, One, Gives::Same),
         ("round", 0 | 1) => (Round, One, decimal),
         ("ceiling", 0) => (Ceiling, One, integer),
@@ -227,6 +228,7 @@ fn check_operand(function: Function, name: &str, operand: &Type) -> Result<(), S
         {
             "numbers"
         }
+        Duration if !kind.is_temporal() => "dates and times",
         Resolve if !matches!(kind, Kind::Complex("Reference") | Kind::String) => "references",
         StartsWith | EndsWith | Contains | IndexOf | LastIndexOf | Length | Lower | Upper | Trim
         | Replace | Substring | Split | ToChars | Encode | Decode | Join

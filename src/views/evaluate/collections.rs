@@ -52,8 +52,17 @@ impl<'d> Evaluator<'d> {
                 self.compared(function, base, others, focus, sink)
             }
             Function::Coalesce => {
-                let filled = std::iter::once(base).chain(arguments).find(|node| self.exists(node, focus));
-                filled.map_or(done, |node| self.each(node, focus, sink))
+                for node in std::iter::once(base).chain(arguments) {
+                    let mut is_filled = false;
+                    self.each(node, focus, &mut |item| {
+                        is_filled = true;
+                        sink(item)
+                    })?;
+                    if is_filled {
+                        break;
+                    }
+                }
+                done
             }
             Function::Children => self.each(base, focus, &mut |item| self.children(&item, sink)),
             Function::Descendants => {

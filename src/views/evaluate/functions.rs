@@ -38,6 +38,19 @@ impl<'d> Evaluator<'d> {
             ToText | ToInteger | ToDecimal | ToBoolean | ToDate | ToDateTime | ToTime => {
                 self.converted(function, item)
             }
+            Duration => {
+                let [Some(end), Some(unit)] = arguments else { return None };
+                let unit = match unit.as_text(self.tape)?.as_ref() {
+                    "day" | "days" => 86_400_000,
+                    "hour" | "hours" => 3_600_000,
+                    "minute" | "minutes" => 60_000,
+                    "second" | "seconds" => 1_000,
+                    "millisecond" | "milliseconds" => 1,
+                    _ => return None,
+                };
+                let (start, end) = (item.as_text(self.tape)?, end.as_text(self.tape)?);
+                Some(Item::integer(moment::milliseconds_between(&start, &end)? / unit))
+            }
             Abs | Round | Ceiling | Floor | Truncate | SquareRoot | Power | Exponential
             | NaturalLogarithm | Logarithm => self.calculated(function, item, arguments),
             _ => {

@@ -39,7 +39,9 @@ pub(super) async fn a_purge_leaves_no_row_but_what_is_known_about_the_patient<C:
     let of_ben = before.rows_by_table(&ben);
     let mut gone: BTreeMap<String, u64> = before.rows_by_table(&anna);
     gone.retain(|table, _| !STAYS.contains(&table.as_str()));
-    for table in ["observation", "condition", "lab_results", "conditions", "quarantine", "walk", "seen"] {
+    for table in
+        ["observation", "condition", "observations", "codings", "conditions", "quarantine", "walk", "seen"]
+    {
         assert!(gone.contains_key(table), "the trial has no row in {table}: {gone:?}");
     }
 

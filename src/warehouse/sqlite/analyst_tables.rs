@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, ErrorCode};
 
-use super::view_build::{drop_table, in_transaction};
-use super::view_rows::{BySource, Gained, keep, tolerate};
-use super::view_table::ViewTable;
+use super::view_build::{drop_table, expect_free, in_transaction, note};
+use super::view_rows::{BySource, Gained, forget, keep, tolerate};
+use super::view_table::{CategoryView, ViewTable, analysts_time};
 use super::{freshness, tables, view_build, view_check, view_rows};
 use crate::plan::row::Row;
-use crate::plan::{PersonId, Timestamp, stamp};
+use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, KeptRows, TapeMemory};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::IncomingRow;
@@ -26,6 +26,7 @@ use crate::warehouse::report::{StoredTable, ViewRefused};
 pub(super) struct AnalystTables {
     known: Vec<ViewTable>,
     by_source: BySource,
+    categories: Vec<CategoryView>,
     /// Whether a table may be under build: to ask the file each time would cost more.
     is_building: AtomicBool,
 }
@@ -96,8 +97,17 @@ impl<'b> Changes<'b> {
 
 impl AnalystTables {
     pub(super) fn new(tables: &[AnalystTable]) -> Self {
-        let known: Vec<ViewTable> = tables.iter().map(ViewTable::of).collect();
-        Self { by_source: BySource::of(&known), known, is_building: AtomicBool::new(false) }
+        let known: Vec<ViewTable> = tables.iter().filter_map(ViewTable::of).collect();
+        let observations = known.iter().find(|table| table.name == "observations");
+        let categories = observations.map(|observations| {
+            tables.iter().filter_map(|table| CategoryView::of(table, observations)).collect()
+        });
+        Self {
+            by_source: BySource::of(&known),
+            categories: categories.unwrap_or_default(),
+            known,
+            is_building: AtomicBool::new(false),
+        }
     }
 
     /// Drops tables whose view is gone, begins to build those that are new or have changed, and
@@ -105,7 +115,7 @@ impl AnalystTables {
     pub(super) fn migrate(&self, connection: &mut Connection, now: Timestamp) -> Result<(), StoreFailed> {
         let built = built(connection)?;
         for name in built.keys().filter(|name| *name != freshness::NAME) {
-            if !self.known.iter().any(|known| known.name == **name) {
+            if !self.names().any(|known| known == name) {
                 in_transaction(connection, |connection| drop_table(connection, name))?;
                 tracing::info!("the analysts' table {name} has no view any more and was dropped");
             }
@@ -119,8 +129,18 @@ impl AnalystTables {
                 tolerate(&table.name, view_build::begin(connection, table, now))?;
             }
         }
+        for view in &self.categories {
+            if built.get(&view.name) != Some(&view.definition) {
+                tolerate(&view.name, make_view(connection, view, now))?;
+            }
+        }
         self.is_building.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        let views = self.categories.iter().map(|view| &view.name);
+        self.known.iter().map(|table| &table.name).chain(views)
     }
 
     /// Begins to build every table anew; those that cannot be are returned, and why.
@@ -131,13 +151,20 @@ impl AnalystTables {
     ) -> Result<Vec<ViewRefused>, StoreFailed> {
         in_transaction(connection, |connection| note_freshness(connection, now))?;
         let mut failed = Vec::new();
-        for table in &self.known {
-            match view_build::begin(connection, table, now) {
+        let mut attempt = |name: &String, begun| {
+            match begun {
                 Err(StoreFailed::Engine(why) | StoreFailed::Data(why)) => {
-                    failed.push(ViewRefused { name: table.name.clone(), why });
+                    failed.push(ViewRefused { name: name.clone(), why });
                 }
                 begun => begun?,
             }
+            Ok::<(), StoreFailed>(())
+        };
+        for table in &self.known {
+            attempt(&table.name, view_build::begin(connection, table, now))?;
+        }
+        for view in &self.categories {
+            attempt(&view.name, make_view(connection, view, now))?;
         }
         self.is_building.store(true, Ordering::Relaxed);
         Ok(failed)
@@ -189,7 +216,7 @@ impl AnalystTables {
         now: Timestamp,
         memory: &mut TapeMemory,
     ) -> Option<KeptRows> {
-        let views = self.by_source.views(row.row.table);
+        let views = self.by_source.tables(row.row.table);
         (!views.is_empty()).then(|| self.rows_of(views, &row.row, now, memory))
     }
 
@@ -208,8 +235,9 @@ impl AnalystTables {
     ) -> Result<(), StoreFailed> {
         freshness::count(connection, person.as_str(), changes.live)?;
         let mut memory = TapeMemory::default();
+        let changed_at = &analysts_time(now);
         for (source, changed) in changes.by_table() {
-            let views = self.by_source.views(source);
+            let views = self.by_source.tables(source);
             if views.is_empty() {
                 continue;
             }
@@ -224,11 +252,13 @@ impl AnalystTables {
                 let mut worked_out = worked_out.iter();
                 let gained = all().filter_map(|change| {
                     let rows = change.gained.or_else(|| worked_out.next())?;
-                    Some(Gained { person: person.as_str(), key: &change.row.key, rows })
+                    Some(Gained { person: person.as_str(), key: &change.row.key, changed_at, rows })
                 });
-                let forgotten = keys.as_ref().map_or(Ok(()), |keys| forget(connection, table, person, keys));
+                let forgotten = keys
+                    .as_ref()
+                    .map_or(Ok(()), |keys| forget(connection, table, source, person.as_str(), keys));
                 let kept = forgotten.and_then(|()| view_rows::insert(connection, table, place, gained));
-                keep(connection, table, kept)?;
+                keep(connection, &table.name, kept)?;
             }
         }
         Ok(())
@@ -239,29 +269,32 @@ impl AnalystTables {
 pub(in crate::warehouse) fn rehearse_views(views: &[AnalystTable]) -> Result<Vec<ViewRefused>, StoreFailed> {
     let connection = Connection::open_in_memory()?;
     let mut wrong = Vec::new();
-    for ViewTable { name, create, late_indexes, insert_row, .. } in views.iter().map(ViewTable::of) {
+    let mut attempt = |name: String, tried: rusqlite::Result<()>| {
+        if let Err(error) = tried {
+            wrong.push(ViewRefused { name, why: error.to_string() });
+        }
+    };
+    let AnalystTables { known, categories, .. } = AnalystTables::new(views);
+    for ViewTable { name, create, late_indexes, insert_row, .. } in known {
         let tried = connection
             .execute_batch(&create)
             .and_then(|()| connection.execute_batch(&late_indexes))
             .and_then(|()| connection.prepare(&insert_row).map(drop));
-        if let Err(error) = tried {
-            wrong.push(ViewRefused { name, why: error.to_string() });
-        }
+        attempt(name, tried);
+    }
+    for CategoryView { name, create, .. } in categories {
+        attempt(name, connection.execute_batch(&create));
     }
     Ok(wrong)
 }
 
-/// Takes out the rows of resources, whose keys are a JSON array.
-fn forget(
-    connection: &Connection,
-    view: &ViewTable,
-    person: &PersonId,
-    keys: &str,
-) -> Result<(), StoreFailed> {
-    let statement = tables::fill_in(include_str!("../../../schema/forget_rows.sql"), &view.name);
-    let parameters = named_params! { ":person_id": person.as_str(), ":keys": keys };
-    connection.prepare_cached(&statement)?.execute(parameters)?;
-    Ok(())
+fn make_view(connection: &mut Connection, view: &CategoryView, now: Timestamp) -> Result<(), StoreFailed> {
+    in_transaction(connection, |connection| {
+        drop_table(connection, &view.name)?;
+        expect_free(connection, &view.name)?;
+        connection.execute_batch(&view.create)?;
+        note(connection, &view.name, "Observation", &view.definition, now)
+    })
 }
 
 /// The definitions that the stored tables were built from, by name; empty of one that is gone.
@@ -275,11 +308,7 @@ pub(super) fn built(connection: &Connection) -> Result<BTreeMap<String, String>,
 
 fn note_freshness(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
     freshness::recount(connection)?;
-    connection.execute(
-        "INSERT OR REPLACE INTO analyst_table (name, resource, definition, built_at) VALUES (?1, '', '1', ?2)",
-        params![freshness::NAME, stamp(now)],
-    )?;
-    Ok(())
+    note(connection, freshness::NAME, "", "1", now)
 }
 
 /// Returns the tables as they are stored.
@@ -288,8 +317,9 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<StoredTable>, StoreFai
         return Ok(Vec::new());
     }
     // A warehouse that this program has not opened for writing yet has no such builds.
-    let percent = if tables::has_column(connection, "analyst_table", "built_to")? {
-        "CAST(100.0 * built_to / build_end AS INTEGER)"
+    let percent = if tables::exists(connection, "analyst_build")? {
+        "(SELECT CAST(100.0 * sum(built_to) / sum(build_end) AS INTEGER)
+            FROM analyst_build AS b WHERE b.name = analyst_table.name)"
     } else {
         "NULL"
     };
@@ -303,7 +333,12 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<StoredTable>, StoreFai
         let name: String = row.get(0)?;
         let counts =
             format!("SELECT (SELECT count(*) FROM \"{name}\"), (SELECT count(*) FROM pragma_table_info(?1))");
-        let (rows, columns) = connection.query_row(&counts, [&name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let counted = connection.query_row(&counts, [&name], |row| Ok((row.get(0)?, row.get(1)?)));
+        let (rows, columns) = match counted {
+            // A view of a table that somebody took away: the next start makes it anew.
+            Err(rusqlite::Error::SqliteFailure(failure, _)) if failure.code == ErrorCode::Unknown => continue,
+            counted => counted?,
+        };
         let (resource, built_at, percent_built) = (row.get(1)?, row.get(2)?, row.get(3)?);
         list.push(StoredTable { name, resource, built_at, percent_built, rows, columns });
     }

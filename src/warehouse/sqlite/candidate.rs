@@ -4,6 +4,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
+use crate::plan::table_set::TableSet;
 use crate::views;
 use crate::warehouse::conformance::{Candidate, Kept, KeptRow};
 use crate::warehouse::place::Place;
@@ -21,7 +22,7 @@ impl Candidate for SqliteCandidate {
             base_url: base_url.to_owned(),
             group: None,
             ledger: None,
-            views: views::analyst_tables(None).tables,
+            views: views::analyst_tables(&[TableSet::Clinical], None).tables,
         };
         Self { place, _folder: folder }
     }

@@ -9,7 +9,7 @@
 use rusqlite::{Connection, params};
 
 use super::view_rows::{Gained, keep, tolerate};
-use super::view_table::ViewTable;
+use super::view_table::{ViewTable, analysts_spelling};
 use super::{tables, view_rows};
 use crate::plan::{Timestamp, stamp};
 use crate::views::{KeptRows, TapeMemory};
@@ -19,39 +19,69 @@ use crate::warehouse::failure::StoreFailed;
 const STEP_RESOURCES: usize = 1_000;
 const STEP_BYTES: usize = 8 << 20;
 
-/// Makes an empty table for a view, and notes up to where it is to be built. What is stored from
-/// now on comes with its page.
+/// Makes an empty table, and notes up to where it is to be built. What is stored from now on comes with
+/// its page.
 pub(super) fn begin(
     connection: &mut Connection,
     table: &ViewTable,
     now: Timestamp,
 ) -> Result<(), StoreFailed> {
-    let ViewTable { name, view, source_table, .. } = table;
+    let ViewTable { name, source, source_table, .. } = table;
     in_transaction(connection, |connection| {
-        tables::ensure(connection, source_table)?;
         drop_table(connection, name)?;
-        if tables::exists(connection, name)? {
-            let why = format!("there is a table {name} that this program did not make; rename it");
-            return Err(StoreFailed::Data(why));
-        }
+        expect_free(connection, name)?;
         connection.execute_batch(&table.create)?;
-        let last = format!("SELECT max(rowid) FROM \"{source_table}\"");
-        let end: Option<i64> = connection.query_row(&last, [], |row| row.get(0))?;
-        if end.is_some() {
+        if let Some(source_table) = source_table {
+            tables::ensure(connection, source_table)?;
+        }
+        let mut is_filled = false;
+        for known in tables::resource_tables(connection)?.iter().filter(|known| table.is_of(&known.table)) {
+            let last = format!("SELECT max(rowid) FROM \"{}\"", known.table);
+            if let Some(end) = connection.query_row(&last, [], |row| row.get::<_, Option<i64>>(0))? {
+                let statement =
+                    "INSERT INTO analyst_build (name, source, built_to, build_end) VALUES (?1, ?2, 0, ?3)";
+                connection.prepare_cached(statement)?.execute(params![name, known.table, end])?;
+                is_filled = true;
+            }
+        }
+        if is_filled {
             tracing::info!("building the analysts' table {name}");
         }
-        connection.execute(
-            "INSERT INTO analyst_table (name, resource, definition, built_at, built_to, build_end, indexes_missing)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)",
-            params![name, view.resource_type, table.definition, stamp(now), end.map(|_| 0), end],
-        )?;
+        let resource = source.resource_type().unwrap_or_default();
+        note(connection, name, resource, &table.definition, now)?;
+        connection.execute("UPDATE analyst_table SET indexes_missing = 1 WHERE name = ?1", [name])?;
         Ok(())
     })
 }
 
-/// A table that is not whole yet.
+/// Refuses a name that something has which this program did not make.
+pub(super) fn expect_free(connection: &Connection, name: &str) -> Result<(), StoreFailed> {
+    if connection.prepare_cached("SELECT 1 FROM sqlite_master WHERE name = ?1")?.exists([name])? {
+        return Err(StoreFailed::Data(format!(
+            "there is a table {name} that this program did not make; rename it"
+        )));
+    }
+    Ok(())
+}
+
+/// Notes what a table was made from.
+pub(super) fn note(
+    connection: &Connection,
+    name: &str,
+    resource: &str,
+    definition: &str,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    let statement =
+        "INSERT OR REPLACE INTO analyst_table (name, resource, definition, built_at) VALUES (?1, ?2, ?3, ?4)";
+    connection.prepare_cached(statement)?.execute(params![name, resource, definition, stamp(now)])?;
+    Ok(())
+}
+
+/// A table that has not read one of its sources to the end.
 struct Unfinished<'t> {
     table: &'t ViewTable,
+    source: String,
     built_to: i64,
     end: i64,
 }
@@ -61,7 +91,8 @@ fn unfinished<'t>(
     connection: &Connection,
 ) -> Result<Vec<Unfinished<'t>>, StoreFailed> {
     let mut statement = connection.prepare_cached(
-        "SELECT name, definition, built_to, build_end FROM analyst_table WHERE built_to IS NOT NULL ORDER BY name",
+        "SELECT t.name, t.definition, b.source, b.built_to, b.build_end
+           FROM analyst_build AS b JOIN analyst_table AS t ON t.name = b.name ORDER BY b.source, t.name",
     )?;
     let mut rows = statement.query([])?;
     let mut found = Vec::new();
@@ -69,7 +100,7 @@ fn unfinished<'t>(
         let (name, definition): (String, String) = (row.get(0)?, row.get(1)?);
         let is_it = |table: &&ViewTable| table.name == name && table.definition == definition;
         if let Some(table) = known.iter().find(is_it) {
-            found.push(Unfinished { table, built_to: row.get(2)?, end: row.get(3)? });
+            found.push(Unfinished { table, source: row.get(2)?, built_to: row.get(3)?, end: row.get(4)? });
         }
     }
     Ok(found)
@@ -91,20 +122,24 @@ pub(super) fn step(
     let Some(first) = builds.first() else { return Ok(false) };
     // Tables of one source mostly begin together: each resource is read once for all of them.
     let is_beside = |build: &&Unfinished<'_>| {
-        (&build.table.source_table, build.built_to, build.end)
-            == (&first.table.source_table, first.built_to, first.end)
+        (&build.source, build.built_to, build.end) == (&first.source, first.built_to, first.end)
     };
     let together: Vec<&ViewTable> = builds.iter().filter(is_beside).map(|build| build.table).collect();
     in_transaction(connection, |connection| {
         let batch = read(connection, first, &together, now)?;
         for (place, table) in together.iter().enumerate() {
-            keep(connection, table, replace(connection, table, place, &batch.resources))?;
+            let replaced = replace(connection, table, &first.source, place, &batch.resources);
+            keep(connection, &table.name, replaced)?;
             match batch.read_to {
                 Some(read_to) => {
-                    let statement = "UPDATE analyst_table SET built_to = ?2 WHERE name = ?1";
-                    connection.prepare_cached(statement)?.execute(params![table.name, read_to])?;
+                    let statement = "UPDATE analyst_build SET built_to = ?3 WHERE name = ?1 AND source = ?2";
+                    connection.prepare_cached(statement)?.execute(params![
+                        table.name,
+                        first.source,
+                        read_to
+                    ])?;
                 }
-                None => finish(connection, table, now)?,
+                None => finish(connection, table, &first.source, now)?,
             }
         }
         Ok(())
@@ -121,6 +156,7 @@ struct StepBatch {
 struct StepResource {
     person: String,
     key: String,
+    changed_at: String,
     rows: KeptRows,
 }
 
@@ -131,9 +167,9 @@ fn read(
     now: Timestamp,
 ) -> Result<StepBatch, StoreFailed> {
     let statement = format!(
-        "SELECT rowid, person_id, key, resource FROM \"{}\"
+        "SELECT rowid, person_id, key, resource, changed_at FROM \"{}\"
           WHERE rowid > ?1 AND rowid <= ?2 AND deleted_at IS NULL AND superseded_at IS NULL ORDER BY rowid",
-        build.table.source_table
+        build.source
     );
     let mut statement = connection.prepare_cached(&statement)?;
     let mut found = statement.query([build.built_to, build.end])?;
@@ -145,7 +181,8 @@ fn read(
         let resource = row.get_ref(3)?.as_str().unwrap_or_default();
         let rows = view_rows::evaluate(views.iter().copied(), &key, resource, now, &mut memory);
         bytes += resource.len();
-        batch.resources.push(StepResource { person, key, rows });
+        let changed_at = analysts_spelling(row.get_ref(4)?.as_str().unwrap_or_default());
+        batch.resources.push(StepResource { person, key, changed_at, rows });
         if batch.resources.len() == STEP_RESOURCES || STEP_BYTES <= bytes {
             batch.read_to = Some(row.get(0)?);
             break;
@@ -158,30 +195,51 @@ fn read(
 fn replace(
     connection: &Connection,
     table: &ViewTable,
+    source: &str,
     place: usize,
     resources: &[StepResource],
 ) -> Result<(), StoreFailed> {
-    let forget = format!("DELETE FROM \"{}\" WHERE person_id = ?1 AND \"key\" = ?2", table.name);
+    let forget = format!(
+        "DELETE FROM \"{}\" WHERE person_id = ?1 AND \"key\" = ?2{}",
+        table.name,
+        table.of_source(source)
+    );
     let mut forget = connection.prepare_cached(&forget)?;
     for resource in resources {
         forget.execute([&resource.person, &resource.key])?;
     }
-    let gained = resources.iter().map(|StepResource { person, key, rows }| Gained { person, key, rows });
+    let gained = resources.iter().map(|StepResource { person, key, changed_at, rows }| Gained {
+        person,
+        key,
+        changed_at,
+        rows,
+    });
     view_rows::insert(connection, table, place, gained)
 }
 
-fn finish(connection: &Connection, table: &ViewTable, now: Timestamp) -> Result<(), StoreFailed> {
-    let statement =
-        "UPDATE analyst_table SET built_to = NULL, build_end = NULL, built_at = ?2 WHERE name = ?1";
-    connection.prepare_cached(statement)?.execute(params![table.name, stamp(now)])?;
-    tracing::info!("the analysts' table {} is built", table.name);
-    keep(connection, table, make_indexes(connection, table))
+/// Notes that a source is read to its end.
+fn finish(
+    connection: &Connection,
+    table: &ViewTable,
+    source: &str,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    let name = &table.name;
+    let statement = "DELETE FROM analyst_build WHERE name = ?1 AND source = ?2";
+    connection.prepare_cached(statement)?.execute([name, source])?;
+    if connection.prepare_cached("SELECT 1 FROM analyst_build WHERE name = ?1")?.exists([name])? {
+        return Ok(());
+    }
+    let statement = "UPDATE analyst_table SET built_at = ?2 WHERE name = ?1";
+    connection.prepare_cached(statement)?.execute(params![name, stamp(now)])?;
+    tracing::info!("the analysts' table {name} is built");
+    keep(connection, name, make_indexes(connection, table))
 }
 
 /// Has the builds under way begin again: a VACUUM may number the rows anew that they count by. None
 /// comes to stand behind the end of a build that was before it.
 pub(super) fn restart_all(connection: &Connection) -> Result<(), StoreFailed> {
-    connection.execute("UPDATE analyst_table SET built_to = 0 WHERE built_to IS NOT NULL", [])?;
+    connection.execute("UPDATE analyst_build SET built_to = 0", [])?;
     Ok(())
 }
 
@@ -192,8 +250,8 @@ pub(super) fn make_missing_indexes(
 ) -> Result<(), StoreFailed> {
     let missing = {
         let mut statement = connection.prepare(
-            "SELECT definition FROM analyst_table WHERE indexes_missing = 1 AND built_to IS NULL
-                AND name IN (SELECT name FROM sqlite_master)",
+            "SELECT definition FROM analyst_table
+              WHERE indexes_missing = 1 AND name NOT IN (SELECT name FROM analyst_build) AND name IN (SELECT name FROM sqlite_master)",
         )?;
         let definitions = statement.query_map([], |row| row.get(0))?;
         definitions.collect::<Result<Vec<String>, _>>()?
@@ -213,10 +271,15 @@ fn make_indexes(connection: &Connection, table: &ViewTable) -> Result<(), StoreF
     Ok(())
 }
 
-/// Only a table that is on our own list is dropped.
+/// Only what is on our own list is dropped, table or view.
 pub(super) fn drop_table(connection: &Connection, name: &str) -> Result<(), StoreFailed> {
+    for list in ["analyst_build", "analyst_left_out"] {
+        connection.execute(&format!("DELETE FROM {list} WHERE name = ?1"), [name])?;
+    }
     if connection.execute("DELETE FROM analyst_table WHERE name = ?1", [name])? > 0 {
-        connection.execute_batch(&format!("DROP TABLE IF EXISTS \"{name}\""))?;
+        let is_view = "SELECT 1 FROM sqlite_master WHERE type = 'view' AND name = ?1";
+        let kind = if connection.prepare(is_view)?.exists([name])? { "VIEW" } else { "TABLE" };
+        connection.execute_batch(&format!("DROP {kind} IF EXISTS \"{name}\""))?;
     }
     Ok(())
 }
@@ -235,9 +298,14 @@ mod tests {
     use super::super::analyst_tables::{AnalystTables, Change, Changes};
     use super::*;
     use crate::clock;
-    use crate::plan::PersonId;
     use crate::plan::row::{Row, row_of};
-    use crate::views::analyst_tables as built_in;
+    use crate::plan::table_set::TableSet;
+    use crate::plan::{PersonId, parse_stamp};
+    use crate::views::analyst_tables;
+
+    fn built_in() -> AnalystTables {
+        AnalystTables::new(&analyst_tables(&[TableSet::Clinical], None).tables)
+    }
 
     fn observation(number: usize, value: usize) -> Row {
         let resource = format!(
@@ -246,10 +314,12 @@ mod tests {
         row_of(&format!("Observation/{number}"), &resource).unwrap()
     }
 
+    const CHANGED_AT: &str = "2026-01-02T03:04:05Z";
+
     fn put(connection: &Connection, row: &Row) {
         let put = "INSERT OR REPLACE INTO observation (person_id, key, first_seen_at, changed_at, content_hash, resource)
-                   VALUES ('anna', ?1, '', '', ?2, ?3)";
-        connection.execute(put, params![row.key, row.content_hash, row.resource]).unwrap();
+                   VALUES ('anna', ?1, '', ?4, ?2, ?3)";
+        connection.execute(put, params![row.key, row.content_hash, row.resource, CHANGED_AT]).unwrap();
     }
 
     fn warehouse() -> Connection {
@@ -258,6 +328,7 @@ mod tests {
             include_str!("../../../schema/0001_bookkeeping.sql"),
             include_str!("../../../schema/0002_analyst_tables.sql"),
             include_str!("../../../schema/0009_late_indexes.sql"),
+            include_str!("../../../schema/0012_tables_of_many_types.sql"),
         ] {
             connection.execute_batch(migration).unwrap();
         }
@@ -266,7 +337,7 @@ mod tests {
     }
 
     fn indexes(connection: &Connection) -> u64 {
-        let count = "SELECT count(*) FROM sqlite_master WHERE name LIKE 'lab\\_results\\_by\\_%' ESCAPE '\\'";
+        let count = "SELECT count(*) FROM sqlite_master WHERE name LIKE 'observations\\_by\\_%' ESCAPE '\\'";
         connection.query_row(count, [], |row| row.get(0)).unwrap()
     }
 
@@ -274,12 +345,12 @@ mod tests {
     /// the build has come to; then the process is killed.
     #[test]
     fn a_build_lets_pages_through_and_goes_on_where_a_kill_cut_it_off() {
-        let (mut connection, now) = (warehouse(), clock::now());
+        let (mut connection, now) = (warehouse(), parse_stamp(CHANGED_AT).unwrap());
         let person = PersonId::parse("anna").unwrap();
         for number in 0..2 * STEP_RESOURCES + 500 {
             put(&connection, &observation(number, 1));
         }
-        let tables = AnalystTables::new(&built_in(None).tables);
+        let tables = built_in();
         tables.migrate(&mut connection, now).unwrap();
         assert!(tables.build_step(&mut connection, now).unwrap());
         assert_eq!(indexes(&connection), 0);
@@ -300,7 +371,7 @@ mod tests {
         }
         tables.apply_changes(&connection, &person, &changes, now).unwrap();
 
-        let tables = AnalystTables::new(&built_in(None).tables);
+        let tables = built_in();
         tables.migrate(&mut connection, now).unwrap();
         assert!(tables.rows_to_build(&connection).unwrap() > 0);
         let mut steps = 0;
@@ -311,7 +382,7 @@ mod tests {
         assert_eq!(tables.rows_to_build(&connection).unwrap(), 0);
         assert_eq!(tables.stale_tables(&connection, now).unwrap(), Vec::<String>::new());
         let counts =
-            "SELECT count(*), count(DISTINCT \"key\"), count(*) FILTER (WHERE value = 2) FROM lab_results";
+            "SELECT count(*), count(DISTINCT \"key\"), count(*) FILTER (WHERE value = 2) FROM observations";
         let counts: (usize, usize, usize) =
             connection.query_row(counts, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
         let whole = 2 * STEP_RESOURCES + 500 - 2 + 1;
@@ -323,12 +394,12 @@ mod tests {
     fn a_table_that_was_empty_gets_its_indexes_once_it_has_been_filled_or_at_the_next_start() {
         for restarts in [false, true] {
             let (mut connection, now) = (warehouse(), clock::now());
-            let tables = AnalystTables::new(&built_in(None).tables);
+            let tables = built_in();
             tables.migrate(&mut connection, now).unwrap();
             assert!(!tables.build_step(&mut connection, now).unwrap(), "there is nothing to build");
             assert_eq!(indexes(&connection), 0);
             if restarts {
-                AnalystTables::new(&built_in(None).tables).migrate(&mut connection, now).unwrap();
+                built_in().migrate(&mut connection, now).unwrap();
             } else {
                 tables.make_missing_indexes(&mut connection).unwrap();
             }
@@ -343,19 +414,19 @@ mod tests {
         let (mut connection, now) = (warehouse(), clock::now());
         put(&connection, &observation(1, 1));
         put(&connection, &observation(2, 1));
-        let tables = AnalystTables::new(&built_in(None).tables);
+        let tables = built_in();
         tables.migrate(&mut connection, now).unwrap();
         while tables.build_step(&mut connection, now).unwrap() {}
         for damage in [
-            "UPDATE lab_results SET value = 7 WHERE id = 'o1'",
-            "DELETE FROM lab_results WHERE id = 'o2'",
-            "INSERT INTO lab_results SELECT * FROM lab_results WHERE id = 'o1'",
-            "UPDATE lab_results SET \"key\" = 'Observation/3' WHERE id = 'o1'",
+            "UPDATE observations SET value = 7 WHERE id = 'o1'",
+            "DELETE FROM observations WHERE id = 'o2'",
+            "INSERT INTO observations SELECT * FROM observations WHERE id = 'o1'",
+            "UPDATE observations SET \"key\" = 'Observation/3' WHERE id = 'o1'",
         ] {
             connection.execute_batch("SAVEPOINT whole").unwrap();
             assert_eq!(tables.stale_tables(&connection, now).unwrap(), Vec::<String>::new());
             connection.execute_batch(damage).unwrap();
-            assert_eq!(tables.stale_tables(&connection, now).unwrap(), ["lab_results"], "{damage}");
+            assert_eq!(tables.stale_tables(&connection, now).unwrap(), ["observations"], "{damage}");
             connection.execute_batch("ROLLBACK TO whole; RELEASE whole").unwrap();
         }
     }

@@ -1,61 +1,69 @@
-//! The rows of the views for the resources of a page, worked out and put into their tables.
+//! The rows of the analysts' tables for the resources of a page, worked out and put into them.
 //!
-//! Promise: nothing a resource holds fails here. A view that gives no rows of a resource, for its
-//! size, leaves it out and is told.
+//! Promise: nothing a resource holds fails here. A table that gets no rows of a resource, for its
+//! size, leaves it out, and that is noted and told.
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 
+use super::tables;
 use super::view_table::ViewTable;
 use crate::plan::Timestamp;
 use crate::views::{Cell, Evaluation, KeptRows, Several, TapeMemory};
 use crate::warehouse::failure::StoreFailed;
 
-/// The views by the table of the resources they read.
+/// The tables by the table of the resources they are made of.
 #[derive(Debug, Default)]
-pub(super) struct BySource(HashMap<String, Vec<usize>>);
+pub(super) struct BySource {
+    by_source: HashMap<String, Vec<usize>>,
+    /// What is made of any resource.
+    of_all: Vec<usize>,
+}
 
 impl BySource {
     pub(super) fn of(tables: &[ViewTable]) -> Self {
-        let mut by_source: HashMap<String, Vec<usize>> = HashMap::new();
-        for (at, table) in tables.iter().enumerate() {
-            by_source.entry(table.source_table.clone()).or_default().push(at);
-        }
-        Self(by_source)
+        let named = tables.iter().filter_map(|table| table.source_table.as_ref());
+        let places = |source: &str| {
+            let of_it = tables.iter().enumerate().filter(|(_, table)| table.is_of(source));
+            of_it.map(|(at, _)| at).collect()
+        };
+        Self { by_source: named.map(|source| (source.clone(), places(source))).collect(), of_all: places("") }
     }
 
-    /// Returns the places of the views that read a table.
-    pub(super) fn views(&self, source_table: &str) -> &[usize] {
-        self.0.get(source_table).map(Vec::as_slice).unwrap_or_default()
+    /// Returns the places of the tables that are made of a table's resources.
+    pub(super) fn tables(&self, source_table: &str) -> &[usize] {
+        self.by_source.get(source_table).unwrap_or(&self.of_all)
     }
 }
 
-/// Evaluates views over one resource.
+/// Works out the rows of one resource.
 pub(super) fn evaluate<'v>(
-    views: impl Iterator<Item = &'v ViewTable>,
+    tables: impl Iterator<Item = &'v ViewTable>,
     key: &str,
     resource: &str,
     now: Timestamp,
     memory: &mut TapeMemory,
 ) -> KeptRows {
     let evaluation = Evaluation { now, several: Several::KeepFirst };
-    let kept = KeptRows::of(views.map(|table| &*table.view), resource, evaluation, memory);
+    let kept = KeptRows::of(tables.map(|table| &table.source), resource, evaluation, memory);
     for failed in &kept.failed {
-        let view = failed.view.as_deref().unwrap_or("?");
-        tracing::warn!("the analysts' table {view} leaves out {key}: {}", failed.why);
+        let table = failed.view.as_deref().unwrap_or("?");
+        tracing::warn!("the analysts' table {table} leaves out {key}: {}", failed.why);
     }
     kept
 }
 
-/// A resource, and the rows it gives each of some views, by their places.
+/// A resource, and the rows it gives each of some tables, by their places.
 pub(super) struct Gained<'r> {
     pub(super) person: &'r str,
     pub(super) key: &'r str,
+    /// As the analysts' tables spell it.
+    pub(super) changed_at: &'r str,
     pub(super) rows: &'r KeptRows,
 }
 
-/// Puts the rows that resources give one view into its table.
+/// Puts the rows that resources give a table into it.
 pub(super) fn insert<'r>(
     connection: &Connection,
     table: &ViewTable,
@@ -63,13 +71,41 @@ pub(super) fn insert<'r>(
     gained: impl Iterator<Item = Gained<'r>>,
 ) -> Result<(), StoreFailed> {
     let mut statement = connection.prepare_cached(&table.insert_row)?;
-    let columns = table.view.columns.len();
-    for Gained { person, key, rows } in gained {
+    let columns = table.source.columns().len();
+    let text = |text: &'r str| Cell::Text(text.into());
+    for Gained { person, key, changed_at, rows } in gained {
+        let changed_at = table.has_changed_at.then_some(changed_at);
         for cells in rows.rows(place, columns) {
-            let owner = [person, key].into_iter().map(|text| Cell::Text(text.into()));
-            statement.execute(params_from_iter(owner.chain(cells)))?;
+            let owner = [person, key].into_iter().map(text);
+            statement.execute(params_from_iter(owner.chain(cells).chain(changed_at.map(text))))?;
+        }
+        if rows.failed.iter().any(|failed| failed.view.as_ref() == Some(&table.name)) {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO analyst_left_out VALUES (?1, ?2, ?3)")?
+                .execute(params![person, key, table.name])?;
         }
     }
+    Ok(())
+}
+
+/// Takes out the rows of resources of one source and person, whose keys are a JSON array.
+pub(super) fn forget(
+    connection: &Connection,
+    table: &ViewTable,
+    source_table: &str,
+    person: &str,
+    keys: &str,
+) -> Result<(), StoreFailed> {
+    let statement = tables::fill_in(include_str!("../../../schema/forget_rows.sql"), &table.name)
+        .replace("{of_source}", &table.of_source(source_table));
+    let parameters = rusqlite::named_params! { ":person_id": person, ":keys": keys };
+    connection.prepare_cached(&statement)?.execute(parameters)?;
+    connection
+        .prepare_cached(
+            "DELETE FROM analyst_left_out
+              WHERE person_id = ?1 AND name = ?3 AND key IN (SELECT value FROM json_each(?2))",
+        )?
+        .execute([person, keys, &table.name])?;
     Ok(())
 }
 
@@ -89,13 +125,13 @@ pub(super) fn tolerate(name: &str, done: Result<(), StoreFailed>) -> Result<(), 
 /// The table of a view that failed may be missing rows from here on.
 pub(super) fn keep(
     connection: &Connection,
-    view: &ViewTable,
+    name: &str,
     followed: Result<(), StoreFailed>,
 ) -> Result<(), StoreFailed> {
     if followed.is_err() {
         connection
             .prepare_cached("UPDATE analyst_table SET definition = '' WHERE name = ?1")?
-            .execute([&view.name])?;
+            .execute([name])?;
     }
-    tolerate(&view.name, followed)
+    tolerate(name, followed)
 }

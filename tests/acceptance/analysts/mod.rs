@@ -2,6 +2,7 @@
 
 mod group;
 mod python;
+mod quirks;
 mod recipes;
 
 use std::collections::BTreeMap;
@@ -127,10 +128,11 @@ fn after_every_page_a_stored_table_holds_what_its_select_gives() {
         world.run(["verify"]).exits(0);
     }
     let kept = world.stored_views();
-    assert_eq!(kept.len(), 12);
-    for table in kept {
-        assert!(world.count(&format!("SELECT count(*) FROM \"{table}\"")) > 0, "{table} is empty");
-    }
+    assert!(kept.len() > 20, "{kept:?}");
+    let rows = |table: &&String| world.count(&format!("SELECT count(*) FROM \"{table}\""));
+    let empty: Vec<&String> = kept.iter().filter(|table| rows(table) == 0).collect();
+    // Neither Synthea nor US Core has an example of these.
+    assert_eq!(empty, ["encounter_diagnoses", "medication_statements"]);
 }
 
 fn own(name: &str, path: &str) -> String {
@@ -147,7 +149,7 @@ fn ones_own_views_are_tables_too_and_a_broken_one_stops_nothing() {
     world.write("own/broken.json", &own("broken", "code.memberOf('x')"));
     world.write("own/taken.json", &own("Observation", "code.text"));
     world.write("own/twice.json", &own("lab_results", "code.text"));
-    world.write("own/index.json", &own("lab_results_by_loinc", "code.text"));
+    world.write("own/index.json", &own("observations_by_loinc", "code.text"));
     world.write("own/nonsense.json", "{");
     let check = world.run(["check", "--offline"]);
     assert_eq!(check.code, 2, "{}", check.stdout);
@@ -155,7 +157,7 @@ fn ones_own_views_are_tables_too_and_a_broken_one_stops_nothing() {
         ("broken.json", "memberOf"),
         ("taken.json", "Observation"),
         ("twice.json", "lab_results"),
-        ("lab_results_by_loinc", "index"),
+        ("observations_by_loinc", "index"),
         ("nonsense.json", "line 1"),
     ] {
         let told = |line: &str| line.starts_with("FAILED") && line.contains(file) && line.contains(place);
@@ -215,7 +217,8 @@ fn views_are_listed_and_run() {
     let world = world(2);
     world.run(["sync"]).exits(0);
     let list = world.run(["views"]).exits(0).stdout;
-    assert_eq!(list.lines().count(), 14, "{list}");
+    // A line of headings, and `freshness`.
+    assert_eq!(list.lines().count(), world.stored_views().len() + 2, "{list}");
     let conditions = world.count("SELECT count(*) FROM conditions");
     let line = list.lines().find(|line| line.starts_with("conditions ")).unwrap();
     assert_eq!(line.split_whitespace().nth(1).unwrap(), conditions.to_string());
@@ -295,20 +298,28 @@ fn a_table_that_was_taken_away_fails_no_page_and_comes_back() {
     let world = world(1);
     world.run(["sync"]).exits(0);
     let before = contents(&world);
-    world.exec("DROP TABLE lab_results; DROP TABLE patients");
+    world.exec("DROP VIEW lab_results; DROP TABLE observations; DROP TABLE patients");
     world.run(["views"]).exits(0);
     world.run(["sync"]).exits(0);
     assert_eq!(contents(&world), before);
     // A table that refuses what the page brings.
     world.exec(
-        "CREATE TRIGGER refusing BEFORE INSERT ON lab_results BEGIN SELECT RAISE(ABORT, 'no'); END;
-             DELETE FROM lab_results; UPDATE checkpoint SET watermark = NULL; DELETE FROM observation",
+        "CREATE TRIGGER refusing BEFORE INSERT ON observations BEGIN SELECT RAISE(ABORT, 'no'); END;
+             DELETE FROM observations; UPDATE checkpoint SET watermark = NULL; DELETE FROM observation",
     );
     let sync = world.run(["sync"]).exits(0);
-    assert!(sync.stderr.contains("lab_results could not be kept up"), "{}", sync.stderr);
-    assert_eq!(world.count("SELECT count(*) FROM lab_results"), 0);
+    assert!(sync.stderr.contains("observations could not be kept up"), "{}", sync.stderr);
+    assert_eq!(world.count("SELECT count(*) FROM observations"), 0);
     world.run(["sync"]).exits(0);
-    assert_eq!(contents(&world)["lab_results"], before["lab_results"]);
+    let without_times = |rows: &[Vec<String>]| {
+        let mut rows: Vec<Vec<String>> = rows.iter().map(|row| row[..row.len() - 1].to_vec()).collect();
+        rows.sort();
+        rows
+    };
+    // The observations are new to the warehouse, so `changed_at` is.
+    let after = contents(&world);
+    assert_eq!(without_times(&after["observations"]), without_times(&before["observations"]));
+    assert_eq!(after["lab_results"].len(), before["lab_results"].len());
 }
 
 /// What a page stored is what was built in the same commit, also in a warehouse of before.

@@ -25,7 +25,7 @@ fn duckdb_pandas_and_datasette_read_the_live_file() {
     world.run(["sync"]).exits(0);
     // Live: a writer has it open, with a change that is not committed.
     let writer = world.open_to_write();
-    writer.execute_batch("BEGIN IMMEDIATE; DELETE FROM lab_results").unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE; DELETE FROM observations").unwrap();
     let read = Command::new(python)
         .arg(project("tests/acceptance/analysts/readers.py"))
         .arg(world.warehouse())

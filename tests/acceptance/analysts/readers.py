@@ -13,7 +13,7 @@ import pandas
 path, queries = sys.argv[1:]
 sqlite = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
 tables = [name for (name,) in sqlite.execute("SELECT name FROM analyst_table")]
-assert len(tables) == 13, tables
+assert len(tables) > 20 and "lab_results" in tables, tables
 
 # The wheel brings the extension of exactly this DuckDB, so that nothing is downloaded.
 import duckdb_extension_sqlite_scanner as scanner
