@@ -171,6 +171,14 @@ pub struct ViewsArgs {
 pub enum ViewsAction {
     /// Build all tables anew from the resources
     Apply,
+    /// Say what the columns of the tables that are kept hold, and where it is from
+    Describe {
+        /// Only this one, kept or not
+        table: Option<String>,
+        /// An array of objects instead
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the rows of a ViewDefinition over the warehouse as CSV; stores nothing
     Run {
         /// A ViewDefinition (SQL on FHIR v2, JSON)

@@ -1,12 +1,13 @@
-//! `views`: lists the analysts' tables, builds them anew, and runs views.
+//! `views`: lists the analysts' tables, says what they hold, builds them anew, and runs views.
 
 use std::io::Write;
 use std::path::Path;
 
 use super::{Context, ExitStatus, place, progress, runtime};
 use crate::cli::{ViewsAction, ViewsArgs};
+use crate::plan::table_set::TableSet;
 use crate::settings::{Complaints, Settings};
-use crate::views::{Evaluation, Several};
+use crate::views::{ColumnFacts, Evaluation, Several, TableFacts};
 use crate::warehouse::place::OtherServer;
 use crate::warehouse::report::{RowFormat, ViewRefused};
 use crate::warehouse::{Reader, Warehouse};
@@ -21,6 +22,7 @@ pub(super) fn views(
     match &args.action {
         None => list(&settings, out),
         Some(ViewsAction::Apply) => apply(&settings, out),
+        Some(ViewsAction::Describe { table, json }) => describe(&settings, table.as_deref(), *json, out),
         Some(ViewsAction::Run { file, json, strict }) => {
             let several = if *strict { Several::Refuse } else { Several::KeepFirst };
             let format = if *json { RowFormat::Json } else { RowFormat::Csv };
@@ -68,6 +70,49 @@ fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus>
     }
     writeln!(out, "{} tables built", count - failed.len())?;
     Ok(if failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
+}
+
+/// Prints what columns hold: of the tables that are kept, or of one of whatever set.
+fn describe(
+    settings: &Settings,
+    only: Option<&str>,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
+    let all = TableSet::ALL.map(|(_, set)| set);
+    let sets = if only.is_some() { &all[..] } else { &settings.views.sets };
+    let mut facts = views::describe(&views::analyst_tables(sets, settings.views.folder.as_deref()).tables);
+    if let Some(only) = only {
+        let names: Vec<String> = facts.iter().map(|table| table.name.clone()).collect();
+        facts.retain(|table| table.name == only);
+        if facts.is_empty() {
+            return Err(complain(format!("there is no table {only}; there are {}", names.join(", "))));
+        }
+    }
+    if as_json {
+        let columns =
+            facts.iter().flat_map(|table| table.columns.iter().map(|column| as_object(table, column)));
+        writeln!(out, "{:#}", serde_json::Value::Array(columns.collect()))?;
+        return Ok(ExitStatus::Done);
+    }
+    let widest = facts.iter().flat_map(|table| &table.columns).map(|column| column.name.len()).max();
+    let width = widest.unwrap_or(0);
+    for (at, TableFacts { name, description, columns, .. }) in facts.iter().enumerate() {
+        let gap = if at == 0 { "" } else { "\n" };
+        writeln!(out, "{gap}{name}: {description}")?;
+        for ColumnFacts { name, kind, description, path } in columns {
+            let from = if path.is_empty() { String::new() } else { format!(" [{path}]") };
+            writeln!(out, "  {name:width$}  {kind:8}  {description}{from}")?;
+        }
+    }
+    Ok(ExitStatus::Done)
+}
+
+fn as_object(table: &TableFacts, column: &ColumnFacts) -> serde_json::Value {
+    let ColumnFacts { name, kind, description, path } = column;
+    serde_json::json!({
+        "table": table.name, "column": name, "type": kind, "description": description, "path": path,
+    })
 }
 
 fn run(

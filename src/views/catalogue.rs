@@ -30,10 +30,15 @@ impl BuiltIn {
     }
 }
 
-static CATALOGUE: [BuiltIn; 22] = [
+static CATALOGUE: [BuiltIn; 34] = [
     BuiltIn::of(TableSet::Clinical, "allergies", include_str!("../../schema/views/allergies.json")),
+    BuiltIn::of(TableSet::Care, "care_plans", include_str!("../../schema/views/care_plans.json")),
+    BuiltIn::of(TableSet::Care, "care_teams", include_str!("../../schema/views/care_teams.json")),
+    BuiltIn::of(TableSet::Claims, "claim_items", include_str!("../../schema/views/claim_items.json")),
+    BuiltIn::of(TableSet::Claims, "claims", include_str!("../../schema/views/claims.json")),
     BuiltIn::of(TableSet::Clinical, "conditions", include_str!("../../schema/views/conditions.json")),
     BuiltIn::of(TableSet::Clinical, "coverages", include_str!("../../schema/views/coverages.json")),
+    BuiltIn::of(TableSet::Care, "devices", include_str!("../../schema/views/devices.json")),
     BuiltIn::of(
         TableSet::Clinical,
         "diagnostic_reports",
@@ -47,6 +52,18 @@ static CATALOGUE: [BuiltIn; 22] = [
         include_str!("../../schema/views/encounter_diagnoses.json"),
     ),
     BuiltIn::of(TableSet::Clinical, "encounters", include_str!("../../schema/views/encounters.json")),
+    BuiltIn::of(
+        TableSet::Claims,
+        "explanation_items",
+        include_str!("../../schema/views/explanation_items.json"),
+    ),
+    BuiltIn::of(
+        TableSet::Claims,
+        "explanations_of_benefit",
+        include_str!("../../schema/views/explanations_of_benefit.json"),
+    ),
+    BuiltIn::of(TableSet::Care, "family_history", include_str!("../../schema/views/family_history.json")),
+    BuiltIn::of(TableSet::Care, "goals", include_str!("../../schema/views/goals.json")),
     BuiltIn::of(TableSet::Clinical, "identifiers", include_str!("../../schema/views/identifiers.json")),
     BuiltIn::of(TableSet::Clinical, "immunizations", include_str!("../../schema/views/immunizations.json")),
     BuiltIn::of(TableSet::Clinical, "locations", include_str!("../../schema/views/locations.json")),
@@ -76,7 +93,14 @@ static CATALOGUE: [BuiltIn; 22] = [
     BuiltIn::of(TableSet::Clinical, "patients", include_str!("../../schema/views/patients.json")),
     BuiltIn::of(TableSet::Clinical, "practitioners", include_str!("../../schema/views/practitioners.json")),
     BuiltIn::of(TableSet::Clinical, "procedures", include_str!("../../schema/views/procedures.json")),
+    BuiltIn::of(
+        TableSet::Surveys,
+        "questionnaire_answers",
+        include_str!("../../schema/views/questionnaire_answers.json"),
+    ),
     BuiltIn::of(TableSet::Clinical, "report_results", include_str!("../../schema/views/report_results.json")),
+    BuiltIn::of(TableSet::Care, "service_requests", include_str!("../../schema/views/service_requests.json")),
+    BuiltIn::of(TableSet::Care, "specimens", include_str!("../../schema/views/specimens.json")),
 ];
 
 /// All of them, by name.

@@ -6,46 +6,15 @@
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
-use std::sync::LazyLock;
 
 use super::cell::Cell;
+use super::elements;
 use super::elements::Kind;
 use super::rows::{NotEvaluated, ROWS_MAX, TOO_MANY_ROWS};
 use super::tape::{At, Json, Tape};
-use super::{Column, Declared, Index, elements};
 
 /// Elements below elements that are looked at.
 const DEPTH_MAX: usize = 100;
-
-/// The table's columns, behind `person_id` and `key`.
-pub(super) static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {
-    let column = |name: &str, path: &str, description: &str| Column {
-        name: name.to_owned(),
-        declared: Declared::Text,
-        boolean: false,
-        collection: false,
-        index: Index::None,
-        description: Some(description.to_owned()),
-        path: path.to_owned(),
-    };
-    vec![
-        column("resource_type", "resourceType", "Observation, Condition, …"),
-        column(
-            "element",
-            "",
-            "where the coding stands: code, category, component.code, valueCodeableConcept, …",
-        ),
-        column("system", "system", "the code system"),
-        column("code", "code", "the code"),
-        column("display", "display", "the code in words"),
-        Column {
-            declared: Declared::Integer,
-            boolean: true,
-            ..column("user_selected", "userSelected", "1 where a person chose this coding")
-        },
-        column("text", "text", "of the CodeableConcept around it"),
-    ]
-});
 
 /// Hands on the rows of the resource on the tape.
 pub(super) fn rows<'d>(
@@ -57,7 +26,8 @@ pub(super) fn rows<'d>(
     if is_retracted(tape, root) {
         return Ok(());
     }
-    let mut walk = Walk { tape, resource_type, path: String::new(), depth: 0, rows: 0, take };
+    let source = tape.member(root, "meta").and_then(|meta| text(tape, meta, "source"));
+    let mut walk = Walk { tape, resource_type, source, path: String::new(), depth: 0, rows: 0, take };
     match walk.members(root, resource_type) {
         ControlFlow::Break(()) if ROWS_MAX < walk.rows => {
             Err(NotEvaluated::of("codings", resource_type, tape, TOO_MANY_ROWS))
@@ -88,6 +58,7 @@ fn is_retracted(tape: &Tape<'_>, root: At) -> bool {
 struct Walk<'d, 't> {
     tape: &'d Tape<'d>,
     resource_type: &'static str,
+    source: Option<Cow<'d, str>>,
     /// The names that lead to where the walk is, dots between them.
     path: String,
     depth: usize,
@@ -168,6 +139,7 @@ impl Walk<'_, '_> {
             display,
             user_selected,
             around.map_or(Cell::Null, |text| Cell::Text(text.into())),
+            self.source.as_deref().map_or(Cell::Null, |source| Cell::Text(source.into())),
         ])
     }
 }

@@ -54,6 +54,8 @@ pub enum Made {
     Of(RowSource),
     /// Of the rows of `observations` that are of one category: no table, but a view of one.
     Category(&'static str),
+    /// Of the other tables: a row for each human.
+    Persons,
 }
 
 /// The categories that have a view of their own.
@@ -86,6 +88,7 @@ pub fn analyst_tables(sets: &[TableSet], folder: Option<&Path>) -> Loaded {
             definition: definition.to_owned(),
         };
         tables.push(table("codings", Made::Of(RowSource::Codings), ""));
+        tables.push(table("persons", Made::Persons, ""));
         let whole = built_in("observations").map_or("", |view| view.json);
         tables.extend(CATEGORIES.map(|(name, category)| table(name, Made::Category(category), whole)));
     }

@@ -13,6 +13,7 @@ mod catalogue;
 mod cell;
 mod codings;
 mod definition;
+mod describe;
 mod elements;
 mod evaluate;
 mod fhirpath;
@@ -21,6 +22,7 @@ mod kept_rows;
 mod load;
 mod moment;
 mod number;
+mod own_columns;
 mod program;
 mod refused;
 mod row_source;
@@ -31,6 +33,7 @@ mod view;
 pub use catalogue::{BuiltIn, built_in, catalogue};
 pub use cell::Cell;
 pub use definition::ViewDefinition;
+pub use describe::{ColumnFacts, JOINS, Join, TableFacts, describe};
 pub(crate) use elements::{Element, Kind, element};
 pub use kept_rows::KeptRows;
 pub use load::{AnalystTable, Loaded, Made, analyst_tables, read};
@@ -40,6 +43,11 @@ pub use rows::{Dropped, Evaluation, NotEvaluated, Several};
 pub(crate) use tape::{At, Json};
 pub use tape::{NotATape, Tape, TapeMemory};
 pub use view::View;
+
+/// Returns the columns of `persons`, behind `person_id`.
+pub fn persons_columns() -> &'static [Column] {
+    &own_columns::PERSONS
+}
 
 /// A hash of the evaluator's source: another evaluator may give other rows.
 pub const SOURCE_HASH: &str = env!("EVALUATOR_SOURCE_HASH");

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::codings;
+use super::own_columns::CODINGS;
 use super::{Cell, Column, Dropped, Evaluation, NotEvaluated, Tape, View};
 
 /// What rows of a resource are made by.
@@ -20,7 +21,7 @@ impl RowSource {
     pub fn columns(&self) -> &[Column] {
         match self {
             Self::View(view) => &view.columns,
-            Self::Codings => &codings::COLUMNS,
+            Self::Codings => &CODINGS,
         }
     }
 

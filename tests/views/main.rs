@@ -5,6 +5,7 @@
 
 mod built_in;
 mod damaged;
+mod docs;
 mod evaluate;
 mod fhirpath;
 mod fuzz;

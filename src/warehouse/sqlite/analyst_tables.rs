@@ -10,16 +10,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, ErrorCode};
 
+use super::days::{Span, take_days};
+use super::facts::Facts;
+use super::medicines::Which;
+use super::persons::Persons;
 use super::view_build::{drop_table, expect_free, in_transaction, note};
 use super::view_rows::{BySource, Gained, forget, keep, tolerate};
 use super::view_table::{CategoryView, ViewTable, analysts_time};
-use super::{freshness, tables, view_build, view_check, view_rows};
+use super::{facts, freshness, medicines, persons, tables, view_build, view_check, view_rows};
 use crate::plan::row::Row;
 use crate::plan::{PersonId, Timestamp};
-use crate::views::{AnalystTable, KeptRows, TapeMemory};
+use crate::views::{AnalystTable, KeptRows, Made, TapeMemory};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::IncomingRow;
 use crate::warehouse::report::{StoredTable, ViewRefused};
+
+/// What is there whatever is kept.
+const ALWAYS: [&str; 2] = [freshness::NAME, facts::NAME];
 
 /// All of them, by name.
 #[derive(Debug, Default)]
@@ -27,6 +34,8 @@ pub(super) struct AnalystTables {
     known: Vec<ViewTable>,
     by_source: BySource,
     categories: Vec<CategoryView>,
+    persons: Option<Persons>,
+    facts: Facts,
     /// Whether a table may be under build: to ask the file each time would cost more.
     is_building: AtomicBool,
 }
@@ -102,9 +111,12 @@ impl AnalystTables {
         let categories = observations.map(|observations| {
             tables.iter().filter_map(|table| CategoryView::of(table, observations)).collect()
         });
+        let has_persons = tables.iter().any(|table| matches!(table.made, Made::Persons));
         Self {
             by_source: BySource::of(&known),
             categories: categories.unwrap_or_default(),
+            persons: if has_persons { Persons::of(&known) } else { None },
+            facts: Facts::of(tables),
             known,
             is_building: AtomicBool::new(false),
         }
@@ -114,7 +126,7 @@ impl AnalystTables {
     /// makes the indexes that an earlier process left out.
     pub(super) fn migrate(&self, connection: &mut Connection, now: Timestamp) -> Result<(), StoreFailed> {
         let built = built(connection)?;
-        for name in built.keys().filter(|name| *name != freshness::NAME) {
+        for name in built.keys().filter(|name| !ALWAYS.contains(&name.as_str())) {
             if !self.names().any(|known| known == name) {
                 in_transaction(connection, |connection| drop_table(connection, name))?;
                 tracing::info!("the analysts' table {name} has no view any more and was dropped");
@@ -123,9 +135,14 @@ impl AnalystTables {
         if !built.contains_key(freshness::NAME) {
             in_transaction(connection, |connection| note_freshness(connection, now))?;
         }
+        if built.get(facts::NAME) != Some(&self.facts.definition) {
+            in_transaction(connection, |connection| self.facts.store(connection, now))?;
+        }
         self.make_missing_indexes(connection)?;
+        let mut has_other_days = false;
         for table in &self.known {
             if built.get(&table.name) != Some(&table.definition) {
+                has_other_days |= table.concerns_persons();
                 tolerate(&table.name, view_build::begin(connection, table, now))?;
             }
         }
@@ -134,13 +151,19 @@ impl AnalystTables {
                 tolerate(&view.name, make_view(connection, view, now))?;
             }
         }
+        if let Some(persons) = &self.persons
+            && (has_other_days || built.get(persons::NAME) != Some(&persons.definition))
+        {
+            tolerate(persons::NAME, view_build::begin_persons(connection, persons, now))?;
+        }
         self.is_building.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    fn names(&self) -> impl Iterator<Item = &String> {
-        let views = self.categories.iter().map(|view| &view.name);
-        self.known.iter().map(|table| &table.name).chain(views)
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let views = self.categories.iter().map(|view| view.name.as_str());
+        let persons = self.persons.iter().map(|_| persons::NAME);
+        self.known.iter().map(|table| table.name.as_str()).chain(views).chain(persons)
     }
 
     /// Begins to build every table anew; those that cannot be are returned, and why.
@@ -151,10 +174,10 @@ impl AnalystTables {
     ) -> Result<Vec<ViewRefused>, StoreFailed> {
         in_transaction(connection, |connection| note_freshness(connection, now))?;
         let mut failed = Vec::new();
-        let mut attempt = |name: &String, begun| {
+        let mut attempt = |name: &str, begun| {
             match begun {
                 Err(StoreFailed::Engine(why) | StoreFailed::Data(why)) => {
-                    failed.push(ViewRefused { name: name.clone(), why });
+                    failed.push(ViewRefused { name: name.to_owned(), why });
                 }
                 begun => begun?,
             }
@@ -165,6 +188,9 @@ impl AnalystTables {
         }
         for view in &self.categories {
             attempt(&view.name, make_view(connection, view, now))?;
+        }
+        if let Some(persons) = &self.persons {
+            attempt(persons::NAME, view_build::begin_persons(connection, persons, now))?;
         }
         self.is_building.store(true, Ordering::Relaxed);
         Ok(failed)
@@ -181,7 +207,7 @@ impl AnalystTables {
         connection: &mut Connection,
         now: Timestamp,
     ) -> Result<bool, StoreFailed> {
-        let done = view_build::step(&self.known, connection, now);
+        let done = view_build::step(&self.known, self.persons.as_ref(), connection, now);
         // What fails is gone on with at the next start.
         if !matches!(done, Ok(true)) {
             self.is_building.store(false, Ordering::Relaxed);
@@ -205,7 +231,14 @@ impl AnalystTables {
         connection: &Connection,
         now: Timestamp,
     ) -> Result<Vec<String>, StoreFailed> {
-        view_check::stale_tables(&self.known, connection, now)
+        let mut stale = view_check::stale_tables(&self.known, connection, now)?;
+        if let Some(persons) = &self.persons
+            && view_check::is_whole(connection, persons::NAME, &persons.definition)?
+            && persons.differs(connection)?
+        {
+            stale.push(persons::NAME.to_owned());
+        }
+        Ok(stale)
     }
 
     /// Evaluates the views of a row that is likely to change something, before it is handed to the
@@ -234,24 +267,30 @@ impl AnalystTables {
         now: Timestamp,
     ) -> Result<(), StoreFailed> {
         freshness::count(connection, person.as_str(), changes.live)?;
-        let mut memory = TapeMemory::default();
         let changed_at = &analysts_time(now);
+        let mut memory = TapeMemory::default();
+        let mut span = Span::default();
         for (source, changed) in changes.by_table() {
-            let views = self.by_source.tables(source);
-            if views.is_empty() {
+            let places = self.by_source.tables(source);
+            if places.is_empty() {
                 continue;
             }
             let keys = changed.keys_to_forget()?;
             // One page can bring a resource and supersede it.
             let is_there = |change: &&Change<'_>| !changed.gone.contains(&change.row.key);
-            let all = || changed.new.iter().chain(&changed.updated).filter(is_there);
-            let missing = all().filter(|change| change.gained.is_none());
+            let there: Vec<&Change<'_>> =
+                changed.new.iter().chain(&changed.updated).filter(is_there).collect();
+            let missing = there.iter().filter(|change| change.gained.is_none());
             let worked_out: Vec<KeptRows> =
-                missing.map(|change| self.rows_of(views, change.row, now, &mut memory)).collect();
-            for (place, table) in views.iter().map(|at| &self.known[*at]).enumerate() {
+                missing.map(|change| self.rows_of(places, change.row, now, &mut memory)).collect();
+            for (place, table) in places.iter().map(|at| &self.known[*at]).enumerate() {
                 let mut worked_out = worked_out.iter();
-                let gained = all().filter_map(|change| {
+                let gained = there.iter().filter_map(|change| {
                     let rows = change.gained.or_else(|| worked_out.next())?;
+                    if !table.days.is_empty() {
+                        let rows = rows.rows(place, table.source.columns().len());
+                        rows.for_each(|cells| take_days(&table.days, cells, &mut span));
+                    }
                     Some(Gained { person: person.as_str(), key: &change.row.key, changed_at, rows })
                 });
                 let forgotten = keys
@@ -261,7 +300,62 @@ impl AnalystTables {
                 keep(connection, &table.name, kept)?;
             }
         }
+        self.fill_in_medicines(connection, person, changes)?;
+        self.follow_persons(connection, person, changes, &span)
+    }
+
+    /// Fills in the medicines of rows that changed, and of those that refer to a Medication that did.
+    fn fill_in_medicines(
+        &self,
+        connection: &Connection,
+        person: &PersonId,
+        changes: &Changes<'_>,
+    ) -> Result<(), StoreFailed> {
+        let list = |texts: Vec<&str>| {
+            serde_json::to_string(&texts)
+                .map_err(|error| StoreFailed::Data(format!("listing medicines: {error}")))
+        };
+        for table in self.known.iter().filter(|table| medicines::TABLES.contains(&table.name.as_str())) {
+            let of_source = |source: &str| changes.by_table.get(source);
+            let fill_in = |which: Which<'_>| {
+                let filled = medicines::fill_in(connection, &table.name, person.as_str(), which);
+                keep(connection, &table.name, filled)
+            };
+            if let Some(changed) = table.source_table.as_deref().and_then(of_source) {
+                let changed = changed.new.iter().chain(&changed.updated);
+                fill_in(Which::Keys(&list(changed.map(|change| change.row.key.as_str()).collect())?))?;
+            }
+            if let Some(changed) = of_source(medicines::SOURCE) {
+                if changed.updated.is_empty() && changed.gone.is_empty() {
+                    let ids = changed.new.iter().filter_map(|change| change.row.id.as_deref());
+                    fill_in(Which::OfMedications(&list(ids.collect())?))?;
+                } else {
+                    fill_in(Which::All)?;
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Works out the row of the person, where a page changed anything.
+    fn follow_persons(
+        &self,
+        connection: &Connection,
+        person: &PersonId,
+        changes: &Changes<'_>,
+        gained: &Span,
+    ) -> Result<(), StoreFailed> {
+        let Some(persons) = self.persons.as_ref().filter(|_| !changes.by_table.is_empty()) else {
+            return Ok(());
+        };
+        // A day that is gone may have been the first or the last.
+        let may_lose_days = changes.by_table().any(|(source, changed)| {
+            let has_days = |at: &usize| !self.known[*at].days.is_empty();
+            !(changed.updated.is_empty() && changed.gone.is_empty())
+                && self.by_source.tables(source).iter().any(has_days)
+        });
+        let gained = (!may_lose_days).then_some(gained);
+        keep(connection, persons::NAME, persons.follow(connection, person.as_str(), gained))
     }
 }
 
@@ -274,7 +368,7 @@ pub(in crate::warehouse) fn rehearse_views(views: &[AnalystTable]) -> Result<Vec
             wrong.push(ViewRefused { name, why: error.to_string() });
         }
     };
-    let AnalystTables { known, categories, .. } = AnalystTables::new(views);
+    let AnalystTables { known, categories, persons, .. } = AnalystTables::new(views);
     for ViewTable { name, create, late_indexes, insert_row, .. } in known {
         let tried = connection
             .execute_batch(&create)
@@ -284,6 +378,9 @@ pub(in crate::warehouse) fn rehearse_views(views: &[AnalystTable]) -> Result<Vec
     }
     for CategoryView { name, create, .. } in categories {
         attempt(name, connection.execute_batch(&create));
+    }
+    if let Some(persons) = persons {
+        attempt(persons::NAME.to_owned(), connection.execute_batch(&persons.create));
     }
     Ok(wrong)
 }

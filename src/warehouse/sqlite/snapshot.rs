@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, named_params};
 
-use super::{analyst_tables, cycle_ends, freshness, open, removed, tables};
+use super::{analyst_tables, cycle_ends, facts, freshness, open, removed, tables};
 use crate::plan::resource_type::ResourceType;
 use crate::plan::{Timestamp, parse_stamp, stamp};
 use crate::warehouse::extract::{
@@ -16,6 +16,7 @@ use crate::warehouse::extract::{
 };
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::CycleTimes;
+use crate::warehouse::report::StoredTable;
 
 pub(in crate::warehouse) struct Snapshot<'c> {
     transaction: Transaction<'c>,
@@ -152,7 +153,9 @@ impl<'c> Snapshot<'c> {
 
     /// Returns the analysts' tables, by name.
     pub(in crate::warehouse) fn tables(&self) -> Result<Vec<TableShape>, StoreFailed> {
-        let shapes = analyst_tables::list(&self.transaction)?.into_iter().map(|table| {
+        let is_of_patients = |table: &StoredTable| table.name != facts::NAME;
+        let listed = analyst_tables::list(&self.transaction)?;
+        let shapes = listed.into_iter().filter(is_of_patients).map(|table| {
             let known = ResourceType::by_name(&table.resource);
             Ok(TableShape {
                 sources: known.map(|known| known.table.clone()).into_iter().collect(),

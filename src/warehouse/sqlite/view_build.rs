@@ -6,11 +6,15 @@
 //!
 //! Absent on purpose: when a step is made, which the writer's thread knows.
 
-use rusqlite::{Connection, params};
+use std::collections::BTreeMap;
 
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::medicines::Which;
+use super::persons::Persons;
 use super::view_rows::{Gained, keep, tolerate};
 use super::view_table::{ViewTable, analysts_spelling};
-use super::{tables, view_rows};
+use super::{medicines, persons, tables, view_rows};
 use crate::plan::{Timestamp, stamp};
 use crate::views::{KeptRows, TapeMemory};
 use crate::warehouse::failure::StoreFailed;
@@ -38,9 +42,7 @@ pub(super) fn begin(
         for known in tables::resource_tables(connection)?.iter().filter(|known| table.is_of(&known.table)) {
             let last = format!("SELECT max(rowid) FROM \"{}\"", known.table);
             if let Some(end) = connection.query_row(&last, [], |row| row.get::<_, Option<i64>>(0))? {
-                let statement =
-                    "INSERT INTO analyst_build (name, source, built_to, build_end) VALUES (?1, ?2, 0, ?3)";
-                connection.prepare_cached(statement)?.execute(params![name, known.table, end])?;
+                note_build(connection, name, &known.table, end)?;
                 is_filled = true;
             }
         }
@@ -52,6 +54,30 @@ pub(super) fn begin(
         connection.execute("UPDATE analyst_table SET indexes_missing = 1 WHERE name = ?1", [name])?;
         Ok(())
     })
+}
+
+/// Makes the table of persons anew, and notes that it is to be built once the others are.
+pub(super) fn begin_persons(
+    connection: &mut Connection,
+    persons: &Persons,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    in_transaction(connection, |connection| {
+        drop_table(connection, persons::NAME)?;
+        expect_free(connection, persons::NAME)?;
+        connection.execute_batch(&persons.create)?;
+        let last = format!("SELECT max(rowid) FROM {}", persons::SOURCE);
+        if let Some(end) = connection.query_row(&last, [], |row| row.get::<_, Option<i64>>(0))? {
+            note_build(connection, persons::NAME, persons::SOURCE, end)?;
+        }
+        note(connection, persons::NAME, "", &persons.definition, now)
+    })
+}
+
+fn note_build(connection: &Connection, name: &str, source: &str, end: i64) -> Result<(), StoreFailed> {
+    let statement = "INSERT INTO analyst_build (name, source, built_to, build_end) VALUES (?1, ?2, 0, ?3)";
+    connection.prepare_cached(statement)?.execute(params![name, source, end])?;
+    Ok(())
 }
 
 /// Refuses a name that something has which this program did not make.
@@ -115,11 +141,14 @@ pub(super) fn remaining(known: &[ViewTable], connection: &Connection) -> Result<
 /// Builds on for some resources. Returns whether there is more to do.
 pub(super) fn step(
     known: &[ViewTable],
+    persons: Option<&Persons>,
     connection: &mut Connection,
     now: Timestamp,
 ) -> Result<bool, StoreFailed> {
     let builds = unfinished(known, connection)?;
-    let Some(first) = builds.first() else { return Ok(false) };
+    let Some(first) = builds.first() else {
+        return persons.map_or(Ok(false), |persons| persons_step(persons, connection, now));
+    };
     // Tables of one source mostly begin together: each resource is read once for all of them.
     let is_beside = |build: &&Unfinished<'_>| {
         (&build.source, build.built_to, build.end) == (&first.source, first.built_to, first.end)
@@ -142,6 +171,31 @@ pub(super) fn step(
                 None => finish(connection, table, &first.source, now)?,
             }
         }
+        Ok(())
+    })?;
+    Ok(true)
+}
+
+/// Works out some persons. They come last: they are made of the other tables.
+fn persons_step(persons: &Persons, connection: &mut Connection, now: Timestamp) -> Result<bool, StoreFailed> {
+    let statement =
+        "SELECT built_to, build_end FROM analyst_build AS b JOIN analyst_table AS t ON t.name = b.name
+          WHERE b.name = ?1 AND t.definition = ?2";
+    let under_way = connection
+        .query_row(statement, [persons::NAME, &persons.definition], |row| Ok((row.get(0)?, row.get(1)?)));
+    let Some((built_to, end)) = under_way.optional()? else { return Ok(false) };
+    in_transaction(connection, |connection| {
+        let stepped = persons.step(connection, built_to, end);
+        let read_to = *stepped.as_ref().unwrap_or(&None);
+        keep(connection, persons::NAME, stepped.map(drop))?;
+        if let Some(read_to) = read_to {
+            let statement = "UPDATE analyst_build SET built_to = ?2 WHERE name = ?1";
+            connection.prepare_cached(statement)?.execute(params![persons::NAME, read_to])?;
+            return Ok(());
+        }
+        connection.execute("DELETE FROM analyst_build WHERE name = ?1", [persons::NAME])?;
+        let statement = "UPDATE analyst_table SET built_at = ?2 WHERE name = ?1";
+        connection.execute(statement, params![persons::NAME, stamp(now)])?;
         Ok(())
     })?;
     Ok(true)
@@ -214,7 +268,36 @@ fn replace(
         changed_at,
         rows,
     });
-    view_rows::insert(connection, table, place, gained)
+    view_rows::insert(connection, table, place, gained)?;
+    fill_in_medicines(connection, table, resources)
+}
+
+/// Fills in the medicines of the rows that were built, and of those that refer to them.
+fn fill_in_medicines(
+    connection: &Connection,
+    table: &ViewTable,
+    resources: &[StepResource],
+) -> Result<(), StoreFailed> {
+    let mut keys: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for StepResource { person, key, .. } in resources {
+        keys.entry(person).or_default().push(key);
+    }
+    if medicines::TABLES.contains(&table.name.as_str()) {
+        for (person, keys) in &keys {
+            let keys = serde_json::to_string(keys)
+                .map_err(|error| StoreFailed::Data(format!("listing medicines: {error}")))?;
+            medicines::fill_in(connection, &table.name, person, Which::Keys(&keys))?;
+        }
+    }
+    if table.name == medicines::MEDICATIONS {
+        for name in medicines::TABLES {
+            if tables::exists(connection, name)? {
+                keys.keys()
+                    .try_for_each(|person| medicines::fill_in(connection, name, person, Which::All))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Notes that a source is read to its end.

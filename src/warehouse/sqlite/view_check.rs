@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::view_table::{ViewTable, analysts_spelling};
-use super::{tables, view_rows};
+use super::{medicines, tables, view_rows};
 use crate::plan::Timestamp;
 use crate::views::{Cell, TapeMemory};
 use crate::warehouse::failure::StoreFailed;
@@ -45,6 +45,9 @@ fn differs(connection: &Connection, table: &ViewTable, now: Timestamp) -> Result
             None => return Ok(true),
         }
     }
+    if medicines::TABLES.contains(&table.name.as_str()) && medicines::differs(connection, &table.name)? {
+        return Ok(true);
+    }
     // Rows of a resource that is gone.
     let count: u64 =
         connection.query_row(&format!("SELECT count(*) FROM \"{}\"", table.name), [], |row| row.get(0))?;
@@ -80,9 +83,10 @@ fn rows_of_source(
         let fresh: Vec<Vec<Value>> = rows
             .rows(0, table.source.columns().len())
             .map(|row| row.map(|cell| value(&cell)).chain(changed_at.clone()).collect())
+            .map(|row| of_resource(table, row))
             .collect();
         expected += fresh.len() as u64;
-        if !are_kept(&mut kept, &[&person, &key], fresh)? {
+        if !are_kept(&mut kept, table, &[&person, &key], fresh)? {
             return Ok(None);
         }
     }
@@ -92,6 +96,7 @@ fn rows_of_source(
 /// Whether the rows of one resource are these, in any order.
 fn are_kept(
     statement: &mut rusqlite::Statement<'_>,
+    table: &ViewTable,
     resource: &[&String],
     mut fresh: Vec<Vec<Value>>,
 ) -> Result<bool, StoreFailed> {
@@ -99,10 +104,24 @@ fn are_kept(
     let mut rows = statement.query(params_from_iter(resource))?;
     while let Some(row) = rows.next()? {
         let cells = (2..columns).map(|at| row.get(at)).collect::<Result<Vec<Value>, _>>()?;
+        let cells = of_resource(table, cells);
         let Some(same) = fresh.iter().position(|fresh| *fresh == cells) else { return Ok(false) };
         fresh.swap_remove(same);
     }
     Ok(fresh.is_empty())
+}
+
+/// The cells of a row less those that are filled in from another resource.
+fn of_resource(table: &ViewTable, mut cells: Vec<Value>) -> Vec<Value> {
+    if !medicines::TABLES.contains(&table.name.as_str()) {
+        return cells;
+    }
+    let named = |name: &str| table.source.columns().iter().position(|column| column.name == name);
+    let refers = named("medication_id").is_some_and(|at| cells[at] != Value::Null);
+    for at in medicines::COLUMNS.into_iter().filter(|_| refers).filter_map(named) {
+        cells[at] = Value::Null;
+    }
+    cells
 }
 
 fn value(cell: &Cell<'_>) -> Value {

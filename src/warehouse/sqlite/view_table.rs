@@ -8,6 +8,7 @@ use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::{days, medicines};
 use crate::plan::resource_type::ResourceType;
 use crate::plan::{Timestamp, stamp};
 use crate::views::{AnalystTable, Cell, Column, Declared, Index, Made, RowSource, SOURCE_HASH};
@@ -29,6 +30,8 @@ pub(super) struct ViewTable {
     /// Takes a person, a key, the cells of one row and, where there is a column for it, when it changed.
     pub(super) insert_row: String,
     pub(super) has_changed_at: bool,
+    /// The columns with a person's days, by their places.
+    pub(super) days: Vec<usize>,
     /// What the rows depend on, hashed: the definition, the table, and the evaluator's source.
     pub(super) definition: String,
 }
@@ -39,7 +42,7 @@ impl ViewTable {
         let Made::Of(source) = &table.made else { return None };
         let (name, columns) = (&table.name, source.columns());
         let has_changed_at = !columns.iter().any(|column| column.name.eq_ignore_ascii_case(CHANGED_AT));
-        let create = create(name, columns, has_changed_at);
+        let create = create(name, columns, has_changed_at) + &medicines::indexes(name);
         let late_indexes = late_indexes(name, source);
         let cells: Vec<_> =
             (1..=columns.len() + 2 + usize::from(has_changed_at)).map(|at| format!("?{at}")).collect();
@@ -54,7 +57,13 @@ impl ViewTable {
             create,
             late_indexes,
             has_changed_at,
+            days: days::days_of(name, columns),
         })
+    }
+
+    /// Returns whether `persons` is made of it.
+    pub(super) fn concerns_persons(&self) -> bool {
+        self.name == "patients" || !self.days.is_empty()
     }
 
     /// Returns whether it is made of the resources of a table.
@@ -107,7 +116,7 @@ pub(super) fn analysts_spelling(stamp: &str) -> String {
     stamp.trim_end_matches('Z').replace('T', " ")
 }
 
-fn hash(texts: &[&str]) -> String {
+pub(super) fn hash(texts: &[&str]) -> String {
     format!("{:032x}", xxh3_128(texts.join("\n").as_bytes()))
 }
 

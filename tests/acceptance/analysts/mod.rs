@@ -1,5 +1,6 @@
 //! The analysts' tables through the program itself: kept up, rebuilt, listed, and one's own.
 
+mod derived;
 mod group;
 mod python;
 mod quirks;
@@ -217,8 +218,8 @@ fn views_are_listed_and_run() {
     let world = world(2);
     world.run(["sync"]).exits(0);
     let list = world.run(["views"]).exits(0).stdout;
-    // A line of headings, and `freshness`.
-    assert_eq!(list.lines().count(), world.stored_views().len() + 2, "{list}");
+    // A line of headings, `freshness` and `analyst_column`.
+    assert_eq!(list.lines().count(), world.stored_views().len() + 3, "{list}");
     let conditions = world.count("SELECT count(*) FROM conditions");
     let line = list.lines().find(|line| line.starts_with("conditions ")).unwrap();
     assert_eq!(line.split_whitespace().nth(1).unwrap(), conditions.to_string());

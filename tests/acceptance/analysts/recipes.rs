@@ -173,6 +173,8 @@ fn without_a_code(people: &[Person]) -> Answer {
                    table: &'static str,
                    systems: [&'static str; 2]| {
         of_type(people, name)
+            // The code of a Medication of its own is filled in.
+            .filter(|(_, resource)| resource["medicationReference"].is_null())
             .filter(move |(_, resource)| !systems.iter().any(|system| has_system(&resource[element], system)))
             .map(move |_| vec![table.to_owned()])
     };

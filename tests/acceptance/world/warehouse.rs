@@ -73,7 +73,10 @@ impl World {
 
     /// The names of the stored views.
     pub(crate) fn stored_views(&self) -> Vec<String> {
-        self.table("SELECT name FROM analyst_table WHERE name <> 'freshness' ORDER BY name").concat()
+        self.table(
+            "SELECT name FROM analyst_table WHERE name NOT IN ('freshness', 'analyst_column') ORDER BY name",
+        )
+        .concat()
     }
 
     /// Live rows of a person: key to resource.
