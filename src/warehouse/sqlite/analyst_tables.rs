@@ -125,6 +125,9 @@ impl AnalystTables {
     /// Drops tables whose view is gone, begins to build those that are new or have changed, and
     /// makes the indexes that an earlier process left out.
     pub(super) fn migrate(&self, connection: &mut Connection, now: Timestamp) -> Result<(), StoreFailed> {
+        in_transaction(connection, |connection| {
+            Ok(connection.execute_batch(include_str!("../../../schema/analyst_bookkeeping.sql"))?)
+        })?;
         let built = built(connection)?;
         for name in built.keys().filter(|name| !ALWAYS.contains(&name.as_str())) {
             if !self.names().any(|known| known == name) {

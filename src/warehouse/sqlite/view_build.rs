@@ -411,7 +411,7 @@ mod tests {
             include_str!("../../../schema/0001_bookkeeping.sql"),
             include_str!("../../../schema/0002_analyst_tables.sql"),
             include_str!("../../../schema/0009_late_indexes.sql"),
-            include_str!("../../../schema/0012_tables_of_many_types.sql"),
+            include_str!("../../../schema/analyst_bookkeeping.sql"),
         ] {
             connection.execute_batch(migration).unwrap();
         }

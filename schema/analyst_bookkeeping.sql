@@ -1,9 +1,11 @@
--- 0012_tables_of_many_types.sql: an analysts' table may be made of resources of several types.
+-- analyst_bookkeeping.sql: what is known of the analysts' tables beside `analyst_table`.
 --
--- So how far it is built is known by source: a row for each table of resources that is not read to its
--- end, up to the rowid at which the build began. A table without such a row is whole.
+-- Like those tables it is made where it is missing, and can be thrown away: what it tells is worked out
+-- anew. `built_to` and `build_end` of `analyst_table` are of an earlier form of it, and no longer read.
 
-CREATE TABLE analyst_build (
+-- A row for each table of resources that an analysts' table has not read to its end, up to the rowid at
+-- which the build began: a table may be made of several. One without such a row is whole.
+CREATE TABLE IF NOT EXISTS analyst_build (
     name      TEXT NOT NULL,
     source    TEXT NOT NULL,
     built_to  INTEGER NOT NULL,
@@ -11,13 +13,8 @@ CREATE TABLE analyst_build (
     PRIMARY KEY (name, source)
 );
 
-ALTER TABLE analyst_table DROP COLUMN built_to;
-ALTER TABLE analyst_table DROP COLUMN build_end;
--- What was being built is built anew.
-UPDATE analyst_table SET definition = '' WHERE name <> 'freshness';
-
 -- Resources that gave a table no rows, because they would have given too many or taken too long.
-CREATE TABLE analyst_left_out (
+CREATE TABLE IF NOT EXISTS analyst_left_out (
     person_id TEXT NOT NULL,
     key       TEXT NOT NULL,
     name      TEXT NOT NULL,
@@ -25,7 +22,7 @@ CREATE TABLE analyst_left_out (
 );
 
 -- What the columns of the analysts' tables are, as `views describe` tells it.
-CREATE TABLE analyst_column (
+CREATE TABLE IF NOT EXISTS analyst_column (
     table_name  TEXT NOT NULL,
     position    INTEGER NOT NULL,
     column_name TEXT NOT NULL,
