@@ -1,7 +1,7 @@
 //! The warehouse's file under a daemon: what it waits for, and what it refuses.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -243,4 +243,39 @@ fn what_keeps_the_last_bytes_and_since_when_is_told_by_status_and_check() {
     world.run(["sync"]).exits(0);
     world.run(["check", "--offline"]).exits(0).says_nothing_of("last bytes");
     assert!(!world.warehouse_bytes_contain("p-ben"));
+}
+
+/// When a process closes a file, POSIX takes all its locks on it away, SQLite's own too. Who closes the
+/// warehouse next, with `sqlite3` say, then takes itself for the last one, and removes the WAL from
+/// under a cycle.
+#[test]
+fn a_look_at_the_status_page_takes_no_lock_from_a_cycle() {
+    let world = World::with_patients(["anna", "ben"])
+        .set("sync.schedule", r#""every 1s""#)
+        .set("api.idle_timeout", r#""60s""#)
+        .set("api.page_timeout", r#""60s""#)
+        .set("http.listen", r#""127.0.0.1:0""#);
+    world.run(["sync"]).exits(0);
+    world.sandbox.put("anna", Some(&observation_tail("anna", 99)), &observation("anna", 99, "new"));
+    world.fault("kind = 'stall_before_headers', person = 'ben', times = 1");
+    let daemon = world.daemon();
+    let is_stored = || world.rows("anna").contains_key(&observation_tail("anna", 99)).then_some(());
+    daemon.waits("the cycle has stored a page, and goes on", is_stored);
+    assert!(is_locked_by(&world, daemon.pid()));
+    assert_eq!(daemon.get("/").status, 200);
+    assert!(is_locked_by(&world, daemon.pid()));
+    daemon.kill();
+    assert_eq!(is_stored(), Some(()));
+}
+
+/// Returns whether SQLite, in that process, holds the lock by which others know that it has the file open.
+fn is_locked_by(world: &World, pid: u32) -> bool {
+    const FIRST_SHARED_BYTE: &str = "1073741826";
+    let file = fs::metadata(world.warehouse()).unwrap().ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|lock| {
+        let words: Vec<&str> = lock.split_whitespace().collect();
+        let is_of_file = words.iter().any(|word| word.ends_with(&format!(":{file}")));
+        is_of_file && words.contains(&pid.to_string().as_str()) && words.contains(&FIRST_SHARED_BYTE)
+    })
 }

@@ -18,6 +18,7 @@ mod facts;
 mod failure;
 mod files;
 mod freshness;
+mod header;
 mod keep_deleted;
 mod ledger;
 mod ledger_book;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::fs::{DirBuilder, File, Permissions};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::analyst_tables::AnalystTables;
 use super::files::{MODE, make_private, remove_with_sides, with_suffix};
-use super::{checkpoint, ledger_book, tables};
+use super::{checkpoint, header, ledger_book, tables};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::{ResourceType, US_CORE};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
@@ -195,14 +195,13 @@ pub(super) fn look(path: &Path) -> Result<Found, OpenFailed> {
         Ok(found) if found.len() == 0 => return Err(OpenFailed::IsEmpty(path.to_owned())),
         Ok(_) => {}
     }
-    let mut header = [0; 100];
-    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
-        Ok(()) => {}
+    let header = match header::read(path) {
+        Ok(header) => header,
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             return Err(OpenFailed::NotOurs(path.to_owned()));
         }
         Err(error) => return Err(failed(error)),
-    }
+    };
     let ours = header.starts_with(b"SQLite format 3\0") && header[68..72] == APPLICATION_ID.to_be_bytes();
     if ours { Ok(Found::Warehouse) } else { Err(OpenFailed::NotOurs(path.to_owned())) }
 }
