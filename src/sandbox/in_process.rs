@@ -61,7 +61,61 @@ impl InProcess {
         }
     }
 
+    /// Waits for an answer that is made while the person's last entry is not there.
+    pub(crate) async fn without_an_entry<T>(&self, person: &str, asking: impl Future<Output = T>) -> T {
+        let entries = self.shared.lock().take_last_entry(person);
+        let answer = asking.await;
+        self.shared.lock().put_back(person, entries);
+        answer
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.shared.lock().now()
+    }
+
     pub(crate) fn add_person(&self, id: &str, entries: Vec<RecordEntry>) {
         self.shared.lock().add_person(id.to_owned(), entries);
+    }
+
+    pub(crate) fn entries(&self, person: &str) -> Vec<RecordEntry> {
+        self.shared.lock().entries(person, &self.base_url)
+    }
+
+    pub(crate) fn put(&self, person: &str, tail: &str, resource: &str) {
+        self.shared.lock().put(person, Some(tail), resource, &self.base_url);
+    }
+
+    pub(crate) fn remove(&self, person: &str, full_url: &str) -> bool {
+        self.shared.lock().remove(person, full_url, &self.base_url)
+    }
+
+    pub(crate) fn set_withdrawn(&self, person: &str, is_withdrawn: bool) {
+        self.shared.lock().set_withdrawn(person, is_withdrawn);
+    }
+
+    pub(crate) fn reject_credentials(&self, is_rejected: bool) {
+        self.shared.lock().tokens.credentials_rejected = is_rejected;
+    }
+
+    pub(crate) fn expire_tokens(&self) {
+        self.shared.lock().tokens.end_all();
+    }
+
+    pub(crate) fn set_clock_offset(&self, offset: chrono::TimeDelta) {
+        self.shared.lock().clock_offset = offset;
+    }
+
+    /// Returns the number of a token: 1 for the first one minted.
+    pub(crate) fn token_number(&self, token: &str) -> Option<u32> {
+        self.shared.lock().tokens.ordinal(token)
+    }
+
+    /// Plays these faults from now on, and no others.
+    pub(crate) fn set_script(&self, faults: impl IntoIterator<Item = super::ScriptedFault>) {
+        let mut state = self.shared.lock();
+        state.faults.clear();
+        for fault in faults {
+            state.faults.add(fault);
+        }
     }
 }

@@ -174,6 +174,20 @@ impl ServerState {
         person.entries.len() < before
     }
 
+    /// Takes away an entry that is neither the Person nor a Patient, if there is one.
+    #[cfg(test)]
+    pub(super) fn take_last_entry(&mut self, id: &str) -> Option<Arc<StoredEntry>> {
+        let person = self.persons.get_mut(id)?;
+        if person.entries.len() < 4 { None } else { person.entries.pop() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn put_back(&mut self, id: &str, entry: Option<Arc<StoredEntry>>) {
+        if let Some(person) = self.persons.get_mut(id) {
+            person.entries.extend(entry);
+        }
+    }
+
     pub(super) fn log(&mut self, mut request: SeenRequest) {
         self.requests_seen += 1;
         request.number = self.requests_seen;

@@ -2,14 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use crate::cycle::progress::Progress;
+use crate::cycle::{Cycle, Summary, SyncRequest};
+use crate::healthex::client::Api;
 use crate::service::{Daemon, Signals};
 use crate::settings::{Environment, Settings};
 use crate::stop::Stop;
-use crate::warehouse::place::Place;
-use crate::{roster, service, settings, views};
+use crate::warehouse::Warehouse;
+use crate::warehouse::place::{Close, OtherServer, Place};
+use crate::{clock, roster, service, settings, views};
 
 /// The configuration in a folder.
 pub(super) fn settings(folder: &Path) -> Arc<Settings> {
@@ -27,13 +32,47 @@ pub(super) fn place(settings: &Settings) -> Place {
     }
 }
 
-/// Runs the daemon of a folder until it is stopped.
+/// An init system starts again after so long.
+const RESTART_AFTER: Duration = Duration::from_mins(1);
+
+/// Runs the daemon of a folder until it is stopped. One that is told of a wrong configuration or roster
+/// is started again.
 pub(super) async fn run(folder: &Path, place: Place, stop: Stop) -> anyhow::Result<()> {
     let settings = settings(folder);
-    let roster =
-        roster::load(&settings.roster).map_err(|complaints| anyhow::anyhow!(complaints.join("; ")))?;
-    let config = Some(folder.join("healthex-sync.toml"));
-    let daemon = Daemon { settings, roster, place, config, environment: Environment::new() };
-    let (_never, hangups) = mpsc::channel(1);
-    service::run(daemon, Signals::simulated(stop, hangups)).await
+    loop {
+        let Ok(roster) = roster::load(&settings.roster) else {
+            if stop.sleep(RESTART_AFTER).await {
+                continue;
+            }
+            return Ok(());
+        };
+        let config = Some(folder.join("healthex-sync.toml"));
+        let (settings, place) = (settings.clone(), place.clone());
+        let daemon = Daemon { settings, roster, place, config, environment: Environment::new() };
+        let (_never, hangups) = mpsc::channel(1);
+        return service::run(daemon, Signals::simulated(stop, hangups)).await;
+    }
+}
+
+/// Runs one cycle, as `sync --full` does.
+pub(super) async fn sync_in_full(folder: &Path, place: &Place) -> anyhow::Result<Summary> {
+    let settings = settings(folder);
+    let roster = roster::load(&settings.roster).map_err(|why| anyhow::anyhow!(why.join("; ")))?;
+    let credentials =
+        settings.credentials(&Environment::new()).map_err(|why| anyhow::anyhow!(why.join("; ")))?;
+    let api = Arc::new(Api::new(settings.api.base_url.clone(), credentials, settings.api.limits)?);
+    let warehouse = Arc::new(Warehouse::open(place, OtherServer::Refuse, clock::now())?);
+    let cycle = Cycle {
+        settings,
+        api,
+        warehouse: warehouse.clone(),
+        stop: Stop::default(),
+        progress: watch::channel(Progress::default()).0,
+        request: SyncRequest { full: true, ..SyncRequest::default() },
+        active: Arc::default(),
+    };
+    let summary = cycle.run(&roster).await?;
+    drop(cycle);
+    warehouse.close(Close::Settle);
+    Ok(summary)
 }

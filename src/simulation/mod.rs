@@ -5,86 +5,99 @@
 //! network (`healthex::door`), and the writer's thread. Built for tests alone.
 //!
 //! ```text
-//! life       the daemon, from its start to its end
-//! stage      what the program is given in the machine's place
-//! network    the sandbox's answers, and the weather between it and the client
+//! script ─→ world ─→ life        what happens, to whom, and the daemon to which it happens
+//!   │         ├─→ people         what the server truly holds of each patient
+//!   │         ├─→ look ─→ truths what is always true, judged from outside
+//!   │         ╰─→ stage          what the daemon is given in the machine's place
+//!   │               ╰─→ network ─→ weather       the sandbox's answers, and what befalls them
+//!   ╰─→ story                    a failing script, made small and told
 //! ```
+//!
+//! `HEALTHEX_SYNC_SIMULATION_SECONDS` makes it longer, `…_SEED` repeats one world, and `…_PATIENTS`,
+//! `…_DAYS` and `…_EVERY` (minutes) say what a world is to be like; `…_LOG` prints what the program logs.
 
 mod life;
+mod log;
+mod look;
 pub(crate) mod network;
+mod people;
+mod run;
+mod script;
 pub(crate) mod stage;
+mod story;
+mod truths;
+mod weather;
+mod world;
 
-use std::fs;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::DateTime;
+use rand::Rng;
 
-use self::network::Network;
-use self::stage::Stage;
-use crate::clock;
-use crate::sandbox::{InProcess, Population};
-use crate::stop::Stop;
-use crate::warehouse::Reader;
+use self::run::run;
+use self::script::{Script, script};
+use self::story::{shrink, tell};
+use crate::clock::Instant;
 
-const BASE_URL: &str = "http://healthex.invalid";
+/// How long `cargo test` looks for what is untrue.
+const SECONDS: u64 = 15;
+/// How long a world that fails is made smaller.
+const SHRINKING_SECONDS: u64 = 60;
 
-fn write_private(file: &Path, text: &str) {
-    fs::write(file, text).unwrap();
-    fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(format!("HEALTHEX_SYNC_SIMULATION_{name}")).ok()?.parse().ok()
 }
 
-/// Writes what the daemon is configured by.
-fn write_configuration(folder: &Path, persons: &[String]) {
-    let [key, secret] = ["api-key", "api-secret"].map(|name| folder.join(name));
-    write_private(&key, "sandbox-key");
-    write_private(&secret, "sandbox-secret");
-    let settings = format!(
-        "api.base_url = {BASE_URL:?}\napi.api_key_file = {key:?}\napi.api_secret_file = {secret:?}\n\
-         alert.command = [\"told\"]\n"
-    );
-    fs::write(folder.join("healthex-sync.toml"), settings).unwrap();
-    let roster: Vec<String> = persons.iter().map(|id| format!("[[patient]]\nid = {id:?}\n")).collect();
-    fs::write(folder.join("roster.toml"), roster.concat()).unwrap();
+/// Says a line to whoever runs the tests with `--nocapture`.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Where worlds are: in memory, where that is to be had.
+fn roots() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
+/// Makes up a world for a seed, of the size that is asked for.
+fn some_script(seed: u64) -> Script {
+    let patients = variable("PATIENTS").unwrap_or(2 + seed % 7);
+    let days = variable("DAYS").unwrap_or(6 + seed % 5 * 4);
+    let every = variable("EVERY").unwrap_or([60, 15, 360][(seed % 3) as usize]);
+    let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    script(seed, usize::try_from(patients).unwrap_or(1), number(days), number(every))
 }
 
 #[test]
-fn the_daemon_lives_a_day_in_a_second() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = InProcess::new(BASE_URL, stage::true_time);
-    let population = Population::generated(2, 1);
-    let persons = population.person_ids();
-    for id in &persons {
-        server.add_person(id, population.entries(id).to_vec());
-    }
-    write_configuration(folder.path(), &persons);
-    let begins = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-    let stage = Stage::new(1, begins, Network { server });
-    let _set = stage.set();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let place = life::place(&life::settings(folder.path()));
-    runtime.block_on(async {
-        stage.life_begins();
-        let stop = Stop::default();
-        let daemon = life::run(folder.path(), place.clone(), stop.clone());
-        tokio::pin!(daemon);
-        tokio::select! {
-            biased;
-            ended = &mut daemon => panic!("{ended:?}"),
-            () = clock::sleep(Duration::from_hours(24)) => {}
+fn whatever_happens_what_is_promised_stays_true() {
+    let given = variable("SEED");
+    let ends = Instant::now() + Duration::from_secs(variable("SECONDS").unwrap_or(SECONDS));
+    let mut seed = given.unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
+    let (mut worlds, mut days) = (0, 0);
+    while worlds == 0 || given.is_none() && Instant::now() < ends {
+        let script = some_script(seed);
+        let ran = run(&script, &roots());
+        if let Some(failed) = ran.failed {
+            let (log, shows) = (failed.log.join("\n"), tell(&script, &failed));
+            let patience = Duration::from_secs(variable("SHRINKING").unwrap_or(SHRINKING_SECONDS));
+            let (small, failed) = shrink(script, failed, patience, &roots());
+            panic!(
+                "\n{log}\n\nafter {worlds} worlds and {days} days:\n{shows}\nmade small:\n{}\n\
+                 again: HEALTHEX_SYNC_SIMULATION_SEED={seed} cargo test --lib simulation",
+                tell(&small, &failed)
+            );
         }
-        stop.gently.cancel();
-        daemon.await.unwrap();
-        stage.life_ends();
-    });
-    let lasted = stage.true_time() - begins;
-    assert!((24..25).contains(&lasted.num_hours()), "{lasted}");
-    assert_eq!(stage.take_told(), []);
-    let reader = Reader::open(&place.path).unwrap();
-    let status = reader.status().unwrap();
-    let all: usize = persons.iter().map(|id| population.entries(id).len()).sum();
-    assert_eq!(status.resources.values().sum::<u64>(), all as u64);
+        (worlds, days, seed) = (worlds + 1, days + script.days, seed + 1);
+    }
+    say(&format!("{worlds} worlds, {days} days"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_to_the_last_line() {
+    let script = script(7, 3, 5, 60);
+    let (first, second) = (run(&script, &roots()), run(&script, &roots()));
+    say(&format!("the log of both has the hash {:016x}, of {} lines", first.log.0, first.log.1));
+    assert_eq!(first.log, second.log);
+    assert!(first.log.1 > 500, "{} lines", first.log.1);
 }

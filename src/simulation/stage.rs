@@ -4,6 +4,7 @@
 //! (the true time, the dice, the server) is here.
 
 use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use axum::http::HeaderMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::sync::Notify;
 use url::Url;
 
 use super::network::{Answer, Cut, Network};
@@ -24,6 +26,9 @@ thread_local! {
 pub(crate) struct Stage {
     state: Mutex<State>,
     pub(super) network: Network,
+    /// Where the program keeps its files.
+    files: PathBuf,
+    died: Notify,
 }
 
 struct State {
@@ -33,6 +38,16 @@ struct State {
     clock_offset: TimeDelta,
     dice: StdRng,
     told: Vec<Told>,
+    death: Death,
+    disk_is_full: bool,
+}
+
+/// When the process dies.
+#[derive(Clone, Debug, Default)]
+struct Death {
+    /// At so many awaits on the network or commits from now.
+    in_points: Option<u32>,
+    has_come: bool,
 }
 
 /// An alert, as an operator was told it.
@@ -54,14 +69,16 @@ impl Drop for Set {
 }
 
 impl Stage {
-    pub(super) fn new(seed: u64, begins: DateTime<Utc>, network: Network) -> Arc<Self> {
+    pub(super) fn new(seed: u64, begins: DateTime<Utc>, network: Network, files: PathBuf) -> Arc<Self> {
         let state = State {
             began: (begins, None),
             clock_offset: TimeDelta::zero(),
             dice: StdRng::seed_from_u64(seed),
             told: Vec::new(),
+            death: Death::default(),
+            disk_is_full: false,
         };
-        Arc::new(Self { state: Mutex::new(state), network })
+        Arc::new(Self { state: Mutex::new(state), network, files, died: Notify::new() })
     }
 
     /// Sets the stage for this thread.
@@ -100,8 +117,70 @@ impl Stage {
         roll(&mut self.state().dice)
     }
 
+    pub(super) fn step_clock(&self, by: TimeDelta) {
+        self.state().clock_offset += by;
+    }
+
+    pub(super) fn set_disk_full(&self, is_full: bool) {
+        self.state().disk_is_full = is_full;
+    }
+
+    /// Lets the process die at the so-many-th await on the network, or commit, from now on.
+    pub(super) fn die_in(&self, points: u32) {
+        self.state().death.in_points = Some(points);
+    }
+
+    /// Waits until it has died.
+    pub(super) async fn death(&self) {
+        self.died.notified().await;
+    }
+
+    /// Comes to a point at which the process may die. Returns whether it has died.
+    ///
+    /// What it leaves is what is in its files in this moment. Whatever the rest of it still does,
+    /// it does to files that are thrown away.
+    fn come_to_a_point(&self) -> bool {
+        let mut state = self.state();
+        match &mut state.death {
+            Death { has_come: true, .. } => return true,
+            Death { in_points: Some(points), .. } if *points > 1 => *points -= 1,
+            death @ Death { in_points: Some(_), .. } => {
+                *death = Death { in_points: None, has_come: true };
+                drop(state);
+                copy_files(&self.files, &self.left_behind());
+                self.died.notify_one();
+                return true;
+            }
+            Death { in_points: None, .. } => {}
+        }
+        false
+    }
+
+    fn left_behind(&self) -> PathBuf {
+        self.files.with_extension("left-behind")
+    }
+
+    /// Puts what the dead process has left behind in its place. Everything of the process is gone by now.
+    pub(super) fn bury(&self) {
+        self.state().death = Death::default();
+        std::fs::remove_dir_all(&self.files).unwrap();
+        std::fs::rename(self.left_behind(), &self.files).unwrap();
+    }
+
     pub(super) fn take_told(&self) -> Vec<Told> {
         std::mem::take(&mut self.state().told)
+    }
+}
+
+/// Copies all files but those that hold locks, and the index of a WAL, which no crash leaves.
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let file = entry.unwrap().path();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if file.is_file() && !name.ends_with("-shm") && !name.contains(".lock") {
+            std::fs::copy(&file, to.join(name)).unwrap();
+        }
     }
 }
 
@@ -131,7 +210,28 @@ pub(crate) async fn send(url: Url, headers: HeaderMap, json: Option<String>) -> 
     let cut = Cut { what: "no connection to HealthEx", cause: "there is no stage" };
     let stage = current().ok_or(cut)?;
     let latency = Duration::from_millis(stage.roll(|dice| dice.random_range(5..150)));
-    stage.network.send(url, headers, json, latency).await
+    live_or_die(&stage).await;
+    let answer = stage.network.send(url, headers, json, latency, || stage.true_time()).await;
+    live_or_die(&stage).await;
+    answer
+}
+
+async fn live_or_die(stage: &Stage) {
+    if stage.come_to_a_point() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Called before and after a commit: the process may die here.
+pub(crate) fn beside_a_commit() {
+    if let Some(stage) = current() {
+        stage.come_to_a_point();
+    }
+}
+
+/// Returns whether files may not grow.
+pub(crate) fn is_disk_full() -> bool {
+    current().is_some_and(|stage| stage.state().disk_is_full)
 }
 
 pub(crate) fn chance() -> Option<f64> {

@@ -320,6 +320,8 @@ impl LedgerBook {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&transaction, self)?;
         transaction.commit()?;
+        #[cfg(test)]
+        crate::simulation::stage::beside_a_commit();
         self.is_ahead = false;
         Ok(done)
     }

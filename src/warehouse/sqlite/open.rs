@@ -125,7 +125,7 @@ pub(super) fn open_writer(
     let mut connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(error.into()))?;
     set_pragmas(&connection, path).map_err(|error| unusable(error.into()))?;
     #[cfg(test)]
-    super::simulated::prepare(&connection).map_err(|error| unusable(error.into()))?;
+    super::simulated::prepare(&mut connection).map_err(|error| unusable(error.into()))?;
     if place.group.is_some() {
         keep_wal(&connection).map_err(|error| unusable(error.into()))?;
     }

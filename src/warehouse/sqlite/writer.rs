@@ -381,6 +381,8 @@ impl WriterThread {
             let _ = connection.execute_batch("ROLLBACK");
             return Err(error.into());
         }
+        #[cfg(test)]
+        crate::simulation::stage::beside_a_commit();
         // Writes into a file that was removed or replaced succeed, and are lost.
         if open::identity(&self.path) != self.identity {
             return Err(StoreFailed::Replaced);

@@ -1,0 +1,145 @@
+//! What the warehouse shows to somebody from outside, as plain facts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OpenFlags, Row};
+
+/// The tables that a world's entries are in.
+pub(super) const TABLES: [&str; 5] = ["person", "patient", "observation", "condition", "procedure"];
+
+/// A patient, as `checkpoint` and `freshness` tell of it.
+#[derive(Clone, Debug)]
+pub(super) struct Patient {
+    pub(super) person: String,
+    pub(super) state: String,
+    pub(super) held_why: Option<String>,
+    pub(super) watermark: Option<DateTime<Utc>>,
+    pub(super) last_success_at: Option<DateTime<Utc>>,
+    pub(super) last_full_at: Option<DateTime<Utc>>,
+    pub(super) deletions_seen_at: Option<DateTime<Utc>>,
+    pub(super) holds_rows: bool,
+    pub(super) purge_reason: Option<String>,
+    pub(super) is_under_way: bool,
+    /// Of `freshness`: whether it says that all is there, and how many resources.
+    pub(super) fresh: Option<(bool, i64)>,
+}
+
+/// A line of `purge_log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Purge {
+    pub(super) person: String,
+    pub(super) reason: String,
+    pub(super) purged_at: DateTime<Utc>,
+    pub(super) refused_at: Option<DateTime<Utc>>,
+    pub(super) is_carried_out: bool,
+    pub(super) is_scrubbed: bool,
+}
+
+/// A look at the file.
+pub(super) struct Look {
+    connection: Connection,
+    pub(super) patients: BTreeMap<String, Patient>,
+    pub(super) purges: Vec<Purge>,
+}
+
+fn time(row: &Row<'_>, column: &str) -> Option<DateTime<Utc>> {
+    let text: Option<String> = row.get(column).unwrap();
+    text.map(|text| text.parse().unwrap())
+}
+
+impl Look {
+    /// Looks at one moment; `None` where there is no warehouse yet.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        if !path.exists() {
+            return None;
+        }
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        connection.execute_batch("BEGIN").unwrap();
+        let patients = patients(&connection);
+        let purges = purges(&connection);
+        Some(Self { connection, patients, purges })
+    }
+
+    /// Returns the live resource under a key.
+    pub(super) fn resource(&self, table: &str, person: &str, key: &str) -> Option<String> {
+        let sql = format!(
+            "SELECT resource FROM \"{table}\"
+              WHERE person_id = ?1 AND key = ?2 AND deleted_at IS NULL AND superseded_at IS NULL"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).unwrap();
+        let mut rows = statement.query([person, key]).unwrap();
+        rows.next().unwrap().map(|row| row.get(0).unwrap())
+    }
+
+    /// Returns whether there is a live row under a key, in whatever table.
+    pub(super) fn any_resource(&self, person: &str, key: &str) -> bool {
+        TABLES.iter().any(|table| self.resource(table, person, key).is_some())
+    }
+
+    /// Returns all live rows of a person: key to resource.
+    pub(super) fn rows(&self, person: &str) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for table in TABLES {
+            let sql =
+                format!("SELECT key, resource FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL");
+            let mut statement = self.connection.prepare_cached(&sql).unwrap();
+            let rows = statement.query_map([person], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            all.extend(rows.map(Result::unwrap));
+        }
+        all
+    }
+
+    /// Returns who has rows of resources, marked as deleted or not.
+    pub(super) fn holders(&self) -> BTreeSet<String> {
+        let parts = TABLES.map(|table| format!("SELECT person_id FROM \"{table}\""));
+        let mut statement = self.connection.prepare_cached(&parts.join(" UNION ")).unwrap();
+        let found = statement.query_map([], |row| row.get(0)).unwrap();
+        found.map(Result::unwrap).collect()
+    }
+}
+
+fn patients(connection: &Connection) -> BTreeMap<String, Patient> {
+    let mut statement = connection
+        .prepare(
+            "SELECT c.*, f.is_complete, f.live_resources FROM checkpoint AS c
+               LEFT JOIN (SELECT person_id, is_complete, live_resources FROM freshness) AS f
+                      ON f.person_id = c.person_id",
+        )
+        .unwrap();
+    let read = |row: &Row<'_>| {
+        let complete: Option<bool> = row.get("is_complete")?;
+        let resources: Option<i64> = row.get("live_resources")?;
+        Ok(Patient {
+            person: row.get("person_id")?,
+            state: row.get("state")?,
+            held_why: row.get("held_why")?,
+            watermark: time(row, "watermark"),
+            last_success_at: time(row, "last_success_at"),
+            last_full_at: time(row, "last_full_at"),
+            deletions_seen_at: time(row, "deletions_seen_at"),
+            holds_rows: row.get("holds_rows")?,
+            purge_reason: row.get("purge_reason")?,
+            is_under_way: row.get::<_, Option<String>>("pull_mode")?.is_some(),
+            fresh: complete.zip(resources),
+        })
+    };
+    let found = statement.query_map([], read).unwrap();
+    found.map(|patient| patient.map(|patient| (patient.person.clone(), patient)).unwrap()).collect()
+}
+
+fn purges(connection: &Connection) -> Vec<Purge> {
+    let mut statement = connection.prepare("SELECT * FROM purge_log ORDER BY id").unwrap();
+    let read = |row: &Row<'_>| {
+        Ok(Purge {
+            person: row.get("person_id")?,
+            reason: row.get("reason")?,
+            purged_at: time(row, "purged_at").unwrap_or_default(),
+            refused_at: time(row, "refused_at"),
+            is_carried_out: time(row, "carried_out_at").is_some(),
+            is_scrubbed: time(row, "scrubbed_at").is_some(),
+        })
+    };
+    statement.query_map([], read).unwrap().map(Result::unwrap).collect()
+}

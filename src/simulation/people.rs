@@ -1,0 +1,186 @@
+//! The patients of a world, as they truly are: what the server holds of each, and since when.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::sandbox::{InProcess, RecordEntry};
+
+/// A patient.
+pub(super) struct Person {
+    pub(super) id: String,
+    /// Entries that the warehouse was not seen to hold yet, by their keys.
+    pub(super) unseen: BTreeMap<String, Entry>,
+    /// Every text that the server has ever held.
+    ever: BTreeSet<String>,
+    made: u32,
+    /// By the true time: since when the consent stands, or does not.
+    pub(super) has_consented: bool,
+    pub(super) consent_since: DateTime<Utc>,
+    pub(super) is_listed: bool,
+    pub(super) listed_since: DateTime<Utc>,
+    /// The last page that it was answered with has a `next` link.
+    pub(super) walk_goes_on: bool,
+    /// What the server has no more, and since when.
+    pub(super) removed: BTreeMap<String, DateTime<Utc>>,
+}
+
+/// What the server holds of one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) table: &'static str,
+    pub(super) resource: String,
+    /// By the server's clock.
+    pub(super) changed_at: DateTime<Utc>,
+}
+
+/// Names its patient, so that a byte of it can be told in a file.
+pub(super) fn mark(person: &str) -> String {
+    format!("mark-of-{person}-")
+}
+
+impl Person {
+    pub(super) fn new(id: String, now: DateTime<Utc>) -> Self {
+        Self {
+            id,
+            unseen: BTreeMap::new(),
+            ever: BTreeSet::new(),
+            made: 0,
+            has_consented: true,
+            consent_since: now,
+            is_listed: true,
+            listed_since: now,
+            walk_goes_on: false,
+            removed: BTreeMap::new(),
+        }
+    }
+
+    /// Gives the server a Person, a Patient and some entries more.
+    pub(super) fn settle_in(&mut self, server: &InProcess, entries: u32) {
+        let id = self.id.clone();
+        let mark = mark(&id);
+        server.add_person(&id, Vec::new());
+        self.put(
+            server,
+            &format!("Person/{id}"),
+            &format!(r#"{{"resourceType":"Person","id":"{id}","name":[{{"text":"{mark}0"}}]}}"#),
+        );
+        self.put(
+            server,
+            &format!("Patient/uuid-{id}"),
+            &format!(r#"{{"resourceType":"Patient","id":"pat-{id}","name":[{{"family":"{mark}1"}}]}}"#),
+        );
+        for _ in 0..entries {
+            self.add(server, 40);
+        }
+    }
+
+    pub(super) fn add(&mut self, server: &InProcess, size: u32) {
+        self.made += 1;
+        let number = self.made;
+        let kind = ["Observation", "Condition", "Procedure"][number as usize % 3];
+        let text = self.text(kind, &format!("r-{}-{number}", self.id), size);
+        self.put(server, &format!("{kind}/uuid-{}-{number}", self.id), &text);
+    }
+
+    pub(super) fn correct(&mut self, server: &InProcess, which: u32, size: u32) {
+        self.made += 1;
+        let Some((key, entry)) = self.some_entry(server, which) else { return };
+        let (kind, id) = names(&entry.resource);
+        let text = self.text(&kind, &id, size);
+        self.put(server, &key, &text);
+    }
+
+    pub(super) fn remove(&mut self, server: &InProcess, which: u32) {
+        if let Some((key, _)) = self.some_entry(server, which) {
+            self.take_away(server, &key);
+        }
+    }
+
+    fn take_away(&mut self, server: &InProcess, key: &str) {
+        server.remove(&self.id, key);
+        self.unseen.remove(key);
+        self.removed.insert(key.to_owned(), server.now());
+    }
+
+    /// Gives all entries but the Person new names.
+    pub(super) fn recreate(&mut self, server: &InProcess) {
+        self.made += 1;
+        for (key, entry) in self.entries(server) {
+            let (kind, _) = names(&entry.resource);
+            if kind != "Person" {
+                self.take_away(server, &key);
+                let stem = key.split("-again-").next().unwrap_or_default();
+                self.put(server, &format!("{stem}-again-{}", self.made), &entry.resource);
+            }
+        }
+    }
+
+    /// Takes it that the warehouse may hold nothing of what it held.
+    pub(super) fn doubt_all(&mut self, server: &InProcess) {
+        self.unseen = self.entries(server);
+    }
+
+    pub(super) fn was_ever(&self, resource: &str) -> bool {
+        self.ever.contains(resource)
+    }
+
+    /// What the server holds now, by key.
+    pub(super) fn entries(&self, server: &InProcess) -> BTreeMap<String, Entry> {
+        let entries = server.entries(&self.id).into_iter();
+        entries.map(|entry| (key_of(&entry), entry_of(entry))).collect()
+    }
+
+    fn some_entry(&self, server: &InProcess, which: u32) -> Option<(String, Entry)> {
+        let mut entries = self.entries(server);
+        entries.retain(|_, entry| !["person", "patient"].contains(&entry.table));
+        let at = which as usize % entries.len().max(1);
+        entries.into_iter().nth(at)
+    }
+
+    fn text(&self, kind: &str, id: &str, size: u32) -> String {
+        let (mark, person) = (mark(&self.id), &self.id);
+        let filling = "x".repeat(size as usize);
+        let code = format!(r#"{{"text":"{mark}{} {filling}"}}"#, self.made);
+        format!(
+            r#"{{"resourceType":"{kind}","id":"{id}","status":"final","code":{code},"subject":{{"reference":"Patient/pat-{person}"}}}}"#
+        )
+    }
+
+    fn put(&mut self, server: &InProcess, key: &str, resource: &str) {
+        server.put(&self.id, key, resource);
+        self.ever.insert(resource.to_owned());
+        let (kind, _) = names(resource);
+        let entry = Entry { table: table_of(&kind), resource: resource.to_owned(), changed_at: server.now() };
+        self.unseen.insert(key.to_owned(), entry);
+    }
+}
+
+fn key_of(entry: &RecordEntry) -> String {
+    let key = entry.full_url.split_once("/FHIR/R4/").map(|(_, key)| key);
+    key.unwrap_or(&entry.full_url).to_owned()
+}
+
+fn entry_of(entry: RecordEntry) -> Entry {
+    let (kind, _) = names(&entry.resource);
+    Entry { table: table_of(&kind), resource: entry.resource, changed_at: entry.changed_at }
+}
+
+/// Returns the type and the id of a resource that was made here.
+fn names(resource: &str) -> (String, String) {
+    let value = |name: &str| {
+        let (_, rest) = resource.split_once(&format!("\"{name}\":\"")).unwrap_or_default();
+        rest.split('"').next().unwrap_or_default().to_owned()
+    };
+    (value("resourceType"), value("id"))
+}
+
+fn table_of(kind: &str) -> &'static str {
+    match kind {
+        "Person" => "person",
+        "Patient" => "patient",
+        "Observation" => "observation",
+        "Condition" => "condition",
+        _ => "procedure",
+    }
+}

@@ -1,0 +1,338 @@
+//! The script of a world: everything that will happen in it, from one seed.
+//!
+//! Promise: an event says all that it needs by itself, so that a script from which events, patients
+//! or days are taken is a script again. Absent on purpose: doing any of it.
+
+use std::fmt;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use super::weather::{Shape, Sky};
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Script {
+    pub(super) seed: u64,
+    pub(super) patients: usize,
+    pub(super) days: u32,
+    /// In minutes.
+    pub(super) every: u32,
+    pub(super) page_size: u32,
+    pub(super) removes_leavers: bool,
+    pub(super) events: Vec<Event>,
+}
+
+/// Something that happens, at a minute since the beginning.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) minute: u32,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// A new entry appears.
+    Add {
+        patient: usize,
+        size: u32,
+    },
+    /// An entry is corrected. `which` is taken modulo their number.
+    Correct {
+        patient: usize,
+        which: u32,
+        size: u32,
+    },
+    Remove {
+        patient: usize,
+        which: u32,
+    },
+    /// All entries come under new names.
+    Recreate {
+        patient: usize,
+    },
+    Withdraw {
+        patient: usize,
+    },
+    Consent {
+        patient: usize,
+    },
+    Unlist {
+        patient: usize,
+    },
+    List {
+        patient: usize,
+    },
+    /// The roster is cut off in its middle, for so many minutes.
+    HalfARoster {
+        minutes: u32,
+    },
+    /// The server or the way to it is as `sky` says, for so many minutes.
+    Weather {
+        minutes: u32,
+        sky: Sky,
+    },
+    /// All tokens end.
+    TokensEnd,
+    OurClock {
+        seconds: i64,
+    },
+    ServersClock {
+        seconds: i64,
+    },
+    /// The process dies at the so-many-th await on the network, or commit, from now on.
+    Crash {
+        at: u32,
+    },
+    Backup,
+    /// The last backup is restored.
+    Restore,
+    /// The file may not grow, for so many minutes.
+    DiskFull {
+        minutes: u32,
+    },
+    /// Somebody reads the warehouse, for so many minutes.
+    Reader {
+        minutes: u32,
+    },
+}
+
+impl What {
+    /// Whom it happens to; `None` where it is to nobody in particular.
+    pub(super) fn patient(self) -> Option<usize> {
+        match self {
+            Self::Add { patient, .. }
+            | Self::Correct { patient, .. }
+            | Self::Remove { patient, .. }
+            | Self::Recreate { patient }
+            | Self::Withdraw { patient }
+            | Self::Consent { patient }
+            | Self::Unlist { patient }
+            | Self::List { patient } => Some(patient),
+            _ => None,
+        }
+    }
+}
+
+const HOUR: u32 = 60;
+const DAY: u32 = 24 * HOUR;
+
+/// Makes up a world of so many patients and days.
+pub(super) fn script(seed: u64, patients: usize, days: u32, every: u32) -> Script {
+    let mut author = Author { dice: StdRng::seed_from_u64(seed), patients, days, events: Vec::new() };
+    let page_size = *[0, 3, 7, 20, 500].choose(&mut author.dice).unwrap_or(&7);
+    let removes_leavers = author.dice.random_bool(0.3);
+    author.write();
+    let mut events = author.events;
+    events.retain(|event| event.minute < days * DAY);
+    events.sort_by_key(|event| event.minute);
+    Script { seed, patients, days, every, page_size, removes_leavers, events }
+}
+
+struct Author {
+    dice: StdRng,
+    patients: usize,
+    days: u32,
+    events: Vec<Event>,
+}
+
+impl Author {
+    fn write(&mut self) {
+        for day in 0..self.days {
+            self.edits(day);
+            self.consents(day);
+            self.roster(day);
+            self.weather(day);
+            self.machine(day);
+        }
+    }
+
+    fn at(&mut self, day: u32) -> u32 {
+        // The first hour is for the first cycle.
+        (day * DAY + self.dice.random_range(0..DAY)).max(HOUR)
+    }
+
+    fn add(&mut self, minute: u32, what: What) {
+        self.events.push(Event { minute, what });
+    }
+
+    fn someone(&mut self) -> usize {
+        self.dice.random_range(0..self.patients)
+    }
+
+    /// How often something happens on a day that happens so many times on average.
+    fn times(&mut self, average: f64) -> u32 {
+        let whole = average.floor();
+        let more = self.dice.random_bool(average - whole);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few")]
+        let whole = whole as u32;
+        whole + u32::from(more)
+    }
+
+    fn share(&self, of_each: f64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+        let patients = self.patients as f64;
+        patients * of_each
+    }
+
+    fn edits(&mut self, day: u32) {
+        for _ in 0..self.times(self.share(0.5)) {
+            let (minute, patient) = (self.at(day), self.someone());
+            let (which, size) = (self.dice.random(), self.dice.random_range(0..600));
+            let what = match self.dice.random_range(0..20) {
+                0..8 => What::Add { patient, size },
+                8..15 => What::Correct { patient, which, size },
+                15..19 => What::Remove { patient, which },
+                _ => What::Recreate { patient },
+            };
+            self.add(minute, what);
+        }
+    }
+
+    fn consents(&mut self, day: u32) {
+        for _ in 0..self.times(self.share(0.02)) {
+            let (minute, patient) = (self.at(day), self.someone());
+            self.withdraw(minute, patient);
+        }
+        // An expiry that was forgotten: many within an hour.
+        if self.dice.random_bool(0.02) {
+            let minute = self.at(day);
+            for patient in 0..self.patients {
+                if self.dice.random_bool(0.3) {
+                    let later = self.dice.random_range(0..HOUR);
+                    self.withdraw(minute + later, patient);
+                }
+            }
+        }
+    }
+
+    fn withdraw(&mut self, minute: u32, patient: usize) {
+        self.add(minute, What::Withdraw { patient });
+        if self.dice.random_bool(0.7) {
+            let for_minutes = if self.dice.random_bool(0.3) {
+                self.dice.random_range(1..3 * HOUR)
+            } else {
+                self.dice.random_range(HOUR..6 * DAY)
+            };
+            self.add(minute + for_minutes, What::Consent { patient });
+        }
+    }
+
+    fn roster(&mut self, day: u32) {
+        for _ in 0..self.times(self.share(0.005)) {
+            let (minute, patient) = (self.at(day), self.someone());
+            self.add(minute, What::Unlist { patient });
+            let back = minute + self.dice.random_range(10..3 * DAY);
+            self.add(back, What::List { patient });
+        }
+        if self.dice.random_bool(0.05) {
+            let (minute, minutes) = (self.at(day), self.dice.random_range(1..3 * HOUR));
+            self.add(minute, What::HalfARoster { minutes });
+        }
+    }
+
+    fn weather(&mut self, day: u32) {
+        for _ in 0..self.times(0.5) {
+            let minute = self.at(day);
+            let minutes = self.some_while();
+            let sky = Sky {
+                shape: *Shape::ALL.choose(&mut self.dice).unwrap_or(&Shape::Down),
+                salt: self.dice.random(),
+            };
+            self.add(minute, What::Weather { minutes, sky });
+        }
+        if self.dice.random_bool(0.1) {
+            let minute = self.at(day);
+            self.add(minute, What::TokensEnd);
+        }
+    }
+
+    fn some_while(&mut self) -> u32 {
+        match self.dice.random_range(0..10) {
+            0..6 => self.dice.random_range(5..90),
+            6..9 => self.dice.random_range(HOUR..12 * HOUR),
+            _ => self.dice.random_range(12 * HOUR..3 * DAY),
+        }
+    }
+
+    fn machine(&mut self, day: u32) {
+        for _ in 0..self.times(0.4) {
+            let (minute, at) = (self.at(day), self.dice.random_range(1..60));
+            self.add(minute, What::Crash { at });
+        }
+        if self.dice.random_bool(0.06) {
+            let minute = self.at(day);
+            let seconds = self.dice.random_range(-5400..5400);
+            self.add(minute, What::OurClock { seconds });
+            let back = minute + self.some_while();
+            self.add(back, What::OurClock { seconds: -seconds });
+        }
+        if self.dice.random_bool(0.06) {
+            let minute = self.at(day);
+            // Twice that is less than `sync.overlap`.
+            let seconds = self.dice.random_range(-1500..1500);
+            self.add(minute, What::ServersClock { seconds });
+        }
+        if self.dice.random_bool(0.1) {
+            let minute = self.at(day);
+            self.add(minute, What::Backup);
+        }
+        if self.dice.random_bool(0.04) {
+            let minute = self.at(day);
+            self.add(minute, What::Restore);
+        }
+        if self.dice.random_bool(0.04) {
+            let (minute, minutes) = (self.at(day), self.some_while());
+            self.add(minute, What::DiskFull { minutes });
+        }
+        if self.dice.random_bool(0.08) {
+            let (minute, minutes) = (self.at(day), self.some_while());
+            self.add(minute, What::Reader { minutes });
+        }
+    }
+}
+
+/// The name of a patient, as it is in the roster too.
+pub(super) fn person(patient: usize) -> String {
+    format!("p{patient:03}")
+}
+
+/// `day 3 04:15`
+pub(super) fn moment(minute: u32) -> String {
+    format!("day {} {:02}:{:02}", minute / DAY, minute % DAY / HOUR, minute % HOUR)
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", moment(self.minute), self.what)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(patient) = self.patient() {
+            write!(f, "{} ", person(patient))?;
+        }
+        match self {
+            Self::Add { .. } => write!(f, "gets a new entry"),
+            Self::Correct { which, .. } => write!(f, "has entry {which} corrected"),
+            Self::Remove { which, .. } => write!(f, "loses entry {which}"),
+            Self::Recreate { .. } => write!(f, "has all entries under new names"),
+            Self::Withdraw { .. } => write!(f, "withdraws the consent"),
+            Self::Consent { .. } => write!(f, "consents again"),
+            Self::Unlist { .. } => write!(f, "is taken off the roster"),
+            Self::List { .. } => write!(f, "is on the roster again"),
+            Self::HalfARoster { minutes } => write!(f, "the roster is half written for {minutes} min"),
+            Self::Weather { minutes, sky } => write!(f, "{sky} for {minutes} min"),
+            Self::TokensEnd => write!(f, "all tokens end"),
+            Self::OurClock { seconds } => write!(f, "our clock steps by {seconds} s"),
+            Self::ServersClock { seconds } => write!(f, "the server's clock is off by {seconds} s"),
+            Self::Crash { at } => write!(f, "the process dies at the {at}th await or commit"),
+            Self::Backup => write!(f, "a backup is made"),
+            Self::Restore => write!(f, "the last backup is restored"),
+            Self::DiskFull { minutes } => write!(f, "the disk is full for {minutes} min"),
+            Self::Reader { minutes } => write!(f, "somebody reads the warehouse for {minutes} min"),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A failing script, made small by itself and told in ten lines.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use super::run::{Failed, run};
+use super::script::{Event, Script, moment};
+use crate::clock::Instant;
+
+/// Events that a story tells; more are counted.
+const EVENTS_TOLD: usize = 6;
+
+/// Makes a failing script smaller for so long, as long as the same stays untrue.
+pub(super) fn shrink(script: Script, failed: Failed, patience: Duration, roots: &Path) -> (Script, Failed) {
+    let ends = Instant::now() + patience;
+    let mut small = Small { script, failed, roots, ends };
+    small.end_at_the_failure();
+    while small.without_patients() | small.without_events() {}
+    (small.script, small.failed)
+}
+
+struct Small<'r> {
+    script: Script,
+    failed: Failed,
+    roots: &'r Path,
+    ends: Instant,
+}
+
+impl Small<'_> {
+    /// Takes a smaller script if it fails in the same way.
+    fn takes(&mut self, script: Script) -> bool {
+        if self.ends <= Instant::now() {
+            return false;
+        }
+        let same =
+            run(&script, self.roots).failed.filter(|failed| failed.untrue.truth == self.failed.untrue.truth);
+        let Some(failed) = same else { return false };
+        (self.script, self.failed) = (script, failed);
+        true
+    }
+
+    fn end_at_the_failure(&mut self) {
+        let mut script = self.script.clone();
+        script.events.retain(|event| event.minute <= self.failed.minute);
+        script.days = script.days.min(self.failed.minute / (24 * 60) + 1);
+        self.takes(script);
+    }
+
+    fn without_patients(&mut self) -> bool {
+        let mut is_smaller = false;
+        loop {
+            let patients = self.script.patients;
+            let fewer = [patients / 2, patients.saturating_sub(1)];
+            let took = fewer.into_iter().filter(|fewer| *fewer > 0 && *fewer < patients).any(|fewer| {
+                let mut script = self.script.clone();
+                script.patients = fewer;
+                script.events.retain(|event| event.what.patient().is_none_or(|patient| patient < fewer));
+                self.takes(script)
+            });
+            if !took {
+                return is_smaller;
+            }
+            is_smaller = true;
+        }
+    }
+
+    /// Leaves out as many events at once as can be left out.
+    fn without_events(&mut self) -> bool {
+        let mut is_smaller = false;
+        let mut size = self.script.events.len().div_ceil(2);
+        while size > 0 {
+            let mut from = 0;
+            while from < self.script.events.len() {
+                let mut script = self.script.clone();
+                let to = (from + size).min(script.events.len());
+                script.events.drain(from..to);
+                if self.takes(script) { is_smaller = true } else { from = to }
+            }
+            size /= 2;
+        }
+        is_smaller
+    }
+}
+
+/// Tells a failing script in ten lines.
+pub(super) fn tell(script: &Script, failed: &Failed) -> String {
+    let mut story = String::new();
+    let Script { seed, patients, every, page_size, events, .. } = script;
+    let _ = writeln!(story, "untrue: {}", failed.untrue.truth);
+    let _ = writeln!(
+        story,
+        "seed {seed}: {patients} patients, a cycle every {every} min, pages of {page_size} (0: one answer)"
+    );
+    let told: Vec<&Event> = events.iter().rev().take(EVENTS_TOLD).rev().collect();
+    if told.len() < events.len() {
+        let _ = writeln!(story, "{} events before", events.len() - told.len());
+    }
+    for event in told {
+        let _ = writeln!(story, "{event}");
+    }
+    let _ = writeln!(story, "{}: {}", moment(failed.minute), failed.untrue.shows);
+    story
+}

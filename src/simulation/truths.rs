@@ -1,0 +1,459 @@
+//! What is always true, each property named after the sentence that it holds.
+//!
+//! Promise: judged from outside, by what the server truly held and was asked, the file, and what an
+//! operator was told. Shares no rule with `plan`, so that the two can disagree.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::look::{Look, Patient, Purge};
+use super::network::{Answered, With};
+use super::people::Person;
+use super::stage::Told;
+use crate::sandbox::InProcess;
+
+/// A property that does not hold, and how that shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Untrue {
+    pub(super) truth: &'static str,
+    pub(super) shows: String,
+}
+
+fn untrue<T>(truth: &'static str, shows: String) -> Result<T, Untrue> {
+    Err(Untrue { truth, shows })
+}
+
+/// The settings that a world's daemon has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) every: TimeDelta,
+    pub(super) removes_leavers: bool,
+}
+
+pub(super) const HOLD_AFTER: usize = 5;
+const HOLD_FRACTION: f64 = 0.02;
+const DAY: TimeDelta = TimeDelta::hours(24);
+/// Our clock is off by no more, so that a day by it may be so much shorter.
+const CLOCK_MAX: TimeDelta = TimeDelta::hours(4);
+/// A failure keeps a patient waiting for so long at most.
+const FAILURE_DELAY_MAX: TimeDelta = TimeDelta::hours(6);
+
+/// What has been seen so far.
+pub(super) struct Truths {
+    rules: Rules,
+    /// What patients were answered with in the last days, the oldest first.
+    answered: VecDeque<Answered>,
+    /// Purges that were judged.
+    judged: BTreeSet<(String, DateTime<Utc>)>,
+    /// When they were found, by the true time.
+    consent_purges: Vec<(String, DateTime<Utc>)>,
+    /// Problems that an operator was told of, and that are not over.
+    open: BTreeMap<&'static str, String>,
+    unlisted_since: BTreeMap<String, DateTime<Utc>>,
+}
+
+/// A moment of the world.
+pub(super) struct Moment<'a> {
+    pub(super) now: DateTime<Utc>,
+    /// Since when nothing has been wrong with the server, the network or the machine.
+    pub(super) calm_since: Option<DateTime<Utc>>,
+    pub(super) server: &'a InProcess,
+    pub(super) look: &'a Look,
+    /// What the ledger says, a line each: whose, and whether it was purged by it.
+    pub(super) ledger: &'a [(String, bool)],
+}
+
+impl Moment<'_> {
+    fn patient(&self, person: &Person) -> Option<&Patient> {
+        self.look.patients.get(&person.id)
+    }
+
+    /// Returns how long nothing has been wrong, for a patient whose consent and listing did not change.
+    fn calm_for(&self, person: &Person) -> TimeDelta {
+        let Some(calm) = self.calm_since else { return TimeDelta::zero() };
+        self.now - calm.max(person.consent_since).max(person.listed_since)
+    }
+}
+
+impl Truths {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            answered: VecDeque::new(),
+            judged: BTreeSet::new(),
+            consent_purges: Vec::new(),
+            open: BTreeMap::new(),
+            unlisted_since: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in what was asked and answered since the last call.
+    pub(super) fn hear(&mut self, answered: Vec<Answered>, persons: &mut [Person], now: DateTime<Utc>) {
+        for answer in &answered {
+            if let Some(person) = persons.iter_mut().find(|person| person.id == answer.person)
+                && !answer.is_question
+            {
+                person.walk_goes_on = answer.with == With::Bundle && answer.has_next;
+            }
+        }
+        self.answered.extend(answered);
+        while self.answered.front().is_some_and(|answer| now - answer.at > TimeDelta::days(8)) {
+            self.answered.pop_front();
+        }
+    }
+
+    pub(super) fn note_listed(&mut self, person: &str, is_listed: bool, now: DateTime<Utc>) {
+        if is_listed {
+            self.unlisted_since.remove(person);
+        } else {
+            self.unlisted_since.entry(person.to_owned()).or_insert(now);
+        }
+    }
+
+    /// The process is another one, which tells of all problems anew.
+    pub(super) fn forget_alerts(&mut self) {
+        self.open.clear();
+    }
+
+    /// Checks all that is true at any moment.
+    pub(super) fn hold(&mut self, moment: &Moment<'_>, persons: &mut [Person]) -> Result<(), Untrue> {
+        for purge in &moment.look.purges {
+            self.a_purge_is_by_the_rules(moment, purge)?;
+        }
+        let holders = moment.look.holders();
+        for person in persons.iter_mut() {
+            let Some(patient) = moment.patient(person) else { continue };
+            Self::the_watermark_never_passes_what_is_missing(moment, person, patient)?;
+            Self::nothing_of_a_purged_patient_remains(patient, holders.contains(&person.id))?;
+            Self::held_has_a_reason(patient)?;
+            Self::freshness_never_claims_more_than_is_so(moment, patient)?;
+            Self::deletions_were_looked_for_when_it_says_so(moment, person, patient)?;
+            self.a_full_pull_is_made_each_week(moment, person, patient)?;
+            self.a_withdrawal_is_purged_within_its_bound(moment, person, patient)?;
+            self.who_is_permitted_is_back(moment, person, patient)?;
+        }
+        Self::ledger_log_and_state_agree(moment)
+    }
+
+    /// "The watermark never passes a resource that is known to be missing."
+    fn the_watermark_never_passes_what_is_missing(
+        moment: &Moment<'_>,
+        person: &mut Person,
+        patient: &Patient,
+    ) -> Result<(), Untrue> {
+        let look = moment.look;
+        person.unseen.retain(|key, entry| {
+            look.resource(entry.table, &patient.person, key).as_deref() != Some(&entry.resource)
+        });
+        let Some(watermark) = patient.watermark else { return Ok(()) };
+        match person.unseen.iter().find(|(_, entry)| entry.changed_at < watermark) {
+            None => Ok(()),
+            Some((key, entry)) => untrue(
+                "the watermark never passes a resource that is known to be missing",
+                format!("{}: at {watermark}, and {key} of {} is not stored", person.id, entry.changed_at),
+            ),
+        }
+    }
+
+    /// "A purge removes every row of that patient in every table."
+    fn nothing_of_a_purged_patient_remains(patient: &Patient, holds_rows: bool) -> Result<(), Untrue> {
+        if patient.state == "revoked" && holds_rows {
+            return untrue("a purge removes every row of its patient", patient.person.clone());
+        }
+        if holds_rows && !patient.holds_rows {
+            return untrue("who holds rows is known to hold them", patient.person.clone());
+        }
+        Ok(())
+    }
+
+    /// "Held has a reason."
+    fn held_has_a_reason(patient: &Patient) -> Result<(), Untrue> {
+        let is_held = patient.state == "held";
+        if is_held && patient.held_why.is_none() {
+            return untrue("held has a reason", patient.person.clone());
+        }
+        Ok(())
+    }
+
+    /// "`freshness` leaves a purged patient out", and counts what is there.
+    fn freshness_never_claims_more_than_is_so(moment: &Moment<'_>, patient: &Patient) -> Result<(), Untrue> {
+        const TRUTH: &str = "freshness never claims more than is so";
+        let Some((is_complete, resources)) = patient.fresh else { return Ok(()) };
+        if is_complete && patient.last_success_at.is_none() {
+            return untrue(TRUTH, format!("{} is complete and was never pulled", patient.person));
+        }
+        // Counting is dear; the patients take turns.
+        let turn = moment.now.timestamp() / 60 % 8 == i64::from(patient.person.as_bytes()[3] % 8);
+        if turn {
+            let rows = moment.look.rows(&patient.person).len();
+            if i64::try_from(rows) != Ok(resources) {
+                return untrue(TRUTH, format!("{} has {rows} rows, told are {resources}", patient.person));
+            }
+        }
+        Ok(())
+    }
+
+    /// "`freshness.deletions_seen_at` tells since when deletions have not been looked for."
+    fn deletions_were_looked_for_when_it_says_so(
+        moment: &Moment<'_>,
+        person: &mut Person,
+        patient: &Patient,
+    ) -> Result<(), Untrue> {
+        let look = moment.look;
+        person.removed.retain(|key, _| look.any_resource(&patient.person, key));
+        let Some(seen_at) = patient.deletions_seen_at else { return Ok(()) };
+        // It is by our clock, which may be ahead.
+        match person.removed.iter().find(|(_, removed_at)| **removed_at < seen_at - CLOCK_MAX) {
+            None => Ok(()),
+            Some((key, removed_at)) => untrue(
+                "deletions were looked for when freshness.deletions_seen_at says so",
+                format!("{}: {key} was removed at {removed_at}, and is there at {seen_at}", person.id),
+            ),
+        }
+    }
+
+    /// "A full pull that also finds what vanished": `sync.full_every`.
+    fn a_full_pull_is_made_each_week(
+        &self,
+        moment: &Moment<'_>,
+        person: &Person,
+        patient: &Patient,
+    ) -> Result<(), Untrue> {
+        let Some(last) = patient.last_full_at.filter(|_| patient.state == "active" && person.is_listed)
+        else {
+            return Ok(());
+        };
+        let bound = FAILURE_DELAY_MAX + self.rules.every * 3;
+        if moment.now - last <= TimeDelta::days(7) + CLOCK_MAX + bound || moment.calm_for(person) <= bound {
+            return Ok(());
+        }
+        untrue("a full pull is made each week", format!("{}: the last one was at {last}", person.id))
+    }
+
+    /// "By itself the program purges nobody …": each clause of that, by what the server was asked.
+    fn a_purge_is_by_the_rules(&mut self, moment: &Moment<'_>, purge: &Purge) -> Result<(), Untrue> {
+        let key = (purge.person.clone(), purge.purged_at);
+        if purge.is_carried_out || !self.judged.insert(key) {
+            return Ok(());
+        }
+        match purge.reason.as_str() {
+            "consent_revoked" => self.a_refusal_is_believed_on_evidence_only(moment, purge),
+            "roster" => self.a_leaver_was_lacked_for_long(moment, purge),
+            _ => untrue("nobody is purged but by the stated rules", format!("{purge:?}")),
+        }
+    }
+
+    fn a_leaver_was_lacked_for_long(&self, moment: &Moment<'_>, purge: &Purge) -> Result<(), Untrue> {
+        let lacked = self.unlisted_since.get(&purge.person).map(|since| moment.now - *since);
+        if self.rules.removes_leavers && lacked.is_some_and(|lacked| lacked >= DAY - CLOCK_MAX) {
+            return Ok(());
+        }
+        let shows = format!("{} was purged, lacked for {lacked:?}", purge.person);
+        untrue("a patient is purged once every reading has lacked it for roster.removed_after", shows)
+    }
+
+    /// "Written down at once, believed on evidence only."
+    fn a_refusal_is_believed_on_evidence_only(
+        &mut self,
+        moment: &Moment<'_>,
+        purge: &Purge,
+    ) -> Result<(), Untrue> {
+        let person = &purge.person;
+        // Of a row of refusals that nothing but silence and refusals interrupts.
+        let mut row: Vec<&Answered> = Vec::new();
+        for answer in self.answered.iter().rev().filter(|answer| answer.person == *person) {
+            match answer.with {
+                With::Refusal => row.push(answer),
+                With::Bundle => break,
+                With::Other => {}
+            }
+        }
+        let (Some(last), Some(first)) = (row.first(), row.last()) else {
+            return untrue("nobody is purged without a refusal", person.clone());
+        };
+        if row.len() < 2 {
+            return untrue("nobody is purged on one refusal", person.clone());
+        }
+        let has_fresh = last.token.is_some() && row.iter().any(|earlier| earlier.token < last.token);
+        if !has_fresh {
+            return untrue("nobody is purged with the token that was refused", person.clone());
+        }
+        if !last.is_question {
+            return untrue("nobody is purged through a filter", person.clone());
+        }
+        let is_witness = |answer: &&Answered| {
+            answer.person != *person
+                && answer.with == With::Bundle
+                && answer.is_question
+                && answer.token == last.token
+        };
+        let witnesses: Vec<&Answered> = self.answered.iter().filter(is_witness).collect();
+        let before = witnesses.iter().any(|answer| answer.at <= last.at);
+        let after = witnesses.iter().any(|answer| answer.at >= last.at);
+        let alone_for = last.at - first.at;
+        if !(before && after) && alone_for < DAY - CLOCK_MAX {
+            let shows = format!("{person}: no witness before and after, and refused for {alone_for} only");
+            return untrue("nobody is purged without a witness before consent.alone_after", shows);
+        }
+        self.many_at_once_are_held(moment, person)
+    }
+
+    /// "Many at once are held."
+    fn many_at_once_are_held(&mut self, moment: &Moment<'_>, person: &str) -> Result<(), Untrue> {
+        self.consent_purges.push((person.to_owned(), moment.now));
+        // By our clock a day may have been shorter.
+        let window = DAY - CLOCK_MAX;
+        let lately: BTreeSet<&String> = self
+            .consent_purges
+            .iter()
+            .filter(|(_, at)| moment.now - *at < window)
+            .map(|(person, _)| person)
+            .collect();
+        let holders = moment.look.patients.values().filter(|patient| patient.holds_rows).count();
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+        let share = lately.len() as f64 / (holders + lately.len()) as f64;
+        if lately.len() >= HOLD_AFTER && share >= HOLD_FRACTION {
+            let shows = format!("{} were purged within a day, {person} the last", lately.len());
+            return untrue("many at once are held", shows);
+        }
+        Ok(())
+    }
+
+    /// "A withdrawal that is missed cannot be excused."
+    fn a_withdrawal_is_purged_within_its_bound(
+        &self,
+        moment: &Moment<'_>,
+        person: &Person,
+        patient: &Patient,
+    ) -> Result<(), Untrue> {
+        if person.has_consented || !patient.holds_rows || patient.state == "held" {
+            return Ok(());
+        }
+        let asked_each = if person.is_listed { self.rules.every } else { DAY.max(self.rules.every) };
+        let bound = asked_each * 3 + FAILURE_DELAY_MAX + TimeDelta::hours(1);
+        let calm_for = moment.calm_for(person);
+        if calm_for <= bound {
+            return Ok(());
+        }
+        let shows = format!("{} withdrew {calm_for} ago and is {}", person.id, patient.state);
+        untrue("every withdrawal is purged within its bound", shows)
+    }
+
+    /// "A mistake heals by itself", and nobody is held who is permitted.
+    fn who_is_permitted_is_back(
+        &self,
+        moment: &Moment<'_>,
+        person: &Person,
+        patient: &Patient,
+    ) -> Result<(), Untrue> {
+        if !person.has_consented || !person.is_listed || patient.state == "active" {
+            return Ok(());
+        }
+        // Asked at least every `consent.recheck`.
+        let bound = DAY + self.rules.every * 3 + FAILURE_DELAY_MAX;
+        let calm_for = moment.calm_for(person);
+        if calm_for <= bound {
+            return Ok(());
+        }
+        let why = patient.held_why.as_deref().or(patient.purge_reason.as_deref()).unwrap_or("nothing");
+        let shows =
+            format!("{} has been permitted for {calm_for} and is {} ({why})", person.id, patient.state);
+        untrue("who is permitted is back, and held by nobody", shows)
+    }
+
+    /// "Ledger, `purge_log` and state agree."
+    fn ledger_log_and_state_agree(moment: &Moment<'_>) -> Result<(), Untrue> {
+        const TRUTH: &str = "ledger, purge_log and state agree";
+        let mut last: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut purges: BTreeMap<&str, usize> = BTreeMap::new();
+        for (person, is_purge) in moment.ledger {
+            last.insert(person, *is_purge);
+            *purges.entry(person).or_default() += usize::from(*is_purge);
+        }
+        for patient in moment.look.patients.values() {
+            let is_purged = last.get(patient.person.as_str()).copied().unwrap_or_default();
+            if is_purged && patient.holds_rows {
+                return untrue(TRUTH, format!("the ledger says that {} is purged", patient.person));
+            }
+        }
+        let mut logged: BTreeMap<&str, usize> = BTreeMap::new();
+        for purge in &moment.look.purges {
+            *logged.entry(&purge.person).or_default() += 1;
+        }
+        for (person, count) in logged {
+            let of_ledger = purges.get(person).copied().unwrap_or_default();
+            if of_ledger < count {
+                return untrue(
+                    TRUTH,
+                    format!("{count} purges of {person} are logged, the ledger has {of_ledger}"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// "Alerts once a problem and again when over."
+    pub(super) fn a_problem_is_told_once_and_again_when_it_is_over(
+        &mut self,
+        told: Vec<Told>,
+    ) -> Result<(), Untrue> {
+        const TRUTH: &str = "a problem is told once, and again when it is over";
+        for Told { at, phase, problem, text } in told {
+            match phase {
+                "problem" => {
+                    let before = self.open.insert(problem, text.clone());
+                    if before.is_some_and(|before| before == text) {
+                        return untrue(TRUTH, format!("{problem} twice at {at}: {text}"));
+                    }
+                }
+                "over" => {
+                    let before = self.open.remove(problem);
+                    if before.is_none() {
+                        return untrue(TRUTH, format!("{problem} is over at {at}, and nobody heard of it"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns problems that are not over.
+    pub(super) fn open_problems(&self) -> impl Iterator<Item = (&&'static str, &String)> {
+        self.open.iter()
+    }
+}
+
+/// "Equality, when faults stop": all that the server holds, and nothing else.
+pub(super) fn the_warehouse_equals_the_server(moment: &Moment<'_>, persons: &[Person]) -> Result<(), Untrue> {
+    const TRUTH: &str = "when faults stop, the warehouse equals the server within two cycles";
+    for person in persons.iter().filter(|person| person.has_consented && person.is_listed) {
+        let Some(patient) = moment.patient(person) else {
+            return untrue(TRUTH, format!("{} is not known", person.id));
+        };
+        if patient.state != "active" {
+            let why = patient.held_why.as_deref().unwrap_or("no reason told");
+            return untrue(TRUTH, format!("{} is {} ({why})", person.id, patient.state));
+        }
+        let (have, want) = (moment.look.rows(&person.id), person.entries(moment.server));
+        let missing = want.iter().find(|(key, entry)| have.get(*key) != Some(&entry.resource));
+        if let Some((key, _)) = missing {
+            return untrue(TRUTH, format!("{} lacks {key}, or has an old one", person.id));
+        }
+        if let Some(key) = have.keys().find(|key| !want.contains_key(*key)) {
+            return untrue(TRUTH, format!("{} still has {key}", person.id));
+        }
+    }
+    Ok(())
+}
+
+/// What the server never held is not in the warehouse.
+pub(super) fn nothing_is_made_up(look: &Look, persons: &[Person]) -> Result<(), Untrue> {
+    for person in persons {
+        if let Some((key, _)) = look.rows(&person.id).iter().find(|(_, text)| !person.was_ever(text)) {
+            return untrue("what is stored is what was received", format!("{}: {key}", person.id));
+        }
+    }
+    Ok(())
+}

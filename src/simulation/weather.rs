@@ -1,0 +1,225 @@
+//! The weather between the client and the server: what goes wrong for whom, for a while.
+//!
+//! Decides about one request at a time, by a hash of what is asked and when: the same request at the
+//! same time meets the same weather.
+
+use std::fmt;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::sandbox::{FaultKind, ScriptedFault};
+
+/// A kind of bad weather, and which patients it falls on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sky {
+    pub(super) shape: Shape,
+    pub(super) salt: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Nothing answers.
+    Down,
+    /// Each request may fail in its own way.
+    Flaky,
+    /// 429, for a third of all.
+    Limited,
+    /// 429, with a wait of two hours.
+    LimitedForHours,
+    /// 403 as HealthEx writes it, though everybody has consented: for all, for half, for one.
+    RefusesAll,
+    RefusesHalf,
+    RefusesOne,
+    /// 403 as a limiter writes it.
+    LimiterRefuses,
+    /// A proxy's pages.
+    Proxy,
+    /// The key and secret are refused.
+    KeyBroken,
+    /// A wrong `total`, none, or another one on each page.
+    TotalOff,
+    TotalMissing,
+    TotalMoves,
+    SinceIgnored,
+    LinksLast,
+    LostFilters,
+    RepeatedEntries,
+    /// Each patient's next page lacks an entry, once.
+    HidesOnce,
+    /// Each patient's next answer forgets an entry, and counts as if there were none.
+    ForgetsOnce,
+    /// 404 for one patient.
+    UnknownOne,
+}
+
+impl Shape {
+    pub(super) const ALL: [Self; 20] = [
+        Self::Down,
+        Self::Flaky,
+        Self::Limited,
+        Self::LimitedForHours,
+        Self::RefusesAll,
+        Self::RefusesHalf,
+        Self::RefusesOne,
+        Self::LimiterRefuses,
+        Self::Proxy,
+        Self::KeyBroken,
+        Self::TotalOff,
+        Self::TotalMissing,
+        Self::TotalMoves,
+        Self::SinceIgnored,
+        Self::LinksLast,
+        Self::LostFilters,
+        Self::RepeatedEntries,
+        Self::HidesOnce,
+        Self::ForgetsOnce,
+        Self::UnknownOne,
+    ];
+}
+
+/// What becomes of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    NoConnection,
+    /// An answer that is not the server's own, or not about what was asked.
+    Instead {
+        status: u16,
+        body: &'static str,
+        header: Option<(&'static str, &'static str)>,
+    },
+    /// The body ends after so many thousandths.
+    CutAt(u32),
+    /// Not a byte more, until the client gives up.
+    StallsAt(u32),
+}
+
+const FORBIDDEN: &str =
+    r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"forbidden"}]}"#;
+const THROTTLED: &str =
+    r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"throttled"}]}"#;
+const NOT_FOUND: &str =
+    r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-found"}]}"#;
+const PAGE: &str = "<!DOCTYPE html><html><body>Please sign in</body></html>";
+
+/// A request, as far as the weather cares.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exposed<'a> {
+    /// `None` for one of a token.
+    pub(super) person: Option<&'a str>,
+    /// Counts requests.
+    pub(super) number: u64,
+    pub(super) persons: &'a [String],
+}
+
+impl Sky {
+    /// Returns a number below `below` for what this sky does about `name`.
+    fn hash(self, name: &str, number: u64, below: u64) -> u64 {
+        xxh3_64_with_seed(format!("{name} {number}").as_bytes(), self.salt) % below
+    }
+
+    fn is_the_one(self, person: &str, persons: &[String]) -> bool {
+        let one = usize::try_from(self.salt % persons.len().max(1) as u64).unwrap_or_default();
+        persons.get(one).is_some_and(|one| one == person)
+    }
+
+    /// Returns what befalls a request, if anything does.
+    pub(super) fn fate(self, request: Exposed<'_>) -> Option<Fate> {
+        let Exposed { person, number, persons } = request;
+        let refused = Fate::Instead { status: 403, body: FORBIDDEN, header: None };
+        let limited =
+            |wait| Fate::Instead { status: 429, body: THROTTLED, header: Some(("retry-after", wait)) };
+        let Some(person) = person else {
+            return match self.shape {
+                Shape::Down => Some(Fate::NoConnection),
+                Shape::Flaky => self.flaky("token", number),
+                Shape::Proxy => Some(Fate::Instead { status: 200, body: PAGE, header: None }),
+                _ => None,
+            };
+        };
+        match self.shape {
+            Shape::Down => Some(Fate::NoConnection),
+            Shape::Flaky => self.flaky(person, number),
+            Shape::Limited => (self.hash(person, number, 3) == 0).then(|| limited("20")),
+            Shape::LimitedForHours => (self.hash(person, number, 3) == 0).then(|| limited("7200")),
+            Shape::RefusesAll => Some(refused),
+            Shape::RefusesHalf => (self.hash(person, 0, 2) == 0).then_some(refused),
+            Shape::RefusesOne => self.is_the_one(person, persons).then_some(refused),
+            Shape::LimiterRefuses => {
+                let header = self.salt.is_multiple_of(2).then_some(("x-ratelimit-remaining", "0"));
+                Some(Fate::Instead { status: 403, body: THROTTLED, header })
+            }
+            Shape::Proxy => {
+                let status = if self.hash(person, number, 2) == 0 { 403 } else { 200 };
+                Some(Fate::Instead { status, body: PAGE, header: None })
+            }
+            Shape::UnknownOne => self.is_the_one(person, persons).then_some(Fate::Instead {
+                status: 404,
+                body: NOT_FOUND,
+                header: None,
+            }),
+            _ => None,
+        }
+    }
+
+    fn flaky(self, name: &str, number: u64) -> Option<Fate> {
+        let at = u32::try_from(self.hash(name, number + 1, 1000)).unwrap_or_default();
+        match self.hash(name, number, 10) {
+            0 => Some(Fate::NoConnection),
+            1 => Some(Fate::Instead { status: 503, body: "", header: None }),
+            2 => Some(Fate::Instead { status: 503, body: "", header: Some(("retry-after", "5")) }),
+            3 => Some(Fate::CutAt(at)),
+            4 => Some(Fate::StallsAt(at)),
+            _ => None,
+        }
+    }
+
+    /// Returns what the server itself does wrong meanwhile.
+    pub(super) fn faults(self, persons: &[String]) -> Vec<ScriptedFault> {
+        let kind = match self.shape {
+            Shape::TotalOff => FaultKind::TotalOff { by: if self.salt.is_multiple_of(2) { 2 } else { -1 } },
+            Shape::TotalMissing => FaultKind::TotalMissing,
+            Shape::TotalMoves => FaultKind::TotalMoves,
+            Shape::SinceIgnored => FaultKind::SinceIgnored,
+            Shape::LinksLast => FaultKind::LinksLast,
+            Shape::LostFilters => FaultKind::NextLostFilters,
+            Shape::RepeatedEntries => FaultKind::PageRepeatsEntry,
+            Shape::HidesOnce => {
+                let drop = FaultKind::CutShort { sent: 2 };
+                let once = |person: &String| ScriptedFault {
+                    person: Some(person.clone()),
+                    ..ScriptedFault::once(drop.clone())
+                };
+                return persons.iter().map(once).collect();
+            }
+            _ => return Vec::new(),
+        };
+        vec![ScriptedFault::always(kind)]
+    }
+}
+
+impl fmt::Display for Sky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.shape {
+            Shape::Down => "nothing answers",
+            Shape::Flaky => "half of all requests fail",
+            Shape::Limited => "a third of all requests are limited",
+            Shape::LimitedForHours => "a third of all requests are told to wait two hours",
+            Shape::RefusesAll => "the server refuses everybody",
+            Shape::RefusesHalf => "the server refuses half of the patients",
+            Shape::RefusesOne => "the server refuses one patient",
+            Shape::LimiterRefuses => "a limiter answers with 403",
+            Shape::Proxy => "a proxy answers with its pages",
+            Shape::KeyBroken => "the key is refused",
+            Shape::TotalOff => "every total is wrong",
+            Shape::TotalMissing => "there is no total",
+            Shape::TotalMoves => "each page has another total",
+            Shape::SinceIgnored => "_since is ignored",
+            Shape::LinksLast => "links come after the entries",
+            Shape::LostFilters => "next links lose their filters",
+            Shape::RepeatedEntries => "pages repeat an entry",
+            Shape::HidesOnce => "the next page of each patient lacks entries",
+            Shape::ForgetsOnce => "the next answer about each patient forgets an entry",
+            Shape::UnknownOne => "the server does not know one patient",
+        })
+    }
+}

@@ -1,0 +1,506 @@
+//! A world: a folder with a configuration, a server with its patients, and what happens to them.
+
+use std::fs;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+use super::look::Look;
+use super::network::Network;
+use super::people::{Person, mark};
+use super::script::{Event, Script, What, moment, person};
+use super::stage;
+use super::stage::Stage;
+use super::truths::{Moment, Rules, Truths, Untrue, nothing_is_made_up};
+use super::weather::{Shape, Sky};
+use crate::clock;
+use crate::sandbox::InProcess;
+use crate::warehouse::place::Place;
+use crate::warehouse::report::VerifyDepth;
+use crate::warehouse::{Reader, restore};
+
+pub(super) const BASE_URL: &str = "http://healthex.invalid";
+
+/// A Wednesday.
+const BEGINS: i64 = 1_800_403_200;
+
+/// Something that is over at a minute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ending {
+    Weather(Sky),
+    HalfARoster,
+    DiskFull,
+    Reader,
+}
+
+pub(super) struct World {
+    pub(super) folder: TempDir,
+    pub(super) stage: Arc<Stage>,
+    pub(super) script: Script,
+    pub(super) place: Place,
+    pub(super) people: Vec<Person>,
+    truths: Truths,
+    next_event: usize,
+    endings: Vec<(u32, Ending)>,
+    reader: Option<Connection>,
+    backup: Option<PathBuf>,
+    calm_since: Option<DateTime<Utc>>,
+    /// Removals that wait for the end of a walk.
+    put_off: Vec<What>,
+    next_check: u32,
+    /// So many purges were looked for in the bytes of the file.
+    scrubbed: usize,
+    /// After the script, calm weather follows.
+    ends_at: u32,
+    is_calm_for_good: bool,
+}
+
+/// As long as it may take until everybody was asked again who waits.
+const CALM_MINUTES: u32 = 36 * 60;
+
+/// Why the daemon is to be stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Halt {
+    Restore,
+    End,
+}
+
+impl World {
+    pub(super) fn new(script: Script, roots: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("simulated-").tempdir_in(roots).unwrap();
+        let begins = DateTime::from_timestamp(BEGINS, 0).unwrap_or_default();
+        let persons: Vec<String> = (0..script.patients).map(person).collect();
+        let network = Network::new(InProcess::new(BASE_URL, stage::true_time), persons.clone());
+        let files = folder.path().join("files");
+        fs::create_dir(&files).unwrap();
+        let stage = Stage::new(script.seed, begins, network, files);
+        write_configuration(folder.path(), &script);
+        let settings = super::life::settings(folder.path());
+        let place = super::life::place(&settings);
+        let rules = Rules {
+            every: TimeDelta::minutes(i64::from(script.every)),
+            removes_leavers: script.removes_leavers,
+        };
+        let people = persons.into_iter().map(|id| Person::new(id, begins)).collect();
+        Self {
+            folder,
+            stage,
+            place,
+            people,
+            truths: Truths::new(rules),
+            next_event: 0,
+            endings: Vec::new(),
+            reader: None,
+            backup: None,
+            calm_since: Some(begins),
+            put_off: Vec::new(),
+            next_check: 0,
+            scrubbed: 0,
+            ends_at: script.days * 24 * 60,
+            is_calm_for_good: false,
+            script,
+        }
+    }
+
+    /// Lets everybody move in; with the stage set, because the server's clock is asked.
+    pub(super) fn settle_in(&mut self) {
+        for (number, person) in (0_u32..).zip(&mut self.people) {
+            person.settle_in(&self.stage.network.server, 3 + number % 9);
+        }
+        self.write_roster(1.0);
+    }
+
+    pub(super) fn minute(&self) -> u32 {
+        u32::try_from((self.stage.true_time().timestamp() - BEGINS) / 60).unwrap_or_default()
+    }
+
+    fn server(&self) -> &InProcess {
+        &self.stage.network.server
+    }
+
+    /// Writes so much of the roster as `share` says.
+    fn write_roster(&self, share: f64) {
+        let listed = self.people.iter().filter(|person| person.is_listed);
+        let tables: Vec<String> = listed
+            .map(|person| format!("[[patient]]\nid = {:?}\nlabel = \"study-{}\"\n", person.id, person.id))
+            .collect();
+        let text = tables.concat();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            clippy::cast_sign_loss,
+            reason = "about so much"
+        )]
+        let length = (text.len() as f64 * share) as usize;
+        fs::write(self.folder.path().join("roster.toml"), &text[..length]).unwrap();
+    }
+
+    /// Goes on with the script and looks whether all is true, until the daemon is to be stopped.
+    pub(super) async fn go_on(&mut self) -> Result<Halt, Untrue> {
+        loop {
+            let end = self.ends_at;
+            let event = self.script.events.get(self.next_event).map_or(end, |event| event.minute);
+            let ending = self.endings.iter().map(|(minute, _)| *minute).min().unwrap_or(end);
+            let next = event.min(ending).min(self.next_check).min(end);
+            let at = BEGINS + i64::from(next) * 60;
+            // Half a minute late, so that a tick of the same minute comes first.
+            let wait = at * 1000 + 30_000 - self.stage.true_time().timestamp_millis();
+            clock::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or_default())).await;
+            if next == ending {
+                self.end(next);
+            }
+            if next == event && next < end {
+                let event = self.script.events[self.next_event].clone();
+                self.next_event += 1;
+                if self.happens(&event) == Some(Halt::Restore) {
+                    return Ok(Halt::Restore);
+                }
+            }
+            if next == self.next_check {
+                self.next_check = next + self.script.every;
+                self.check()?;
+            }
+            if next >= end && self.is_calm_for_good {
+                return Ok(Halt::End);
+            }
+            if next >= end {
+                self.calm_down();
+            }
+        }
+    }
+
+    fn happens(&mut self, event: &Event) -> Option<Halt> {
+        tracing::debug!("{event}");
+        let now = self.stage.true_time();
+        self.calm_again();
+        match event.what {
+            What::Add { patient, size } => self.at(patient, |person, server| person.add(server, size)),
+            What::Correct { patient, which, size } => {
+                self.at(patient, |person, server| person.correct(server, which, size));
+            }
+            What::Remove { .. } | What::Recreate { .. } => self.put_off.push(event.what),
+            What::Withdraw { patient } => self.consent(patient, false, now),
+            What::Consent { patient } => self.consent(patient, true, now),
+            What::Unlist { patient } => self.list(patient, false, now),
+            What::List { patient } => self.list(patient, true, now),
+            What::HalfARoster { minutes } => {
+                self.write_roster(0.5);
+                self.for_a_while(minutes, Ending::HalfARoster);
+            }
+            What::Weather { minutes, sky } => {
+                self.for_a_while(minutes, Ending::Weather(sky));
+                self.look_up();
+            }
+            What::TokensEnd => self.server().expire_tokens(),
+            What::OurClock { seconds } => {
+                self.stage.step_clock(TimeDelta::seconds(seconds));
+                self.disturbed();
+            }
+            What::ServersClock { seconds } => self.server().set_clock_offset(TimeDelta::seconds(seconds)),
+            What::Crash { at } => self.stage.die_in(at),
+            What::Backup => self.back_up(),
+            What::Restore => return self.backup.is_some().then_some(Halt::Restore),
+            What::DiskFull { minutes } => {
+                self.stage.set_disk_full(true);
+                self.for_a_while(minutes, Ending::DiskFull);
+            }
+            What::Reader { minutes } => {
+                self.reader = open_reader(&self.place.path);
+                self.for_a_while(minutes, Ending::Reader);
+            }
+        }
+        None
+    }
+
+    fn at(&mut self, patient: usize, change: impl FnOnce(&mut Person, &InProcess)) {
+        if let Some(person) = self.people.get_mut(patient) {
+            change(person, &self.stage.network.server);
+        }
+    }
+
+    fn consent(&mut self, patient: usize, stands: bool, now: DateTime<Utc>) {
+        if let Some(person) = self.people.get_mut(patient)
+            && person.has_consented != stands
+        {
+            (person.has_consented, person.consent_since) = (stands, now);
+            self.stage.network.server.set_withdrawn(&person.id, !stands);
+        }
+    }
+
+    fn list(&mut self, patient: usize, is_listed: bool, now: DateTime<Utc>) {
+        if let Some(person) = self.people.get_mut(patient)
+            && person.is_listed != is_listed
+        {
+            (person.is_listed, person.listed_since) = (is_listed, now);
+            self.truths.note_listed(&person.id, is_listed, now);
+        }
+        if !self.endings.iter().any(|(_, ending)| *ending == Ending::HalfARoster) {
+            self.write_roster(1.0);
+        }
+    }
+
+    fn for_a_while(&mut self, minutes: u32, ending: Ending) {
+        self.endings.push((self.minute() + minutes, ending));
+        self.disturbed();
+    }
+
+    fn disturbed(&mut self) {
+        self.calm_since = None;
+        self.calm_again();
+    }
+
+    /// Notes that nothing is wrong any more, if so.
+    fn calm_again(&mut self) {
+        let is_calm = self.endings.is_empty() && self.stage.clock_offset().is_zero();
+        if !is_calm {
+            self.calm_since = None;
+        } else if self.calm_since.is_none() {
+            self.calm_since = Some(self.stage.true_time());
+        }
+    }
+
+    /// Ends what is over.
+    fn end(&mut self, minute: u32) {
+        let (over, left) = self.endings.drain(..).partition(|(at, _)| *at <= minute);
+        self.endings = left;
+        let over: Vec<(u32, Ending)> = over;
+        for (_, ending) in over {
+            tracing::debug!("over: {ending:?} at {}", moment(minute));
+            match ending {
+                Ending::Weather(_) => {}
+                Ending::HalfARoster => self.write_roster(1.0),
+                Ending::DiskFull => self.stage.set_disk_full(false),
+                Ending::Reader => self.reader = None,
+            }
+        }
+        self.look_up();
+        self.calm_again();
+    }
+
+    /// Has the weather that there is now.
+    fn look_up(&self) {
+        let skies = self.endings.iter().filter_map(|(_, ending)| match ending {
+            Ending::Weather(sky) => Some(*sky),
+            _ => None,
+        });
+        let skies: Vec<Sky> = skies.collect();
+        let is_refused = skies.iter().any(|sky| sky.shape == Shape::KeyBroken);
+        self.server().reject_credentials(is_refused);
+        if is_refused {
+            self.server().expire_tokens();
+        }
+        self.stage.network.set_skies(skies);
+    }
+
+    /// Nothing is removed under a walk: if as much is added, the server's count cannot show what slid
+    /// through the offsets, and only the next full pull finds it.
+    fn remove_what_waits(&mut self, look: &Look) {
+        let waiting = std::mem::take(&mut self.put_off);
+        for what in waiting {
+            let Some(person) = what.patient().and_then(|patient| self.people.get_mut(patient)) else {
+                continue;
+            };
+            let is_under_way = look.patients.get(&person.id).is_some_and(|patient| patient.is_under_way);
+            let server = &self.stage.network.server;
+            match what {
+                _ if is_under_way || person.walk_goes_on => self.put_off.push(what),
+                What::Remove { which, .. } => person.remove(server, which),
+                _ => person.recreate(server),
+            }
+        }
+    }
+
+    fn back_up(&mut self) {
+        let Ok(reader) = Reader::open(&self.place.path) else { return };
+        let file = self.folder.path().join("backup.db");
+        let _ = fs::remove_file(&file);
+        self.backup = reader.backup(&file, clock::now, |_| true).is_ok().then_some(file);
+    }
+
+    /// Puts the last backup in the warehouse's place, while no daemon runs.
+    pub(super) fn restore(&mut self) -> Result<(), Untrue> {
+        let Some(file) = &self.backup else { return Ok(()) };
+        self.reader = None;
+        if let Err(failed) = restore(&self.place, file, clock::now, |_| true) {
+            return Err(Untrue { truth: "a backup can be restored", shows: failed.to_string() });
+        }
+        self.anew();
+        self.scrubbed = 0;
+        self.disturbed();
+        Ok(())
+    }
+
+    /// Takes it that nothing is known of what the warehouse holds: the process is another one.
+    pub(super) fn anew(&mut self) {
+        self.truths.forget_alerts();
+        for person in &mut self.people {
+            person.doubt_all(&self.stage.network.server);
+        }
+    }
+
+    /// The process has died, and whoever read its files as well.
+    pub(super) fn bury(&mut self) {
+        self.reader = None;
+        self.stage.bury();
+        self.anew();
+        self.disturbed();
+    }
+
+    fn ledger(&self) -> Vec<(String, bool)> {
+        let mut path = self.place.path.clone().into_os_string();
+        path.push(".purges");
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let entries = text.lines().skip(1).map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            (line["person"].as_str().unwrap_or_default().to_owned(), line["kind"] == "purge")
+        });
+        entries.collect()
+    }
+
+    /// Checks all that is true at any moment, and once a day what takes longer.
+    pub(super) fn check(&mut self) -> Result<(), Untrue> {
+        let now = self.stage.true_time();
+        let answered = self.stage.network.take_answered();
+        self.truths.hear(answered, &mut self.people, now);
+        self.truths.a_problem_is_told_once_and_again_when_it_is_over(self.stage.take_told())?;
+        let Some(look) = Look::at(&self.place.path) else { return Ok(()) };
+        for person in &mut self.people {
+            let has_rows = look.patients.get(&person.id).is_some_and(|patient| patient.holds_rows);
+            if !has_rows {
+                person.doubt_all(&self.stage.network.server);
+            }
+        }
+        let is_daily = (self.minute() / self.script.every).is_multiple_of(24 * 60 / self.script.every);
+        if is_daily {
+            for person in &mut self.people {
+                person.doubt_all(&self.stage.network.server);
+            }
+        }
+        let ledger = self.ledger();
+        let moment = Moment {
+            now,
+            calm_since: self.calm_since,
+            server: &self.stage.network.server,
+            look: &look,
+            ledger: &ledger,
+        };
+        self.truths.hold(&moment, &mut self.people)?;
+        self.no_byte_of_a_purged_patient_is_left(&look)?;
+        if is_daily {
+            nothing_is_made_up(&look, &self.people)?;
+            self.verify()?;
+        }
+        self.remove_what_waits(&look);
+        Ok(())
+    }
+
+    /// "No byte of the patient's resources is then left in any file of the warehouse."
+    fn no_byte_of_a_purged_patient_is_left(&mut self, look: &Look) -> Result<(), Untrue> {
+        let is_clean = look.purges.iter().all(|purge| purge.is_scrubbed);
+        if !is_clean || self.scrubbed == look.purges.len() {
+            return Ok(());
+        }
+        self.scrubbed = look.purges.len();
+        let mut files = Vec::new();
+        for suffix in ["", "-wal"] {
+            let mut path = self.place.path.clone().into_os_string();
+            path.push(suffix);
+            files.push(fs::read(path).unwrap_or_default());
+        }
+        for purge in &look.purges {
+            let has_rows = look.patients.get(&purge.person).is_some_and(|patient| patient.holds_rows);
+            let mark = mark(&purge.person);
+            let is_left = |file: &Vec<u8>| memchr::memmem::find(file, mark.as_bytes()).is_some();
+            if !has_rows && files.iter().any(is_left) {
+                return Err(Untrue {
+                    truth: "after a purge no byte is left in any file of the warehouse",
+                    shows: purge.person.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// "Analysts' tables equal a fresh build", and whatever else `verify` knows.
+    pub(super) fn verify(&self) -> Result<(), Untrue> {
+        let Ok(reader) = Reader::open(&self.place.path) else { return Ok(()) };
+        let findings = reader.verify(&self.place.views, VerifyDepth::Rows, clock::now()).unwrap();
+        let mut wrong = findings.wrong;
+        wrong.extend(reader.ledger(None).unwrap().fault.map(|fault| fault.to_string()));
+        match wrong.first() {
+            None => Ok(()),
+            Some(first) => Err(Untrue {
+                truth: "verify finds nothing, and every table is as if made anew",
+                shows: first.clone(),
+            }),
+        }
+    }
+
+    /// Ends all bad weather, and whatever else is wrong.
+    pub(super) fn calm_down(&mut self) {
+        self.end(u32::MAX);
+        self.stage.step_clock(-self.stage.clock_offset());
+        self.stage.die_in(u32::MAX);
+        self.disturbed();
+        self.is_calm_for_good = true;
+        self.ends_at += CALM_MINUTES;
+    }
+
+    pub(super) fn open_problem(&self) -> Option<String> {
+        self.truths.open_problems().next().map(|(problem, text)| format!("{problem}: {text}"))
+    }
+
+    /// Looks at everything as it is now.
+    pub(super) fn judge(
+        &self,
+        truth: impl FnOnce(&Moment<'_>, &[Person]) -> Result<(), Untrue>,
+    ) -> Result<(), Untrue> {
+        let Some(look) = Look::at(&self.place.path) else { return Ok(()) };
+        let moment = Moment {
+            now: self.stage.true_time(),
+            calm_since: self.calm_since,
+            server: &self.stage.network.server,
+            look: &look,
+            ledger: &[],
+        };
+        truth(&moment, &self.people)
+    }
+}
+
+fn open_reader(path: &Path) -> Option<Connection> {
+    if !path.exists() {
+        return None;
+    }
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    connection.execute_batch("BEGIN; SELECT count(*) FROM checkpoint").ok()?;
+    Some(connection)
+}
+
+fn write_private(file: &Path, text: &str) {
+    fs::write(file, text).unwrap();
+    fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Writes what the daemon is configured by.
+fn write_configuration(folder: &Path, script: &Script) {
+    let [key, secret] = ["api-key", "api-secret"].map(|name| folder.join(name));
+    write_private(&key, "sandbox-key");
+    write_private(&secret, "sandbox-secret");
+    let on_removed = if script.removes_leavers { "purge" } else { "keep" };
+    let Script { every, page_size, .. } = script;
+    let schedule =
+        if *every < 60 { format!("0 */{every} * * * *") } else { format!("0 0 */{} * * *", every / 60) };
+    let settings = format!(
+        "api.base_url = {BASE_URL:?}\napi.api_key_file = {key:?}\napi.api_secret_file = {secret:?}\n\
+         alert.command = [\"told\"]\nwarehouse.path = \"files/warehouse.db\"\n\
+         sync.schedule = {schedule:?}\nsync.page_size = {page_size}\n\
+         roster.on_removed = {on_removed:?}\n"
+    );
+    fs::write(folder.join("healthex-sync.toml"), settings).unwrap();
+}
