@@ -59,6 +59,8 @@ pub enum Command {
         #[arg(long, conflicts_with = "json")]
         watch: bool,
     },
+    /// Print the patients of the roster's files and of the studies, and where each comes from
+    Roster(RosterArgs),
     /// Remove everything of a patient, as after a withdrawn consent
     Purge(PurgeArgs),
     /// Check that the warehouse is sound
@@ -109,6 +111,16 @@ pub struct SyncArgs {
     /// Purge the patients that left the roster even if they are too many at once
     #[arg(long)]
     pub allow_shrunk_roster: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RosterArgs {
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Write a roster file that can be edited and used; without FILE to stdout
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", conflicts_with = "json")]
+    pub csv: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -2,12 +2,14 @@
 //!
 //! Absent on purpose: the checkpoint. The cycle finds out who is new or gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
+use crate::plan::leaver::ListedBy;
+use crate::plan::records::RecordsNow;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::{PersonId, TypeFilter};
 use crate::settings::{RosterSettings, read_trusted};
@@ -35,9 +37,38 @@ impl RosterPatient {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roster {
+    /// First those of the files, in their order.
     pub(crate) patients: Vec<RosterPatient>,
+    /// How many of them the files list.
+    pub(crate) of_files: usize,
     /// Whether it stands in for one that cannot be read.
     pub(crate) is_outdated: bool,
+}
+
+impl Roster {
+    /// Returns who lists the patient at this place.
+    pub(crate) fn listed_by(&self, at: usize, records: &RecordsNow) -> ListedBy {
+        let is_recorded = self.patients.get(at).is_some_and(|patient| records.of(&patient.person).is_some());
+        match (at < self.of_files, is_recorded) {
+            (true, false) => ListedBy::File,
+            (true, true) => ListedBy::Both,
+            (false, _) => ListedBy::Study,
+        }
+    }
+
+    /// Adds those whom the consent records know. What a file says of a patient wins.
+    pub(crate) fn with_records(&self, records: &RecordsNow) -> Self {
+        let of_files: HashSet<&PersonId> = self.patients.iter().map(|patient| &patient.person).collect();
+        let others = records.patients().iter().filter(|(person, _)| !of_files.contains(person));
+        let others = others.map(|(person, _)| RosterPatient {
+            person: person.clone(),
+            label: None,
+            types: None,
+            enabled: true,
+        });
+        let patients = self.patients.iter().cloned().chain(others).collect();
+        Self { patients, ..*self }
+    }
 }
 
 /// Reads all roster files. A roster that lists nobody is an error: it would look as if all had left.
@@ -46,7 +77,7 @@ pub(crate) fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
     for file in files(settings, &mut reader.complaints) {
         reader.read_file(&file);
     }
-    if reader.patients.is_empty() && reader.complaints.is_empty() {
+    if reader.patients.is_empty() && reader.complaints.is_empty() && settings.studies.is_empty() {
         let names: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();
         reader.complaints.push(format!(
             "{}: the roster lists no patient; nothing is done with an empty roster",
@@ -54,7 +85,8 @@ pub(crate) fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
         ));
     }
     if reader.complaints.is_empty() {
-        Ok(Roster { patients: reader.patients, is_outdated: false })
+        let of_files = reader.patients.len();
+        Ok(Roster { patients: reader.patients, of_files, is_outdated: false })
     } else {
         Err(reader.complaints)
     }
@@ -332,6 +364,10 @@ mod tests {
             files: vec![folder.path().join("*.*")],
             on_removed: OnRemoved::Keep,
             removed_after: Duration::ZERO,
+            studies: Vec::new(),
+            consent_type: String::new(),
+            consents_every: Duration::ZERO,
+            consent_warning: Duration::ZERO,
         };
         let found = load(&settings).map(|roster| {
             roster.patients.iter().map(|patient| patient.name().to_owned()).collect::<Vec<_>>()

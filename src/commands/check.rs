@@ -5,6 +5,9 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::audit::describe_unknown;
+use super::check_studies::check_studies;
+use super::checks::Checks;
+use super::kept_records::{kept_consents, kept_records};
 use super::status::{describe_reader, describe_unscrubbed};
 use super::summary::list_counts;
 use super::{Context, ExitStatus, place, runtime, sync, wanted_tables};
@@ -19,7 +22,7 @@ use crate::plan::leaver::{LeaverVerdict, Missing, after_reading, judge_leaver};
 use crate::plan::paging::Query;
 use crate::plan::since::IGNORED_TOLD;
 use crate::plan::{PersonId, Timestamp, stamp};
-use crate::roster::Roster;
+use crate::roster::{Roster, RosterPatient};
 use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
 use crate::views::Loaded;
@@ -36,14 +39,14 @@ const CLOCK_OFF_MAX_SECONDS: i64 = 60;
 const LEAVERS_SHOWN_MAX: usize = 10;
 
 pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
-    let mut checks = Checks { out, status: ExitStatus::Done };
+    let mut checks = Checks::new(out);
     let (settings, roster) = match context.settings_and_roster() {
         Ok(found) => found,
         Err(complaints) => {
             for complaint in &complaints.list {
                 checks.failed("configuration", complaint, ExitStatus::WrongUsage)?;
             }
-            return Ok(checks.status);
+            return Ok(checks.status());
         }
     };
     let file =
@@ -51,33 +54,16 @@ pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -
     checks.ok("configuration", &file)?;
     let enabled = roster.patients.iter().filter(|patient| patient.enabled).count();
     checks.ok("roster", &format!("{} patients, {enabled} enabled", roster.patients.len()))?;
-    check_warehouse(&settings, &roster, &mut checks)?;
+    let kept = kept_consents(&settings).unwrap_or_default();
+    let known = roster.with_records(&kept_records(&settings, kept));
+    check_warehouse(&settings, &known, &mut checks)?;
     check_views(&settings, &mut checks)?;
     match sync::api(context, &settings) {
         Err(error) => checks.failed("credentials", &format!("{error:#}"), ExitStatus::WrongUsage)?,
         Ok(_) if offline => checks.ok("credentials", "found; not tried (--offline)")?,
         Ok(api) => runtime()?.block_on(check_network(&settings, &roster, &api, &mut checks))?,
     }
-    Ok(checks.status)
-}
-
-struct Checks<'o> {
-    out: &'o mut dyn Write,
-    status: ExitStatus,
-}
-
-impl Checks<'_> {
-    fn ok(&mut self, what: &str, detail: &str) -> std::io::Result<()> {
-        writeln!(self.out, "ok      {what:13}  {detail}")
-    }
-
-    /// Reports a failure. The first one decides the exit status.
-    fn failed(&mut self, what: &str, why: &str, status: ExitStatus) -> std::io::Result<()> {
-        if self.status == ExitStatus::Done {
-            self.status = status;
-        }
-        writeln!(self.out, "FAILED  {what:13}  {why}")
-    }
+    Ok(checks.status())
 }
 
 fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>) -> anyhow::Result<()> {
@@ -287,8 +273,13 @@ async fn check_network(
             return Ok(checks.failed("credentials", &failed.to_string(), ExitStatus::SomePatientsFailed)?);
         }
     }
-    let Some(patient) = roster.patients.iter().find(|patient| patient.enabled).or(roster.patients.first())
-    else {
+    let records = check_studies(settings, roster, api, &stop, checks).await?;
+    let roster = roster.with_records(&records);
+    let has_ended = |patient: &RosterPatient| {
+        records.of(&patient.person).is_some_and(|record| !record.standing.is_consent())
+    };
+    let is_asked = |patient: &&RosterPatient| patient.enabled && !has_ended(patient);
+    let Some(patient) = roster.patients.iter().find(is_asked).or(roster.patients.first()) else {
         return Ok(());
     };
     let query = Query::of_consent(&patient.person);

@@ -14,7 +14,7 @@ use super::sync::{Session, api, run_cycle};
 use super::{Context, ExitStatus, place, runtime, summary};
 use crate::cli::SandboxArgs;
 use crate::cycle::SyncRequest;
-use crate::sandbox::{Population, Sandbox, ScriptedFault};
+use crate::sandbox::{PersonConsent, Population, Sandbox, ScriptedFault};
 use crate::settings::Complaints;
 use crate::stop::Stop;
 use crate::warehouse::place::OtherServer;
@@ -37,6 +37,7 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
         .or_else(|_| Sandbox::start(listen(0), Population::generated(PATIENTS, SEED)))
         .context("the sandbox cannot listen on a loopback port")?;
     let base_url = sandbox.base_url();
+    begin_without_the_late(&sandbox)?;
     let config = write_files(dir, &base_url, &sandbox.person_ids())?;
     let settings = Arc::new(settings::load(Some(&config), &std::collections::HashMap::new())?);
     let roster = roster::load(&settings.roster).map_err(Complaints::new)?;
@@ -49,15 +50,16 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
         let session = Session { settings: settings.clone(), api, stop };
         let place = place(&settings);
         let open = || Warehouse::open(&place, OtherServer::Refuse, clock::now());
-        let first = run_cycle(session.clone(), open()?, &roster, SyncRequest::default()).await?;
+        let request = || SyncRequest { reads_records: true, ..SyncRequest::default() };
+        let first = run_cycle(session.clone(), open()?, &roster, request()).await?;
         summary::print(&first, out)?;
-        let [changed, withdrawn] = change_the_server(&sandbox)?;
+        let Changes { changed, consents, withdraws } = change_the_server(&sandbox)?;
         writeln!(
             out,
-            "\nOn the server, {changed} has a new lab result, and {withdrawn} withdraws the consent."
+            "\nOn the server, {changed} has a new lab result, {withdraws} withdraws the consent, and {consents}, whom no file lists, consents."
         )?;
         writeln!(out, "Second cycle: what changed.")?;
-        let second = run_cycle(session, open()?, &roster, SyncRequest::default()).await?;
+        let second = run_cycle(session, open()?, &roster, request()).await?;
         summary::print(&second, out)?;
         anyhow::Ok(ExitStatus::of_cycle(&second))
     })?;
@@ -110,11 +112,13 @@ fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<std
     let dir = fs::canonicalize(dir)?;
     let config = dir.join("healthex-sync.toml");
     let text = format!(
-        "# Made by `healthex-sync demo`. `healthex-sync init` writes a file with every key.\n[api]\nbase_url = \"{base_url}\"\n"
+        "# Made by `healthex-sync demo`. `healthex-sync init` writes a file with every key.\n[api]\nbase_url = \"{base_url}\"\n\n[roster]\nstudies = [\"{}\"]   # whoever consents is on the roster beside roster.toml\n",
+        Sandbox::STUDY
     );
     write_new(&config, &text, 0o644)?;
     let mut roster = String::new();
-    for (number, id) in (1..).zip(ids) {
+    let late = cast(ids)?.late;
+    for (number, id) in (1..).zip(ids).filter(|(_, id)| *id != late) {
         writeln!(roster, "[[patient]]\nid = \"{id}\"\nlabel = \"demo-{number:02}\"\n")?;
     }
     write_new(&dir.join("roster.toml"), &roster, 0o644)?;
@@ -123,16 +127,48 @@ fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<std
     Ok(config)
 }
 
-/// Adds a result for the first patient, and withdraws the last one. Returns their labels.
-fn change_the_server(sandbox: &Sandbox) -> anyhow::Result<[String; 2]> {
+/// Whom the demo changes between its cycles, by the names it shows.
+struct Changes {
+    changed: String,
+    consents: String,
+    withdraws: String,
+}
+
+/// The patients that the demo changes, of those that the sandbox has.
+struct Cast<'i> {
+    first: &'i str,
+    /// Consents during the demo, and is in no file.
+    late: &'i str,
+    last: &'i str,
+}
+
+fn cast(ids: &[String]) -> anyhow::Result<Cast<'_>> {
+    match ids {
+        [first, .., late, last] => Ok(Cast { first, late, last }),
+        _ => anyhow::bail!("the sandbox has too few patients"),
+    }
+}
+
+/// Lets the late one not have consented yet.
+fn begin_without_the_late(sandbox: &Sandbox) -> anyhow::Result<()> {
     let ids = sandbox.person_ids();
-    let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
-        anyhow::bail!("the sandbox has no patients")
-    };
+    let late = cast(&ids)?.late;
+    let consent = sandbox.consent(late).unwrap_or_default();
+    sandbox.set_consent(late, PersonConsent { recorded: false, permitted: false, ..consent });
+    Ok(())
+}
+
+/// Adds a result for the first patient, withdraws the last one, and has another consent.
+fn change_the_server(sandbox: &Sandbox) -> anyhow::Result<Changes> {
+    let ids = sandbox.person_ids();
+    let Cast { first, late, last } = cast(&ids)?;
     let resource = r#"{"resourceType":"Observation","id":"demo-hba1c","status":"final","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}],"code":{"coding":[{"system":"http://loinc.org","code":"4548-4","display":"Hemoglobin A1c/Hemoglobin.total in Blood"}]},"effectiveDateTime":"2026-11-02T08:30:00Z","valueQuantity":{"value":6.10,"unit":"%","system":"http://unitsofmeasure.org","code":"%"}}"#;
     sandbox.put(first, None, resource);
     sandbox.withdraw(last);
-    Ok(["demo-01".to_owned(), format!("demo-{:02}", ids.len())])
+    let consent = sandbox.consent(late).unwrap_or_default();
+    sandbox.set_consent(late, PersonConsent { recorded: true, permitted: true, ..consent });
+    let withdraws = format!("demo-{:02}", ids.len());
+    Ok(Changes { changed: "demo-01".to_owned(), consents: late.to_owned(), withdraws })
 }
 
 fn print_table(rows: &[Vec<String>], out: &mut dyn Write) -> std::io::Result<()> {

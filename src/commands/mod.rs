@@ -3,12 +3,16 @@
 mod audit;
 mod backup;
 mod check;
+mod check_studies;
+mod checks;
 mod demo;
 mod export;
+mod kept_records;
 mod named;
 mod progress;
 mod purge;
 mod report;
+mod roster_command;
 mod setup;
 mod shell;
 mod status;
@@ -112,6 +116,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
         Command::Restore(args) => backup::restore(&context, args, out),
         Command::Export(args) => export::export(&context, args, out),
         Command::Views(args) => views_command::views(&context, args, out),
+        Command::Roster(args) => roster_command::roster(&context, args, out),
         Command::Purge(args) => purge::purge(&context, args, out),
     }
 }

@@ -3,20 +3,25 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use chrono::TimeDelta;
 use serde::Serialize;
 
 use super::audit::describe_unknown;
+use super::kept_records::kept_records;
 use super::terminal::{Colour, Screen, shorten};
 use super::{Context, ExitStatus};
 use crate::clock;
-use crate::plan::leaver::{LeaverVerdict, judge_leaver};
+use crate::plan::leaver::{LeaverVerdict, ListedBy, judge_leaver};
+use crate::plan::records::KeptStudy;
 use crate::plan::since::IGNORED_TOLD;
 use crate::plan::state::PatientState;
-use crate::plan::{Timestamp, stamp};
-use crate::settings::{OnRemoved, RosterSettings};
+use crate::plan::{PersonId, Timestamp, stamp};
+use crate::settings::{OnRemoved, RosterSettings, Settings};
 use crate::warehouse::Reader;
 use crate::warehouse::purge::LedgerReport;
-use crate::warehouse::report::{LastScrub, PatientLine, StatusReport, StayingReader};
+use crate::warehouse::report::{
+    ExpiringConsent, ExpiringConsents, LastScrub, PatientLine, StatusReport, StayingReader,
+};
 
 /// The columns beside the name, with the gaps between them.
 const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;
@@ -39,6 +44,48 @@ struct StatusJson<'a> {
     ledger_fault: Option<String>,
     /// Purges of the ledger that the next cycle carries out.
     ledger_unknown: u64,
+    /// How the reading of consent records goes.
+    studies: &'a [StudyLine],
+    /// The consents that run out within `roster.consent_warning`.
+    consents_expiring: &'a [ExpiringConsent],
+}
+
+/// A study, as its consent records were last read.
+#[derive(Serialize)]
+struct StudyLine {
+    study: String,
+    read_at: Option<String>,
+    failing_since: Option<String>,
+    problem: Option<String>,
+}
+
+/// What is told of consents beside the patients.
+struct Consents {
+    studies: Vec<StudyLine>,
+    expiring: ExpiringConsents,
+}
+
+/// Reads where the consent records stand, and notes it with each patient.
+fn consents(settings: &Settings, reader: &Reader, report: &mut StatusReport) -> anyhow::Result<Consents> {
+    let kept = reader.consents()?;
+    let study = |study: &KeptStudy| StudyLine {
+        study: study.study.to_string(),
+        read_at: study.read_at.map(stamp),
+        failing_since: study.failing_since.map(stamp),
+        problem: study.problem.clone(),
+    };
+    let studies = kept.studies.iter().map(study).collect();
+    let records = kept_records(settings, kept);
+    for patient in &mut report.patients {
+        let record = PersonId::parse(&patient.id).ok().and_then(|person| records.of(&person));
+        let Some(record) = record else { continue };
+        patient.study = Some(record.study.to_string());
+        patient.consent = Some(record.standing.as_str());
+        patient.consent_expires_at = record.expires_at.map(stamp);
+    }
+    let now = clock::now();
+    let until = now + TimeDelta::from_std(settings.roster.consent_warning).unwrap_or_default();
+    Ok(Consents { studies, expiring: reader.expiring_consents(now, until, usize::MAX)? })
 }
 
 /// What is told of purges beside the patients.
@@ -51,7 +98,8 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
     let settings = context.settings()?;
     let path = &settings.warehouse.path;
     let reader = Reader::open(path)?;
-    let report = reader.status()?;
+    let mut report = reader.status()?;
+    let consents = consents(&settings, &reader, &mut report)?;
     let purges = Purges {
         ledger: reader.ledger(settings.consent.ledger.as_deref())?,
         late: reader.late_purges(settings.consent.deadline, clock::now())?,
@@ -70,16 +118,20 @@ pub(super) fn status(context: &Context<'_>, json: bool, out: &mut dyn Write) -> 
             purges_over_deadline: purges.late,
             ledger_fault: purges.ledger.fault.as_ref().map(ToString::to_string),
             ledger_unknown: purges.ledger.unknown,
+            studies: &consents.studies,
+            consents_expiring: &consents.expiring.shown,
         };
         writeln!(out, "{}", serde_json::to_string(&status)?)?;
     } else {
         let screen = Screen::of_stdout();
         print_table(&screen, &report, &settings.roster, out)?;
         print_totals(&screen, &report, out)?;
+        print_consents(&screen, &consents, out)?;
         print_purges(&screen, &purges, out)?;
     }
     let needs_a_person = [PatientState::Held.as_str(), PatientState::Failing.as_str()];
     let any = report.patients.iter().any(|patient| needs_a_person.contains(&patient.state.as_str()));
+    let any = any || consents.studies.iter().any(|study| study.problem.is_some());
     Ok(if any || purges.ledger.fault.is_some() { ExitStatus::SomePatientsFailed } else { ExitStatus::Done })
 }
 
@@ -121,6 +173,9 @@ fn remarks(patient: &PatientLine, roster: &RosterSettings) -> Vec<String> {
     if !patient.listed {
         remarks.push(unlisted(patient, roster));
     }
+    if patient.listed && patient.source != ListedBy::File.as_str() {
+        remarks.push(by_study(patient));
+    }
     if let Some(since) = &patient.refused_at {
         let held = patient.held_why.as_ref().map(|why| format!(", held ({why})")).unwrap_or_default();
         remarks.push(format!("refused (403) since {since}{held}"));
@@ -156,6 +211,16 @@ fn remarks(patient: &PatientLine, roster: &RosterSettings) -> Vec<String> {
         ));
     }
     remarks
+}
+
+/// Says by which consent record a patient is on the roster.
+fn by_study(patient: &PatientLine) -> String {
+    let study = patient.study.as_deref().unwrap_or("?");
+    let from = if patient.source == ListedBy::Both.as_str() { "from a file and" } else { "from" };
+    let consent = patient.consent.unwrap_or("no consent record");
+    let until = patient.consent_expires_at.as_ref().map(|end| format!(" until {end}")).unwrap_or_default();
+    let since = patient.consent_ended_at.as_ref().map(|since| format!(", since {since}")).unwrap_or_default();
+    format!("{from} study {study}: {consent}{until}{since}")
 }
 
 /// Says since when readings of the roster have lacked a patient, and when it is purged for it.
@@ -229,6 +294,29 @@ pub(super) fn describe_reader(reader: &StayingReader) -> String {
 pub(super) fn describe_unscrubbed(purges: u64, oldest: Option<Timestamp>, waits_for: &str) -> String {
     let since = oldest.map_or_else(String::new, |oldest| format!(", the oldest since {}", stamp(oldest)));
     format!("{purges} purges still have bytes in the file{since}, waiting for: {waits_for}")
+}
+
+/// Consents that run out beyond this many are only counted.
+const EXPIRING_SHOWN_MAX: usize = 10;
+
+fn print_consents(screen: &Screen, consents: &Consents, out: &mut dyn Write) -> std::io::Result<()> {
+    for StudyLine { problem, failing_since, read_at, .. } in &consents.studies {
+        let Some(problem) = problem else { continue };
+        let since = failing_since.as_ref().map(|since| format!(", since {since}")).unwrap_or_default();
+        let last = read_at.as_deref().unwrap_or("never");
+        let text = format!("consent records: {problem}{since}; last read: {last}");
+        print_wrapped(screen, 0, &text, Some(Colour::Yellow), out)?;
+    }
+    let ExpiringConsents { shown, total } = &consents.expiring;
+    if *total > 0 {
+        let name = |ExpiringConsent { name, expires_at }: &ExpiringConsent| format!("{name} ({expires_at})");
+        let names: Vec<String> = shown.iter().take(EXPIRING_SHOWN_MAX).map(name).collect();
+        let more = total.saturating_sub(names.len() as u64);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let text = format!("{total} consents run out soon: {}{more}", names.join(", "));
+        print_wrapped(screen, 0, &text, None, out)?;
+    }
+    Ok(())
 }
 
 fn print_purges(screen: &Screen, purges: &Purges, out: &mut dyn Write) -> std::io::Result<()> {

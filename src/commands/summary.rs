@@ -84,6 +84,9 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
         writeln!(out, "ended early: {ended}")?;
     }
     print_purges(summary, out)?;
+    for problem in &summary.record_problems {
+        writeln!(out, "consent records: {problem}")?;
+    }
     if let Some(shrunk) = &summary.roster_shrunk {
         writeln!(out, "{shrunk}")?;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::kept_records::{kept_consents, kept_records};
 use super::named::listed_patient;
 use super::{Context, ExitStatus, place, progress, runtime, summary};
 use crate::cli::SyncArgs;
@@ -25,7 +26,7 @@ pub(super) fn sync(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let (settings, roster) = context.settings_and_roster()?;
-    let request = sync_request(args, &roster)?;
+    let request = sync_request(args, &settings, &roster)?;
     let api = api(context, &settings)?;
     let other_server = if args.new_server { OtherServer::Adopt } else { OtherServer::Refuse };
     let runtime = runtime()?;
@@ -90,20 +91,28 @@ pub(super) async fn run_cycle(
     Ok(result?)
 }
 
-fn sync_request(args: &SyncArgs, roster: &Roster) -> Result<SyncRequest, Complaints> {
+fn sync_request(args: &SyncArgs, settings: &Settings, roster: &Roster) -> anyhow::Result<SyncRequest> {
     let mut named = Vec::new();
     let mut list = Vec::new();
+    let known = if args.patients.is_empty() || settings.roster.studies.is_empty() {
+        roster.clone()
+    } else {
+        roster.with_records(&kept_records(settings, kept_consents(settings)?))
+    };
     for id in &args.patients {
-        match listed_patient(roster, id) {
+        match listed_patient(&known, id) {
             Ok(person) => named.push(person),
             Err(error) => list.push(format!("--patient {error}")),
         }
     }
     if list.is_empty() {
         let allow_shrunk_roster = args.allow_shrunk_roster;
-        Ok(SyncRequest { named, full: args.full, waits_after_failures: false, allow_shrunk_roster })
+        // For a patient by name, what was read before will do.
+        let reads_records = named.is_empty();
+        let full = args.full;
+        Ok(SyncRequest { named, full, waits_after_failures: false, allow_shrunk_roster, reads_records })
     } else {
-        Err(Complaints::new(list))
+        Err(Complaints::new(list).into())
     }
 }
 

@@ -73,6 +73,10 @@ pub(crate) async fn decide_held(
     for (lease, answer) in answers {
         let (person, name): (&PersonId, _) = (lease.person(), lease.checkpoint.name().to_owned());
         match answer {
+            Ok(()) if lease.checkpoint.consent_ended_at.is_some() => {
+                let why = "permitted, while its consent record says that it is withdrawn or has run out; `purge ID --yes` purges it".to_owned();
+                decided.unanswered.push(Unanswered { name, why });
+            }
             Ok(()) => {
                 note_permitted(cycle, person).await?;
                 decided.released.push(name);

@@ -10,6 +10,7 @@ mod leavers;
 mod orders;
 mod patient;
 pub(crate) mod progress;
+pub(crate) mod records;
 mod round;
 mod summary;
 mod tally;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::orders::ActivePatients;
 use self::patient::Refusal;
 use self::progress::Progress;
+use self::records::Reading;
 pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, ShrunkRoster, Summary};
 use self::tally::CycleTally;
 use self::tasks::{Task, count_idle};
@@ -35,6 +37,7 @@ use crate::clock::Instant;
 use crate::healthex::client::Api;
 use crate::plan::due::Due;
 use crate::plan::failure::failure_delay;
+use crate::plan::records::RecordsNow;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::roster::Roster;
@@ -68,6 +71,8 @@ pub(crate) struct SyncRequest {
     /// Whether delays after failures are waited out.
     pub waits_after_failures: bool,
     pub allow_shrunk_roster: bool,
+    /// Whether the consent records are read now, however lately they were.
+    pub reads_records: bool,
 }
 
 /// Requests and bytes until now.
@@ -109,19 +114,25 @@ impl Cycle {
         let before = Traffic::of(&self.api);
         self.api.begin_cycle();
         let mut summary = Summary { is_rehearsal: self.warehouse.is_rehearsal(), ..Summary::default() };
-        let patients = self.take_roster(roster, &mut summary).await?;
+        let Reading { records, credentials_refused } = records::read(self, &roster.patients).await?;
+        let roster = &roster.with_records(&records);
+        let patients = self.take_roster(roster, &records, &mut summary).await?;
         for CarriedOut { person, reason, rows } in self.warehouse.carried_out() {
             summary.purged.push(PurgeNote { name: person.to_string(), reason, rows });
         }
         // A purge that a crash or a reader kept from its end comes before anything else.
         self.scrub(&mut summary).await;
-        let tasks = tasks::tasks(self, roster, patients, clock::now());
+        let tasks = tasks::tasks(self, roster, &records, patients, clock::now());
         count_idle(&tasks, &mut summary);
         let due: Vec<Task> = tasks.into_iter().filter(|task| !matches!(task.due, Due::Nothing(_))).collect();
         self.progress.send_replace(Progress { total: due.len() as u64, ..Progress::default() });
         let tally = self.deal_with_all(due).await;
         tally.say_held(self.warehouse.is_rehearsal());
         tally.settle(&mut summary);
+        summary.record_problems.extend(records.problems);
+        if let Some(why) = credentials_refused {
+            summary.ended_early.get_or_insert(EndedEarly::CredentialsRefused(why));
+        }
         if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
             self.forget_old_rows().await;
             summary.still_refused = self.warehouse.refused().await.unwrap_or_default();
@@ -165,17 +176,28 @@ impl Cycle {
     }
 
     /// Takes the roster over, and purges who has left it where that is wanted.
-    async fn take_roster(&self, roster: &Roster, summary: &mut Summary) -> Result<Vec<Lease>, StoreFailed> {
-        let listed: Vec<Listed> = roster
-            .patients
-            .iter()
-            .map(|patient| Listed { person: patient.person.clone(), label: patient.label.clone() })
-            .collect();
-        let reading = RosterReading { listed, is_new: !roster.is_outdated };
+    async fn take_roster(
+        &self,
+        roster: &Roster,
+        records: &RecordsNow,
+        summary: &mut Summary,
+    ) -> Result<Vec<Lease>, StoreFailed> {
+        let listed = roster.patients.iter().enumerate().map(|(at, patient)| Listed {
+            person: patient.person.clone(),
+            label: patient.label.clone(),
+            by: roster.listed_by(at, records),
+        });
+        // A roster that cannot be read purges nobody, nor one that lists nobody, nor records that were
+        // read before.
+        let is_new = !roster.is_outdated && records.is_new && !roster.patients.is_empty();
+        let reading = RosterReading { listed: listed.collect(), is_new };
         let mut patients = self.warehouse.begin_cycle(reading, clock::now()).await?;
-        // A roster that cannot be read purges nobody.
-        if !roster.is_outdated {
+        if is_new {
             leavers::purge_leavers(self, &mut patients, summary).await?;
+        }
+        if roster.patients.is_empty() && !patients.is_empty() {
+            let why = "no file lists a patient, and no record is of one who consents; nobody counts as gone";
+            summary.record_problems.push(why.to_owned());
         }
         Ok(patients)
     }

@@ -332,6 +332,7 @@ async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> 
         error: Some(why.clone()),
         next_attempt_at: verdict.delay.map(|delay| now + TimeDelta::from_std(delay).unwrap_or_default()),
         was_answered: event == Event::PersonUnknown,
+        was_permitted: false,
         breaks_row: failed.is_other_answer(),
         forgets_pull: matches!(failed, PullFailed::Unsteady(_) | PullFailed::Short { .. }),
         short: failed.short_note(),
@@ -432,7 +433,9 @@ pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutc
     let Asked { task, head, mut cost } = asked;
     let (now, name) = (clock::now(), task.name());
     tracing::debug!(person = %name, "{name}: refused (403)");
-    if task.lease.checkpoint.state == PatientState::Revoked {
+    // One that consents again, by the records, is to be permitted.
+    let is_consented = task.record.as_ref().is_some_and(|record| record.standing.is_consent());
+    if task.lease.checkpoint.state == PatientState::Revoked && !is_consented {
         let (outcome, setback) = (PullOutcome::Revoked, Some(Setback::answered(Event::Refused)));
         let ended = PullEnded { head, cost, is_marked, outcome, error: None, setback };
         return match cycle.warehouse.end_pull(ended, now).await {

@@ -10,13 +10,14 @@ use futures_util::{StreamExt, stream};
 
 use super::patient::{PatientOutcome, Refusal, note_permitted, pull_alone, question};
 use super::tally::CycleTally;
-use super::{Cycle, EndedEarly};
+use super::{Cycle, EndedEarly, records};
 use crate::clock;
 use crate::healthex::RequestFailed;
 use crate::healthex::token::AccessToken;
 use crate::plan::breaker::Contact;
 use crate::plan::consent::{
-    Answer, RefusalVerdict, RoundFacts, RoundToken, WITNESSES_MAX, Withdrawals, are_too_many, judge_refusal,
+    Answer, RecordSays, RefusalVerdict, RoundFacts, RoundToken, WITNESSES_MAX, Withdrawals, are_too_many,
+    judge_refusal,
 };
 use crate::plan::due::Due;
 use crate::plan::state::{Event, HeldWhy, PurgeReason};
@@ -28,6 +29,8 @@ use crate::warehouse::pull::{Fenced, PullOutcome, Setback};
 struct Judged {
     refusal: Refusal,
     verdict: RefusalVerdict,
+    answer: Answer,
+    record: RecordSays,
     /// When it was refused again.
     at: Timestamp,
     /// What it was answered with, unless it was permitted.
@@ -55,7 +58,12 @@ pub(super) async fn hold_round(cycle: &Cycle, tally: &mut CycleTally) {
     }
 }
 
-type Answered = (Refusal, Result<(), RequestFailed>);
+/// What a round has learned of one patient.
+struct Asked {
+    refusal: Refusal,
+    answer: Result<(), RequestFailed>,
+    record: RecordSays,
+}
 
 /// Asks the refused and a witness, who is asked before them and after them: a fault that begins or
 /// ends between two questions is no withdrawal. Without a fresh `token` the present one is asked
@@ -68,36 +76,29 @@ async fn ask(
 ) -> Result<(), StoreFailed> {
     let witness = permitted_witness(cycle, tally, &refused, token).await?;
     let answers = ask_refused(cycle, refused, token).await;
-    let any_refused = answers.iter().any(|(_, answer)| answer_of(answer) == Answer::Refused);
+    let any_refused = answers.iter().any(|asked| answer_of(&asked.answer) == Answer::Refused);
     let witness_permitted = match witness {
         Some(person) if any_refused => question(cycle, &person, token).await.is_ok(),
         _ => false,
     };
     let token = if token.is_some() { RoundToken::Fresh } else { RoundToken::Unchanged };
     let now = clock::now();
-    let judge = |(refusal, answer): Answered| {
-        let facts = RoundFacts {
-            answer: answer_of(&answer),
-            witness_permitted,
-            token,
-            refused_at: refusal.refused_at,
-            now,
-        };
+    let judge = |Asked { refusal, answer: result, record }: Asked| {
+        let answer = answer_of(&result);
+        let facts =
+            RoundFacts { answer, record, witness_permitted, token, refused_at: refusal.refused_at, now };
         let verdict = judge_refusal(facts, cycle.settings.consent.alone_after);
-        Judged { refusal, verdict, at: now, failed: answer.err() }
+        Judged { refusal, verdict, answer, record, at: now, failed: result.err() }
     };
     act(cycle, tally, answers.into_iter().map(judge).collect()).await
 }
 
-async fn ask_refused(
-    cycle: &Cycle,
-    refused: Vec<Refusal>,
-    token: Option<&Arc<AccessToken>>,
-) -> Vec<Answered> {
+async fn ask_refused(cycle: &Cycle, refused: Vec<Refusal>, token: Option<&Arc<AccessToken>>) -> Vec<Asked> {
     stream::iter(refused)
         .map(|refusal| async move {
             let answer = question(cycle, refusal.task.person(), token).await;
-            (refusal, answer)
+            let record = records::says(cycle, &refusal, answer_of(&answer)).await;
+            Asked { refusal, answer, record }
         })
         .buffer_unordered(cycle.settings.sync.concurrency)
         .collect()
@@ -143,8 +144,13 @@ async fn permitted_witness(
 async fn act(cycle: &Cycle, tally: &mut CycleTally, judged: Vec<Judged>) -> Result<(), StoreFailed> {
     let is_confirmed = |one: &Judged| one.verdict == RefusalVerdict::Confirmed;
     let holds_rows = |one: &Judged| one.refusal.task.lease.checkpoint.holds_rows;
-    // Those who wait for want of a witness may be of the same fault as those who have waited enough.
-    let waits = |one: &Judged| one.verdict == RefusalVerdict::Held(HeldWhy::Alone);
+    // Those who wait for want of a witness, or because HealthEx permits what its record does not, may be
+    // of the same fault as those who have waited enough.
+    let waits = |one: &Judged| match one.verdict {
+        RefusalVerdict::Held(HeldWhy::Alone) => true,
+        RefusalVerdict::Held(HeldWhy::Contradicted) => matches!(one.record, RecordSays::Ended { .. }),
+        _ => false,
+    };
     let refused = |one: &&Judged| holds_rows(one) && (is_confirmed(one) || waits(one));
     let confirmed = judged.iter().filter(refused).count() as u64;
     let lately = cycle.warehouse.withdrawals(clock::now()).await?;
@@ -156,22 +162,22 @@ async fn act(cycle: &Cycle, tally: &mut CycleTally, judged: Vec<Judged>) -> Resu
         tracing::error!(
             counted,
             of,
-            "{counted} of {of} patients were refused within 24 hours, which looks like broken access: no more {are} purged. If these are withdrawals, run `healthex-sync purge --held --yes`; if not, check the API key's permissions"
+            "{counted} of {of} patients were refused or withdrew within 24 hours, which looks like broken access: no more {are} purged. If these are withdrawals, run `healthex-sync purge --held --yes`; if not, check the API key's permissions"
         );
     }
     for one in judged {
         let was_many = one.refusal.task.lease.checkpoint.held_why == Some(HeldWhy::Many);
         match one.verdict {
             RefusalVerdict::Confirmed if holds_rows(&one) && (holds_many || was_many) => {
-                hold(cycle, tally, &one.refusal, HeldWhy::Many).await?;
+                hold(cycle, tally, &one, HeldWhy::Many).await?;
             }
             RefusalVerdict::Confirmed => revoke(cycle, tally, &one).await?,
-            RefusalVerdict::Held(why) => hold(cycle, tally, &one.refusal, why).await?,
+            RefusalVerdict::Held(why) => hold(cycle, tally, &one, why).await?,
             RefusalVerdict::Stray => pull_stray(cycle, tally, one.refusal).await?,
             RefusalVerdict::Unanswered => {
                 let (refusal, failed) = (&one.refusal, one.failed.as_ref());
                 let answer = failed.map_or_else(|| "no answer".to_owned(), ToString::to_string);
-                let why = format!("refused (403), which could not be confirmed: {answer}");
+                let why = format!("{}, which could not be confirmed: {answer}", suspicion(refusal));
                 let breaks_row = failed.is_some_and(RequestFailed::is_other_answer);
                 fail(cycle, tally, refusal, &why, breaks_row).await?;
             }
@@ -187,8 +193,8 @@ async fn leave(
     refused: Vec<Refusal>,
     failed: &RequestFailed,
 ) -> Result<(), StoreFailed> {
-    let why = format!("refused (403), which could not be confirmed: {failed}");
     for refusal in refused {
+        let why = format!("{}, which could not be confirmed: {failed}", suspicion(&refusal));
         if matches!(failed, RequestFailed::Stopped) {
             end(cycle, &refusal, PullOutcome::Interrupted, Some(&why), None).await?;
             tally.not_reached += 1;
@@ -198,6 +204,14 @@ async fn leave(
         }
     }
     Ok(())
+}
+
+/// Returns why a patient is asked in a round.
+fn suspicion(refusal: &Refusal) -> &'static str {
+    match refusal.task.lease.checkpoint.consent_ended_at {
+        Some(_) => "withdrawn or expired by its consent record",
+        None => "refused (403)",
+    }
 }
 
 /// Pulls a patient whose refusal was a stray one, or finds that its filter is what is not permitted.
@@ -240,7 +254,7 @@ async fn revoke(cycle: &Cycle, tally: &mut CycleTally, one: &Judged) -> Result<(
     let erased = match cycle.warehouse.revoke(ended, one.at, clock::now()).await {
         // The next cycle begins with it.
         Err(failed) if failed.concern() == Concern::Patient => {
-            let why = format!("consent withdrawn (403 twice), and not purged: {failed}");
+            let why = format!("consent withdrawn, and not purged: {failed}");
             return fail(cycle, tally, &one.refusal, &why, false).await;
         }
         erased => erased?,
@@ -253,24 +267,27 @@ async fn revoke(cycle: &Cycle, tally: &mut CycleTally, one: &Judged) -> Result<(
 }
 
 /// Keeps a refused patient's data until somebody, or a later round, decides.
-async fn hold(
-    cycle: &Cycle,
-    tally: &mut CycleTally,
-    refusal: &Refusal,
-    why: HeldWhy,
-) -> Result<(), StoreFailed> {
+async fn hold(cycle: &Cycle, tally: &mut CycleTally, one: &Judged, why: HeldWhy) -> Result<(), StoreFailed> {
+    let (refusal, was_permitted) = (&one.refusal, one.answer == Answer::Permitted);
     let text = match why {
         HeldWhy::Alone => {
             "refused (403), and nobody else was permitted to show that it is a withdrawal; asked again each cycle"
         }
         HeldWhy::Many => {
-            "consent withdrawn (403 twice), and held because too many were at once; `purge --held --yes` purges it, a permitted pull releases it"
+            "consent withdrawn, and held because too many were at once; `purge --held --yes` purges it, a permitted pull releases it"
         }
         HeldWhy::Token => {
             "refused (403), and there is no other token to confirm it with; `purge --held --yes` purges it, a permitted pull releases it"
         }
+        HeldWhy::Contradicted if was_permitted => {
+            "its consent record says withdrawn or expired, and HealthEx permits it all the same: not pulled, and purged once the record has said so for consent.alone_after"
+        }
+        HeldWhy::Contradicted => {
+            "refused (403), and its consent record says that the patient consents: it is our access that is broken; mend the API key's permissions, a permitted pull releases it"
+        }
     };
-    let setback = Setback { error: Some(text.to_owned()), ..Setback::answered(Event::Held(why)) };
+    let event = Event::Held(why);
+    let setback = Setback { error: Some(text.to_owned()), was_permitted, ..Setback::answered(event) };
     end(cycle, refusal, PullOutcome::Held, Some(text), Some(setback)).await?;
     tally.hold(why);
     Ok(())

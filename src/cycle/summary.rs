@@ -58,6 +58,8 @@ pub(crate) struct Summary {
     pub still_refused: u64,
     pub purged: Vec<PurgeNote>,
     pub roster_shrunk: Option<ShrunkRoster>,
+    /// What is wrong with the consent records: the last good answer stands for them.
+    pub record_problems: Vec<String>,
     /// Why the bytes of purged patients are still there.
     pub scrub_waits: Option<String>,
 }
@@ -69,6 +71,7 @@ impl Summary {
         held + not_found + failed + self.not_reached == 0
             && self.ended_early.is_none()
             && self.roster_shrunk.is_none()
+            && self.record_problems.is_empty()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{Cycle, Summary};
 use crate::plan::due::{Due, NotDue, PatientRequest, decide};
+use crate::plan::records::{PatientRecord, RecordsNow};
 use crate::plan::{PersonId, Timestamp, TypeFilter};
 use crate::roster::{Roster, RosterPatient};
 use crate::warehouse::pull::Lease;
@@ -16,6 +17,8 @@ pub(super) struct Task {
     pub(super) types: TypeFilter,
     pub(super) due: Due,
     pub(super) lease: Lease,
+    /// What the consent records say of the patient, where they know it.
+    pub(super) record: Option<PatientRecord>,
 }
 
 impl Task {
@@ -29,7 +32,13 @@ impl Task {
 }
 
 /// Returns what there is to do, those that have waited longest first, never-pulled ones before.
-pub(super) fn tasks(cycle: &Cycle, roster: &Roster, patients: Vec<Lease>, now: Timestamp) -> Vec<Task> {
+pub(super) fn tasks(
+    cycle: &Cycle,
+    roster: &Roster,
+    records: &RecordsNow,
+    patients: Vec<Lease>,
+    now: Timestamp,
+) -> Vec<Task> {
     let listed: HashMap<&PersonId, &RosterPatient> =
         roster.patients.iter().map(|patient| (&patient.person, patient)).collect();
     let rules = cycle.settings.due_rules();
@@ -44,7 +53,8 @@ pub(super) fn tasks(cycle: &Cycle, roster: &Roster, patients: Vec<Lease>, now: T
         if due != Due::Nothing(NotDue::Unlisted) {
             let label = lease.checkpoint.label.as_ref().or(entry.and_then(|entry| entry.label.as_ref()));
             let name = label.cloned().unwrap_or_else(|| lease.person().to_string());
-            tasks.push(Task { name, types: request.types, due, lease });
+            let record = records.of(lease.person()).cloned();
+            tasks.push(Task { name, types: request.types, due, lease, record });
         }
     }
     tasks.sort_by_key(|task| task.lease.checkpoint.last_success_at);

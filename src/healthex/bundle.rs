@@ -64,8 +64,8 @@ enum Expect {
 
 /// The value being read, as far as its brackets and strings go.
 #[derive(Debug)]
-struct Capture {
-    bytes: Vec<u8>,
+pub(super) struct Capture {
+    pub(super) bytes: Vec<u8>,
     size: u64,
     depth: u32,
     deepest: u32,
@@ -185,22 +185,8 @@ impl BundleReader {
     }
 
     fn open_value(&mut self, byte: u8, is_entry: bool) -> Result<(), NotABundle> {
-        let opens = matches!(byte, b'{' | b'[');
-        let is_string = byte == b'"';
-        // `+1` and `.5` are no JSON either, but where they end is known: whoever reads them says so.
-        if !(opens || is_string || byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')) {
-            return Err(self.refuse("not JSON"));
-        }
-        let depth = u32::from(opens);
-        self.capture = Some(Capture {
-            bytes: vec![byte],
-            size: 1,
-            depth,
-            deepest: depth,
-            in_string: is_string,
-            escaped: false,
-            is_entry,
-        });
+        let Some(capture) = Capture::begin(byte) else { return Err(self.refuse("not JSON")) };
+        self.capture = Some(Capture { is_entry, ..capture });
         Ok(())
     }
 
@@ -269,8 +255,21 @@ impl BundleReader {
 }
 
 impl Capture {
+    /// Begins a value with its first byte, or returns `None` where no value begins so.
+    pub(super) fn begin(byte: u8) -> Option<Self> {
+        let opens = matches!(byte, b'{' | b'[');
+        let in_string = byte == b'"';
+        // `+1` and `.5` are no JSON either, but where they end is known: whoever reads them says so.
+        if !(opens || in_string || byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')) {
+            return None;
+        }
+        let depth = u32::from(opens);
+        let bytes = vec![byte];
+        Some(Self { bytes, size: 1, depth, deepest: depth, in_string, escaped: false, is_entry: false })
+    }
+
     /// Returns how many of `bytes` belong to this value, and whether it ends with them.
-    fn scan(&mut self, bytes: &[u8]) -> (usize, bool) {
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> (usize, bool) {
         let is_scalar = self.depth == 0 && !self.in_string;
         if is_scalar {
             let end = bytes

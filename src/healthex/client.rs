@@ -11,11 +11,12 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::attempts::Attempts;
+use super::body::Body;
 use super::bundle::{BundleReader, Limits};
 use super::coding::{Decoder, NotDecoded};
 use super::door::{Answer, Broken, Door, Request};
 use super::meter::{Budget, Meter, RequestKind};
-use super::page_stream::{PageStream, undecoded};
+use super::page_stream::PageStream;
 use super::pause::SharedPause;
 use super::token::{AccessToken, TokenCache, jwt_expiration, unix_seconds};
 use super::{FailureStage, RequestFailed, transport};
@@ -38,6 +39,21 @@ const TOKEN_ATTEMPTS_MAX: usize = 3;
 
 fn status_of<E>(answer: &Result<Answer, E>) -> u16 {
     answer.as_ref().map_or(0, |answer| answer.status().as_u16())
+}
+
+/// A request for consent records.
+#[derive(Clone, Copy)]
+pub(super) struct RecordsRequest<'r> {
+    pub(super) url: &'r Url,
+    /// What is posted; without it, the URL says all.
+    pub(super) json: Option<&'r serde_json::Value>,
+}
+
+/// An answer about consent records whose body is to be read.
+pub(super) struct Records {
+    pub(super) body: Body,
+    /// The server's clock when it answered.
+    pub(super) server_date: Option<Timestamp>,
 }
 
 /// The API, as one process uses it.
@@ -144,6 +160,54 @@ impl Api {
         }
     }
 
+    /// Sends a request for consent records, with a `body` or without one. The answer is read from what is
+    /// returned. A 401 is answered as one to a page.
+    pub(super) async fn open_records(
+        &self,
+        request: RecordsRequest<'_>,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<Records, RequestFailed> {
+        let token = self.token(stop).await?;
+        match self.try_records(request, &token, budget, stop).await {
+            Err(RequestFailed::TokenRefused) if token.is_worth_replacing() => {
+                let fresh = self.replace(&token, stop).await?.ok_or(RequestFailed::TokenRefused)?;
+                self.try_records(request, &fresh, budget, stop).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn try_records(
+        &self,
+        request: RecordsRequest<'_>,
+        token: &AccessToken,
+        budget: &Budget,
+        stop: &Stop,
+    ) -> Result<Records, RequestFailed> {
+        self.pause.wait_out(stop).await?;
+        let mut headers = accepting_json();
+        headers.insert(header::AUTHORIZATION, bearer(token)?);
+        if !budget.asks_plainly() {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        let json = request.json.map(ToString::to_string);
+        let request = Request { url: request.url.clone(), headers, json };
+        self.meter.count_request();
+        let ends = (Instant::now() + self.limits.page_timeout).min(budget.ends);
+        let response = transport::before(ends, stop, self.door.send(request)).await?;
+        self.meter.count_answer(RequestKind::Records, status_of(&response));
+        let response = response.map_err(|broken| transport::transient(&broken, FailureStage::NoAnswer))?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            token.prove();
+        }
+        if !matches!(response.status(), StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION) {
+            return Err(self.refusal(response, ends, stop).await);
+        }
+        let server_date = server_date(&response);
+        Ok(Records { body: Body::of(response, ends, budget)?, server_date })
+    }
+
     async fn try_page(
         &self,
         url: &Url,
@@ -175,10 +239,9 @@ impl Api {
         if !matches!(response.status(), StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION) {
             return Err(self.refusal(response, ends, stop).await);
         }
-        let decoder = Decoder::of(response.headers()).map_err(|failed| undecoded(&failed, budget))?;
-        let limits = Limits { entry_bytes_max: ENTRY_BYTES_MAX };
-        let reader = BundleReader::new(limits);
-        Ok(PageStream::new(response, decoder, reader, ends, server_date, answered_after))
+        let body = Body::of(response, ends, budget)?;
+        let reader = BundleReader::new(Limits { entry_bytes_max: ENTRY_BYTES_MAX });
+        Ok(PageStream::new(body, reader, server_date, answered_after))
     }
 
     /// Classifies an answer without a page.

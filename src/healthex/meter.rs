@@ -20,6 +20,7 @@ pub(crate) struct Meter {
 pub(crate) enum RequestKind {
     Token,
     Page,
+    Records,
 }
 
 impl Meter {

@@ -4,9 +4,11 @@
 //! body, a token or a URL. Absent on purpose: tables, and what a page means.
 
 pub(crate) mod attempts;
+mod body;
 pub mod bundle;
 pub(crate) mod client;
 mod coding;
+pub(crate) mod consents;
 pub(crate) mod door;
 pub(crate) mod meter;
 pub(crate) mod page_stream;

@@ -3,14 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::body::Body;
 use super::bundle::{BundleReader, NotABundle, PageFacts};
-use super::coding::{Decoder, NotDecoded};
-use super::door::Answer;
 use super::meter::{Budget, Meter};
-use super::{FailureStage, RequestFailed, transport};
-use crate::clock::Instant;
+use super::{FailureStage, RequestFailed};
 use crate::plan::Timestamp;
 use crate::plan::outcome::is_error_entry;
 use crate::plan::row::Entry;
@@ -23,14 +19,9 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// A 200 whose body is being read.
 pub(crate) struct PageStream {
-    response: Answer,
-    decoder: Option<Decoder>,
-    /// Of the last chunk, what is not decoded yet.
-    coded: Bytes,
+    body: Body,
     reader: BundleReader,
     held_back: Vec<Entry>,
-    ended: bool,
-    ends: Instant,
     /// The server's clock when it answered.
     pub(crate) server_date: Option<Timestamp>,
     /// From the request to the head of the answer.
@@ -39,24 +30,12 @@ pub(crate) struct PageStream {
 
 impl PageStream {
     pub(super) fn new(
-        response: Answer,
-        decoder: Decoder,
+        body: Body,
         reader: BundleReader,
-        ends: Instant,
         server_date: Option<Timestamp>,
         answered_after: Duration,
     ) -> Self {
-        Self {
-            response,
-            decoder: Some(decoder),
-            coded: Bytes::new(),
-            reader,
-            held_back: Vec::new(),
-            ended: false,
-            ends,
-            server_date,
-            answered_after,
-        }
+        Self { body, reader, held_back: Vec::new(), server_date, answered_after }
     }
 
     /// Returns the next entries, or `None` once the body has ended. Fewer than a batch are the
@@ -69,8 +48,8 @@ impl PageStream {
     ) -> Result<Option<Vec<Entry>>, RequestFailed> {
         let mut entries = std::mem::take(&mut self.held_back);
         let mut size: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
-        while !self.ended && entries.len() <= BATCH_ENTRIES && size < BATCH_BYTES {
-            let chunk = self.next_bytes(budget, stop).await?;
+        while !self.body.has_ended() && entries.len() <= BATCH_ENTRIES && size < BATCH_BYTES {
+            let chunk = self.body.next_bytes(budget, stop).await?;
             for meter in [meter, &budget.meter] {
                 meter.count_bytes(chunk.len());
             }
@@ -84,7 +63,7 @@ impl PageStream {
         if entries.len() > BATCH_ENTRIES {
             self.held_back = entries.split_off(BATCH_ENTRIES);
         }
-        Ok((!self.ended || !entries.is_empty()).then_some(entries))
+        Ok((!self.body.has_ended() || !entries.is_empty()).then_some(entries))
     }
 
     /// Reads the body to its end and keeps nothing of it. An OperationOutcome of an error in it is
@@ -105,45 +84,16 @@ impl PageStream {
                     stage: FailureStage::Answered,
                 });
             }
-            if !self.ended && !entries.is_empty() {
+            if !self.body.has_ended() && !entries.is_empty() {
                 return Ok(());
             }
         }
         self.finish().map(drop)
     }
 
-    /// Returns the next bytes of the body, decoded; sets `ended` with the last of them.
-    async fn next_bytes(&mut self, budget: &Budget, stop: &Stop) -> Result<Bytes, RequestFailed> {
-        if self.coded.is_empty() {
-            let chunk = transport::before(self.ends, stop, self.response.chunk())
-                .await?
-                .map_err(|broken| transport::transient(&broken, FailureStage::Answered))?;
-            let Some(chunk) = chunk else {
-                self.ended = true;
-                let rest = self.decoder.take().map_or_else(|| Ok(Bytes::new()), Decoder::finish);
-                return rest.map_err(|failed| undecoded(&failed, budget));
-            };
-            self.coded = chunk;
-        }
-        match &mut self.decoder {
-            Some(decoder) => decoder.step(&mut self.coded).map_err(|failed| undecoded(&failed, budget)),
-            None => Ok(Bytes::new()),
-        }
-    }
-
     /// Returns what the page says of itself, or an error if the body was not whole.
     pub(crate) fn finish(self) -> Result<PageFacts, RequestFailed> {
         self.reader.finish().map_err(|refused| not_a_page(&refused))
-    }
-}
-
-/// Whatever garbles a coding on its way leaves a plain body alone: from now on that is asked for.
-pub(super) fn undecoded(failed: &NotDecoded, budget: &Budget) -> RequestFailed {
-    budget.ask_plainly();
-    RequestFailed::Transient {
-        what: format!("{failed}; asked for without a coding"),
-        retry_after: None,
-        stage: FailureStage::Answered,
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Checkpoint {
     /// Of the first in an unbroken row of refusals.
     pub refused_at: Option<Timestamp>,
     pub held_why: Option<HeldWhy>,
+    /// Since when HealthEx's consent records have said without a break that there is no consent.
+    pub consent_ended_at: Option<Timestamp>,
     /// The last purge, if nothing has been stored since.
     pub purged: Option<PastPurge>,
     /// Since when every pull was short by the same entries.
@@ -92,6 +94,7 @@ impl Checkpoint {
             since_ignored: 0,
             refused_at: None,
             held_why: None,
+            consent_ended_at: None,
             purged: None,
             short_since: None,
             unfinished: None,

@@ -42,10 +42,65 @@ pub(crate) enum RoundToken {
     Unchanged,
 }
 
+/// What HealthEx's consent records say of a patient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Consented,
+    /// Given, and its time is over.
+    Expired,
+    Withdrawn,
+}
+
+impl Standing {
+    /// Returns the word for people and for JSON.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Consented => "consented",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+
+    pub(crate) fn is_consent(self) -> bool {
+        self == Self::Consented
+    }
+}
+
+/// What HealthEx's consent records say of a patient in a round, where they were asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordSays {
+    /// They were not asked or did not answer, or know nothing of the patient.
+    Nothing,
+    Consented,
+    /// Withdrawn or expired, without a break since then; `None` where that is not said now.
+    Ended {
+        since: Option<Timestamp>,
+    },
+}
+
+/// Returns what a record that was kept before a round says in it, where the records do not answer
+/// now. What was read before a refusal knows nothing of it, and nothing is purged for the word of a
+/// record alone that is not said now.
+pub(crate) fn kept_says(
+    standing: Standing,
+    seen_at: Timestamp,
+    answer: Answer,
+    refused_at: Timestamp,
+) -> RecordSays {
+    let ended = RecordSays::Ended { since: None };
+    match (answer, standing) {
+        (Answer::Permitted, Standing::Withdrawn | Standing::Expired) => ended,
+        _ if seen_at < refused_at => RecordSays::Nothing,
+        (_, Standing::Consented) => RecordSays::Consented,
+        (_, Standing::Withdrawn | Standing::Expired) => ended,
+    }
+}
+
 /// What a round has seen of one refused patient and of those asked beside it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RoundFacts {
     pub(crate) answer: Answer,
+    pub(crate) record: RecordSays,
     /// Whether any witness was permitted.
     pub(crate) witness_permitted: bool,
     pub(crate) token: RoundToken,
@@ -66,24 +121,31 @@ pub(crate) enum RefusalVerdict {
     Unanswered,
 }
 
-/// Judges one refused patient by what a round has seen. `alone_after` is how long a refusal
-/// without a witness must have lasted to be believed.
+/// Judges one patient by what a round has seen. `alone_after` is how long a refusal without a
+/// witness, or a record that `$everything` contradicts, must have lasted to be believed.
 pub(crate) fn judge_refusal(facts: RoundFacts, alone_after: Duration) -> RefusalVerdict {
-    match facts.answer {
-        Answer::Permitted => RefusalVerdict::Stray,
-        Answer::None => RefusalVerdict::Unanswered,
-        Answer::Refused if facts.token == RoundToken::Unchanged => RefusalVerdict::Held(HeldWhy::Token),
-        Answer::Refused if facts.witness_permitted => RefusalVerdict::Confirmed,
-        Answer::Refused => {
-            let alone_for = facts.now - facts.refused_at;
-            let is_believed = TimeDelta::from_std(alone_after).is_ok_and(|after| after <= alone_for);
-            if is_believed { RefusalVerdict::Confirmed } else { RefusalVerdict::Held(HeldWhy::Alone) }
+    let has_lasted =
+        |since| TimeDelta::from_std(alone_after).is_ok_and(|after: TimeDelta| after <= facts.now - since);
+    match (facts.answer, facts.record) {
+        (Answer::None, _) => RefusalVerdict::Unanswered,
+        (Answer::Permitted, RecordSays::Ended { since: Some(since) }) if has_lasted(since) => {
+            RefusalVerdict::Confirmed
         }
+        (Answer::Permitted, RecordSays::Ended { .. }) => RefusalVerdict::Held(HeldWhy::Contradicted),
+        (Answer::Permitted, _) => RefusalVerdict::Stray,
+        (Answer::Refused, RecordSays::Ended { .. }) => RefusalVerdict::Confirmed,
+        (Answer::Refused, RecordSays::Consented) => RefusalVerdict::Held(HeldWhy::Contradicted),
+        (Answer::Refused, RecordSays::Nothing) if facts.token == RoundToken::Unchanged => {
+            RefusalVerdict::Held(HeldWhy::Token)
+        }
+        (Answer::Refused, RecordSays::Nothing) if facts.witness_permitted => RefusalVerdict::Confirmed,
+        (Answer::Refused, RecordSays::Nothing) if has_lasted(facts.refused_at) => RefusalVerdict::Confirmed,
+        (Answer::Refused, RecordSays::Nothing) => RefusalVerdict::Held(HeldWhy::Alone),
     }
 }
 
 /// When many withdrawals at once are held instead of purged.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct HoldRule {
     /// From this many confirmed withdrawals in [`HOLD_WINDOW`] on, …
     pub(crate) hold_after: u32,
@@ -148,7 +210,8 @@ mod tests {
         use RefusalVerdict::{Confirmed, Held, Stray, Unanswered};
         let check = |answer, witness_permitted, token, refused_before: i64, verdict| {
             let refused_at = at(-refused_before);
-            let facts = RoundFacts { answer, witness_permitted, token, refused_at, now: at(0) };
+            let record = RecordSays::Nothing;
+            let facts = RoundFacts { answer, record, witness_permitted, token, refused_at, now: at(0) };
             assert_eq!(judge_refusal(facts, Duration::from_hours(24)), verdict, "{facts:?}");
         };
         let (fresh, unchanged) = (RoundToken::Fresh, RoundToken::Unchanged);
@@ -166,9 +229,58 @@ mod tests {
     }
 
     #[test]
+    fn a_record_outweighs_any_witness_and_a_contradiction_is_held() {
+        use RefusalVerdict::{Confirmed, Held, Stray, Unanswered};
+        let check = |answer, record, verdict| {
+            // Whatever else a round has seen.
+            for (witness_permitted, token, hours) in [
+                (false, RoundToken::Fresh, 0),
+                (true, RoundToken::Fresh, 0),
+                (true, RoundToken::Fresh, 48),
+                (false, RoundToken::Unchanged, 48),
+            ] {
+                let refused_at = at(-hours * HOUR);
+                let facts = RoundFacts { answer, record, witness_permitted, token, refused_at, now: at(0) };
+                assert_eq!(judge_refusal(facts, Duration::from_hours(24)), verdict, "{facts:?}");
+            }
+        };
+        let ended = |seconds: i64| RecordSays::Ended { since: Some(at(-seconds)) };
+        let before = RecordSays::Ended { since: None };
+        check(Answer::Refused, before, Confirmed);
+        check(Answer::Permitted, before, Held(HeldWhy::Contradicted));
+        check(Answer::Refused, ended(0), Confirmed);
+        check(Answer::Refused, ended(48 * HOUR), Confirmed);
+        check(Answer::Refused, RecordSays::Consented, Held(HeldWhy::Contradicted));
+        check(Answer::Permitted, RecordSays::Nothing, Stray);
+        check(Answer::Permitted, RecordSays::Consented, Stray);
+        check(Answer::Permitted, ended(0), Held(HeldWhy::Contradicted));
+        check(Answer::Permitted, ended(24 * HOUR - 1), Held(HeldWhy::Contradicted));
+        check(Answer::Permitted, ended(24 * HOUR), Confirmed);
+        // Noted by a clock that was ahead.
+        check(Answer::Permitted, ended(-HOUR), Held(HeldWhy::Contradicted));
+        for record in [RecordSays::Nothing, RecordSays::Consented, ended(48 * HOUR)] {
+            check(Answer::None, record, Unanswered);
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_read_before_the_refusal_says_nothing_about_it() {
+        let ended = RecordSays::Ended { since: None };
+        let says = |standing, seen_at, answer| kept_says(standing, at(seen_at), answer, at(0));
+        for (standing, said) in [(Standing::Consented, RecordSays::Consented), (Standing::Withdrawn, ended)] {
+            assert_eq!(says(standing, -1, Answer::Refused), RecordSays::Nothing);
+            assert_eq!(says(standing, 0, Answer::Refused), said);
+        }
+        // Who is held for what the record says stays so while it says nothing.
+        assert_eq!(says(Standing::Expired, -1, Answer::Permitted), ended);
+        assert_eq!(says(Standing::Consented, -1, Answer::Permitted), RecordSays::Nothing);
+    }
+
+    #[test]
     fn alone_after_may_be_nothing() {
         let facts = RoundFacts {
             answer: Answer::Refused,
+            record: RecordSays::Nothing,
             witness_permitted: false,
             token: RoundToken::Fresh,
             refused_at: at(0),

@@ -51,6 +51,8 @@ pub(crate) enum NotDue {
     /// Revoked or not found, and asked recently enough.
     WithinRecheck,
     WaitsAfterFailure,
+    /// Purged, and without a consent by the records, which will tell when there is one again.
+    NoConsent,
 }
 
 /// Decides how a patient is dealt with in this cycle.
@@ -65,6 +67,9 @@ pub(crate) fn decide(
     let consent_only = |reason| {
         if checkpoint.holds_rows && recheck_due { Due::AskConsent } else { Due::Nothing(reason) }
     };
+    if checkpoint.consent_ended_at.is_some() {
+        return without_consent(checkpoint, request);
+    }
     let is_pulled = request.listed && !is_switched_off(request);
     if matches!(checkpoint.state, PatientState::Refused | PatientState::Held)
         && (is_pulled || checkpoint.holds_rows)
@@ -92,6 +97,16 @@ pub(crate) fn decide(
         return Due::Nothing(NotDue::WaitsAfterFailure);
     }
     Due::Pull(mode(checkpoint, request, rules, now))
+}
+
+/// Decides about a patient whose consent has ended by the records: it is asked until it is purged, and
+/// never pulled.
+fn without_consent(checkpoint: &Checkpoint, request: &PatientRequest) -> Due {
+    match checkpoint.state {
+        PatientState::Revoked | PatientState::Paused => Due::Nothing(NotDue::NoConsent),
+        _ if request.listed || checkpoint.holds_rows => Due::AskAgain(None),
+        _ => Due::Nothing(NotDue::Unlisted),
+    }
 }
 
 fn is_switched_off(request: &PatientRequest) -> bool {
@@ -245,6 +260,26 @@ mod tests {
         check(&checkpoint(PatientState::Active), &disabled, &Due::Nothing(NotDue::Disabled));
         check(&Checkpoint { holds_rows: false, ..stale.clone() }, &unlisted, &Due::Nothing(NotDue::Unlisted));
         check(&stale, &PatientRequest { named: true, ..disabled }, &Due::Pull(PullMode::Incremental));
+    }
+
+    #[test]
+    fn whoever_has_no_consent_by_the_records_is_asked_until_it_is_purged_and_never_pulled() {
+        let ended = |state| Checkpoint { consent_ended_at: Some(at(-HOUR)), ..checkpoint(state) };
+        let named = PatientRequest { named: true, full: true, ..request() };
+        for state in PatientState::ALL {
+            let due = match state {
+                PatientState::Revoked | PatientState::Paused => Due::Nothing(NotDue::NoConsent),
+                _ => Due::AskAgain(None),
+            };
+            for request in [request(), named.clone(), PatientRequest { enabled: false, ..request() }] {
+                check(&ended(state), &request, &due);
+            }
+        }
+        let unlisted = PatientRequest { listed: false, ..request() };
+        check(&ended(PatientState::Active), &unlisted, &Due::AskAgain(None));
+        let empty = Checkpoint { holds_rows: false, ..ended(PatientState::New) };
+        check(&empty, &unlisted, &Due::Nothing(NotDue::Unlisted));
+        check(&empty, &request(), &Due::AskAgain(None));
     }
 
     #[test]

@@ -12,6 +12,28 @@ use super::Timestamp;
 /// So many readings of the roster, and all in between, must have lacked a patient.
 pub(crate) const READINGS_MIN: u32 = 2;
 
+/// Who lists a patient; the `listed_by` column of `checkpoint`, by the same names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListedBy {
+    /// The roster's files.
+    #[default]
+    File,
+    /// A study whose records know the patient.
+    Study,
+    Both,
+}
+
+impl ListedBy {
+    /// Returns the name in the `listed_by` column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Study => "study",
+            Self::Both => "both",
+        }
+    }
+}
+
 /// Readings of the roster, without one that lists the patient in between, that have lacked it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {

@@ -17,6 +17,7 @@ pub mod outcome;
 pub(crate) mod paging;
 mod patient_reference;
 pub(crate) mod quarantine;
+pub(crate) mod records;
 pub(crate) mod refusal;
 pub mod resource_type;
 pub(crate) mod resume;

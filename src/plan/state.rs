@@ -53,18 +53,21 @@ pub enum HeldWhy {
     Alone,
     /// Too many withdrawals at once to be believed.
     Many,
+    /// HealthEx's consent record says the opposite of what was answered about the patient.
+    Contradicted,
     /// There is no other token to ask again with.
     Token,
 }
 
 impl HeldWhy {
-    pub const ALL: [Self; 3] = [Self::Alone, Self::Many, Self::Token];
+    pub const ALL: [Self; 4] = [Self::Alone, Self::Many, Self::Contradicted, Self::Token];
 
     /// Returns the reason's name in the `held_why` column.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Alone => "alone",
             Self::Many => "many",
+            Self::Contradicted => "contradicted",
             Self::Token => "token",
         }
     }
@@ -129,6 +132,8 @@ pub fn next_state(before: PatientState, event: Event) -> PatientState {
         (_, Event::Purged(PurgeReason::Operator)) => Paused,
         // Listed again, it is pulled like anyone new.
         (_, Event::Purged(PurgeReason::Roster)) => New,
+        // Consented again by the records, and refused all the same.
+        (Revoked, Event::Held(HeldWhy::Contradicted)) => Held,
         // Already purged: there is nothing left to hold back.
         (Revoked, Event::Refused | Event::Held(_)) => Revoked,
         (_, Event::Held(_)) | (Held, Event::Refused) => Held,
@@ -173,7 +178,8 @@ mod tests {
             for before in [New, Active, Refused, Failing, NotFound, Held, Paused] {
                 check(before, Event::Held(why), Held);
             }
-            check(Revoked, Event::Held(why), Revoked);
+            let purged = if why == HeldWhy::Contradicted { Held } else { Revoked };
+            check(Revoked, Event::Held(why), purged);
         }
         check(Held, Event::StillPermitted, Active);
         check(Refused, Event::StillPermitted, Active);

@@ -3,7 +3,7 @@
 //! Promise: the order of refusals is route, method, token, person, consent, parameters; and
 //! every request is in the log by the time its answer is sent.
 //!
-//! Deliberately absent: the consent endpoint, which a pull does not need, and sockets.
+//! Deliberately absent: what consent records say (`consents.rs`), and sockets.
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::request::Parts;
@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
+use super::consents;
 use super::faults::{ErrorBody, FaultKind};
 use super::page_faults::{PageRequest, page_number};
 use super::query::Parameters;
@@ -25,8 +26,8 @@ use super::wire_faults::damage;
 const JSON: &str = "application/json";
 const FHIR_JSON: &str = "application/fhir+json";
 
-/// A key and a secret are short.
-const TOKEN_REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// A key and a secret are short, and so is what is asked about consents.
+const SMALL_REQUEST_BYTES_MAX: usize = 64 * 1024;
 
 /// An answer, the fault still to be applied to its bytes, and what the log says beside it.
 struct PlannedAnswer {
@@ -50,7 +51,17 @@ impl From<Answer> for PlannedAnswer {
 
 enum Route {
     Token,
-    Everything { person_id: String },
+    Everything {
+        person_id: String,
+    },
+    Consents,
+    Consent {
+        record_id: String,
+    },
+    /// Where people change what a consent record says.
+    PersonConsent {
+        person_id: String,
+    },
     Unknown,
 }
 
@@ -62,6 +73,13 @@ impl Route {
         // As many servers do, it takes a path for what it means.
         let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decoded).collect();
         match segments.as_slice() {
+            [v1, consents] if (v1.as_str(), consents.as_str()) == ("v1", "consents") => Self::Consents,
+            [v1, consents, id] if (v1.as_str(), consents.as_str()) == ("v1", "consents") => {
+                Self::Consent { record_id: id.clone() }
+            }
+            [sandbox, consents, id] if (sandbox.as_str(), consents.as_str()) == ("sandbox", "consents") => {
+                Self::PersonConsent { person_id: id.clone() }
+            }
             [fhir, r4, person, id, operation]
                 if fhir.eq_ignore_ascii_case("FHIR")
                     && r4.eq_ignore_ascii_case("R4")
@@ -84,7 +102,7 @@ pub(super) async fn answer(shared: &SharedState, base: &str, head: Parts, body: 
     let query = head.uri.query().unwrap_or_default().to_owned();
     let outcome = match (Route::of(&path), &head.method) {
         (Route::Token, &Method::POST) => {
-            let body = to_bytes(body, TOKEN_REQUEST_BYTES_MAX).await.unwrap_or_default();
+            let body = to_bytes(body, SMALL_REQUEST_BYTES_MAX).await.unwrap_or_default();
             answer_token(&mut shared.lock(), &body)
         }
         (Route::Everything { person_id }, &Method::GET) => {
@@ -94,7 +112,21 @@ pub(super) async fn answer(shared: &SharedState, base: &str, head: Parts, body: 
             let outcome = request.answer(&mut shared.lock());
             PlannedAnswer { person: Some(person_id), ..outcome }
         }
-        (Route::Token, _) => not_allowed("POST").into(),
+        (Route::Consents, &Method::POST) => {
+            let body = to_bytes(body, SMALL_REQUEST_BYTES_MAX).await.unwrap_or_default();
+            answer_consents(&mut shared.lock(), &head.headers, &body)
+        }
+        (Route::Consent { record_id }, &Method::GET) => {
+            answer_consent(&mut shared.lock(), &head.headers, &record_id)
+        }
+        (Route::PersonConsent { person_id }, method @ (&Method::GET | &Method::PUT)) => {
+            let change = method == Method::PUT;
+            let body = to_bytes(body, SMALL_REQUEST_BYTES_MAX).await.unwrap_or_default();
+            answer_person_consent(&mut shared.lock(), &person_id, change.then_some(&body)).into()
+        }
+        (Route::Consent { .. }, _) => not_allowed("GET").into(),
+        (Route::PersonConsent { .. }, _) => not_allowed("GET, PUT").into(),
+        (Route::Token | Route::Consents, _) => not_allowed("POST").into(),
         (Route::Everything { .. }, _) => not_allowed("GET").into(),
         (Route::Unknown, _) => refusal(404, "not-found", "there is nothing at this path").into(),
     };
@@ -183,6 +215,68 @@ fn answer_token(state: &mut ServerState, body: &[u8]) -> PlannedAnswer {
     PlannedAnswer { token: Some(minted.ordinal), ..outcome }
 }
 
+/// Returns the token of a request, or why there is none that counts.
+fn check_token(state: &ServerState, headers: &HeaderMap) -> Result<Option<u32>, PlannedAnswer> {
+    let bearer = bearer(headers);
+    let token = bearer.and_then(|bearer| state.tokens.ordinal(bearer));
+    let is_valid = bearer.is_some_and(|bearer| state.tokens.is_valid(bearer, state.now()));
+    if is_valid { Ok(token) } else { Err(PlannedAnswer { token, ..token_refused().into() }) }
+}
+
+fn answer_consents(state: &mut ServerState, headers: &HeaderMap, body: &[u8]) -> PlannedAnswer {
+    let token = match check_token(state, headers) {
+        Ok(token) => token,
+        Err(refused) => return refused,
+    };
+    let pieces = match consents::list(state.consents(), state.now(), body) {
+        Ok(pieces) => pieces,
+        Err(what) => return PlannedAnswer { token, ..refusal(400, "invalid", &what).into() },
+    };
+    let answer = Answer { body: Box::new(pieces.into_iter()), ..Answer::whole(200, JSON, Bytes::new()) };
+    with_due_fault(state, RequestTarget::Consents, answer, token)
+}
+
+fn answer_consent(state: &mut ServerState, headers: &HeaderMap, record_id: &str) -> PlannedAnswer {
+    let token = match check_token(state, headers) {
+        Ok(token) => token,
+        Err(refused) => return refused,
+    };
+    match consents::record(state.consents(), state.now(), record_id) {
+        None => PlannedAnswer { token, ..refusal(404, "not-found", "no such consent").into() },
+        Some(record) => {
+            let answer = Answer::whole(200, JSON, record);
+            with_due_fault(state, RequestTarget::Consent, answer, token)
+        }
+    }
+}
+
+/// Plays the fault that is due, if one is, on an answer or in its place.
+fn with_due_fault(
+    state: &mut ServerState,
+    target: RequestTarget<'_>,
+    answer: Answer,
+    token: Option<u32>,
+) -> PlannedAnswer {
+    let due = state.faults.due(target);
+    let other = due.as_ref().and_then(|due| replacement(state, &due.kind));
+    PlannedAnswer { token, ..PlannedAnswer::with_fault(other.unwrap_or(answer), due) }
+}
+
+/// Shows what a person's record says, after a `change` if there is one.
+fn answer_person_consent(state: &mut ServerState, person_id: &str, change: Option<&Bytes>) -> Answer {
+    let Some(before) = state.consent(person_id) else {
+        return refusal(404, "not-found", "no such Person");
+    };
+    let changed = change.map_or_else(|| Ok(before.clone()), |change| before.changed_by(change));
+    let consent = match changed {
+        Ok(consent) => consent,
+        Err(what) => return refusal(400, "invalid", &what),
+    };
+    let shown = serde_json::to_string(&consent).unwrap_or_default();
+    state.set_consent(person_id, consent);
+    Answer::whole(200, JSON, shown + "\n")
+}
+
 struct EverythingRequest<'a> {
     base: &'a str,
     headers: &'a HeaderMap,
@@ -208,7 +302,7 @@ impl EverythingRequest<'_> {
         }
         match state.person(self.person_id) {
             None => return Err(refusal(404, "not-found", "no such Person")),
-            Some(person) if person.withdrawn => return Err(forbidden()),
+            Some(person) if !person.consent.permitted => return Err(forbidden()),
             Some(_) => {}
         }
         if content_type(self.headers).is_none() {

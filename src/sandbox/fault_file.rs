@@ -9,7 +9,7 @@
 //! status = 503
 //! retry_after = "2"
 //! person = "sandbox-0001"     # default: everyone
-//! at = "everything"           # or "token"
+//! at = "everything"           # or "token", "consents" (the list) or "consent" (one record)
 //! page = 2                    # counted from 1, by offset; default: any
 //! from_request = 1            # the n-th request that fits is the first to get it
 //! times = 3                   # default: from then on
@@ -75,8 +75,8 @@ fn from_table(mut table: toml::Table) -> Result<ScriptedFault, String> {
     if fault.from_request == 0 || fault.page == Some(0) {
         return Err("`from_request` and `page` are counted from 1".to_owned());
     }
-    if fault.at == FaultAt::Token && (fault.person.is_some() || fault.page.is_some()) {
-        return Err("a token request has no `person` and no `page`".to_owned());
+    if fault.at != FaultAt::Everything && (fault.person.is_some() || fault.page.is_some()) {
+        return Err("only a request for `everything` has a `person` and a `page`".to_owned());
     }
     check_statuses(&fault.kind)?;
     Ok(fault)

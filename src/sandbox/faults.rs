@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// A fault, and which requests get it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScriptedFault {
-    /// Only requests for this person; never set for [`FaultAt::Token`].
+    /// Only requests for this person; set for [`FaultAt::Everything`] alone.
     pub person: Option<String>,
     pub at: FaultAt,
     /// Only this page, counted from 1 by offset. Where a kind adds something to a record
@@ -31,6 +31,10 @@ pub enum FaultAt {
     #[default]
     Everything,
     Token,
+    /// The list of consents.
+    Consents,
+    /// One consent record.
+    Consent,
 }
 
 /// How much of a body is sent: a whole number of bytes, or a fraction from 0.0 to 1.0.

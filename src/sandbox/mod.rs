@@ -4,7 +4,7 @@
 //! the client, so that the two can disagree. What it serves can be changed while it runs, from
 //! the same process, and [`Sandbox::entries`] says what a perfect client would hold.
 //!
-//! Deliberately absent: TLS, the consent endpoint, storage (all is gone when it stops), and
+//! Deliberately absent: TLS, storage (all is gone when it stops), and
 //! any real person: generated patients are made up.
 //!
 //! ```text
@@ -13,6 +13,7 @@
 //! ```
 
 mod answer;
+mod consents;
 mod entry_faults;
 mod fault_file;
 mod faults;
@@ -42,6 +43,7 @@ use chrono::TimeDelta;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
+pub use consents::PersonConsent;
 pub use fault_file::FaultFileRefused;
 pub use faults::{
     DuplicateOrder, ErrorBody, FaultAt, FaultKind, Keep, LinkSpelling, NamePlace, RawBytes, ScriptedFault,
@@ -68,6 +70,8 @@ impl Sandbox {
     /// The key and the secret it gives tokens for.
     pub const API_KEY: &str = tokens::API_KEY;
     pub const API_SECRET: &str = tokens::API_SECRET;
+    /// The study whose consent records it serves.
+    pub const STUDY: &str = consents::STUDY;
 
     /// Starts on a thread of its own, so that it works from any program; port 0 takes a free one.
     pub fn start(listen: SocketAddr, population: Population) -> io::Result<Self> {
@@ -151,6 +155,16 @@ impl Sandbox {
 
     pub fn grant(&self, person: &str) -> bool {
         self.shared.lock().set_withdrawn(person, false)
+    }
+
+    /// Returns what the consent record of a person says.
+    pub fn consent(&self, person: &str) -> Option<PersonConsent> {
+        self.shared.lock().consent(person).cloned()
+    }
+
+    /// Changes what the consent record of a person says. Returns false where there is no such person.
+    pub fn set_consent(&self, person: &str, consent: PersonConsent) -> bool {
+        self.shared.lock().set_consent(person, consent)
     }
 
     /// Ends all tokens issued so far.

@@ -28,6 +28,8 @@ struct ArmedFault {
 #[derive(Clone, Copy)]
 pub(super) enum RequestTarget<'a> {
     Token,
+    Consents,
+    Consent,
     Page { person_id: &'a str, page: usize },
 }
 
@@ -69,6 +71,8 @@ impl ArmedFault {
         let fault = &self.fault;
         match target {
             RequestTarget::Token => fault.at == FaultAt::Token,
+            RequestTarget::Consents => fault.at == FaultAt::Consents,
+            RequestTarget::Consent => fault.at == FaultAt::Consent,
             RequestTarget::Page { person_id, page } => {
                 let person_fits = fault.person.as_deref().is_none_or(|wanted| wanted == person_id);
                 let page_fits = fault.kind.is_placed() || fault.page.is_none_or(|wanted| wanted == page);
@@ -87,7 +91,7 @@ impl ArmedFault {
             (FaultKind::ForbiddenOnce, RequestTarget::Page { person_id, .. }) => {
                 self.refused_once.insert(person_id.to_owned())
             }
-            (FaultKind::ForbiddenOnce, RequestTarget::Token) => self.refused_once.insert(String::new()),
+            (FaultKind::ForbiddenOnce, _) => self.refused_once.insert(String::new()),
             _ => true,
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
+use super::consents::{PersonConsent, RecordedConsent};
 use super::population::{Population, RecordEntry, ResourceFacts, StoredEntry};
 use super::query::Parameters;
 use super::script::FaultScript;
@@ -49,14 +50,20 @@ pub(super) struct ServerState {
     pub(super) clock: Option<fn() -> DateTime<Utc>>,
     requests: VecDeque<SeenRequest>,
     requests_seen: u64,
+    record_numbers: u64,
 }
 
 const UUID_LENGTH: usize = 36;
 
+/// The consent records of others come before.
+const FIRST_RECORD: u64 = 20;
+
 #[derive(Debug, Default)]
 pub(super) struct PersonRecord {
     entries: Vec<Arc<StoredEntry>>,
-    pub(super) withdrawn: bool,
+    pub(super) consent: PersonConsent,
+    /// Of the consent record.
+    record_number: u64,
 }
 
 impl PersonRecord {
@@ -92,7 +99,34 @@ impl ServerState {
 
     pub(super) fn add_person(&mut self, id: String, entries: Vec<RecordEntry>) {
         let entries = entries.into_iter().map(|entry| Arc::new(StoredEntry::new(entry))).collect();
-        self.persons.insert(id, PersonRecord { entries, withdrawn: false });
+        let record = self.new_person();
+        self.persons.insert(id, PersonRecord { entries, ..record });
+    }
+
+    /// Makes a person without a record, who has consented.
+    fn new_person(&mut self) -> PersonRecord {
+        self.record_numbers += 1;
+        PersonRecord {
+            entries: Vec::new(),
+            consent: PersonConsent::given(self.now()),
+            record_number: FIRST_RECORD + self.record_numbers,
+        }
+    }
+
+    /// Returns the persons with their consents and the numbers of their records.
+    pub(super) fn consents(&self) -> impl Iterator<Item = RecordedConsent<'_>> {
+        self.persons.iter().map(|(id, person)| (id.as_str(), person.record_number, &person.consent))
+    }
+
+    pub(super) fn consent(&self, id: &str) -> Option<&PersonConsent> {
+        self.persons.get(id).map(|person| &person.consent)
+    }
+
+    /// Returns false where there is no such person.
+    pub(super) fn set_consent(&mut self, id: &str, consent: PersonConsent) -> bool {
+        let Some(person) = self.persons.get_mut(id) else { return false };
+        person.consent = consent;
+        true
     }
 
     pub(super) fn remove_person(&mut self, id: &str) -> bool {
@@ -120,7 +154,7 @@ impl ServerState {
     pub(super) fn set_withdrawn(&mut self, id: &str, withdrawn: bool) -> bool {
         match self.persons.get_mut(id) {
             Some(person) => {
-                person.withdrawn = withdrawn;
+                person.consent.permitted = !withdrawn;
                 true
             }
             None => false,
@@ -140,6 +174,9 @@ impl ServerState {
     pub(super) fn put(&mut self, id: &str, tail: Option<&str>, resource: &str, base: &str) -> String {
         let changed_at = self.now();
         let facts = ResourceFacts::of(resource);
+        if !self.persons.contains_key(id) {
+            self.add_person(id.to_owned(), Vec::new());
+        }
         let entries = &mut self.persons.entry(id.to_owned()).or_default().entries;
         let place = match tail {
             Some(tail) => {

@@ -19,8 +19,8 @@ pub(super) async fn gather(
     good_end: Option<Timestamp>,
 ) -> Result<Facts, StoreFailed> {
     let Attention { patients, oldest_unscrubbed, ledger_fault } = warehouse.attention(good_end).await?;
-    let pulled: HashSet<&PersonId> =
-        roster.patients.iter().filter(|patient| patient.enabled).map(|patient| &patient.person).collect();
+    let disabled: HashSet<&PersonId> =
+        roster.patients.iter().filter(|patient| !patient.enabled).map(|patient| &patient.person).collect();
     let ledger_fault = ledger_fault.map(|fault| fault.to_string());
     let mut facts = Facts { oldest_unscrubbed, ledger_fault, ..Facts::default() };
     facts.scrub_due = oldest_unscrubbed.and_then(|since| settings.consent.scrub.as_ref()?.next_after(since));
@@ -31,7 +31,9 @@ pub(super) async fn gather(
                 facts.held_why.extend(patient.held_why.map(HeldWhy::as_str));
             }
             PatientState::New | PatientState::Active | PatientState::Failing | PatientState::NotFound
-                if pulled.contains(&patient.person) =>
+                if patient.listed
+                    && patient.consent_ended_at.is_none()
+                    && !disabled.contains(&patient.person) =>
             {
                 let last_success_at = patient.last_success_at;
                 facts.pulled.push(PulledPatient { name: patient.name().to_owned(), last_success_at });

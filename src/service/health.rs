@@ -43,6 +43,9 @@ pub(super) fn judge(summary: &Summary) -> CycleVerdict {
     let patients = summary.patients;
     let answered = patients.ok + patients.revoked + patients.held + patients.not_found;
     match (answered, patients.failed) {
+        (0, 0) if !summary.record_problems.is_empty() => {
+            CycleVerdict::Bad(summary.record_problems.join("; "))
+        }
         (0, 0) => CycleVerdict::Idle,
         (0, failed) => CycleVerdict::Bad(format!("all {failed} patients that were due failed")),
         _ if summary.all_is_well() => CycleVerdict::Good,

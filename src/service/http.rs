@@ -156,12 +156,17 @@ impl AppState {
         let deadline = self.status.state().settings.consent.deadline;
         let patience =
             TimeDelta::from_std(self.status.state().settings.alert.stale_after).unwrap_or(TimeDelta::MAX);
+        let warning = self.status.state().settings.roster.consent_warning;
+        let warning = TimeDelta::from_std(warning).unwrap_or(TimeDelta::MAX);
         let now = clock::now();
         let request = OverviewRequest {
             behind_since: now.checked_sub_signed(patience).unwrap_or_default(),
             behind_max: LISTED_MAX,
             purged_since: now - page::PURGES_SHOWN_FOR,
             purges_max: page::PURGES_SHOWN_MAX,
+            now,
+            expiring_until: now.checked_add_signed(warning).unwrap_or(now),
+            expiring_max: page::EXPIRING_SHOWN_MAX,
         };
         let reading = machine::aside(move || {
             let reader = Reader::open(&path).map_err(|failed| failed.to_string())?;

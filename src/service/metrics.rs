@@ -41,6 +41,7 @@ pub(super) struct Metrics {
     quarantined: IntGauge,
     since_ignored: IntGauge,
     short: IntGauge,
+    expiring: IntGauge,
     last_success: IntGauge,
     next_tick: IntGauge,
     under_way: IntGauge,
@@ -126,6 +127,7 @@ impl Metrics {
                 "Patients whose server sends everything, whatever _since says.",
             )?,
             short: gauge("short_patients", "Patients of whom the server counts more than it sends.")?,
+            expiring: gauge("consents_expiring", "Consents that run out within roster.consent_warning.")?,
             quarantined: gauge(
                 "quarantined_entries",
                 "Entries that could not be stored as what they claim to be.",
@@ -208,6 +210,7 @@ impl Metrics {
             let kind = match request {
                 RequestKind::Token => "token",
                 RequestKind::Page => "page",
+                RequestKind::Records => "records",
             };
             self.requests.with_label_values(&[kind, &status.to_string()]).inc_by(count);
             let is_answer = matches!(status, 200..=499) && !matches!(status, 408 | 425 | 429);
@@ -266,6 +269,7 @@ impl Metrics {
         self.quarantined.set(to_gauge(overview.quarantined));
         self.since_ignored.set(to_gauge(overview.since_ignored));
         self.short.set(to_gauge(overview.short));
+        self.expiring.set(to_gauge(overview.expiring.total));
         for size in &overview.bytes {
             self.warehouse.with_label_values(&[size.file]).set(to_gauge(size.bytes));
         }

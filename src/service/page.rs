@@ -16,7 +16,7 @@ use super::{chart, health};
 use crate::cycle::progress::Progress;
 use crate::plan::Timestamp;
 use crate::plan::state::HeldWhy;
-use crate::warehouse::report::{Overview, PatientBehind, RecentPurge, RecentPurges};
+use crate::warehouse::report::{ExpiringConsents, Overview, PatientBehind, RecentPurge, RecentPurges};
 
 const STYLE: &str = include_str!("page.css");
 const REFRESH_SECONDS: u32 = 15;
@@ -39,6 +39,8 @@ const STATES: [(&str, &str); 8] = [
 pub(super) const PURGES_SHOWN_FOR: TimeDelta = TimeDelta::days(30);
 /// The rest of them are counted.
 pub(super) const PURGES_SHOWN_MAX: usize = 20;
+/// And of the consents that run out.
+pub(super) const EXPIRING_SHOWN_MAX: usize = 20;
 
 /// All that the page shows.
 pub(super) struct PageModel<'s> {
@@ -81,6 +83,7 @@ pub(super) fn render(model: &PageModel<'_>) -> Markup {
                             (held(overview, model.names))
                             (cycles(model))
                             (patients_behind(overview, model))
+                            (expiring(overview, model.names))
                             (purges(overview, model.names))
                             (warehouse(overview, model.now))
                             (where_names_are(model.names))
@@ -216,9 +219,36 @@ fn held(overview: &Overview, names: Names) -> Markup {
 fn held_because(why: &str) -> &'static str {
     match HeldWhy::parse(why) {
         Some(HeldWhy::Alone) => "nobody else was permitted, so that it may be our access that is broken",
+        Some(HeldWhy::Contradicted) => "HealthEx's consent record says the opposite of what was answered",
         Some(HeldWhy::Many) => "too many withdrawals at once to purge them unasked",
         Some(HeldWhy::Token) => "there is no other token to ask again with",
         None => "see the column held_why",
+    }
+}
+
+fn expiring(overview: &Overview, names: Names) -> Markup {
+    let ExpiringConsents { shown, total } = &overview.expiring;
+    html! {
+        @if *total > 0 {
+            section {
+                h2 { "Consents that run out" }
+                p { (total) " patients, if they do not consent again" }
+                table {
+                    thead { tr { @if names == Names::Shown { th { "patient" } } th { "until" } } }
+                    tbody {
+                        @for consent in shown {
+                            tr {
+                                @if names == Names::Shown { td.name { (consent.name) } }
+                                td data-is="until" { (consent.expires_at) }
+                            }
+                        }
+                    }
+                }
+                @if shown.len() as u64 != *total {
+                    p.soft { "The first " (shown.len()) " of " (total) "; " code { "healthex-sync roster" } " lists all." }
+                }
+            }
+        }
     }
 }
 

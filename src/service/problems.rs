@@ -13,6 +13,7 @@ use super::format::span;
 use crate::cycle::PurgeNote;
 use crate::plan::state::PurgeReason;
 use crate::plan::{Timestamp, stamp};
+use crate::warehouse::report::{ExpiringConsent, ExpiringConsents};
 
 /// The kinds of problems, each alerted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,10 +25,11 @@ pub(super) enum Problem {
     Roster,
     Warehouse,
     Ledger,
+    Consents,
 }
 
 impl Problem {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Held,
         Self::Credentials,
         Self::Stale,
@@ -35,6 +37,7 @@ impl Problem {
         Self::Roster,
         Self::Warehouse,
         Self::Ledger,
+        Self::Consents,
     ];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Problem {
             Self::Roster => "roster",
             Self::Warehouse => "warehouse",
             Self::Ledger => "ledger",
+            Self::Consents => "consents",
         }
     }
 
@@ -59,6 +63,7 @@ impl Problem {
             Self::Roster => "the roster cannot be used",
             Self::Warehouse => "the warehouse cannot be used",
             Self::Ledger => "nobody can be purged, for want of the ledger",
+            Self::Consents => "the consent records cannot be read",
         }
     }
 
@@ -71,6 +76,7 @@ impl Problem {
             Self::Roster => "the roster can be used again",
             Self::Warehouse => "the warehouse can be used again",
             Self::Ledger => "the ledger of purges can be used again",
+            Self::Consents => "the consent records are read again",
         }
     }
 }
@@ -112,14 +118,17 @@ pub(super) enum Occasion {
     Over(Problem),
     /// Patients were purged, which is over as it is told.
     Purge,
+    /// Consents run out soon, which is told once a day.
+    Expiring,
 }
 
 impl Occasion {
-    /// Returns the name of what it is about: of the problem, or `purge`.
+    /// Returns the name of what it is about: of the problem, `purge` or `expiring`.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Began(problem) | Self::Over(problem) => problem.as_str(),
             Self::Purge => "purge",
+            Self::Expiring => "expiring",
         }
     }
 
@@ -128,7 +137,7 @@ impl Occasion {
         match self {
             Self::Began(_) => "problem",
             Self::Over(_) => "over",
-            Self::Purge => "event",
+            Self::Purge | Self::Expiring => "event",
         }
     }
 }
@@ -167,7 +176,17 @@ pub(super) fn purge_alerts(purged: &[PurgeNote]) -> Vec<Alert> {
 }
 
 /// More names than this make no sentence.
-const NAMES_MAX: usize = 10;
+pub(super) const NAMES_MAX: usize = 10;
+
+/// Returns what is told of consents that run out.
+pub(super) fn expiring_alert(expiring: &ExpiringConsents) -> Alert {
+    let name = |ExpiringConsent { name, expires_at }: &ExpiringConsent| format!("{name} ({expires_at})");
+    let names: Vec<String> = expiring.shown.iter().map(name).collect();
+    let more = expiring.total.saturating_sub(names.len() as u64);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let text = format!("{} consents run out soon: {}{more}", expiring.total, names.join(", "));
+    Alert { occasion: Occasion::Expiring, text }
+}
 
 /// The problems there are, and the patients each was alerted about.
 #[derive(Debug, Default)]
@@ -289,7 +308,7 @@ mod tests {
         let alerts = alerts.map(|alert| match alert.occasion {
             Occasion::Began(problem) => (problem, false),
             Occasion::Over(problem) => (problem, true),
-            Occasion::Purge => panic!("{alert:?}"),
+            Occasion::Purge | Occasion::Expiring => panic!("{alert:?}"),
         });
         alerts.collect()
     }

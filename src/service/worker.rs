@@ -339,6 +339,11 @@ impl Worker {
             }
             _ => {
                 self.resolve(Problem::Warehouse);
+                if summary.record_problems.is_empty() {
+                    self.resolve(Problem::Consents);
+                } else {
+                    self.raise(Problem::Consents, &summary.record_problems.join("; "));
+                }
                 match &summary.roster_shrunk {
                     Some(shrunk) => self.raise(Problem::Roster, &shrunk.to_string()),
                     None if self.roster_is_good => self.resolve(Problem::Roster),
@@ -355,6 +360,7 @@ impl Worker {
             return Ok(());
         }
         self.update_problems(warehouse, now).await;
+        self.tell_expiring(warehouse, now).await;
         if summary.all_is_well() && summary.scrub_waits.is_none() {
             self.notifier.heartbeat(&self.daemon.settings.alert);
         }
@@ -394,6 +400,16 @@ impl Worker {
             "HealthEx answers nobody: it is left alone until {}",
             stamp(until)
         );
+    }
+
+    /// Tells once a day whose consent runs out soon.
+    async fn tell_expiring(&self, warehouse: &Warehouse, now: Timestamp) {
+        let warning = TimeDelta::from_std(self.daemon.settings.roster.consent_warning).unwrap_or_default();
+        match warehouse.tell_expiring(now + warning, problems::NAMES_MAX, now).await {
+            Ok(Some(expiring)) => self.send(problems::expiring_alert(&expiring)),
+            Ok(None) => {}
+            Err(failed) => tracing::error!("whose consent runs out cannot be told: {failed}"),
+        }
     }
 
     /// Notes a good cycle in the warehouse, and reads from it what needs a person.
@@ -439,6 +455,7 @@ impl Worker {
             Occasion::Began(Problem::Stale | Problem::Scrub) => tracing::error!(problem, "{}", alert.text),
             // These have been logged where they were found.
             Occasion::Began(_) | Occasion::Purge => {}
+            Occasion::Expiring => tracing::warn!("{}", alert.text),
         }
         self.notifier.alert(&self.daemon.settings.alert, alert);
     }

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -25,6 +26,7 @@ pub(crate) use values::{Schedule, parse_bytes};
 use crate::plan::TypeFilter;
 use crate::plan::consent::HoldRule;
 use crate::plan::due::DueRules;
+use crate::plan::records::Wanted;
 use crate::plan::table_set::TableSet;
 
 /// The environment variables, read once.
@@ -119,6 +121,22 @@ pub(crate) struct RosterSettings {
     pub(crate) on_removed: OnRemoved,
     /// How long every reading must have lacked a patient before it is purged.
     pub(crate) removed_after: Duration,
+    /// Whoever has consented to one is on the roster.
+    pub(crate) studies: Vec<Arc<str>>,
+    /// The type of consents that counts.
+    pub(crate) consent_type: String,
+    /// How often the consent records are read.
+    pub(crate) consents_every: Duration,
+    /// How long before a consent runs out that is told.
+    pub(crate) consent_warning: Duration,
+}
+
+impl RosterSettings {
+    /// Returns which consent records are asked for. With `allow_shrunk`, a study may have lost any
+    /// number of patients.
+    pub(crate) fn wanted_records(&self, hold: HoldRule, allow_shrunk: bool) -> Wanted<'_> {
+        Wanted { studies: &self.studies, consent_type: &self.consent_type, hold, allow_shrunk }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,15 +286,7 @@ fn read(keys: &mut Keys<'_>, file: Option<PathBuf>) -> Settings {
             path: in_folder(keys.read("warehouse", "path", "warehouse.db", &values::file_name())),
             group: keys.read("warehouse", "group", "", &values::group_or_none()),
         },
-        roster: RosterSettings {
-            files: keys
-                .read("roster", "files", vec!["roster.toml"], &values::file_names())
-                .into_iter()
-                .map(in_folder)
-                .collect(),
-            on_removed: keys.read("roster", "on_removed", "keep", &values::one_of(OnRemoved::WORDS)),
-            removed_after: keys.read("roster", "removed_after", "24h", &values::duration_or_zero()),
-        },
+        roster: read_roster(keys, &folder),
         consent: ConsentSettings {
             recheck: keys.read("consent", "recheck", "24h", &values::duration()),
             alone_after: keys.read("consent", "alone_after", "24h", &values::duration_or_zero()),
@@ -348,6 +358,28 @@ fn read_sync(keys: &mut Keys<'_>) -> SyncSettings {
         bytes_max: keys.read("sync", "bytes_max", "50GB", &values::bytes()),
         time_max: keys.read("sync", "time_max", "12h", &values::duration()),
         keep_deleted: keys.read("sync", "keep_deleted", "forever", &values::duration_or("forever")),
+    }
+}
+
+fn read_roster(keys: &mut Keys<'_>, folder: &Path) -> RosterSettings {
+    let files = keys.read("roster", "files", vec!["roster.toml"], &values::file_names());
+    let studies = keys.read("roster", "studies", NO_TEXTS.to_vec(), &values::studies());
+    if files.is_empty() && studies.is_empty() {
+        keys.complain("roster.files must name at least one file, or roster.studies a study");
+    }
+    RosterSettings {
+        files: files.into_iter().map(|file| folder.join(file)).collect(),
+        on_removed: keys.read("roster", "on_removed", "keep", &values::one_of(OnRemoved::WORDS)),
+        removed_after: keys.read("roster", "removed_after", "24h", &values::duration_or_zero()),
+        studies,
+        consent_type: keys.read(
+            "roster",
+            "consent_type",
+            "PATIENT_DIRECTED_DATA_EXCHANGE",
+            &values::consent_type(),
+        ),
+        consents_every: keys.read("roster", "consents_every", "1h", &values::duration()),
+        consent_warning: keys.read("roster", "consent_warning", "30d", &values::duration_or_zero()),
     }
 }
 
@@ -442,6 +474,22 @@ mod tests {
         let settings = load(Some(&file), &environment).unwrap();
         assert_eq!((settings.sync.page_size, settings.sync.concurrency), (Some(9), 2));
         assert_eq!(settings.warehouse.path, folder.path().join("warehouse.db"));
+    }
+
+    #[test]
+    fn a_roster_has_files_or_studies() {
+        assert!(complaints("[roster]\nfiles = []\n", &[])[0].contains("or roster.studies a study"));
+        assert!(complaints("[roster]\nfiles = []\nstudies = [\"s-1\"]\n", &[]).is_empty());
+        let has = |text: &str, why: &str| {
+            let found = complaints(&format!("[roster]\n{text}\n"), &[]);
+            assert!(found.len() == 1 && found[0].contains("c.toml:2") && found[0].contains(why), "{found:?}");
+        };
+        has("studies = [\"\"]", "roster.studies");
+        has("studies = [\"a b\"]", "without spaces");
+        has("studies = [\"a\", \"a\"]", "twice");
+        has("studies = [1]", "list of texts");
+        has("consent_type = \"\"", "PATIENT_DIRECTED_DATA_EXCHANGE");
+        has("consents_every = \"0s\"", "longer than nothing");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -79,11 +80,40 @@ pub(super) fn file_name() -> ValueType<PathBuf> {
     })
 }
 
+/// The ids of studies, each of them once.
+pub(super) fn studies() -> ValueType<Vec<Arc<str>>> {
+    ValueType::of_texts(|ids| {
+        let is_id = |id: &String| {
+            (1..=STUDY_LENGTH_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if let Some(wrong) = ids.iter().find(|id| !is_id(id)) {
+            return Err(format!(
+                "{wrong:?} is not the id of a study: 1 to {STUDY_LENGTH_MAX} letters, digits and signs without spaces"
+            ));
+        }
+        if let Some((_, twice)) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(id)) {
+            return Err(format!("{twice:?} is there twice"));
+        }
+        Ok(ids.into_iter().map(Arc::from).collect())
+    })
+}
+
+const STUDY_LENGTH_MAX: usize = 128;
+
+/// A type of consents; HealthEx may have more of them than are known here.
+pub(super) fn consent_type() -> ValueType<String> {
+    ValueType::of_text(|name| {
+        let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        if (1..=64).contains(&name.len()) && name.bytes().all(is_name) {
+            return Ok(name.to_owned());
+        }
+        Err(format!("{name:?} is not a type of consents, such as \"PATIENT_DIRECTED_DATA_EXCHANGE\""))
+    })
+}
+
+/// Files, of which there may be none.
 pub(super) fn file_names() -> ValueType<Vec<PathBuf>> {
     ValueType::of_texts(|names| {
-        if names.is_empty() {
-            return Err("must name at least one file".to_owned());
-        }
         if names.iter().any(String::is_empty) {
             return Err("must not hold an empty name".to_owned());
         }

@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod consents;
 pub mod extract;
 pub(crate) mod failure;
 pub mod page;

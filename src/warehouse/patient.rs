@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::failure::LedgerFault;
 use crate::plan::checkpoint::Checkpoint;
+use crate::plan::leaver::ListedBy;
 use crate::plan::{PersonId, Timestamp};
 
 /// A patient of the roster, as the checkpoint needs to know it.
@@ -11,6 +12,7 @@ use crate::plan::{PersonId, Timestamp};
 pub struct Listed {
     pub person: PersonId,
     pub label: Option<String>,
+    pub by: ListedBy,
 }
 
 /// The roster, as a cycle takes it over.

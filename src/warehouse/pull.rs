@@ -99,6 +99,8 @@ pub struct Setback {
     pub next_attempt_at: Option<Timestamp>,
     /// Whether the server answered about this patient: 200, 403 or 404.
     pub was_answered: bool,
+    /// Whether it permitted the patient to be read, so that no row of refusals goes on.
+    pub was_permitted: bool,
     /// Whether the server answered neither yes nor no, which ends a row of refusals.
     pub breaks_row: bool,
     /// Whether the interrupted pull is forgotten, so that the next one begins at its beginning.
@@ -115,6 +117,7 @@ impl Setback {
             error: None,
             next_attempt_at: None,
             was_answered: true,
+            was_permitted: false,
             breaks_row: false,
             forgets_pull: false,
             short: None,

@@ -17,6 +17,7 @@ use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::leaver::after_reading;
+use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
 use crate::plan::row::KeyHash;
 use crate::plan::state::PatientState;
 use crate::plan::{PersonId, Timestamp};
@@ -26,11 +27,16 @@ pub struct Rehearsal {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     /// `None` where there is no warehouse yet.
     reader: Option<sqlite::Reader>,
     /// Another server filled it, whose watermarks mean nothing.
     adopts: bool,
+    /// What the consent records would have changed, had they been kept: since when a patient's consent
+    /// has ended, if it has, and who would be pulled in full.
+    consent_ended: HashMap<PersonId, Option<Timestamp>>,
+    other_scopes: HashSet<PersonId>,
     /// What each pull under way has compared already, by key hash.
     compared: HashMap<PersonId, HashSet<KeyHash>>,
 }
@@ -46,7 +52,7 @@ impl Rehearsal {
             Err(OpenFailed::OtherServer { .. }) if other_server == OtherServer::Adopt => true,
             checked => checked.map(|()| false)?,
         };
-        Ok(Self { state: Mutex::new(State { reader, adopts, compared: HashMap::new() }) })
+        Ok(Self { state: Mutex::new(State { reader, adopts, ..State::default() }) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -70,11 +76,8 @@ impl Rehearsal {
         let mut known = self.ask(sqlite::Reader::checkpoints)?;
         let on_roster: HashMap<&PersonId, &Listed> =
             listed.iter().map(|patient| (&patient.person, patient)).collect();
-        let adopts = self.state().adopts;
         for checkpoint in &mut known {
-            if adopts {
-                checkpoint.forget_server();
-            }
+            self.catch_up(checkpoint);
             let entry = on_roster.get(&checkpoint.person);
             checkpoint.listed = entry.is_some();
             if *is_new {
@@ -86,7 +89,11 @@ impl Rehearsal {
         }
         let all: HashSet<PersonId> = known.iter().map(|checkpoint| checkpoint.person.clone()).collect();
         let new = listed.iter().filter(|patient| !all.contains(&patient.person));
-        known.extend(new.map(|patient| Checkpoint::unknown(patient.person.clone(), patient.label.clone())));
+        known.extend(new.map(|patient| {
+            let mut checkpoint = Checkpoint::unknown(patient.person.clone(), patient.label.clone());
+            self.catch_up(&mut checkpoint);
+            checkpoint
+        }));
         known.sort_by(|one, other| one.person.cmp(&other.person));
         Ok(known.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
     }
@@ -94,10 +101,45 @@ impl Rehearsal {
     pub(super) fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
         let found = self.ask(|reader| reader.checkpoint(person))?;
         let mut checkpoint = found.unwrap_or_else(|| Checkpoint::unknown(person.clone(), None));
-        if self.state().adopts {
+        self.catch_up(&mut checkpoint);
+        Ok(Some(Lease { checkpoint }))
+    }
+
+    /// Changes what was read into what it would be by now.
+    fn catch_up(&self, checkpoint: &mut Checkpoint) {
+        let state = self.state();
+        if state.adopts {
             checkpoint.forget_server();
         }
-        Ok(Some(Lease { checkpoint }))
+        if let Some(ended_at) = state.consent_ended.get(&checkpoint.person) {
+            checkpoint.consent_ended_at = *ended_at;
+            if ended_at.is_none() {
+                (checkpoint.last_asked_at, checkpoint.next_attempt_at) = (None, None);
+            }
+        }
+        if state.other_scopes.contains(&checkpoint.person) {
+            (checkpoint.watermark, checkpoint.unfinished) = (None, None);
+        }
+    }
+
+    pub(super) fn consents(&self) -> Result<KeptConsents, StoreFailed> {
+        self.ask(sqlite::Reader::consents)
+    }
+
+    pub(super) fn note_consents(&self, update: ConsentsUpdate, now: Timestamp) {
+        let mut state = self.state();
+        state.consent_ended.extend(update.ended.into_iter().map(|person| (person, Some(now))));
+        state.consent_ended.extend(update.open.into_iter().map(|person| (person, None)));
+    }
+
+    pub(super) fn consents_to_look_at(&self, most: usize) -> Result<Vec<ConsentToLookAt>, StoreFailed> {
+        self.ask(|reader| reader.consents_to_look_at(most))
+    }
+
+    pub(super) fn note_scopes(&self, seen: &[ScopesSeen]) -> Result<Vec<PersonId>, StoreFailed> {
+        let changed = self.ask(|reader| reader.changed_scopes(seen))?;
+        self.state().other_scopes.extend(changed.iter().cloned());
+        Ok(changed)
     }
 
     pub(super) fn unfinished_walks(&self, person: &PersonId) -> Result<Vec<Walk>, StoreFailed> {

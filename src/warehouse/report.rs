@@ -41,6 +41,14 @@ pub struct PatientLine {
     pub deletions_seen_at: Option<String>,
     /// Pulls in a row to which the server has sent everything, whatever was asked for.
     pub since_ignored: u64,
+    /// `file`, `study` or `both`: who lists it.
+    pub source: String,
+    /// The study whose consent record counts, what it says, and until when the consent is given.
+    pub study: Option<String>,
+    pub consent: Option<&'static str>,
+    pub consent_expires_at: Option<String>,
+    /// Since when the records have said that there is no consent.
+    pub consent_ended_at: Option<String>,
     #[serde(skip)]
     pub listed: bool,
     #[serde(skip)]
@@ -109,6 +117,10 @@ pub struct OverviewRequest {
     /// So many of those that are behind are listed.
     pub behind_max: usize,
     pub purged_since: Timestamp,
+    /// Consents that run out between these two are told, and so many of them listed.
+    pub now: Timestamp,
+    pub expiring_until: Timestamp,
+    pub expiring_max: usize,
     /// So many purges since then are listed.
     pub purges_max: usize,
 }
@@ -136,6 +148,22 @@ pub struct Overview {
     /// How many of these there are in all.
     pub behind_total: u64,
     pub purges: RecentPurges,
+    pub expiring: ExpiringConsents,
+}
+
+/// Consents that run out soon.
+#[derive(Clone, Debug, Default)]
+pub struct ExpiringConsents {
+    /// The first to run out first.
+    pub shown: Vec<ExpiringConsent>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ExpiringConsent {
+    pub name: String,
+    pub expires_at: String,
 }
 
 /// The latest purges.

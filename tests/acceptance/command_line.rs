@@ -282,6 +282,8 @@ fn the_demo_works_is_repeatable_and_replaces_only_its_own_folder() {
     let (code, said) = demo();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("1 revoked"), "{said}");
+    assert!(said.contains("sandbox-0011, whom no file lists, consents"), "{said}");
+    assert!(said.matches("12: 11 ok").count() == 1 && said.contains("11: 11 ok"), "{said}");
     assert!(said.contains("warehouse.db"), "{said}");
     let folder = home.path().join("healthex-demo");
     assert!(folder.join("warehouse.db").exists());

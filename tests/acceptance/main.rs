@@ -21,6 +21,7 @@ mod leavers;
 mod ledger;
 mod ownership;
 mod process;
+mod records;
 mod scrub;
 mod service;
 #[path = "../support/mod.rs"]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Candidate;
 use super::trial::{BY, Pull, Trial, at, batch, end, end_with_sweep, link, mark, next, observation, person};
+use crate::plan::leaver::ListedBy;
 use crate::plan::leaver::Missing;
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::warehouse::Warehouse;
@@ -50,7 +51,7 @@ pub(super) async fn who_is_missing_from_the_roster_is_noted_until_it_is_listed_a
     assert_eq!(trial.checkpoint(&ben).await.missing, Some(Missing { since: at(10), readings: 1 }));
     trial.reopen();
     // One that stands in for a roster which cannot be read is no reading.
-    let anna = Listed { person: person("anna"), label: None };
+    let anna = Listed { person: person("anna"), label: None, by: ListedBy::File };
     let outdated = RosterReading { listed: vec![anna], is_new: false };
     trial.warehouse().begin_cycle(outdated, at(20)).await.unwrap();
     assert_eq!(trial.checkpoint(&ben).await.missing, Some(Missing { since: at(10), readings: 1 }));

@@ -4,6 +4,7 @@ use super::Candidate;
 use super::trial::{
     BY, Pull, Trial, at, batch, end_with_sweep, kept, observation, observation_that, person, setback,
 };
+use crate::plan::leaver::ListedBy;
 use crate::plan::state::{Event, HeldWhy, PurgeReason};
 use crate::warehouse::Warehouse;
 use crate::warehouse::page::{PullProgress, SweepOutcome};
@@ -22,7 +23,7 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     trial.close();
     let rehearsal = Warehouse::rehearse(trial.candidate.place(), OtherServer::Refuse).unwrap();
     assert!(rehearsal.is_rehearsal());
-    let listed = || ["anna", "dan"].map(|id| Listed { person: person(id), label: None });
+    let listed = || ["anna", "dan"].map(|id| Listed { person: person(id), label: None, by: ListedBy::File });
 
     let reading = || RosterReading { listed: listed().to_vec(), is_new: true };
     let leases = rehearsal.begin_cycle(reading(), at(20)).await.unwrap();
@@ -68,7 +69,7 @@ pub(super) async fn a_rehearsal_of_what_is_not_there_makes_nothing<C: Candidate>
     let candidate = C::new("https://api.example.org");
     let before = candidate.kept();
     let rehearsal = Warehouse::rehearse(candidate.place(), OtherServer::Refuse).unwrap();
-    let listed = vec![Listed { person: person("anna"), label: None }];
+    let listed = vec![Listed { person: person("anna"), label: None, by: ListedBy::File }];
     let roster = RosterReading { listed, is_new: true };
     let leases = rehearsal.begin_cycle(roster, at(1)).await.unwrap();
     assert_eq!(leases.len(), 1);

@@ -7,6 +7,7 @@ use super::{Candidate, Kept};
 use crate::plan::arrivals::Arrivals;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::WalkCounts;
+use crate::plan::leaver::ListedBy;
 use crate::plan::row::{KeyHash, Quarantined, Row, row_of};
 use crate::plan::state::Event;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp};
@@ -117,6 +118,7 @@ pub(super) fn setback(event: Event) -> Setback {
         error: Some("what an operator is told".to_owned()),
         next_attempt_at: Some(at(9_000)),
         was_answered: false,
+        was_permitted: false,
         breaks_row: false,
         forgets_pull: false,
         short: None,
@@ -202,8 +204,11 @@ impl<C: Candidate> Trial<C> {
     }
 
     pub(super) async fn begin_cycle(&self, persons: &[&str], now: Timestamp) -> Vec<Lease> {
-        let listed =
-            persons.iter().map(|id| Listed { person: person(id), label: Some(format!("label-{id}")) });
+        let listed = persons.iter().map(|id| Listed {
+            person: person(id),
+            label: Some(format!("label-{id}")),
+            by: ListedBy::File,
+        });
         let roster = RosterReading { listed: listed.collect(), is_new: true };
         self.warehouse().begin_cycle(roster, now).await.unwrap()
     }

@@ -21,19 +21,21 @@ pub(super) fn take_roster(
     let known = known_patients(connection)?;
     // The label of a purged patient is not written down again until something of it is stored.
     let mut add = connection.prepare_cached(
-        "INSERT INTO checkpoint (person_id, label) VALUES (?1, ?2)
+        "INSERT INTO checkpoint (person_id, label, listed_by) VALUES (?1, ?2, ?3)
          ON CONFLICT (person_id) DO UPDATE
             SET label = CASE WHEN purged_at IS NULL THEN excluded.label END, listed = 1,
+                listed_by = excluded.listed_by,
                 missing_since = NULL, missing_readings = 0",
     )?;
     for patient in listed {
         let is_same = known.get(patient.person.as_str()).is_some_and(|known| {
             known.listed
                 && known.missing.is_none()
+                && known.listed_by == patient.by.as_str()
                 && (known.is_purged && known.label.is_none() || known.label == patient.label)
         });
         if !is_same {
-            add.execute(params![patient.person.as_str(), patient.label])?;
+            add.execute(params![patient.person.as_str(), patient.label, patient.by.as_str()])?;
         }
     }
     let mut leave = connection.prepare_cached(
@@ -51,14 +53,15 @@ pub(super) fn take_roster(
 
 fn known_patients(connection: &Connection) -> Result<HashMap<String, KnownPatient>, StoreFailed> {
     let mut known = connection.prepare(
-        "SELECT person_id, label, listed, purged_at IS NOT NULL, missing_since, missing_readings FROM checkpoint",
+        "SELECT person_id, label, listed, purged_at IS NOT NULL, missing_since, missing_readings, listed_by
+           FROM checkpoint",
     )?;
     let known = known.query_map([], |row| {
         let (label, listed, is_purged) = (row.get(1)?, row.get(2)?, row.get(3)?);
         let since: Option<String> = row.get(4)?;
-        let readings = row.get(5)?;
+        let (readings, listed_by) = (row.get(5)?, row.get(6)?);
         let missing = since.as_deref().and_then(parse_stamp).map(|since| Missing { since, readings });
-        Ok((row.get(0)?, KnownPatient { label, listed, is_purged, missing }))
+        Ok((row.get(0)?, KnownPatient { label, listed, is_purged, missing, listed_by }))
     })?;
     Ok(known.collect::<Result<_, _>>()?)
 }
@@ -69,6 +72,7 @@ struct KnownPatient {
     listed: bool,
     is_purged: bool,
     missing: Option<Missing>,
+    listed_by: String,
 }
 
 /// Notes that a cycle has begun: a daemon that starts wants to know whether it has missed one.
@@ -108,7 +112,7 @@ pub(super) fn reader_since(connection: &Connection) -> Result<Option<Timestamp>,
     noted_time(connection, READER_SINCE)
 }
 
-fn note_time(connection: &Connection, name: &str, now: Timestamp) -> Result<(), StoreFailed> {
+pub(super) fn note_time(connection: &Connection, name: &str, now: Timestamp) -> Result<(), StoreFailed> {
     connection.execute(
         "INSERT INTO about (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         [name, &stamp(now)],
@@ -116,7 +120,7 @@ fn note_time(connection: &Connection, name: &str, now: Timestamp) -> Result<(), 
     Ok(())
 }
 
-fn noted_time(connection: &Connection, name: &str) -> Result<Option<Timestamp>, StoreFailed> {
+pub(super) fn noted_time(connection: &Connection, name: &str) -> Result<Option<Timestamp>, StoreFailed> {
     let last: Option<String> = connection
         .query_row("SELECT value FROM about WHERE name = ?1", [name], |row| row.get(0))
         .optional()?;

@@ -11,6 +11,7 @@ mod backup;
 mod candidate;
 mod checkpoint;
 mod compare;
+mod consents;
 mod copies;
 mod cycle_ends;
 mod days;

@@ -14,11 +14,12 @@ use super::purge::Purge;
 use super::purge_requests::Requests;
 use super::writer::Writer;
 use super::{
-    checkpoint, cycle_ends, keep_deleted, ledger_book, open, page, pulls, purge, removed, scrub,
+    checkpoint, consents, cycle_ends, keep_deleted, ledger_book, open, page, pulls, purge, removed, scrub,
     staying_reader,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
+use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{KeptRows, TapeMemory};
@@ -30,7 +31,7 @@ use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setba
 use crate::warehouse::purge::{
     CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub, ScrubWaits,
 };
-use crate::warehouse::report::{Steps, ViewRefused};
+use crate::warehouse::report::{ExpiringConsents, Steps, ViewRefused};
 
 /// A file that is open for writing, and its lock.
 pub struct Engine {
@@ -128,6 +129,37 @@ impl Engine {
         Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
     }
 
+    pub(in crate::warehouse) async fn has_consents(&self) -> Result<bool, StoreFailed> {
+        self.writer.write(consents::has_any).await
+    }
+
+    pub(in crate::warehouse) async fn consents(&self) -> Result<KeptConsents, StoreFailed> {
+        self.writer.write(consents::all).await
+    }
+
+    pub(in crate::warehouse) async fn note_consents(
+        &self,
+        update: ConsentsUpdate,
+        now: Timestamp,
+    ) -> Result<(), StoreFailed> {
+        self.writer.write(move |connection| consents::note(connection, &update, now)).await
+    }
+
+    pub(in crate::warehouse) async fn consents_to_look_at(
+        &self,
+        most: usize,
+    ) -> Result<Vec<ConsentToLookAt>, StoreFailed> {
+        self.writer.write(move |connection| consents::to_look_at(connection, most)).await
+    }
+
+    pub(in crate::warehouse) async fn note_scopes(
+        &self,
+        seen: Vec<ScopesSeen>,
+        now: Timestamp,
+    ) -> Result<Vec<PersonId>, StoreFailed> {
+        self.writer.write(move |connection| consents::note_scopes(connection, &seen, now)).await
+    }
+
     pub(in crate::warehouse) async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
         self.writer.write(pulls::prune).await?;
         self.writer.write(move |connection| removed::prune(connection, end.now)).await?;
@@ -162,6 +194,15 @@ impl Engine {
             Ok(Attention { patients, oldest_unscrubbed, ledger_fault: ledger_fault.clone() })
         });
         look.await
+    }
+
+    pub(in crate::warehouse) async fn tell_expiring(
+        &self,
+        until: Timestamp,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Option<ExpiringConsents>, StoreFailed> {
+        self.writer.write(move |connection| consents::tell_expiring(connection, until, most, now)).await
     }
 
     pub(in crate::warehouse) async fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use super::{checkpoint, purge};
+use super::{checkpoint, consents, purge};
 use crate::plan::since::IGNORED_TOLD;
 use crate::plan::{Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
@@ -50,6 +50,12 @@ pub(super) fn overview(
         behind: behind(&transaction, &behind_since, request.behind_max)?,
         behind_total,
         purges: recent_purges(&transaction, request)?,
+        expiring: consents::expiring(
+            &transaction,
+            request.now,
+            request.expiring_until,
+            request.expiring_max,
+        )?,
     })
 }
 

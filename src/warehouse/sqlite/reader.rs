@@ -12,12 +12,13 @@ use super::copies::{CopyStep, Presence};
 use super::rows::RowsFailed;
 use super::snapshot::Snapshot;
 use super::{
-    analyst_tables, backup, checkpoint, copies, ledger_book, open, overview, purge, report, run_view, scrub,
-    snapshot, staying_reader, verify,
+    analyst_tables, backup, checkpoint, consents, copies, ledger_book, open, overview, purge, report,
+    run_view, scrub, snapshot, staying_reader, verify,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
+use crate::plan::records::{ConsentToLookAt, KeptConsents, ScopesSeen};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Evaluation, View};
@@ -25,8 +26,8 @@ use crate::warehouse::failure::{CopyFailed, OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::{Erased, LedgerReport};
 use crate::warehouse::report::{
-    BackedUp, CopyLine, Findings, Overview, OverviewRequest, PatientCopy, PurgeLine, RowFormat, StatusReport,
-    Steps, StoredTable, VerifyDepth, ViewRun,
+    BackedUp, CopyLine, ExpiringConsents, Findings, Overview, OverviewRequest, PatientCopy, PurgeLine,
+    RowFormat, StatusReport, Steps, StoredTable, VerifyDepth, ViewRun,
 };
 
 /// A file that is open for reading.
@@ -58,6 +59,36 @@ impl Reader {
         person: &PersonId,
     ) -> Result<Option<Checkpoint>, StoreFailed> {
         checkpoint::one(&self.connection, person)
+    }
+
+    pub(in crate::warehouse) fn consents(&self) -> Result<KeptConsents, StoreFailed> {
+        consents::all(&self.connection)
+    }
+
+    pub(in crate::warehouse) fn expiring_consents(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        most: usize,
+    ) -> Result<ExpiringConsents, StoreFailed> {
+        consents::expiring(&self.connection, now, until, most)
+    }
+
+    pub(in crate::warehouse) fn consents_to_look_at(
+        &self,
+        most: usize,
+    ) -> Result<Vec<ConsentToLookAt>, StoreFailed> {
+        if self.consents()?.studies.is_empty() {
+            return Ok(Vec::new());
+        }
+        consents::to_look_at(&self.connection, most)
+    }
+
+    pub(in crate::warehouse) fn changed_scopes(
+        &self,
+        seen: &[ScopesSeen],
+    ) -> Result<Vec<PersonId>, StoreFailed> {
+        consents::changed_scopes(&self.connection, seen)
     }
 
     pub(in crate::warehouse) fn unfinished_walks(&self, person: &PersonId) -> Result<Vec<Walk>, StoreFailed> {

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::checkpoint::new_column;
 use super::tables::LiveRows;
 use super::{checkpoint, tables};
+use crate::plan::leaver::ListedBy;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::purge::ScrubbedBy;
 use crate::warehouse::report::{LastScrub, PatientLine, PurgeLine, StatusReport};
@@ -69,6 +70,11 @@ fn patient_line(row: &Row<'_>, live: &LiveRows) -> Result<PatientLine, StoreFail
         since_ignored: new_column(row, "since_ignored")?.unwrap_or_default(),
         missing_since: new_column(row, "missing_since")?,
         missing: checkpoint::missing(row)?,
+        source: new_column(row, "listed_by")?.unwrap_or_else(|| ListedBy::File.as_str().to_owned()),
+        consent_ended_at: new_column(row, "consent_ended_at")?,
+        study: None,
+        consent: None,
+        consent_expires_at: None,
         listed: row.get("listed")?,
         holds_rows: checkpoint::holds_rows(row)?,
     })

@@ -117,9 +117,11 @@ fn check_analyst_tables(
 fn check_revoked(connection: &Connection, findings: &mut Findings) -> Result<(), StoreFailed> {
     // That somebody was asked again since is no row of theirs.
     for table in tables::purged_tables(connection)?.into_iter().filter(|table| table != "pull") {
+        // Nor is a consent that was given again, before anything is pulled.
+        let counted = if table == "consent_record" { "t.consented = 0" } else { "1" };
         let mut statement = connection.prepare(&format!(
             "SELECT c.person_id, count(*) FROM \"{table}\" AS t JOIN checkpoint AS c ON c.person_id = t.person_id
-              WHERE c.state = 'revoked' GROUP BY c.person_id"
+              WHERE c.state = 'revoked' AND {counted} GROUP BY c.person_id"
         ))?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {

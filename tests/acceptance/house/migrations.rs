@@ -21,6 +21,7 @@ const RELEASED: &[(&str, u128)] = &[
     ("0009_late_indexes.sql", 0x471e_e437_a59a_3a09_3c47_768a_db0a_845c),
     ("0010_ledger.sql", 0x3ff6_43f4_5a43_c466_6e62_5be9_2743_d79e),
     ("0011_removed.sql", 0xd3aa_6e85_4b05_0453_97da_4b46_6f0a_68d6),
+    ("0012_consents.sql", 0x153a_2f0f_db6d_fd55_caa8_0004_9aae_27e4),
 ];
 
 /// Returns the migrations in `schema/`, by name.

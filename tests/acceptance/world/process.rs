@@ -185,6 +185,15 @@ impl Ran {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 
+    /// A text of the JSON on stdout.
+    #[track_caller]
+    pub(crate) fn text(&self, pointer: &str) -> String {
+        let json: Value =
+            serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}:\n{self}"));
+        let text = json.pointer(pointer).and_then(Value::as_str);
+        text.unwrap_or_else(|| panic!("no text at {pointer}:\n{self}")).to_owned()
+    }
+
     /// A number in it, by its JSON pointer.
     #[track_caller]
     pub(crate) fn number(&self, pointer: &str) -> u64 {

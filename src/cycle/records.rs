@@ -1,0 +1,214 @@
+//! HealthEx's consent records in a cycle: read where that is due, taken over, and asked about a
+//! patient in a round.
+//!
+//! Promise: records that do not answer change nothing, and are told. Absent on purpose: what a record
+//! means, which is `plan::records`'s and `plan::consent`'s.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+
+use super::Cycle;
+use super::patient::Refusal;
+use crate::clock;
+use crate::healthex::RequestFailed;
+use crate::healthex::client::Api;
+use crate::healthex::consents::{RecordsFailed, RecordsOf};
+use crate::plan::consent::{Answer, RecordSays, Standing, kept_says};
+use crate::plan::records::{
+    Answered, Clocks, ConsentToLookAt, ConsentsUpdate, PatientRecord, RecordsNow, SCOPES_LOOKED_AT_MAX,
+    ScopesSeen, StudyReading, take_over, weightier,
+};
+use crate::plan::{PersonId, Timestamp};
+use crate::roster::RosterPatient;
+use crate::settings::RosterSettings;
+use crate::stop::Stop;
+use crate::warehouse::failure::StoreFailed;
+
+/// What a cycle knows by the records.
+pub(super) struct Reading {
+    pub(super) records: RecordsNow,
+    /// The credentials were refused, and what was said.
+    pub(super) credentials_refused: Option<String>,
+}
+
+/// Reads the records of the studies that are due, and takes them over.
+pub(super) async fn read(cycle: &Cycle, of_files: &[RosterPatient]) -> Result<Reading, StoreFailed> {
+    let roster = &cycle.settings.roster;
+    if roster.studies.is_empty() && !cycle.warehouse.has_consents().await? {
+        return Ok(Reading { records: RecordsNow::unasked(), credentials_refused: None });
+    }
+    let mut kept = cycle.warehouse.consents().await?;
+    for patient in of_files {
+        kept.known.entry(patient.person.clone()).or_default();
+    }
+    let wanted = roster.wanted_records(cycle.settings.consent.hold, cycle.request.allow_shrunk_roster);
+    let due = if cycle.request.reads_records {
+        roster.studies.clone()
+    } else {
+        kept.due(wanted, roster.consents_every, clock::now())
+    };
+    let Asked { readings, server_date, credentials_refused } =
+        ask_studies(&cycle.api, roster, &due, &cycle.stop).await;
+    let clocks = Clocks::of(clock::now(), server_date);
+    let (update, records) = take_over(kept, wanted, readings, clocks);
+    say(&update, &records);
+    let has_read = !update.seen.is_empty();
+    cycle.warehouse.note_consents(update, clocks.now).await?;
+    if has_read {
+        look_at_scopes(cycle).await?;
+    }
+    Ok(Reading { records, credentials_refused })
+}
+
+/// What the studies that were asked have answered.
+#[derive(Default)]
+pub(crate) struct Asked {
+    pub(crate) readings: Vec<StudyReading>,
+    /// The earliest of the server's answers.
+    pub(crate) server_date: Option<Timestamp>,
+    /// The credentials were refused, and what was said.
+    pub(crate) credentials_refused: Option<String>,
+}
+
+/// Asks the studies that are due about all their patients, one after the other.
+pub(crate) async fn ask_studies(api: &Api, roster: &RosterSettings, due: &[Arc<str>], stop: &Stop) -> Asked {
+    let mut asked = Asked::default();
+    for study in due {
+        let of = RecordsOf { study, consent_type: &roster.consent_type, person: None };
+        let answer = match api.consents(of, clock::now(), stop).await {
+            Ok(dated) => {
+                asked.server_date = asked.server_date.into_iter().chain(dated.server_date).min();
+                Ok(dated.answer)
+            }
+            Err(RecordsFailed::Request(RequestFailed::Stopped)) => return asked,
+            Err(failed) => {
+                if let RecordsFailed::Request(refused @ RequestFailed::CredentialsRefused { .. }) = &failed {
+                    asked.credentials_refused = Some(refused.to_string());
+                }
+                Err(failed.to_string())
+            }
+        };
+        asked.readings.push(StudyReading { study: study.clone(), answer });
+    }
+    asked
+}
+
+fn say(update: &ConsentsUpdate, records: &RecordsNow) {
+    for problem in &records.problems {
+        tracing::warn!("consent records: {problem}");
+    }
+    let (changed, gone) = (update.put.len(), update.gone.len());
+    let (ended, open) = (update.ended.len(), update.open.len());
+    if changed + gone + ended + open > 0 {
+        let patients = records.patients().len();
+        tracing::info!(
+            patients,
+            changed,
+            gone,
+            ended,
+            given_again = open,
+            "consent records of {patients} patients: {changed} new or changed, {gone} gone, {ended} withdrawn or expired"
+        );
+    }
+}
+
+/// Looks at what some of the consents let through, those first that were looked at longest ago. Who
+/// shares more or less than before is pulled in full.
+async fn look_at_scopes(cycle: &Cycle) -> Result<(), StoreFailed> {
+    let mut waiting = cycle.warehouse.consents_to_look_at(SCOPES_LOOKED_AT_MAX).await?.into_iter();
+    let Some(first) = waiting.next() else { return Ok(()) };
+    let (first, answer) = look_at(cycle, first).await;
+    let mut seen = vec![first];
+    match answer {
+        // Where one is not answered, the others are left for another time.
+        Err(failed) => tracing::debug!("what consents let through cannot be looked at: {failed}"),
+        Ok(()) => {
+            let others = stream::iter(waiting)
+                .map(|consent| look_at(cycle, consent))
+                .buffer_unordered(cycle.settings.sync.concurrency);
+            seen.extend(others.map(|(scopes, _)| scopes).collect::<Vec<_>>().await);
+        }
+    }
+    if cycle.stop.is_asked() {
+        return Ok(());
+    }
+    let changed = cycle.warehouse.note_scopes(seen, clock::now()).await?;
+    if !changed.is_empty() {
+        let patients = changed.len();
+        tracing::info!(
+            patients,
+            "the consents of {patients} patients let through something else: pulled in full"
+        );
+    }
+    Ok(())
+}
+
+async fn look_at(cycle: &Cycle, consent: ConsentToLookAt) -> (ScopesSeen, Result<(), RecordsFailed>) {
+    let ConsentToLookAt { person, study, record_id } = consent;
+    let answer = cycle.api.consent_scopes(&record_id, &person, &cycle.stop).await;
+    let scopes = answer.as_ref().ok().copied().flatten();
+    (ScopesSeen { person, study, scopes }, answer.map(drop))
+}
+
+/// Returns what the records say, in a round, of a patient who was answered so.
+pub(super) async fn says(cycle: &Cycle, refusal: &Refusal, answer: Answer) -> RecordSays {
+    let ended_at = refusal.task.lease.checkpoint.consent_ended_at;
+    let is_asked = answer == Answer::Refused || (answer == Answer::Permitted && ended_at.is_some());
+    if cycle.settings.roster.studies.is_empty() || !is_asked {
+        return RecordSays::Nothing;
+    }
+    let said = |standing: Option<Standing>| match standing {
+        None => RecordSays::Nothing,
+        Some(Standing::Consented) => RecordSays::Consented,
+        Some(Standing::Withdrawn | Standing::Expired) => {
+            RecordSays::Ended { since: Some(ended_at.unwrap_or_else(clock::now)) }
+        }
+    };
+    // A consent may have been withdrawn since the records were read; what has ended, has.
+    if let Some(PatientRecord { standing, is_new: true, .. }) = &refusal.task.record
+        && !standing.is_consent()
+    {
+        return said(Some(*standing));
+    }
+    match ask_about(cycle, refusal.task.person()).await {
+        Ok(standing) => said(standing),
+        Err(failed) => {
+            let name = refusal.task.name();
+            tracing::warn!(person = %name, "{name}: the consent record cannot be read: {failed}");
+            refusal.task.record.as_ref().map_or(RecordSays::Nothing, |record| {
+                kept_says(record.standing, record.seen_at, answer, refusal.refused_at)
+            })
+        }
+    }
+}
+
+/// Asks the records of all studies about one patient. One that does not answer matters only where no
+/// other has a consent.
+async fn ask_about(cycle: &Cycle, person: &PersonId) -> Result<Option<Standing>, RecordsFailed> {
+    let mut failure = None;
+    let mut clocks = Clocks::of(clock::now(), None);
+    let mut all = Answered::Nothing;
+    let roster = &cycle.settings.roster;
+    for study in &roster.studies {
+        let of = RecordsOf { study, consent_type: &roster.consent_type, person: Some(person) };
+        match cycle.api.consents(of, clocks.now, &cycle.stop).await {
+            Ok(dated) => {
+                clocks = Clocks::of(clocks.earlier, dated.server_date);
+                for (_, answered) in dated.answer.patients {
+                    all = weightier(all, answered, clocks.earlier);
+                }
+            }
+            Err(failed) => failure = Some(failed),
+        }
+    }
+    match (all, failure) {
+        (Answered::Recorded(record), None) => Ok(Some(record.standing(clocks.earlier))),
+        (Answered::Recorded(record), Some(failed)) => {
+            let standing = record.standing(clocks.earlier);
+            if standing.is_consent() { Ok(Some(standing)) } else { Err(failed) }
+        }
+        (Answered::Nothing | Answered::Unreadable, Some(failed)) => Err(failed),
+        (Answered::Nothing | Answered::Unreadable, None) => Ok(None),
+    }
+}

@@ -1,0 +1,534 @@
+//! What HealthEx's consent records say: who is on the roster by them, who has withdrawn, whose consent
+//! runs out, and whether an answer is to be believed.
+//!
+//! The last good answer is kept. One that has failed, or that lacks as many patients as the hold rule
+//! would hold, leaves it as it is: nobody is lost by an answer that was cut.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::consent::{HoldRule, Standing, Withdrawals, are_too_many};
+use super::{PersonId, Timestamp};
+
+/// One record, or the one that counts of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConsentRecord {
+    pub(crate) id: Option<String>,
+    pub(crate) consented: bool,
+    /// `None` is never.
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+impl ConsentRecord {
+    pub(crate) fn standing(&self, now: Timestamp) -> Standing {
+        standing(self.consented, self.expires_at, now)
+    }
+}
+
+fn standing(consented: bool, expires_at: Option<Timestamp>, now: Timestamp) -> Standing {
+    match consented {
+        false => Standing::Withdrawn,
+        true if expires_at.is_some_and(|end| end <= now) => Standing::Expired,
+        true => Standing::Consented,
+    }
+}
+
+/// What an answer says of one patient in one study.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    Recorded(ConsentRecord),
+    /// A record that cannot be read: neither a consent nor a withdrawal.
+    Unreadable,
+    /// No record of this study and type.
+    Nothing,
+}
+
+/// Returns which of two answers about one patient counts. A consent that is given outweighs what has
+/// ended; what cannot be read might be one.
+pub(crate) fn weightier(one: Answered, other: Answered, now: Timestamp) -> Answered {
+    if weight(&other, now) > weight(&one, now) { other } else { one }
+}
+
+/// The later a consent ends, the more it weighs; one without an end is the last.
+fn weight(answer: &Answered, now: Timestamp) -> (u8, Timestamp) {
+    match answer {
+        Answered::Nothing => (0, Timestamp::MIN_UTC),
+        Answered::Unreadable => (3, Timestamp::MIN_UTC),
+        Answered::Recorded(record) => {
+            let end = record.expires_at.unwrap_or(Timestamp::MAX_UTC);
+            match record.standing(now) {
+                Standing::Expired => (1, end),
+                Standing::Withdrawn => (2, end),
+                Standing::Consented => (4, end),
+            }
+        }
+    }
+}
+
+/// What an answer about one study says of all its patients.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StudyAnswer {
+    pub(crate) patients: Vec<(PersonId, Answered)>,
+    /// Entries that do not say whom they are about: anybody may be among them.
+    pub(crate) nameless: u64,
+}
+
+impl StudyAnswer {
+    /// Returns how many patients have a consent that stands so.
+    pub(crate) fn count(&self, standing: Standing, now: Timestamp) -> u64 {
+        let is_it = |answered: &Answered| match answered {
+            Answered::Recorded(record) => record.standing(now) == standing,
+            Answered::Unreadable | Answered::Nothing => false,
+        };
+        self.patients.iter().filter(|(_, answered)| is_it(answered)).count() as u64
+    }
+
+    /// Puts the patients in order, each of them once.
+    pub(crate) fn settle(&mut self, now: Timestamp) {
+        self.patients.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut settled: Vec<(PersonId, Answered)> = Vec::with_capacity(self.patients.len());
+        for (person, answer) in self.patients.drain(..) {
+            match settled.last_mut() {
+                Some((last, before)) if *last == person => {
+                    let earlier = std::mem::replace(before, Answered::Nothing);
+                    *before = weightier(earlier, answer, now);
+                }
+                _ => settled.push((person, answer)),
+            }
+        }
+        self.patients = settled;
+    }
+}
+
+/// A consent as the warehouse keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeptConsent {
+    pub(crate) person: PersonId,
+    pub(crate) study: Arc<str>,
+    pub(crate) record: ConsentRecord,
+    /// When an answer last said so.
+    pub(crate) seen_at: Timestamp,
+}
+
+/// A study whose records have been asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeptStudy {
+    pub(crate) study: Arc<str>,
+    pub(crate) consent_type: String,
+    /// When its last good answer was read.
+    pub(crate) read_at: Option<Timestamp>,
+    pub(crate) failing_since: Option<Timestamp>,
+    /// What is wrong with every answer since.
+    pub(crate) problem: Option<String>,
+}
+
+/// What taking an answer over needs of a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KnownPatient {
+    /// Purged for a consent or by an operator: nothing of it is kept but what the checkpoint says.
+    pub(crate) is_settled: bool,
+    /// Since when the records have said that there is no consent.
+    pub(crate) consent_ended_at: Option<Timestamp>,
+}
+
+/// All that the warehouse keeps of consent records.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeptConsents {
+    /// In the order of studies, and of patients in each.
+    pub(crate) rows: Vec<KeptConsent>,
+    pub(crate) studies: Vec<KeptStudy>,
+    pub(crate) known: HashMap<PersonId, KnownPatient>,
+}
+
+/// The records that are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted<'w> {
+    pub(crate) studies: &'w [Arc<str>],
+    pub(crate) consent_type: &'w str,
+    pub(crate) hold: HoldRule,
+    /// Whether a study may have lost any number of patients.
+    pub(crate) allow_shrunk: bool,
+}
+
+impl Wanted<'_> {
+    fn wants(&self, kept: &KeptStudy) -> bool {
+        self.studies.contains(&kept.study) && kept.consent_type == self.consent_type
+    }
+}
+
+impl KeptConsents {
+    fn study(&self, study: &str, consent_type: &str) -> Option<&KeptStudy> {
+        self.studies.iter().find(|kept| *kept.study == *study && kept.consent_type == consent_type)
+    }
+
+    /// Returns the studies that no good answer was ever read of.
+    pub(crate) fn unread(&self, wanted: Wanted<'_>) -> Vec<Arc<str>> {
+        let is_read = |study: &&Arc<str>| {
+            self.study(study, wanted.consent_type).is_some_and(|kept| kept.read_at.is_some())
+        };
+        wanted.studies.iter().filter(|study| !is_read(study)).cloned().collect()
+    }
+
+    /// Returns the studies whose records are to be read: not read for so long, or a consent has run
+    /// out since, which may have been renewed.
+    pub(crate) fn due(&self, wanted: Wanted<'_>, every: Duration, now: Timestamp) -> Vec<Arc<str>> {
+        // A cycle that begins a little earlier than the one before does not wait for the next.
+        let every = TimeDelta::from_std(every - (every / 10).min(SLACK_MAX)).unwrap_or(TimeDelta::MAX);
+        let is_due = |study: &Arc<str>| {
+            let kept = self.study(study, wanted.consent_type);
+            let Some(read_at) = kept.and_then(|kept| kept.read_at) else { return true };
+            let has_expired = |row: &KeptConsent| {
+                row.study == *study
+                    && row.record.standing(read_at).is_consent()
+                    && !row.record.standing(now).is_consent()
+            };
+            // A time that lies ahead was noted by a wrong clock.
+            read_at > now || every <= now - read_at || self.rows.iter().any(has_expired)
+        };
+        wanted.studies.iter().filter(|study| is_due(study)).cloned().collect()
+    }
+}
+
+const SLACK_MAX: Duration = Duration::from_secs(30);
+
+/// What the records say of one patient, over all studies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PatientRecord {
+    /// The study whose record counts.
+    pub(crate) study: Arc<str>,
+    pub(crate) standing: Standing,
+    pub(crate) expires_at: Option<Timestamp>,
+    /// When an answer last said so.
+    pub(crate) seen_at: Timestamp,
+    /// Whether that was just now.
+    pub(crate) is_new: bool,
+}
+
+/// What the warehouse is to keep after a reading of the records, in one transaction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ConsentsUpdate {
+    /// No longer asked for, or for records of another type.
+    pub(crate) forgotten: Vec<Arc<str>>,
+    pub(crate) studies: Vec<KeptStudy>,
+    /// Those that were read: every row that is kept of them was seen now, but for those in `put`.
+    pub(crate) seen: Vec<Arc<str>>,
+    /// New or changed.
+    pub(crate) put: Vec<KeptConsent>,
+    /// No longer in the records, or of a patient that nothing else is kept of.
+    pub(crate) gone: Vec<(Arc<str>, PersonId)>,
+    /// Known patients whose consent has ended by the records, and those it has not or no longer.
+    pub(crate) ended: Vec<PersonId>,
+    pub(crate) open: Vec<PersonId>,
+}
+
+/// Where the records stand after a reading.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecordsNow {
+    /// In the order of the ids.
+    patients: Vec<(PersonId, PatientRecord)>,
+    /// Whether all studies were read now.
+    pub(crate) is_new: bool,
+    /// What is wrong, a sentence a study.
+    pub(crate) problems: Vec<String>,
+}
+
+impl RecordsNow {
+    /// Returns what is known where no records are asked for.
+    pub(crate) fn unasked() -> Self {
+        Self { is_new: true, ..Self::default() }
+    }
+
+    pub(crate) fn patients(&self) -> &[(PersonId, PatientRecord)] {
+        &self.patients
+    }
+
+    pub(crate) fn of(&self, person: &PersonId) -> Option<&PatientRecord> {
+        let at = self.patients.binary_search_by(|(other, _)| other.cmp(person)).ok()?;
+        Some(&self.patients[at].1)
+    }
+}
+
+/// An answer about one study, or why there is none.
+pub(crate) struct StudyReading {
+    pub(crate) study: Arc<str>,
+    pub(crate) answer: Result<StudyAnswer, String>,
+}
+
+/// What two clocks say: a consent has not run out before it has by both.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clocks {
+    pub(crate) now: Timestamp,
+    /// The server's where it has told it and it is behind, else the same.
+    pub(crate) earlier: Timestamp,
+}
+
+impl Clocks {
+    pub(crate) fn of(now: Timestamp, server: Option<Timestamp>) -> Self {
+        Self { now, earlier: server.map_or(now, |server| server.min(now)) }
+    }
+}
+
+/// Takes over what was read, beside what is kept.
+pub(crate) fn take_over(
+    kept: KeptConsents,
+    wanted: Wanted<'_>,
+    readings: Vec<StudyReading>,
+    clocks: Clocks,
+) -> (ConsentsUpdate, RecordsNow) {
+    let KeptConsents { rows, studies, known } = kept;
+    let mut by_study: HashMap<Arc<str>, Vec<KeptConsent>> = HashMap::new();
+    for row in rows {
+        by_study.entry(row.study.clone()).or_default().push(row);
+    }
+    let mut readings: HashMap<Arc<str>, Result<StudyAnswer, String>> =
+        readings.into_iter().map(|reading| (reading.study, reading.answer)).collect();
+    let mut taking = Taking { wanted, known, clocks, ..Taking::default() };
+    for kept in studies.iter().filter(|kept| !wanted.wants(kept)) {
+        by_study.remove(&kept.study);
+        taking.update.forgotten.push(kept.study.clone());
+    }
+    for study in wanted.studies {
+        let note = studies.iter().find(|kept| kept.study == *study && wanted.wants(kept));
+        let rows = by_study.remove(study).unwrap_or_default();
+        taking.take_study(study, note.cloned(), rows, readings.remove(study));
+    }
+    taking.finish()
+}
+
+/// A reading, while it is taken over study by study.
+#[derive(Default)]
+struct Taking<'t> {
+    wanted: Wanted<'t>,
+    known: HashMap<PersonId, KnownPatient>,
+    clocks: Clocks,
+    update: ConsentsUpdate,
+    /// The rows, and whether they were seen now.
+    rows: Vec<(KeptConsent, bool)>,
+    /// Known patients of whom an answer says that the consent has ended.
+    told_ended: HashSet<PersonId>,
+    /// A study was not read, or not well.
+    is_incomplete: bool,
+}
+
+impl Taking<'_> {
+    fn take_study(
+        &mut self,
+        study: &Arc<str>,
+        note: Option<KeptStudy>,
+        kept: Vec<KeptConsent>,
+        reading: Option<Result<StudyAnswer, String>>,
+    ) {
+        let mut note = note.unwrap_or_else(|| KeptStudy {
+            study: study.clone(),
+            consent_type: self.wanted.consent_type.to_owned(),
+            read_at: None,
+            failing_since: None,
+            problem: None,
+        });
+        let judged = reading.map(|answer| {
+            let answer = answer?;
+            match judge(&kept, &answer, self.wanted, self.clocks.earlier) {
+                None => Ok(answer),
+                Some(why) => Err(why),
+            }
+        });
+        match judged {
+            Some(Ok(answer)) => {
+                (note.read_at, note.failing_since) = (Some(self.clocks.now), None);
+                note.problem = nameless_problem(study, answer.nameless);
+                self.update.seen.push(study.clone());
+                self.merge(study, kept, answer);
+            }
+            not_taken => {
+                self.is_incomplete = true;
+                self.rows.extend(kept.into_iter().map(|row| (row, false)));
+                if let Some(Err(why)) = not_taken {
+                    note.failing_since = note.failing_since.or(Some(self.clocks.now));
+                    note.problem = Some(format!("study {study}: {why}; the last good answer is kept"));
+                }
+            }
+        }
+        self.update.studies.push(note);
+    }
+
+    /// Goes along what is kept and what was answered, both in the order of the patients.
+    fn merge(&mut self, study: &Arc<str>, kept: Vec<KeptConsent>, answer: StudyAnswer) {
+        let is_nameless = answer.nameless > 0;
+        let mut kept = kept.into_iter().peekable();
+        for (person, answered) in answer.patients {
+            while let Some(row) = kept.next_if(|row| row.person < person) {
+                self.miss(row, is_nameless);
+            }
+            let before = kept.next_if(|row| row.person == person);
+            match (answered, before) {
+                (Answered::Recorded(record), before) => self.record(study, person, record, before),
+                (Answered::Unreadable, Some(row)) => self.leave(row),
+                (Answered::Nothing, Some(row)) => self.miss(row, false),
+                (Answered::Unreadable | Answered::Nothing, None) => {}
+            }
+        }
+        for row in kept {
+            self.miss(row, is_nameless);
+        }
+    }
+
+    /// Takes what an answer says of one patient. Of who has withdrawn and is not here, or not any more,
+    /// nothing is kept.
+    fn record(
+        &mut self,
+        study: &Arc<str>,
+        person: PersonId,
+        record: ConsentRecord,
+        before: Option<KeptConsent>,
+    ) {
+        if !record.standing(self.clocks.earlier).is_consent() {
+            let known = self.known.get(&person);
+            if known.is_some() {
+                self.told_ended.insert(person.clone());
+            }
+            if known.is_none_or(|known| known.is_settled) {
+                self.update.gone.extend(before.map(|row| (row.study, row.person)));
+                return;
+            }
+        }
+        let is_same = before.is_some_and(|before| before.record == record);
+        let row = KeptConsent { person, study: study.clone(), record, seen_at: self.clocks.now };
+        if !is_same {
+            self.update.put.push(row.clone());
+        }
+        self.rows.push((row, true));
+    }
+
+    /// Takes a row that the answer lacks, or may have under an entry that names nobody.
+    fn miss(&mut self, row: KeptConsent, may_be_there: bool) {
+        if may_be_there {
+            self.leave(row);
+        } else {
+            self.update.gone.push((row.study, row.person));
+        }
+    }
+
+    /// Keeps a row as it was.
+    fn leave(&mut self, row: KeptConsent) {
+        self.update.put.push(row.clone());
+        self.rows.push((row, false));
+    }
+
+    fn finish(mut self) -> (ConsentsUpdate, RecordsNow) {
+        let patients = combine(self.rows.iter().map(|(row, is_new)| (row, *is_new)), self.clocks.earlier);
+        let problems = self.update.studies.iter().filter_map(|note| note.problem.clone()).collect();
+        let records = RecordsNow { patients, is_new: !self.is_incomplete, problems };
+        for (person, known) in &self.known {
+            let has_consent = match records.of(person) {
+                Some(record) => Some(record.standing.is_consent()),
+                None if self.told_ended.contains(person) => Some(false),
+                // Gone without a word, unless a study that was not read knows better.
+                None => records.is_new.then_some(true),
+            };
+            match (has_consent, known.consent_ended_at) {
+                (Some(true), Some(_)) => self.update.open.push(person.clone()),
+                (Some(false), None) => self.update.ended.push(person.clone()),
+                _ => {}
+            }
+        }
+        (self.update, records)
+    }
+}
+
+fn nameless_problem(study: &str, nameless: u64) -> Option<String> {
+    (nameless > 0).then(|| {
+        format!(
+            "study {study}: {nameless} entries of the answer do not say which patient they are about; nobody counts as gone"
+        )
+    })
+}
+
+/// Returns why an answer is not to be believed, or `None` if it is.
+fn judge(kept: &[KeptConsent], answer: &StudyAnswer, wanted: Wanted<'_>, now: Timestamp) -> Option<String> {
+    // Where an entry names nobody, nobody counts as gone.
+    if wanted.allow_shrunk || answer.nameless > 0 {
+        return None;
+    }
+    let consents = kept.iter().filter(|row| row.record.standing(now).is_consent());
+    let is_lost = |row: &&KeptConsent| is_missing(answer, &row.person);
+    let (holders, lost) = (consents.clone().count() as u64, consents.filter(is_lost).count() as u64);
+    let is_empty = answer.patients.iter().all(|(_, answered)| *answered == Answered::Nothing);
+    let shrunk = Withdrawals { confirmed: lost, purged_lately: 0, holders };
+    let is_doubted = lost > 0 && (is_empty || are_too_many(shrunk, wanted.hold));
+    is_doubted.then(|| {
+        format!(
+            "the answer has lost {lost} of {holders} patients at once; if they are meant to go, run `healthex-sync sync --allow-shrunk-roster`"
+        )
+    })
+}
+
+fn is_missing(answer: &StudyAnswer, person: &PersonId) -> bool {
+    let found = answer.patients.binary_search_by(|(other, _)| other.cmp(person));
+    found.map_or(true, |at| answer.patients[at].1 == Answered::Nothing)
+}
+
+/// Returns what all studies together say of each patient, in the order of their ids.
+fn combine<'r>(
+    rows: impl Iterator<Item = (&'r KeptConsent, bool)>,
+    now: Timestamp,
+) -> Vec<(PersonId, PatientRecord)> {
+    let mut patients: Vec<(PersonId, PatientRecord)> = rows
+        .map(|(row, is_new)| {
+            let (standing, expires_at) = (row.record.standing(now), row.record.expires_at);
+            let (study, seen_at) = (row.study.clone(), row.seen_at);
+            (row.person.clone(), PatientRecord { study, standing, expires_at, seen_at, is_new })
+        })
+        .collect();
+    let rank = |record: &PatientRecord| {
+        let standing = match record.standing {
+            Standing::Consented => 2,
+            Standing::Withdrawn => 1,
+            Standing::Expired => 0,
+        };
+        (standing, record.expires_at.unwrap_or(Timestamp::MAX_UTC))
+    };
+    // The weightiest first, which is the one that stays.
+    patients.sort_by(|(one, first), (other, second)| one.cmp(other).then(rank(second).cmp(&rank(first))));
+    patients.dedup_by(|(one, _), (other, _)| one == other);
+    patients
+}
+
+/// Returns a hash of what a consent lets through, or `None` where neither list is told. The order in
+/// which they are told means nothing.
+pub(crate) fn scopes_hash(resources: Option<Vec<String>>, sensitivities: Option<Vec<String>>) -> Option<u64> {
+    if resources.is_none() && sensitivities.is_none() {
+        return None;
+    }
+    let list = |scopes: Option<Vec<String>>| {
+        let scopes: BTreeSet<String> = scopes.unwrap_or_default().into_iter().collect();
+        scopes.into_iter().collect::<Vec<_>>().join("\n")
+    };
+    Some(xxh3_64(format!("{}\n\n{}", list(resources), list(sensitivities)).as_bytes()))
+}
+
+/// A consent whose scopes are to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConsentToLookAt {
+    pub(crate) person: PersonId,
+    pub(crate) study: Arc<str>,
+    pub(crate) record_id: String,
+}
+
+/// What a consent was seen to let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ScopesSeen {
+    pub(crate) person: PersonId,
+    pub(crate) study: Arc<str>,
+    /// `None` where the record does not say.
+    pub(crate) scopes: Option<u64>,
+}
+
+/// What a consent lets through may be looked at of so many records in one reading: each costs a request.
+pub(crate) const SCOPES_LOOKED_AT_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests;
