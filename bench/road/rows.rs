@@ -10,7 +10,7 @@ use healthex_sync::warehouse::Warehouse;
 use healthex_sync::warehouse::page::{
     Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkMark,
 };
-use healthex_sync::warehouse::patient::{Listed, RosterReading};
+use healthex_sync::warehouse::patient::{Listed, ListedBy, RosterReading};
 use healthex_sync::warehouse::place::{OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use healthex_sync::{clock, views};
@@ -118,8 +118,11 @@ pub(crate) fn store(
     for (number, (person, rows)) in persons.zip(patients.iter().cycle()).enumerate() {
         pulls[number % AT_ONCE].push(PreparedPull::of(&person, rows));
     }
-    let listed: Vec<Listed> =
-        pulls.iter().flatten().map(|pull| Listed { person: pull.head.person.clone(), label: None }).collect();
+    let listed: Vec<Listed> = pulls
+        .iter()
+        .flatten()
+        .map(|pull| Listed { person: pull.head.person.clone(), label: None, by: ListedBy::File })
+        .collect();
     let ((), cost) = process::measure(|| {
         runtime().block_on(async {
             warehouse.begin_cycle(RosterReading { listed, is_new: true }, clock::now()).await.unwrap();

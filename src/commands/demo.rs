@@ -13,7 +13,7 @@ use super::setup::write_new;
 use super::sync::{Session, api, run_cycle};
 use super::{Context, ExitStatus, place, runtime, summary};
 use crate::cli::SandboxArgs;
-use crate::cycle::SyncRequest;
+use crate::cycle::{RecordsAsked, SyncRequest};
 use crate::sandbox::{PersonConsent, Population, Sandbox, ScriptedFault};
 use crate::settings::Complaints;
 use crate::stop::Stop;
@@ -50,7 +50,7 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
         let session = Session { settings: settings.clone(), api, stop };
         let place = place(&settings);
         let open = || Warehouse::open(&place, OtherServer::Refuse, clock::now());
-        let request = || SyncRequest { reads_records: true, ..SyncRequest::default() };
+        let request = || SyncRequest { records: RecordsAsked::Now, ..SyncRequest::default() };
         let first = run_cycle(session.clone(), open()?, &roster, request()).await?;
         summary::print(&first, out)?;
         let Changes { changed, consents, withdraws } = change_the_server(&sandbox)?;

@@ -74,7 +74,7 @@ enum Ordered {
     /// Whoever holds the warehouse has dealt with it.
     Answered(PurgeAnswer),
     /// Nobody holds it: the purge is this command's.
-    Free(Warehouse),
+    Free(Box<Warehouse>),
 }
 
 /// Takes the warehouse, or leaves the order for the process that holds it, and waits for one of
@@ -106,7 +106,7 @@ fn order(place: &Place, request: &PurgeRequest) -> Result<Ordered, OpenFailed> {
             Ok(warehouse) => {
                 // Else the next cycle would do it once more, to what may be there by then.
                 LeftRequest::take_over(place, &request.person);
-                return Ok(Ordered::Free(warehouse));
+                return Ok(Ordered::Free(Box::new(warehouse)));
             }
         }
     }

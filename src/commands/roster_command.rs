@@ -18,7 +18,7 @@ use crate::cli::RosterArgs;
 use crate::clock;
 use crate::cycle::records::{Asked, ask_studies};
 use crate::plan::records::{Clocks, RecordsNow, take_over};
-use crate::plan::stamp;
+use crate::plan::{TypeFilter, stamp};
 use crate::roster::{Roster, RosterPatient};
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
@@ -108,7 +108,7 @@ fn line<'r>(
         study: record.map(|record| &*record.study),
         consent: record.map(|record| record.standing.as_str()),
         expires_at: record.and_then(|record| record.expires_at).map(stamp),
-        types: patient.types.as_ref().map(|types| types.types()),
+        types: patient.types.as_ref().map(TypeFilter::types),
         enabled: patient.enabled,
     }
 }

@@ -11,7 +11,7 @@ use super::named::listed_patient;
 use super::{Context, ExitStatus, place, progress, runtime, summary};
 use crate::cli::SyncArgs;
 use crate::cycle::progress::Progress;
-use crate::cycle::{Cycle, Summary, SyncRequest};
+use crate::cycle::{Cycle, RecordsAsked, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Settings};
@@ -108,9 +108,9 @@ fn sync_request(args: &SyncArgs, settings: &Settings, roster: &Roster) -> anyhow
     if list.is_empty() {
         let allow_shrunk_roster = args.allow_shrunk_roster;
         // For a patient by name, what was read before will do.
-        let reads_records = named.is_empty();
+        let records = if named.is_empty() { RecordsAsked::Now } else { RecordsAsked::WhenDue };
         let full = args.full;
-        Ok(SyncRequest { named, full, waits_after_failures: false, allow_shrunk_roster, reads_records })
+        Ok(SyncRequest { named, full, waits_after_failures: false, allow_shrunk_roster, records })
     } else {
         Err(Complaints::new(list).into())
     }

@@ -71,8 +71,17 @@ pub(crate) struct SyncRequest {
     /// Whether delays after failures are waited out.
     pub waits_after_failures: bool,
     pub allow_shrunk_roster: bool,
-    /// Whether the consent records are read now, however lately they were.
-    pub reads_records: bool,
+    pub records: RecordsAsked,
+}
+
+/// When a cycle reads the consent records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RecordsAsked {
+    /// Where they were not read within `roster.consents_every`.
+    #[default]
+    WhenDue,
+    /// However lately they were.
+    Now,
 }
 
 /// Requests and bytes until now.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
-use super::Cycle;
 use super::patient::Refusal;
+use super::{Cycle, RecordsAsked};
 use crate::clock;
 use crate::healthex::RequestFailed;
 use crate::healthex::client::Api;
@@ -43,10 +43,9 @@ pub(super) async fn read(cycle: &Cycle, of_files: &[RosterPatient]) -> Result<Re
         kept.known.entry(patient.person.clone()).or_default();
     }
     let wanted = roster.wanted_records(cycle.settings.consent.hold, cycle.request.allow_shrunk_roster);
-    let due = if cycle.request.reads_records {
-        roster.studies.clone()
-    } else {
-        kept.due(wanted, roster.consents_every, clock::now())
+    let due = match cycle.request.records {
+        RecordsAsked::Now => roster.studies.clone(),
+        RecordsAsked::WhenDue => kept.due(wanted, roster.consents_every, clock::now()),
     };
     let Asked { readings, server_date, credentials_refused } =
         ask_studies(&cycle.api, roster, &due, &cycle.stop).await;
@@ -120,15 +119,14 @@ async fn look_at_scopes(cycle: &Cycle) -> Result<(), StoreFailed> {
     let Some(first) = waiting.next() else { return Ok(()) };
     let (first, answer) = look_at(cycle, first).await;
     let mut seen = vec![first];
-    match answer {
-        // Where one is not answered, the others are left for another time.
-        Err(failed) => tracing::debug!("what consents let through cannot be looked at: {failed}"),
-        Ok(()) => {
-            let others = stream::iter(waiting)
-                .map(|consent| look_at(cycle, consent))
-                .buffer_unordered(cycle.settings.sync.concurrency);
-            seen.extend(others.map(|(scopes, _)| scopes).collect::<Vec<_>>().await);
-        }
+    // Where one is not answered, the others are left for another time.
+    if let Err(failed) = answer {
+        tracing::debug!("what consents let through cannot be looked at: {failed}");
+    } else {
+        let others = stream::iter(waiting)
+            .map(|consent| look_at(cycle, consent))
+            .buffer_unordered(cycle.settings.sync.concurrency);
+        seen.extend(others.map(|(scopes, _)| scopes).collect::<Vec<_>>().await);
     }
     if cycle.stop.is_asked() {
         return Ok(());

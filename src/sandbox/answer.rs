@@ -215,19 +215,26 @@ fn answer_token(state: &mut ServerState, body: &[u8]) -> PlannedAnswer {
     PlannedAnswer { token: Some(minted.ordinal), ..outcome }
 }
 
-/// Returns the token of a request, or why there is none that counts.
-fn check_token(state: &ServerState, headers: &HeaderMap) -> Result<Option<u32>, PlannedAnswer> {
-    let bearer = bearer(headers);
-    let token = bearer.and_then(|bearer| state.tokens.ordinal(bearer));
-    let is_valid = bearer.is_some_and(|bearer| state.tokens.is_valid(bearer, state.now()));
-    if is_valid { Ok(token) } else { Err(PlannedAnswer { token, ..token_refused().into() }) }
+/// The token of a request.
+struct Presented {
+    ordinal: Option<u32>,
+    is_valid: bool,
+}
+
+impl Presented {
+    fn of(state: &ServerState, headers: &HeaderMap) -> Self {
+        let bearer = bearer(headers);
+        let ordinal = bearer.and_then(|bearer| state.tokens.ordinal(bearer));
+        let is_valid = bearer.is_some_and(|bearer| state.tokens.is_valid(bearer, state.now()));
+        Self { ordinal, is_valid }
+    }
 }
 
 fn answer_consents(state: &mut ServerState, headers: &HeaderMap, body: &[u8]) -> PlannedAnswer {
-    let token = match check_token(state, headers) {
-        Ok(token) => token,
-        Err(refused) => return refused,
-    };
+    let Presented { ordinal: token, is_valid } = Presented::of(state, headers);
+    if !is_valid {
+        return PlannedAnswer { token, ..token_refused().into() };
+    }
     let pieces = match consents::list(state.consents(), state.now(), body) {
         Ok(pieces) => pieces,
         Err(what) => return PlannedAnswer { token, ..refusal(400, "invalid", &what).into() },
@@ -237,10 +244,10 @@ fn answer_consents(state: &mut ServerState, headers: &HeaderMap, body: &[u8]) ->
 }
 
 fn answer_consent(state: &mut ServerState, headers: &HeaderMap, record_id: &str) -> PlannedAnswer {
-    let token = match check_token(state, headers) {
-        Ok(token) => token,
-        Err(refused) => return refused,
-    };
+    let Presented { ordinal: token, is_valid } = Presented::of(state, headers);
+    if !is_valid {
+        return PlannedAnswer { token, ..token_refused().into() };
+    }
     match consents::record(state.consents(), state.now(), record_id) {
         None => PlannedAnswer { token, ..refusal(404, "not-found", "no such consent").into() },
         Some(record) => {

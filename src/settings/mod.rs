@@ -37,7 +37,7 @@ pub(crate) type Environment = HashMap<String, String>;
 pub(crate) struct Complaints {
     pub(crate) list: Vec<String>,
     /// The rosters, where at least their names could be read.
-    pub(crate) roster: Option<RosterSettings>,
+    pub(crate) roster: Option<Box<RosterSettings>>,
 }
 
 impl Complaints {
@@ -242,7 +242,7 @@ pub(crate) fn load(given: Option<&Path>, environment: &Environment) -> Result<Se
     if complaints.is_empty() {
         Ok(settings)
     } else {
-        Err(Complaints { list: complaints, roster: Some(settings.roster) })
+        Err(Complaints { list: complaints, roster: Some(Box::new(settings.roster)) })
     }
 }
 

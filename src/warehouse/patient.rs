@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::failure::LedgerFault;
 use crate::plan::checkpoint::Checkpoint;
-use crate::plan::leaver::ListedBy;
+pub use crate::plan::leaver::ListedBy;
 use crate::plan::{PersonId, Timestamp};
 
 /// A patient of the roster, as the checkpoint needs to know it.

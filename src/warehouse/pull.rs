@@ -91,6 +91,7 @@ pub struct PullEnded {
 
 /// What a pull or a question that did not end well does to its patient's checkpoint.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is said of the answer by itself")]
 pub struct Setback {
     pub event: Event,
     /// What an operator is told in `last_error`; `None` clears it.

@@ -177,7 +177,8 @@ impl KeptConsents {
     /// out since, which may have been renewed.
     pub(crate) fn due(&self, wanted: Wanted<'_>, every: Duration, now: Timestamp) -> Vec<Arc<str>> {
         // A cycle that begins a little earlier than the one before does not wait for the next.
-        let every = TimeDelta::from_std(every - (every / 10).min(SLACK_MAX)).unwrap_or(TimeDelta::MAX);
+        let every =
+            TimeDelta::from_std(every.saturating_sub((every / 10).min(SLACK_MAX))).unwrap_or(TimeDelta::MAX);
         let is_due = |study: &Arc<str>| {
             let kept = self.study(study, wanted.consent_type);
             let Some(read_at) = kept.and_then(|kept| kept.read_at) else { return true };
