@@ -164,7 +164,8 @@ pub(super) async fn says(cycle: &Cycle, refusal: &Refusal, answer: Answer) -> Re
         }
     };
     // A consent may have been withdrawn since the records were read; what has ended, has.
-    if let Some(PatientRecord { standing, is_new: true, .. }) = &refusal.task.record
+    let record = refusal.task.record.as_deref();
+    if let Some(PatientRecord { standing, is_new: true, .. }) = record
         && !standing.is_consent()
     {
         return said(Some(*standing));
@@ -174,7 +175,7 @@ pub(super) async fn says(cycle: &Cycle, refusal: &Refusal, answer: Answer) -> Re
         Err(failed) => {
             let name = refusal.task.name();
             tracing::warn!(person = %name, "{name}: the consent record cannot be read: {failed}");
-            refusal.task.record.as_ref().map_or(RecordSays::Nothing, |record| {
+            record.map_or(RecordSays::Nothing, |record| {
                 kept_says(record.standing, record.seen_at, answer, refusal.refused_at)
             })
         }

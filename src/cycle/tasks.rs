@@ -18,7 +18,7 @@ pub(super) struct Task {
     pub(super) due: Due,
     pub(super) lease: Lease,
     /// What the consent records say of the patient, where they know it.
-    pub(super) record: Option<PatientRecord>,
+    pub(super) record: Option<Box<PatientRecord>>,
 }
 
 impl Task {
@@ -53,7 +53,7 @@ pub(super) fn tasks(
         if due != Due::Nothing(NotDue::Unlisted) {
             let label = lease.checkpoint.label.as_ref().or(entry.and_then(|entry| entry.label.as_ref()));
             let name = label.cloned().unwrap_or_else(|| lease.person().to_string());
-            let record = records.of(lease.person()).cloned();
+            let record = records.of(lease.person()).cloned().map(Box::new);
             tasks.push(Task { name, types: request.types, due, lease, record });
         }
     }
