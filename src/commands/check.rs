@@ -274,18 +274,20 @@ async fn check_network(
         }
     }
     let records = check_studies(settings, roster, api, &stop, checks).await?;
-    let roster = roster.with_records(&records);
     let has_ended = |patient: &RosterPatient| {
         records.of(&patient.person).is_some_and(|record| !record.standing.is_consent())
     };
     let is_asked = |patient: &&RosterPatient| patient.enabled && !has_ended(patient);
-    let Some(patient) = roster.patients.iter().find(is_asked).or(roster.patients.first()) else {
-        return Ok(());
+    let of_files = roster.patients.iter().find(is_asked).or(roster.patients.first());
+    let of_studies = || records.patients().iter().find(|(_, record)| record.standing.is_consent());
+    let (person, name) = match (of_files, of_studies()) {
+        (Some(patient), _) => (&patient.person, patient.name()),
+        (None, Some((person, _))) => (person, person.as_str()),
+        (None, None) => return Ok(()),
     };
-    let query = Query::of_consent(&patient.person);
+    let query = Query::of_consent(person);
     let ends = Instant::now() + settings.api.limits.page_timeout;
     let budget = Budget::new(u64::MAX, ends);
-    let name = patient.name();
     match api.open_page(&query.first_url(api.base_url()), &budget, &stop).await {
         Ok(page) => {
             checks.ok("request", &format!("{name} is permitted"))?;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,9 +67,16 @@ pub(super) fn roster(
         }
         None if args.json => {
             let json = RosterJson { patients: &lines, problems: &records.problems };
-            writeln!(out, "{}", serde_json::to_string(&json)?)?;
+            let mut buffered = BufWriter::new(&mut *out);
+            serde_json::to_writer(&mut buffered, &json)?;
+            buffered.write_all(b"\n")?;
+            buffered.flush()?;
         }
-        None => print_table(&lines, out)?,
+        None => {
+            let mut buffered = BufWriter::new(&mut *out);
+            print_table(&lines, &mut buffered)?;
+            buffered.flush()?;
+        }
     }
     for problem in &records.problems {
         tracing::warn!("consent records: {problem}");
@@ -113,32 +120,39 @@ fn line<'r>(
     }
 }
 
+/// The cells of a line.
+fn cells(line: &RosterLine<'_>) -> [String; 6] {
+    let from = match (line.source, line.study) {
+        ("study", Some(study)) => study.to_owned(),
+        ("both", Some(study)) => format!("file, {study}"),
+        (source, _) => source.to_owned(),
+    };
+    let types = line.types.map_or_else(String::new, |types| types.join(" "));
+    let enabled = if line.enabled { "" } else { "(disabled) " };
+    let dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    [
+        line.id.to_owned(),
+        dash(line.label),
+        from,
+        dash(line.consent),
+        dash(line.expires_at.as_deref()),
+        format!("{enabled}{types}"),
+    ]
+}
+
 fn print_table(lines: &[RosterLine<'_>], out: &mut dyn Write) -> std::io::Result<()> {
     let header = ["id", "label", "from", "consent", "until", "types"].map(str::to_owned);
-    let cells = |line: &RosterLine<'_>| {
-        let from = match (line.source, line.study) {
-            ("study", Some(study)) => study.to_owned(),
-            ("both", Some(study)) => format!("file, {study}"),
-            (source, _) => source.to_owned(),
-        };
-        let types = line.types.map_or_else(String::new, |types| types.join(" "));
-        let enabled = if line.enabled { "" } else { "(disabled) " };
-        let dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
-        [
-            line.id.to_owned(),
-            dash(line.label),
-            from,
-            dash(line.consent),
-            dash(line.expires_at.as_deref()),
-            format!("{enabled}{types}"),
-        ]
-    };
-    let rows: Vec<[String; 6]> = std::iter::once(header).chain(lines.iter().map(cells)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    for row in &rows {
+    // Made twice over rather than kept: a roster may have a hundred thousand lines.
+    let rows = || std::iter::once(header.clone()).chain(lines.iter().map(cells));
+    let mut widths = [0; 6];
+    for row in rows() {
+        for (width, cell) in widths.iter_mut().zip(&row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows() {
         let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
         writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();

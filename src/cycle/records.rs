@@ -152,7 +152,11 @@ async fn look_at(cycle: &Cycle, consent: ConsentToLookAt) -> (ScopesSeen, Result
 /// Returns what the records say, in a round, of a patient who was answered so.
 pub(super) async fn says(cycle: &Cycle, refusal: &Refusal, answer: Answer) -> RecordSays {
     let ended_at = refusal.task.lease.checkpoint.consent_ended_at;
-    let is_asked = answer == Answer::Refused || (answer == Answer::Permitted && ended_at.is_some());
+    let is_asked = match answer {
+        Answer::Refused => true,
+        Answer::Permitted | Answer::Unknown => ended_at.is_some(),
+        Answer::None => false,
+    };
     if cycle.settings.roster.studies.is_empty() || !is_asked {
         return RecordSays::Nothing;
     }

@@ -109,6 +109,7 @@ fn answer_of(answer: &Result<(), RequestFailed>) -> Answer {
     match answer {
         Ok(()) => Answer::Permitted,
         Err(RequestFailed::Forbidden) => Answer::Refused,
+        Err(RequestFailed::PersonUnknown) => Answer::Unknown,
         Err(_) => Answer::None,
     }
 }

@@ -6,30 +6,30 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime};
+use chrono::{DateTime, FixedOffset, NaiveDateTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::bundle::Capture;
+use super::array::ArrayReader;
 use super::client::{Api, RecordsRequest};
 use super::meter::Budget;
 use super::{FailureStage, RequestFailed};
 use crate::clock::Instant;
+use crate::plan::consent::Standing;
 use crate::plan::records::{Answered, ConsentRecord, StudyAnswer, scopes_hash, weightier};
 use crate::plan::{PersonId, Timestamp};
 use crate::stop::Stop;
 
-/// What one patient's entry may be long.
-const ENTRY_BYTES_MAX: usize = 1024 * 1024;
 /// More is no study's answer.
 const ANSWER_BYTES_MAX: u64 = 4_000_000_000;
 const PATIENTS_MAX: usize = 2_000_000;
 /// One record by itself.
 const RECORD_BYTES_MAX: usize = 1024 * 1024;
 const RECORD_ID_LENGTH_MAX: usize = 128;
-/// Nothing needs as much white space between two entries.
-const SPACE_BYTES_MAX: u64 = 1024 * 1024;
+/// So many patients of an answer, with so many records each, are told apart by asking for each record.
+const CONTESTED_MAX: usize = 20;
+const CONTESTED_RECORDS_MAX: usize = 8;
 const TIME_MAX: Duration = Duration::from_hours(1);
 
 /// Why the records brought no answer. Says nothing about any patient.
@@ -95,6 +95,7 @@ impl Api {
             let mut records = self.open_records(request, &budget, stop).await?;
             let mut reader = ArrayReader::default();
             let mut answer = StudyAnswer::default();
+            let mut contested = Vec::new();
             let mut received = 0;
             while !records.body.has_ended() {
                 let bytes = records.body.next_bytes(&budget, stop).await?;
@@ -103,13 +104,46 @@ impl Api {
                 if received > budget.bytes_max || answer.patients.len() > PATIENTS_MAX {
                     return Err(RequestFailed::LimitReached { what: "any study's consent records" });
                 }
-                reader.push(&bytes, |entry| read_entry(entry, of, now, &mut answer)).map_err(not_records)?;
+                let each = |entry: &[u8]| {
+                    let found = read_entry(entry, of, now, &mut answer);
+                    contested.extend(found.filter(|_| contested.len() < CONTESTED_MAX));
+                };
+                reader.push(&bytes, each).map_err(not_records)?;
             }
             reader.finish().map_err(not_records)?;
             answer.settle(now);
-            Ok(DatedAnswer { answer, server_date: records.server_date })
+            Ok((DatedAnswer { answer, server_date: records.server_date }, contested))
         };
-        Ok(self.retry(self.attempts(), stop, ask).await?)
+        let (mut dated, contested) = self.retry(self.attempts(), stop, ask).await?;
+        for Contested { person, records } in contested {
+            if let Some(latest) = self.latest_record(&records, &person, stop).await
+                && !latest.consented
+                && let Ok(at) = dated.answer.patients.binary_search_by(|(other, _)| other.cmp(&person))
+            {
+                dated.answer.patients[at].1 = Answered::Recorded(latest);
+            }
+        }
+        Ok(dated)
+    }
+
+    /// Returns which of a patient's records is the latest, or `None` where that cannot be told.
+    async fn latest_record(
+        &self,
+        records: &[ConsentRecord],
+        person: &PersonId,
+        stop: &Stop,
+    ) -> Option<ConsentRecord> {
+        let mut latest: Option<(DateTime<FixedOffset>, ConsentRecord)> = None;
+        for record in records {
+            let body = self.record_body(record.id.as_deref()?, stop).await.ok()?;
+            let (time, consented) = read_status(&body, person)?;
+            match &latest {
+                Some((other, _)) if *other == time => return None,
+                Some((other, _)) if *other > time => {}
+                _ => latest = Some((time, ConsentRecord { consented, ..record.clone() })),
+            }
+        }
+        latest.map(|(_, record)| record)
     }
 
     /// Returns a hash of what a record lets through, or `None` where it does not say, or is another
@@ -120,6 +154,11 @@ impl Api {
         person: &PersonId,
         stop: &Stop,
     ) -> Result<Option<u64>, RecordsFailed> {
+        Ok(read_scopes(&self.record_body(record_id, stop).await?, person))
+    }
+
+    /// Returns one record as it was sent.
+    async fn record_body(&self, record_id: &str, stop: &Stop) -> Result<Vec<u8>, RecordsFailed> {
         let url = self.records_url(&[record_id]);
         let budget = Budget::new(RECORD_BYTES_MAX as u64, Instant::now() + TIME_MAX);
         let mut records = self.open_records(RecordsRequest { url: &url, json: None }, &budget, stop).await?;
@@ -131,7 +170,7 @@ impl Api {
             }
         }
         self.meter.count_bytes(body.len());
-        Ok(read_scopes(&body, person))
+        Ok(body)
     }
 
     fn records_url(&self, behind: &[&str]) -> Url {
@@ -176,27 +215,69 @@ struct RecordEntry<'e> {
     expiration_timestamp: Option<&'e RawValue>,
 }
 
-fn read_entry(entry: &[u8], of: RecordsOf<'_>, now: Timestamp, answer: &mut StudyAnswer) {
+/// A patient of whom some records say that the consent is given, and others that it is withdrawn.
+struct Contested {
+    person: PersonId,
+    records: Vec<ConsentRecord>,
+}
+
+/// Reads an entry into `answer`. Returns its patient where its records contradict each other.
+fn read_entry(
+    entry: &[u8],
+    of: RecordsOf<'_>,
+    now: Timestamp,
+    answer: &mut StudyAnswer,
+) -> Option<Contested> {
     let read = serde_json::from_slice::<PatientEntry<'_>>(entry).ok();
     let person = read.as_ref().and_then(|read| PersonId::parse(&text_of(read.patient_id?)?).ok());
     let (Some(read), Some(person)) = (read, person) else {
         answer.nameless += 1;
-        return;
+        return None;
     };
     // A server that does not know the filter sends everybody.
     if of.person.is_some_and(|wanted| *wanted != person) {
-        return;
+        return None;
     }
     let records =
         read.consents.and_then(|records| serde_json::from_str::<Vec<&RawValue>>(records.get()).ok());
-    let answered = match records {
-        None => Answered::Unreadable,
-        Some(records) => records
-            .into_iter()
-            .map(|record| read_record(record, of))
-            .fold(Answered::Nothing, |one, other| weightier(one, other, now)),
+    let Some(records) = records else {
+        answer.patients.push((person, Answered::Unreadable));
+        return None;
     };
+    let read: Vec<Answered> = records.into_iter().map(|record| read_record(record, of)).collect();
+    let contested = contested(&person, &read, now);
+    let answered = read.into_iter().fold(Answered::Nothing, |one, other| weightier(one, other, now));
     answer.patients.push((person, answered));
+    contested
+}
+
+fn contested(person: &PersonId, read: &[Answered], now: Timestamp) -> Option<Contested> {
+    let recorded = read.iter().filter_map(|answered| match answered {
+        Answered::Recorded(record) => Some(record),
+        Answered::Unreadable | Answered::Nothing => None,
+    });
+    let told = recorded.clone().map(|record| record.standing(now));
+    let has = |standing| told.clone().any(|told| told == standing);
+    let is_contested = has(Standing::Consented) && has(Standing::Withdrawn);
+    let records: Vec<ConsentRecord> = recorded.take(CONTESTED_RECORDS_MAX + 1).cloned().collect();
+    let is_told = is_contested && records.len() <= CONTESTED_RECORDS_MAX;
+    is_told.then(|| Contested { person: person.clone(), records })
+}
+
+/// Returns when a record was made, and whether it consents.
+fn read_status(body: &[u8], person: &PersonId) -> Option<(DateTime<FixedOffset>, bool)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Record<'r> {
+        #[serde(borrow)]
+        patient_id: Option<&'r RawValue>,
+        timestamp: String,
+        consent_status: String,
+    }
+    let record: Record<'_> = serde_json::from_slice(body).ok()?;
+    let is_his = record.patient_id.and_then(text_of).is_none_or(|told| told == person.as_str());
+    let time = DateTime::parse_from_rfc3339(&record.timestamp).ok().filter(|_| is_his)?;
+    Some((time, record.consent_status == "OPTED_IN"))
 }
 
 fn read_record(record: &RawValue, of: RecordsOf<'_>) -> Answered {
@@ -276,84 +357,11 @@ fn read_scopes(body: &[u8], person: &PersonId) -> Option<u64> {
     scopes_hash(record.consent_data_resource_scopes, record.consent_data_sensitivity_scopes)
 }
 
-/// Splits an array into its elements, as its bytes arrive.
-#[derive(Default)]
-struct ArrayReader {
-    expect: Expect,
-    entry: Option<Capture>,
-    space: u64,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Expect {
-    #[default]
-    Opening,
-    /// The second and third byte of a byte order mark.
-    Mark(u8),
-    FirstEntry,
-    Entry,
-    Comma,
-    Nothing,
-}
-
-impl ArrayReader {
-    /// Takes the next bytes, and gives `each` the entries that they complete.
-    fn push(&mut self, mut bytes: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), &'static str> {
-        while let Some(&byte) = bytes.first() {
-            if let Some(mut entry) = self.entry.take() {
-                let (taken, has_ended) = entry.scan(bytes);
-                entry.bytes.extend_from_slice(&bytes[..taken]);
-                bytes = &bytes[taken..];
-                if entry.bytes.len() > ENTRY_BYTES_MAX {
-                    return Err("an entry is too long");
-                }
-                if has_ended {
-                    each(&entry.bytes);
-                } else {
-                    self.entry = Some(entry);
-                }
-                continue;
-            }
-            self.step(byte)?;
-            bytes = &bytes[1..];
-        }
-        Ok(())
-    }
-
-    /// Takes one byte between entries.
-    fn step(&mut self, byte: u8) -> Result<(), &'static str> {
-        if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') && !matches!(self.expect, Expect::Mark(_)) {
-            self.space += 1;
-            return if self.space > SPACE_BYTES_MAX { Err("endless white space") } else { Ok(()) };
-        }
-        self.space = 0;
-        self.expect = match (self.expect, byte) {
-            (Expect::Opening, 0xEF) => Expect::Mark(0xBB),
-            (Expect::Mark(0xBB), 0xBB) => Expect::Mark(0xBF),
-            (Expect::Mark(0xBF), 0xBF) => Expect::Opening,
-            (Expect::Opening, b'[') => Expect::FirstEntry,
-            (Expect::Opening | Expect::Mark(_), _) => return Err("it does not begin with a bracket"),
-            (Expect::FirstEntry | Expect::Comma, b']') => Expect::Nothing,
-            (Expect::Comma, b',') => Expect::Entry,
-            (Expect::FirstEntry | Expect::Entry, _) => {
-                self.entry = Some(Capture::begin(byte).ok_or("it is not JSON")?);
-                Expect::Comma
-            }
-            (Expect::Comma, _) => return Err("it is not JSON"),
-            (Expect::Nothing, _) => return Err("there is more after its end"),
-        };
-        Ok(())
-    }
-
-    fn finish(self) -> Result<(), &'static str> {
-        if self.expect == Expect::Nothing { Ok(()) } else { Err("it ended too early") }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::array::ENTRY_BYTES_MAX;
     use super::*;
     use crate::plan::parse_stamp;
 
@@ -368,7 +376,7 @@ mod tests {
         let mut reader = ArrayReader::default();
         let mut answer = StudyAnswer::default();
         for piece in pieces {
-            reader.push(piece, |entry| read_entry(entry, OF, now(), &mut answer))?;
+            reader.push(piece, |entry| drop(read_entry(entry, OF, now(), &mut answer)))?;
         }
         reader.finish()?;
         answer.settle(now());
@@ -474,6 +482,34 @@ mod tests {
             assert!(read(wrong).is_err(), "{wrong}");
         }
         assert!(read(&format!("[\"{}\"]", "x".repeat(ENTRY_BYTES_MAX))).is_err());
+    }
+
+    #[test]
+    fn records_that_contradict_each_other_are_told_apart_by_their_time() {
+        let anna = PersonId::parse("anna").unwrap();
+        let recorded = |id: &str, consented, year| {
+            let expires_at = parse_stamp(&format!("{year}-01-01T00:00:00Z"));
+            Answered::Recorded(ConsentRecord { id: Some(id.to_owned()), consented, expires_at })
+        };
+        let (given, withdrawn) = (recorded("1", true, 2099), recorded("2", false, 2099));
+        let found = contested(&anna, &[given.clone(), Answered::Nothing, withdrawn.clone()], now()).unwrap();
+        assert_eq!(found.records.len(), 2);
+        for clear in [vec![given.clone(), given.clone()], vec![recorded("1", true, 2020), withdrawn.clone()]]
+        {
+            assert!(contested(&anna, &clear, now()).is_none());
+        }
+        let many = [vec![given; 8], vec![withdrawn]].concat();
+        assert!(contested(&anna, &many, now()).is_none(), "too many to ask for each");
+
+        let status = |text: &str| read_status(text.as_bytes(), &anna);
+        let earlier =
+            r#"{"timestamp":"2026-01-01T00:00:00.5Z","consentStatus":"OPTED_IN","patientId":"anna"}"#;
+        let later = r#"{"timestamp":"2026-01-01T02:00:00+01:00","consentStatus":"SOMETHING_NEW"}"#;
+        assert!(status(earlier).unwrap().1 && !status(later).unwrap().1);
+        assert!(status(earlier).unwrap().0 < status(later).unwrap().0);
+        for none in ["", "[]", r#"{"consentStatus":"OPTED_IN"}"#, &earlier.replace("anna", "ben")] {
+            assert_eq!(status(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Promise: the token goes to the base URL's origin and nowhere else, and no error holds a
 //! body, a token or a URL. Absent on purpose: tables, and what a page means.
 
+mod array;
 pub(crate) mod attempts;
 mod body;
 pub mod bundle;

@@ -29,6 +29,8 @@ pub(crate) enum Answer {
     /// A searchset Bundle.
     Permitted,
     Refused,
+    /// A 404: the server does not know the patient, or not any more.
+    Unknown,
     /// Anything else, or nothing: it says nothing about the consent.
     None,
 }
@@ -127,10 +129,12 @@ pub(crate) fn judge_refusal(facts: RoundFacts, alone_after: Duration) -> Refusal
     let has_lasted =
         |since| TimeDelta::from_std(alone_after).is_ok_and(|after: TimeDelta| after <= facts.now - since);
     match (facts.answer, facts.record) {
-        (Answer::None, _) => RefusalVerdict::Unanswered,
-        (Answer::Permitted, RecordSays::Ended { since: Some(since) }) if has_lasted(since) => {
+        (Answer::Permitted | Answer::Unknown, RecordSays::Ended { since: Some(since) })
+            if has_lasted(since) =>
+        {
             RefusalVerdict::Confirmed
         }
+        (Answer::None | Answer::Unknown, _) => RefusalVerdict::Unanswered,
         (Answer::Permitted, RecordSays::Ended { .. }) => RefusalVerdict::Held(HeldWhy::Contradicted),
         (Answer::Permitted, _) => RefusalVerdict::Stray,
         (Answer::Refused, RecordSays::Ended { .. }) => RefusalVerdict::Confirmed,
@@ -261,6 +265,11 @@ mod tests {
         for record in [RecordSays::Nothing, RecordSays::Consented, ended(48 * HOUR)] {
             check(Answer::None, record, Unanswered);
         }
+        // Whom the server does not know any more, the record alone speaks of.
+        for record in [RecordSays::Nothing, RecordSays::Consented, before, ended(24 * HOUR - 1)] {
+            check(Answer::Unknown, record, Unanswered);
+        }
+        check(Answer::Unknown, ended(24 * HOUR), Confirmed);
     }
 
     #[test]

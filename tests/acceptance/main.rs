@@ -22,6 +22,7 @@ mod ledger;
 mod ownership;
 mod process;
 mod records;
+mod records_walk;
 mod scrub;
 mod service;
 #[path = "../support/mod.rs"]

@@ -257,6 +257,43 @@ fn a_consent_that_runs_out_is_none_though_the_record_says_true() {
 }
 
 #[test]
+fn of_records_that_contradict_each_other_the_latest_counts() {
+    let world = synced(["anna", "ben"]);
+    let one = |id: u32, consented: bool| {
+        json!({"consentType": "PATIENT_DIRECTED_DATA_EXCHANGE", "studyId": "sandbox-study",
+            "hasPatientConsented": consented, "consentRecordId": id, "expirationTimestamp": "2099-01-01T00:00:00Z"})
+    };
+    let list = json!([{"patientId": "anna", "consents": [one(21, true), one(22, false)]},
+        {"patientId": "ben", "consents": [one(22, true)]}]);
+    let status = |time: &str, status: &str| json!({"timestamp": time, "consentStatus": status}).to_string();
+    let answer = |body: &str, rest: &str| world.fault(&format!("kind = 'answer', body = '{body}', {rest}"));
+    answer(&list.to_string(), "at = 'consents'");
+    // Of which that cannot be told, the one that is given counts.
+    world.fault("kind = 'status', status = 404, at = 'consent', times = 2");
+    world.run(["sync"]).exits(0).says("2 ok");
+    world.sandbox.clear_script();
+    answer(&list.to_string(), "at = 'consents'");
+    answer(&status("2026-01-01T00:00:00Z", "OPTED_IN"), "at = 'consent', times = 1");
+    answer(&status("2026-02-01T00:00:00Z", "OPTED_OUT"), "at = 'consent', from_request = 2, times = 1");
+    world.run(["sync"]).exits(3).says("1 ok, 1 held").says("contradicted");
+    world.sandbox.clear_script();
+    world.run(["sync"]).exits(0).says("2 ok");
+    assert_eq!(purges(&world), 0);
+}
+
+#[test]
+fn a_patient_whom_the_server_forgot_goes_by_its_record_when_that_lasts() {
+    let world = synced(["anna", "ben"]);
+    withdraw_record(&world, "anna");
+    world.fault("kind = 'status', status = 404, person = 'anna'");
+    world.run(["sync"]).exits(3).says("1 ok, 1 failed");
+    assert_eq!(world.rows("anna").len(), 6);
+    world.change_setting("consent.alone_after", r#""0s""#);
+    world.run(["sync"]).exits(0).says("1 revoked");
+    assert_eq!(world.rows_anywhere("anna"), 0);
+}
+
+#[test]
 fn who_is_gone_from_the_records_without_a_word_has_left_the_roster() {
     let world = synced(["anna", "ben", "cora"]);
     record(&world, "anna", |consent| consent.recorded = false);

@@ -89,18 +89,15 @@ impl StudyAnswer {
 
     /// Puts the patients in order, each of them once.
     pub(crate) fn settle(&mut self, now: Timestamp) {
-        self.patients.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let mut settled: Vec<(PersonId, Answered)> = Vec::with_capacity(self.patients.len());
-        for (person, answer) in self.patients.drain(..) {
-            match settled.last_mut() {
-                Some((last, before)) if *last == person => {
-                    let earlier = std::mem::replace(before, Answered::Nothing);
-                    *before = weightier(earlier, answer, now);
-                }
-                _ => settled.push((person, answer)),
+        self.patients.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        self.patients.dedup_by(|(later, answer), (person, before)| {
+            let is_same = later == person;
+            if is_same {
+                let take = |answer| std::mem::replace(answer, Answered::Nothing);
+                *before = weightier(take(before), take(answer), now);
             }
-        }
-        self.patients = settled;
+            is_same
+        });
     }
 }
 
@@ -307,8 +304,8 @@ struct Taking<'t> {
     known: HashMap<PersonId, KnownPatient>,
     clocks: Clocks,
     update: ConsentsUpdate,
-    /// The rows, and whether they were seen now.
-    rows: Vec<(KeptConsent, bool)>,
+    /// What each study says of each patient.
+    patients: Vec<(PersonId, PatientRecord)>,
     /// Known patients of whom an answer says that the consent has ended.
     told_ended: HashSet<PersonId>,
     /// A study was not read, or not well.
@@ -346,7 +343,9 @@ impl Taking<'_> {
             }
             not_taken => {
                 self.is_incomplete = true;
-                self.rows.extend(kept.into_iter().map(|row| (row, false)));
+                for row in kept {
+                    self.stand(row, false);
+                }
                 if let Some(Err(why)) = not_taken {
                     note.failing_since = note.failing_since.or(Some(self.clocks.now));
                     note.problem = Some(format!("study {study}: {why}; the last good answer is kept"));
@@ -401,7 +400,7 @@ impl Taking<'_> {
         if !is_same {
             self.update.put.push(row.clone());
         }
-        self.rows.push((row, true));
+        self.stand(row, true);
     }
 
     /// Takes a row that the answer lacks, or may have under an entry that names nobody.
@@ -416,11 +415,18 @@ impl Taking<'_> {
     /// Keeps a row as it was.
     fn leave(&mut self, row: KeptConsent) {
         self.update.put.push(row.clone());
-        self.rows.push((row, false));
+        self.stand(row, false);
+    }
+
+    /// Counts a row for its patient, seen now or not.
+    fn stand(&mut self, row: KeptConsent, is_new: bool) {
+        let KeptConsent { person, study, record, seen_at } = row;
+        let (standing, expires_at) = (record.standing(self.clocks.earlier), record.expires_at);
+        self.patients.push((person, PatientRecord { study, standing, expires_at, seen_at, is_new }));
     }
 
     fn finish(mut self) -> (ConsentsUpdate, RecordsNow) {
-        let patients = combine(self.rows.iter().map(|(row, is_new)| (row, *is_new)), self.clocks.earlier);
+        let patients = combine(std::mem::take(&mut self.patients));
         let problems = self.update.studies.iter().filter_map(|note| note.problem.clone()).collect();
         let records = RecordsNow { patients, is_new: !self.is_incomplete, problems };
         for (person, known) in &self.known {
@@ -473,17 +479,7 @@ fn is_missing(answer: &StudyAnswer, person: &PersonId) -> bool {
 }
 
 /// Returns what all studies together say of each patient, in the order of their ids.
-fn combine<'r>(
-    rows: impl Iterator<Item = (&'r KeptConsent, bool)>,
-    now: Timestamp,
-) -> Vec<(PersonId, PatientRecord)> {
-    let mut patients: Vec<(PersonId, PatientRecord)> = rows
-        .map(|(row, is_new)| {
-            let (standing, expires_at) = (row.record.standing(now), row.record.expires_at);
-            let (study, seen_at) = (row.study.clone(), row.seen_at);
-            (row.person.clone(), PatientRecord { study, standing, expires_at, seen_at, is_new })
-        })
-        .collect();
+fn combine(mut patients: Vec<(PersonId, PatientRecord)>) -> Vec<(PersonId, PatientRecord)> {
     let rank = |record: &PatientRecord| {
         let standing = match record.standing {
             Standing::Consented => 2,
@@ -493,7 +489,9 @@ fn combine<'r>(
         (standing, record.expires_at.unwrap_or(Timestamp::MAX_UTC))
     };
     // The weightiest first, which is the one that stays.
-    patients.sort_by(|(one, first), (other, second)| one.cmp(other).then(rank(second).cmp(&rank(first))));
+    patients.sort_unstable_by(|(one, first), (other, second)| {
+        one.cmp(other).then_with(|| rank(second).cmp(&rank(first)))
+    });
     patients.dedup_by(|(one, _), (other, _)| one == other);
     patients
 }

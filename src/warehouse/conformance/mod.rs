@@ -7,6 +7,7 @@ mod cycles;
 mod kept;
 mod pages;
 mod purges;
+mod records;
 mod refusals;
 mod rehearsals;
 mod sweeps;
@@ -91,6 +92,13 @@ macro_rules! conformance_suite {
                 withdrawals_of_a_day_are_counted_together
                 a_scrub_settles_every_purge_at_once
                 a_patient_that_was_purged_is_pulled_like_anyone_new
+            }
+            records {
+                the_last_answer_is_kept_until_the_next_and_goes_with_a_purge
+                that_a_consent_has_ended_outlives_the_purge
+                a_consent_that_lets_through_something_else_asks_for_a_full_pull
+                a_consent_that_runs_out_is_told_once_a_day
+                a_rehearsal_of_a_reading_says_the_same_and_keeps_nothing
             }
             rehearsals {
                 a_rehearsal_answers_as_the_warehouse_would_and_changes_nothing
