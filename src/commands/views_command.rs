@@ -43,7 +43,11 @@ fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> 
         let from = if table.resource.is_empty() { "all types" } else { &table.resource };
         let (name, rows, columns, built_at) = (&table.name, table.rows, table.columns, &table.built_at);
         let built = table.percent_built.map_or_else(|| built_at.clone(), |done| format!("{done} % so far"));
-        writeln!(out, "{name:width$}  {rows:>9}  {columns:>7}  {from:20}  {built}")?;
+        let left_out = match table.left_out {
+            0 => String::new(),
+            count => format!("; {count} resources left out, too large for it"),
+        };
+        writeln!(out, "{name:width$}  {rows:>9}  {columns:>7}  {from:20}  {built}{left_out}")?;
     }
     if tables.is_empty() {
         writeln!(out, "none yet: the next `sync`, or `views apply`, makes them")?;

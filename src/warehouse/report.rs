@@ -290,6 +290,8 @@ pub struct StoredTable {
     pub percent_built: Option<u8>,
     pub rows: u64,
     pub columns: u64,
+    /// Resources that gave it no rows, for their size.
+    pub left_out: u64,
 }
 
 /// A view that cannot be a table.

@@ -417,14 +417,17 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<StoredTable>, StoreFai
         return Ok(Vec::new());
     }
     // A warehouse that this program has not opened for writing yet has no such builds.
-    let percent = if tables::exists(connection, "analyst_build")? {
-        "(SELECT CAST(100.0 * sum(built_to) / sum(build_end) AS INTEGER)
-            FROM analyst_build AS b WHERE b.name = analyst_table.name)"
+    let (percent, left_out) = if tables::exists(connection, "analyst_build")? {
+        (
+            "(SELECT CAST(100.0 * sum(built_to) / sum(build_end) AS INTEGER)
+                FROM analyst_build AS b WHERE b.name = analyst_table.name)",
+            "(SELECT count(*) FROM analyst_left_out AS l WHERE l.name = analyst_table.name)",
+        )
     } else {
-        "NULL"
+        ("NULL", "0")
     };
     let mut statement = connection.prepare(&format!(
-        "SELECT name, resource, built_at, {percent} FROM analyst_table
+        "SELECT name, resource, built_at, {percent}, {left_out} FROM analyst_table
           WHERE name IN (SELECT name FROM sqlite_master) ORDER BY name"
     ))?;
     let mut found = statement.query([])?;
@@ -440,7 +443,8 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<StoredTable>, StoreFai
             counted => counted?,
         };
         let (resource, built_at, percent_built) = (row.get(1)?, row.get(2)?, row.get(3)?);
-        list.push(StoredTable { name, resource, built_at, percent_built, rows, columns });
+        let left_out = row.get(4)?;
+        list.push(StoredTable { name, resource, built_at, percent_built, rows, columns, left_out });
     }
     Ok(list)
 }

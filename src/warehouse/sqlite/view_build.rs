@@ -179,7 +179,7 @@ pub(super) fn step(
 /// Works out some persons. They come last: they are made of the other tables.
 fn persons_step(persons: &Persons, connection: &mut Connection, now: Timestamp) -> Result<bool, StoreFailed> {
     let statement =
-        "SELECT built_to, build_end FROM analyst_build AS b JOIN analyst_table AS t ON t.name = b.name
+        "SELECT b.built_to, b.build_end FROM analyst_build AS b JOIN analyst_table AS t ON t.name = b.name
           WHERE b.name = ?1 AND t.definition = ?2";
     let under_way = connection
         .query_row(statement, [persons::NAME, &persons.definition], |row| Ok((row.get(0)?, row.get(1)?)));

@@ -171,3 +171,48 @@ fn a_purge_takes_the_person_and_every_coding() {
     }
     world.run(["verify"]).exits(0);
 }
+
+/// What would give a table more rows than anybody can want is left out of it, and counted.
+#[test]
+fn a_resource_that_is_too_large_for_a_table_is_left_out_and_counted() {
+    let world = world(&["anna"]);
+    let codings = |count: usize| vec![json!({"code": "a"}); count];
+    let large = |count| json!({"resourceType": "Observation", "id": "o", "status": "final", "code": {"coding": codings(count)}});
+    put(&world, "anna", &large(100_001));
+    sync(&world);
+    let line = |table: &str| {
+        let list = world.run(["views"]).exits(0).stdout;
+        list.lines().find(|line| line.starts_with(table)).unwrap().to_owned()
+    };
+    assert!(line("codings").ends_with("1 resources left out, too large for it"), "{}", line("codings"));
+    assert!(!line("observations").contains("left out"));
+    put(&world, "anna", &large(2));
+    sync(&world);
+    assert!(!line("codings").contains("left out"), "{}", line("codings"));
+    assert_eq!(world.count("SELECT count(*) FROM codings"), 2);
+}
+
+/// A join finds a row by the person and the id, whichever table it begins with.
+#[test]
+fn the_documented_joins_are_answered_by_an_index() {
+    let world = World::generated(3);
+    world.run(["sync"]).exits(0);
+    for (from, column, to) in [
+        ("observations", "encounter_id", "encounters"),
+        ("observations", "patient_id", "patients"),
+        ("report_results", "observation_id", "observations"),
+        ("report_results", "report_id", "diagnostic_reports"),
+        ("encounter_diagnoses", "condition_id", "conditions"),
+        ("medication_requests", "medication_id", "medications"),
+        ("lab_results", "encounter_id", "encounters"),
+    ] {
+        let join = format!(
+            "EXPLAIN QUERY PLAN SELECT count(*) FROM {from} AS a JOIN {to} AS b ON b.person_id = a.person_id AND b.id = a.{column}"
+        );
+        let plan = world.table(&join).concat().join("\n");
+        assert!(
+            plan.contains("person_id=? AND id=?") || plan.contains(&format!("person_id=? AND {column}=?")),
+            "{join}:\n{plan}"
+        );
+    }
+}
