@@ -42,6 +42,8 @@ use crate::clock::Instant;
 
 /// How long `cargo test` looks for what is untrue.
 const SECONDS: u64 = 15;
+/// About so many are in a world whose days nobody says.
+const PULLS: u64 = 3000;
 /// How long a world that fails is made smaller.
 const SHRINKING_SECONDS: u64 = 60;
 
@@ -63,8 +65,9 @@ fn roots() -> PathBuf {
 /// Makes up a world for a seed, of the size that is asked for.
 fn some_script(seed: u64) -> Script {
     let patients = variable("PATIENTS").unwrap_or(2 + seed % 7);
-    let days = variable("DAYS").unwrap_or(6 + seed % 5 * 4);
     let every = variable("EVERY").unwrap_or([60, 15, 360][(seed % 3) as usize]);
+    let pulls_a_day = patients * 24 * 60 / every;
+    let days = variable("DAYS").unwrap_or((PULLS / pulls_a_day).clamp(4, 30));
     let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     script(seed, usize::try_from(patients).unwrap_or(1), number(days), number(every))
 }

@@ -8,6 +8,9 @@ use super::run::{Failed, run};
 use super::script::{Event, Script, moment};
 use crate::clock::Instant;
 
+/// In minutes.
+const DAY: u32 = 24 * 60;
+
 /// Events that a story tells; more are counted.
 const EVENTS_TOLD: usize = 6;
 
@@ -16,7 +19,7 @@ pub(super) fn shrink(script: Script, failed: Failed, patience: Duration, roots: 
     let ends = Instant::now() + patience;
     let mut small = Small { script, failed, roots, ends };
     small.end_at_the_failure();
-    while small.without_patients() | small.without_events() {}
+    while small.without_days() | small.without_patients() | small.without_events() {}
     (small.script, small.failed)
 }
 
@@ -43,8 +46,29 @@ impl Small<'_> {
     fn end_at_the_failure(&mut self) {
         let mut script = self.script.clone();
         script.events.retain(|event| event.minute <= self.failed.minute);
-        script.days = script.days.min(self.failed.minute / (24 * 60) + 1);
+        script.days = script.days.min(self.failed.minute / DAY + 1);
         self.takes(script);
+    }
+
+    /// Takes whole days out, with what happens on them; what comes after them comes sooner.
+    fn without_days(&mut self) -> bool {
+        let mut is_smaller = false;
+        let mut size = self.script.days / 2;
+        while size > 0 {
+            let mut from = 0;
+            while from + size < self.script.days {
+                let (begins, ends) = (from * DAY, (from + size) * DAY);
+                let mut script = self.script.clone();
+                script.days -= size;
+                script.events.retain(|event| !(begins..ends).contains(&event.minute));
+                for event in script.events.iter_mut().filter(|event| event.minute >= ends) {
+                    event.minute -= ends - begins;
+                }
+                if self.takes(script) { is_smaller = true } else { from += size }
+            }
+            size /= 2;
+        }
+        is_smaller
     }
 
     fn without_patients(&mut self) -> bool {

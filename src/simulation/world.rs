@@ -452,8 +452,17 @@ impl World {
         self.ends_at += CALM_MINUTES;
     }
 
+    /// Returns a problem that an operator was told of and that is not over, but for patients who are
+    /// held and have indeed withdrawn: that is for the operator to say.
     pub(super) fn open_problem(&self) -> Option<String> {
-        self.truths.open_problems().next().map(|(problem, text)| format!("{problem}: {text}"))
+        let look = Look::at(&self.place.path)?;
+        let is_held =
+            |person: &&Person| look.patients.get(&person.id).is_some_and(|patient| patient.state == "held");
+        let mut held = self.people.iter().filter(is_held).peekable();
+        let is_theirs_to_say = held.peek().is_some() && held.all(|person| !person.has_consented);
+        let mut open =
+            self.truths.open_problems().filter(|(problem, _)| **problem != "held" || !is_theirs_to_say);
+        open.next().map(|(problem, text)| format!("{problem}: {text}"))
     }
 
     /// Looks at everything as it is now.
