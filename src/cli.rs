@@ -250,6 +250,9 @@ pub struct SandboxArgs {
     /// Where to listen; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:8787")]
     pub listen: SocketAddr,
+    /// Needed to listen on an address that other machines reach: whoever knows the key reads all
+    #[arg(long)]
+    pub public: bool,
     /// Serve a folder of FHIR Bundles (.json) and NDJSON, plain or .gz
     #[arg(long, value_name = "DIR", conflicts_with_all = ["patients", "seed"])]
     pub data: Option<PathBuf>,

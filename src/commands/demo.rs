@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::setup::write_new;
+use super::setup::{make_private_folder, write_new};
 use super::sync::{Session, api, run_cycle};
 use super::{Context, ExitStatus, place, runtime, summary};
 use crate::cli::SandboxArgs;
@@ -21,8 +22,26 @@ use crate::warehouse::place::OtherServer;
 use crate::warehouse::{Reader, Warehouse};
 use crate::{clock, roster, settings, telemetry};
 
-/// Only a folder that holds this file is replaced by a second demo.
+/// Only a folder that holds this file is used by a second demo.
 const MARKER: &str = ".healthex-sync-demo";
+/// What a demo, and what is done with its warehouse, leaves in its folder. All else is somebody's.
+const MADE: [&str; 15] = [
+    MARKER,
+    "healthex-sync.toml",
+    "roster.toml",
+    "api-key",
+    "api-secret",
+    "warehouse.db",
+    "warehouse.db-wal",
+    "warehouse.db-shm",
+    "warehouse.db-journal",
+    "warehouse.db.new",
+    "warehouse.db.lock",
+    "warehouse.db.run.lock",
+    "warehouse.db.purges",
+    "warehouse.db.copies",
+    "warehouse.db.purge-requests",
+];
 const PATIENTS: usize = 12;
 const SEED: u64 = 1;
 /// The default of `sandbox --listen`, so that a later `sync` finds it where the demo's was.
@@ -88,7 +107,7 @@ fn print_next_steps(dir: &Path, config: &Path, base_url: &str, out: &mut dyn Wri
     Ok(())
 }
 
-/// Makes an empty folder, in the place of an earlier demo's if there is one.
+/// Makes a folder, or clears an earlier demo's of what that has made.
 fn prepare_folder(dir: &Path) -> anyhow::Result<()> {
     let refuse = || {
         let why = format!(
@@ -97,15 +116,37 @@ fn prepare_folder(dir: &Path) -> anyhow::Result<()> {
         );
         anyhow::Error::from(Complaints::one(why))
     };
+    // A link would lead to a folder that somebody else chose.
+    let is_link = dir.symlink_metadata().is_ok_and(|found| found.is_symlink());
     match fs::read_dir(dir).map(Iterator::count) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        _ if is_link => return Err(refuse()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(_) => return Err(refuse()),
         Ok(0) => {}
-        Ok(_) if dir.join(MARKER).is_file() => fs::remove_dir_all(dir)?,
+        Ok(_) if is_my_file(&dir.join(MARKER)) => clear(dir)?,
         Ok(_) => return Err(refuse()),
     }
-    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    Ok(write_new(&dir.join(MARKER), "`healthex-sync demo` made this folder and may replace it.\n", 0o644)?)
+    make_private_folder(dir).with_context(|| dir.display().to_string())?;
+    Ok(write_new(&dir.join(MARKER), "`healthex-sync demo` made this folder and may replace it.\n", 0o600)?)
+}
+
+fn is_my_file(path: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    path.symlink_metadata().is_ok_and(|found| found.is_file() && found.uid() == me)
+}
+
+/// Removes what a demo has made, and nothing else.
+fn clear(dir: &Path) -> anyhow::Result<()> {
+    for path in MADE.map(|name| dir.join(name)) {
+        let removed = match path.symlink_metadata() {
+            Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        removed.with_context(|| path.display().to_string())?;
+    }
+    Ok(())
 }
 
 fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<std::path::PathBuf> {
@@ -121,7 +162,7 @@ fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<std
     for (number, id) in (1..).zip(ids).filter(|(_, id)| *id != late) {
         writeln!(roster, "[[patient]]\nid = \"{id}\"\nlabel = \"demo-{number:02}\"\n")?;
     }
-    write_new(&dir.join("roster.toml"), &roster, 0o644)?;
+    write_new(&dir.join("roster.toml"), &roster, 0o600)?;
     write_new(&dir.join("api-key"), Sandbox::API_KEY, 0o600)?;
     write_new(&dir.join("api-secret"), Sandbox::API_SECRET, 0o600)?;
     Ok(config)
@@ -182,7 +223,19 @@ fn print_table(rows: &[Vec<String>], out: &mut dyn Write) -> std::io::Result<()>
     Ok(())
 }
 
-pub(super) fn sandbox(args: &SandboxArgs, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+pub(super) fn sandbox(
+    context: &Context<'_>,
+    args: &SandboxArgs,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
+    telemetry::start(None, context.log_level().or(Some("warn")));
+    if !args.listen.ip().is_loopback() && !args.public {
+        let why = format!(
+            "--listen {}: other machines reach this address, and whoever knows the sandbox's key could read what it serves; add --public if they may",
+            args.listen
+        );
+        return Err(Complaints::one(why).into());
+    }
     let population = match &args.data {
         Some(folder) => {
             Population::from_folder(folder).map_err(|failed| Complaints::one(failed.to_string()))?
@@ -198,15 +251,17 @@ pub(super) fn sandbox(args: &SandboxArgs, out: &mut dyn Write) -> anyhow::Result
     for fault in faults {
         sandbox.script(fault);
     }
-    writeln!(out, "listening on {}", sandbox.base_url())?;
+    if args.public {
+        tracing::warn!("other machines can read what is served here; on this one it is {}", sandbox.base_url());
+    }
+    // Whoever reads that it listens may stop it at once.
+    let runtime = runtime()?;
+    let stop = runtime.block_on(async { Stop::on_signals() })?;
+    writeln!(out, "listening on http://{}", sandbox.address())?;
     for id in sandbox.person_ids() {
         writeln!(out, "{id}")?;
     }
     out.flush()?;
-    runtime()?.block_on(async {
-        let stop = Stop::on_signals()?;
-        stop.gently.cancelled().await;
-        anyhow::Ok(())
-    })?;
+    runtime.block_on(stop.gently.cancelled());
     Ok(ExitStatus::Done)
 }

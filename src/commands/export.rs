@@ -3,7 +3,7 @@
 use std::fs;
 use std::fs::DirBuilder;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -193,6 +193,9 @@ fn complain(why: String) -> anyhow::Error {
 /// Refuses a place where there is anything but an empty folder.
 fn check_free(dir: &Path) -> anyhow::Result<()> {
     let name = dir.display();
+    if dir.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
+        return Err(complain(format!("{name}: is a symbolic link; name the folder itself")));
+    }
     match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(complain(format!("{name}: is there already and not empty; name another folder"))),
@@ -213,12 +216,13 @@ impl Staging {
         };
         let stem = format!(".{}.partial-", name.to_string_lossy());
         let folder = dir.with_file_name(format!("{stem}{}", std::process::id()));
-        clear_leftovers(folder_of(dir), &stem);
-        DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(&folder)
-            .with_context(|| folder.display().to_string())?;
+        let beside = folder_of(dir);
+        let made = DirBuilder::new().mode(0o700).recursive(true).create(beside);
+        made.with_context(|| beside.display().to_string())?;
+        clear_leftovers(beside, &stem);
+        // Only a folder that is new is nobody else's.
+        let made = DirBuilder::new().mode(0o700).create(&folder);
+        made.with_context(|| folder.display().to_string())?;
         Ok(Self { folder })
     }
 
@@ -239,13 +243,19 @@ fn clear_leftovers(folder: &Path, stem: &str) {
         let is_left = owner
             .and_then(|owner| owner.parse::<u32>().ok())
             .is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists());
-        if is_left {
+        if is_left && is_my_folder(&entry.path()) {
             match fs::remove_dir_all(entry.path()) {
                 Ok(()) => tracing::warn!("{}: left by a killed export; removed", entry.path().display()),
                 Err(error) => tracing::warn!("{}: {error}; remove it", entry.path().display()),
             }
         }
     }
+}
+
+/// Returns whether it is a folder of this account's, and no link to one.
+fn is_my_folder(path: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    path.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == me)
 }
 
 impl Drop for Staging {

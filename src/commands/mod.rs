@@ -100,7 +100,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let context = Context { cli, environment };
     match &cli.command {
         Command::Demo { dir } => demo::demo(&context, dir, out),
-        Command::Sandbox(args) => demo::sandbox(args, out),
+        Command::Sandbox(args) => demo::sandbox(&context, args, out),
         Command::Init { dir } => setup::init(dir, out),
         Command::Check { offline } => check::check(&context, *offline, out),
         Command::Sync(args) => sync::sync(&context, args, out),

@@ -1,8 +1,8 @@
 //! `init`: writes the first files, and never overwrites one.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::ExitStatus;
@@ -11,10 +11,11 @@ const CONFIG: &str = include_str!("../../config/healthex-sync.toml");
 const ROSTER: &str = include_str!("../../config/roster.toml");
 
 pub(super) fn init(dir: &Path, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
-    std::fs::create_dir_all(dir)?;
-    for (name, text) in [("healthex-sync.toml", CONFIG), ("roster.toml", ROSTER)] {
+    make_private_folder(dir).map_err(|error| anyhow::anyhow!("{}: {error}", dir.display()))?;
+    // Who takes part in a study is not for everybody on this machine.
+    for (name, text, mode) in [("healthex-sync.toml", CONFIG, 0o644), ("roster.toml", ROSTER, 0o600)] {
         let path = dir.join(name);
-        match write_new(&path, text, 0o644) {
+        match write_new(&path, text, mode) {
             Ok(()) => writeln!(out, "wrote {}", path.display())?,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 writeln!(out, "kept  {}, which is there already", path.display())?;
@@ -29,6 +30,11 @@ pub(super) fn init(dir: &Path, out: &mut dyn Write) -> anyhow::Result<ExitStatus
         dir.join("api-secret").display()
     )?;
     Ok(ExitStatus::Done)
+}
+
+/// Makes a folder that only its owner may enter. One that is there stays as it is.
+pub(super) fn make_private_folder(dir: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Writes a new file. Fails where there is one already.

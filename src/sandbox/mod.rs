@@ -61,6 +61,7 @@ use state::SharedState;
 #[derive(Debug)]
 pub struct Sandbox {
     shared: SharedState,
+    address: SocketAddr,
     base_url: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -77,7 +78,8 @@ impl Sandbox {
     pub fn start(listen: SocketAddr, population: Population) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
-        let base_url = server::base_url(listener.local_addr()?);
+        let address = listener.local_addr()?;
+        let base_url = server::base_url(address);
         let shared = SharedState::default();
         shared.lock().populate(population);
 
@@ -103,13 +105,18 @@ impl Sandbox {
             runtime.shutdown_background();
         })?;
         match ready.recv() {
-            Ok(Ok(())) => Ok(Self { shared, base_url, stop: Some(stop), thread: Some(thread) }),
+            Ok(Ok(())) => Ok(Self { shared, address, base_url, stop: Some(stop), thread: Some(thread) }),
             Ok(Err(kind)) => Err(kind.into()),
             Err(_) => Err(io::Error::other("the sandbox's thread ended at once")),
         }
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// Returns where it listens, which may be at all addresses of this machine.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the URL by which it is reached from this machine: `http://127.0.0.1:PORT`.
     pub fn base_url(&self) -> String {
         self.base_url.clone()
     }

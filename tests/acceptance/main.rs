@@ -25,6 +25,7 @@ mod records;
 mod records_walk;
 mod scrub;
 mod service;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

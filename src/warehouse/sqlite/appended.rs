@@ -5,38 +5,16 @@
 //! or taken back. Absent on purpose: what the lines say.
 
 use std::fs;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
-
-use super::files::{MODE, with_suffix};
+use super::files::{MODE, careful, checked, explain, with_suffix};
 use crate::warehouse::place::folder_of;
 
 /// A file that grew beyond this is not read into memory.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
-
-/// Neither follows a link nor waits for whoever holds the other end of a pipe.
-fn careful() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.mode(MODE).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
-    options
-}
-
-/// Says what is wrong with a file in words that an operator knows.
-fn explain(path: &Path, error: Error) -> Error {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_symlink() => Error::other("it is a symbolic link; name the file itself"),
-        _ => error,
-    }
-}
-
-fn checked(path: &Path, opened: Result<File>) -> Result<File> {
-    let file = opened.map_err(|error| explain(path, error))?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(Error::other("it is no regular file")) }
-}
 
 /// Returns what the file holds; `None` where there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {

@@ -1,10 +1,12 @@
 //! The names, modes and side files of what lies beside a warehouse.
 
 use std::fs;
-use std::fs::{OpenOptions, Permissions};
-use std::io::ErrorKind;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// The mode of every file that nobody but its owner may read.
 pub(super) const MODE: u32 = 0o600;
@@ -28,6 +30,28 @@ pub(super) fn remove_with_sides(path: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns options that neither follow a link nor wait for whoever holds the other end of a pipe. What
+/// they make, only its owner can read.
+pub(super) fn careful() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(MODE).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    options
+}
+
+/// Returns what [`careful`] options have opened, if it is a regular file.
+pub(super) fn checked(path: &Path, opened: std::io::Result<File>) -> std::io::Result<File> {
+    let file = opened.map_err(|error| explain(path, error))?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(Error::other("it is no regular file")) }
+}
+
+/// Says what is wrong with a file in words that an operator knows.
+pub(super) fn explain(path: &Path, error: Error) -> Error {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => Error::other("it is a symbolic link; name the file itself"),
+        _ => error,
+    }
 }
 
 /// Makes an empty file that only its owner can read. There must be none, and no link either.

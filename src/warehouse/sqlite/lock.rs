@@ -1,12 +1,16 @@
 //! Who may write: one process at a time, held by `flock`, so that a killed holder frees it.
+//!
+//! Promise: no file is locked or written but the lock itself, whatever others put in its place, and
+//! what it says is only told as text.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{Error, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::files::{careful, checked, with_suffix};
 use super::open;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::Place;
@@ -50,26 +54,13 @@ pub(in crate::warehouse) fn try_lock(place: &Place) -> Result<(), OpenFailed> {
 }
 
 fn take(warehouse: &Path, suffix: &str) -> Result<File, OpenFailed> {
-    let mut path = warehouse.as_os_str().to_owned();
-    path.push(suffix);
-    let path = PathBuf::from(path);
+    let path = with_suffix(warehouse, suffix);
     let failed = |source| OpenFailed::Io { path: path.clone(), source };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
+    let mut file = open_lock(&path).map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            // The holder may be between taking the lock and writing its pid.
-            let _ = file.read_to_string(&mut pid);
-            let pid = Some(pid.trim()).filter(|pid| !pid.is_empty()).unwrap_or("unknown").to_owned();
-            return Err(OpenFailed::InUse { path: warehouse.to_owned(), pid });
+            return Err(OpenFailed::InUse { path: warehouse.to_owned(), pid: holder(&file) });
         }
         Err(errno) => return Err(failed(errno.into())),
     }
@@ -78,3 +69,27 @@ fn take(warehouse: &Path, suffix: &str) -> Result<File, OpenFailed> {
     let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));
     Ok(file)
 }
+
+/// Opens a lock, and makes one where there is none.
+fn open_lock(path: &Path) -> std::io::Result<File> {
+    let file = checked(path, careful().read(true).write(true).create(true).truncate(false).open(path))?;
+    // The pid would be written into whatever has that other name.
+    if file.metadata()?.nlink() > 1 {
+        return Err(Error::other("the lock has another name too (a hard link); remove it"));
+    }
+    Ok(file)
+}
+
+/// Returns what a lock says of who holds it, fit for a terminal.
+fn holder(file: &File) -> String {
+    let mut said = Vec::new();
+    // The holder may be between taking the lock and writing its pid.
+    let _ = file.take(PID_LENGTH_MAX).read_to_end(&mut said);
+    let said = String::from_utf8_lossy(&said);
+    match said.trim() {
+        "" => "unknown".to_owned(),
+        pid => pid.escape_default().to_string(),
+    }
+}
+
+const PID_LENGTH_MAX: u64 = 32;

@@ -156,6 +156,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(error.into()))?;
     connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(|error| unusable(error.into()))?;
+    keep_temporary_files_beside(&connection, path).map_err(|error| unusable(error.into()))?;
     let version = user_version(&connection).map_err(unusable)?;
     if version > SCHEMA_VERSION {
         return Err(OpenFailed::NewerSchema { path: path.to_owned(), version, known: SCHEMA_VERSION });
@@ -251,15 +252,20 @@ pub(super) fn set_pragmas(connection: &Connection, path: &Path) -> rusqlite::Res
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     connection.pragma_update(None, "trusted_schema", false)?;
-    // VACUUM and large sorts would otherwise write patients' rows into /var/tmp.
-    connection.pragma_update(None, "temp_store", "FILE")?;
-    if let Some(folder) = folder_of(path).to_str() {
-        connection.pragma_update(None, "temp_store_directory", folder)?;
-    }
+    keep_temporary_files_beside(connection, path)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     // Else a statement is planned again whenever its parameters change, for statistics we do not keep.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
+}
+
+/// Keeps what VACUUM and large sorts put aside out of `TMPDIR` and /var/tmp: it is patients' rows.
+fn keep_temporary_files_beside(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let folder = folder_of(path).to_str();
+    let is_set = folder.map(|folder| connection.pragma_update(None, "temp_store_directory", folder));
+    // A reader of another account cannot write there.
+    let store = if matches!(is_set, Some(Ok(()))) { "FILE" } else { "MEMORY" };
+    connection.pragma_update(None, "temp_store", store)
 }
 
 /// Whoever is last to close a WAL file removes `-wal` and `-shm`, and a group that may only read
