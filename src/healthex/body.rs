@@ -30,6 +30,11 @@ impl Body {
         self.has_ended
     }
 
+    /// Returns when it must have come.
+    pub(super) fn ends(&self) -> Instant {
+        self.ends
+    }
+
     /// Returns the next bytes; none may mean that more are still to come.
     pub(super) async fn next_bytes(&mut self, budget: &Budget, stop: &Stop) -> Result<Bytes, RequestFailed> {
         if self.coded.is_empty() {

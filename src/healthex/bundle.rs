@@ -119,6 +119,11 @@ impl BundleReader {
         Ok(())
     }
 
+    /// Returns how much is kept of an entry that has not come to its end.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.capture.as_ref().filter(|capture| capture.is_entry).map_or(0, |capture| capture.bytes.len())
+    }
+
     /// Ends the answer. Returns an error if it was not a whole searchset.
     pub fn finish(self) -> Result<PageFacts, NotABundle> {
         if self.expect != Expect::Nothing {

@@ -15,6 +15,7 @@ use super::body::Body;
 use super::bundle::{BundleReader, Limits};
 use super::coding::{Decoder, NotDecoded};
 use super::door::{Answer, Broken, Door, Request};
+use super::large_entry::{LargeEntryTurn, LargeEntryTurns};
 use super::meter::{Budget, Meter, RequestKind};
 use super::page_stream::PageStream;
 use super::pause::SharedPause;
@@ -68,6 +69,7 @@ pub(crate) struct Api {
     /// accounts are locked for less.
     credentials_refused: AtomicU16,
     pause: Arc<SharedPause>,
+    large_entries: LargeEntryTurns,
     pub(crate) meter: Meter,
 }
 
@@ -82,6 +84,7 @@ impl Api {
             generation: AtomicU64::new(0),
             credentials_refused: AtomicU16::new(0),
             pause: Arc::default(),
+            large_entries: LargeEntryTurns::default(),
             meter: Meter::default(),
         })
     }
@@ -241,7 +244,8 @@ impl Api {
         }
         let body = Body::of(response, ends, budget)?;
         let reader = BundleReader::new(Limits { entry_bytes_max: ENTRY_BYTES_MAX });
-        Ok(PageStream::new(body, reader, server_date, answered_after))
+        let turn = LargeEntryTurn::of(&self.large_entries);
+        Ok(PageStream::new(body, reader, turn, server_date, answered_after))
     }
 
     /// Classifies an answer without a page.

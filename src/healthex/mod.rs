@@ -11,6 +11,7 @@ pub(crate) mod client;
 mod coding;
 pub(crate) mod consents;
 pub(crate) mod door;
+mod large_entry;
 pub(crate) mod meter;
 pub(crate) mod page_stream;
 mod pause;

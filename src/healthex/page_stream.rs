@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::body::Body;
 use super::bundle::{BundleReader, NotABundle, PageFacts};
+use super::large_entry::LargeEntryTurn;
 use super::meter::{Budget, Meter};
-use super::{FailureStage, RequestFailed};
+use super::{FailureStage, RequestFailed, transport};
 use crate::plan::Timestamp;
 use crate::plan::outcome::is_error_entry;
 use crate::plan::row::Entry;
@@ -21,6 +22,7 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 pub(crate) struct PageStream {
     body: Body,
     reader: BundleReader,
+    large_entry: LargeEntryTurn,
     held_back: Vec<Entry>,
     /// The server's clock when it answered.
     pub(crate) server_date: Option<Timestamp>,
@@ -32,10 +34,11 @@ impl PageStream {
     pub(super) fn new(
         body: Body,
         reader: BundleReader,
+        large_entry: LargeEntryTurn,
         server_date: Option<Timestamp>,
         answered_after: Duration,
     ) -> Self {
-        Self { body, reader, held_back: Vec::new(), server_date, answered_after }
+        Self { body, reader, large_entry, held_back: Vec::new(), server_date, answered_after }
     }
 
     /// Returns the next entries, or `None` once the body has ended. Fewer than a batch are the
@@ -59,11 +62,27 @@ impl PageStream {
             let before = entries.len();
             self.reader.push(&chunk, &mut entries).map_err(|refused| not_a_page(&refused))?;
             size += entries[before..].iter().map(|entry| entry.bytes.len()).sum::<usize>();
+            let unfinished = self.reader.unfinished_bytes();
+            if self.large_entry.is_needed_for(unfinished) {
+                transport::before(self.body.ends(), stop, self.large_entry.take()).await?;
+            } else if self.large_entry.has_whole_entry(unfinished) {
+                break;
+            }
         }
         if entries.len() > BATCH_ENTRIES {
             self.held_back = entries.split_off(BATCH_ENTRIES);
         }
         Ok((!self.body.has_ended() || !entries.is_empty()).then_some(entries))
+    }
+
+    /// Returns whether other pulls wait until what was read is stored, because some of it is large.
+    pub(crate) fn holds_others_up(&self) -> bool {
+        self.large_entry.is_held()
+    }
+
+    /// To be called when all that was read is stored.
+    pub(crate) fn let_others_go_on(&mut self) {
+        self.large_entry.give_back();
     }
 
     /// Reads the body to its end and keeps nothing of it. An OperationOutcome of an error in it is
@@ -87,6 +106,7 @@ impl PageStream {
             if !self.body.has_ended() && !entries.is_empty() {
                 return Ok(());
             }
+            self.let_others_go_on();
         }
         self.finish().map(drop)
     }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{PersonId, Timestamp, TypeFilter, stamp};
 
@@ -103,7 +104,8 @@ pub(crate) struct Paging {
     query: Query,
     own_path: Vec<String>,
     base_url: Url,
-    followed: HashSet<Url>,
+    /// Hashes of the links: a hundred thousand long ones would not fit in memory.
+    followed: HashSet<u128>,
     empty_pages: u32,
     pages: u64,
     pages_max: u64,
@@ -114,7 +116,7 @@ impl Paging {
     /// `pages` were stored before.
     pub(crate) fn start(query: Query, base_url: &Url, first: &Url, pages: u64, pages_max: u64) -> Self {
         let own_path = segments(&person_url(base_url, &query.person));
-        let followed = HashSet::from([first.clone()]);
+        let followed = HashSet::from([xxh3_128(first.as_str().as_bytes())]);
         Self { query, own_path, base_url: base_url.clone(), followed, empty_pages: 0, pages, pages_max }
     }
 
@@ -132,7 +134,7 @@ impl Paging {
             self.empty_pages = 0;
         }
         let next = self.accept(here, next)?;
-        if !self.followed.insert(next.clone()) {
+        if !self.followed.insert(xxh3_128(next.as_str().as_bytes())) {
             return Err(LinkRefused::Loop);
         }
         self.pages += 1;

@@ -507,6 +507,12 @@ impl<'c> Pull<'c> {
                     self.note(note);
                 }
             }
+            if stream.holds_others_up() {
+                if !page.rest.is_empty() {
+                    self.store(std::mem::take(&mut page.rest), PullProgress::Partial).await?;
+                }
+                stream.let_others_go_on();
+            }
             let counts = self.walk.counts;
             self.context.pace.note(counts.received + page.counts.received, counts.total);
         }

@@ -16,6 +16,9 @@ use crate::warehouse::page::IncomingRow;
 /// Deeper nesting is quarantined: nothing in FHIR comes near, and SQLite's JSON functions end at 1000.
 const DEPTH_MAX: u32 = 120;
 
+/// Of the entries of a page that are not JSON, and wait until its end, no more bytes are kept.
+const UNREADABLE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Returns the limits that an entry is held against.
 pub(super) fn entry_rules(base_url: &Url) -> EntryRules {
     EntryRules {
@@ -35,6 +38,7 @@ pub(super) struct Page {
     pub(super) arrivals: Arrivals,
     /// Entries that are not JSON, by their identity.
     pub(super) unreadable: HashMap<KeyHash, Quarantined>,
+    unreadable_bytes: usize,
     /// The latest `meta.lastUpdated` of its resources.
     pub(super) newest: Option<Timestamp>,
     /// Known once the page has been read to its end.
@@ -63,7 +67,11 @@ impl Page {
                 self.quarantine(entry);
                 (true, None)
             }
-            Sorted::Unreadable(entry) => {
+            Sorted::Unreadable(mut entry) => {
+                self.unreadable_bytes += entry.entry.len();
+                if self.unreadable_bytes > UNREADABLE_BYTES_MAX {
+                    entry.entry = Vec::new();
+                }
                 self.unreadable.extend(identity.map(|identity| (identity, entry)));
                 (true, None)
             }

@@ -6,6 +6,9 @@ use std::ops::ControlFlow;
 
 use super::{Cell, Evaluation, NotEvaluated, RowSource, Tape, TapeMemory};
 
+/// Of a longer resource it is found out first whether its rows are to be kept.
+const LARGE_BYTES: usize = 4 * 1024 * 1024;
+
 /// Rows of several sources, cell by cell, and all their text in one piece.
 #[derive(Debug, Default)]
 pub struct KeptRows {
@@ -38,14 +41,20 @@ impl KeptRows {
         let mut kept = Self::default();
         let Ok(tape) = Tape::read(resource, memory) else { return kept };
         for source in sources {
-            let evaluated = source.rows(&tape, evaluation, &mut |cells| {
-                for cell in cells {
-                    kept.push(cell);
-                }
-                ControlFlow::Continue(())
-            });
+            let (cells, text) = (kept.cells.len(), kept.text.len());
+            let rows = |take: &mut dyn FnMut(&[Cell<'_>])| {
+                source.rows(&tape, evaluation, &mut |cells| {
+                    take(cells);
+                    ControlFlow::Continue(())
+                })
+            };
+            // Rows that are not kept in the end would take twice the memory of a large resource.
+            let tried = if resource.len() < LARGE_BYTES { Ok(()) } else { rows(&mut |_| ()) };
+            let evaluated =
+                tried.and_then(|()| rows(&mut |cells| cells.iter().for_each(|cell| kept.push(cell))));
             if let Err(failed) = evaluated {
-                kept.cells.truncate(kept.ends.last().copied().unwrap_or(0));
+                kept.cells.truncate(cells);
+                kept.text.truncate(text);
                 kept.failed.push(failed);
             }
             kept.ends.push(kept.cells.len());

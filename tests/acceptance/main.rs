@@ -19,6 +19,7 @@ mod first_sync;
 mod house;
 mod leavers;
 mod ledger;
+mod memory;
 mod ownership;
 mod process;
 mod records;
