@@ -24,5 +24,6 @@ mod settings;
 mod simulation;
 mod stop;
 mod telemetry;
+pub mod time;
 pub mod views;
 pub mod warehouse;

@@ -2,14 +2,13 @@
 
 use std::io::Write;
 
-use chrono::TimeDelta;
-
 use super::named::known_patient;
 use super::{Context, ExitStatus, place};
 use crate::cli::AuditArgs;
 use crate::clock;
 use crate::plan::{PersonId, Timestamp, parse_stamp};
 use crate::settings::Settings;
+use crate::time::TimeDelta;
 use crate::warehouse::purge::LedgerReport;
 use crate::warehouse::report::{CopyLine, PurgeLine};
 use crate::warehouse::{Reader, begin_ledger_anew};

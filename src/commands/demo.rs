@@ -252,7 +252,10 @@ pub(super) fn sandbox(
         sandbox.script(fault);
     }
     if args.public {
-        tracing::warn!("other machines can read what is served here; on this one it is {}", sandbox.base_url());
+        tracing::warn!(
+            "other machines can read what is served here; on this one it is {}",
+            sandbox.base_url()
+        );
     }
     // Whoever reads that it listens may stop it at once.
     let runtime = runtime()?;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use chrono::TimeDelta;
 use serde::Serialize;
 
 use super::audit::describe_unknown;
@@ -17,6 +16,7 @@ use crate::plan::since::IGNORED_TOLD;
 use crate::plan::state::PatientState;
 use crate::plan::{PersonId, Timestamp, stamp};
 use crate::settings::{OnRemoved, RosterSettings, Settings};
+use crate::time::TimeDelta;
 use crate::warehouse::Reader;
 use crate::warehouse::purge::LedgerReport;
 use crate::warehouse::report::{

@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +42,7 @@ use crate::plan::{PersonId, Timestamp};
 use crate::roster::Roster;
 use crate::settings::Settings;
 use crate::stop::Stop;
+use crate::time::TimeDelta;
 use crate::warehouse::Warehouse;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::{CycleEnd, Forgotten, Listed, RosterReading};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::progress::Onlookers;
@@ -24,6 +23,7 @@ use crate::plan::state::{Event, PatientState};
 use crate::plan::{PersonId, PullMode, Timestamp};
 use crate::pull::{Pull, PullContext, PullFailed, PullPlan, PullRules, ResumePoint, WalkEnd};
 use crate::settings::Settings;
+use crate::time::TimeDelta;
 use crate::warehouse::failure::{Concern, StoreFailed};
 use crate::warehouse::page::Tally;
 use crate::warehouse::pull::{Fenced, PullCost, PullEnded, PullHead, PullOutcome, Setback};

@@ -76,7 +76,7 @@ async fn pull_side_by_side(cycle: &Cycle, tasks: Vec<Task>, mut tally: CycleTall
             Ok(permit) = permits.clone().acquire_owned(), if may_begin => {
                 if !cycle.stop.is_asked() && let Some(task) = waiting.pop_front() {
                     let (cycle, permits) = (cycle.clone(), permits.clone());
-                    running.spawn(async move { deal_with(&cycle, task, &permits, permit).await });
+                    running.spawn(async move { Box::pin(deal_with(&cycle, task, &permits, permit)).await });
                 }
             }
             // Those that still wait for their turn may take hours.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::ExportFailed;
 use super::output::{Content, FileName, HashedFile, WrittenFile};
 use crate::plan::Timestamp;
+use crate::time::TimeDelta;
 use crate::warehouse::patient::CycleTimes;
 
 pub(crate) const NAME: &str = "manifest.json";

@@ -6,7 +6,6 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use chrono::{Datelike, NaiveDate, NaiveDateTime};
 use parquet::basic::Compression;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
@@ -17,13 +16,11 @@ use parquet::schema::parser::parse_message_type;
 use super::cell::{Cell, Column, ColumnKind};
 use super::output::HashedFile;
 use crate::plan::parse_stamp;
+use crate::time::{Day, Timestamp};
 
 /// A row group ends at so many rows, or at so many bytes of text.
 const GROUP_ROWS: usize = 20_000;
 const GROUP_BYTES: usize = 16 * 1024 * 1024;
-
-/// Days of 1970-01-01 in chrono's count from year 1.
-const EPOCH_DAY: i32 = 719_163;
 
 pub(super) struct ParquetFile {
     writer: SerializedFileWriter<HashedFile>,
@@ -198,13 +195,11 @@ fn as_bytes(cell: &Cell<'_>) -> Option<ByteArray> {
 }
 
 fn days(text: &str) -> Option<i32> {
-    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-    Some(date.num_days_from_ce() - EPOCH_DAY)
+    Day::parse(text).map(Day::since_1970)
 }
 
 /// Of an RFC 3339 time, or of one in UTC that is written as SQLite does.
 fn microseconds(text: &str) -> Option<i64> {
-    let with_a_blank = || NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok();
-    let at = parse_stamp(text).or_else(|| with_a_blank().map(|at| at.and_utc()))?;
+    let at = parse_stamp(text).or_else(|| Timestamp::parse_with_a_blank(text))?;
     Some(at.timestamp_micros())
 }

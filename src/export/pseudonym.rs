@@ -9,7 +9,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use chrono::{Days, NaiveDate};
 use hmac::{Hmac, KeyInit, Mac};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
@@ -17,6 +16,7 @@ use sha2::Sha256;
 
 use super::output::hex;
 use crate::plan::resource_type::ResourceType;
+use crate::time::Day;
 
 const KEY_BYTES: usize = 32;
 /// Of SHA-256.
@@ -114,27 +114,28 @@ impl Pseudonyms {
         if time.len() > TIME_LENGTH_MAX || !time.bytes().all(is_time) {
             return None;
         }
-        let (whole, format) = match date.len() {
-            4 => (format!("{date}-07-01"), "%Y"),
-            7 => (format!("{date}-15"), "%Y-%m"),
-            10 => (date.to_owned(), "%Y-%m-%d"),
+        let whole = match date.len() {
+            4 => format!("{date}-07-01"),
+            7 => format!("{date}-15"),
+            10 => date.to_owned(),
             _ => return None,
         };
-        let whole = NaiveDate::parse_from_str(&whole, "%Y-%m-%d").ok()?;
+        let whole = Day::parse(&whole)?;
         if !time.is_empty() && date.len() < 10 {
             return None;
         }
         let told = match self.dates {
             Dates::AsTheyAre => whole,
-            Dates::Shifted => whole.checked_sub_days(self.days_back(person_id))?,
+            Dates::Shifted => whole.before(self.days_back(person_id)),
         };
-        Some(format!("{}{time}", told.format(format)))
+        // As precise as it was.
+        told.to_string().get(..date.len()).map(|told| format!("{told}{time}"))
     }
 
-    fn days_back(&self, person_id: &str) -> Days {
+    fn days_back(&self, person_id: &str) -> u64 {
         let hash = self.hash(Domain::Days, person_id);
         let number = hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
-        Days::new(1 + number % DAYS_MAX)
+        1 + number % DAYS_MAX
     }
 
     /// 128 bits, written as a UUID: short enough for a FHIR id, and what stands behind `urn:uuid:`.
@@ -239,11 +240,11 @@ mod tests {
         let shifted = pseudonyms(1, Dates::Shifted);
         let day = |text: &str| {
             let told = shifted.date("anna", text).unwrap();
-            NaiveDate::parse_from_str(&told[..10], "%Y-%m-%d").unwrap()
+            Day::parse(&told[..10]).unwrap().since_1970()
         };
-        assert_eq!((day("2024-03-02") - day("2024-02-28T23:59:00Z")).num_days(), 3);
-        let back = NaiveDate::from_ymd_opt(2024, 3, 2).unwrap() - day("2024-03-02");
-        assert!((1..=365).contains(&back.num_days()), "{back}");
+        assert_eq!(day("2024-03-02") - day("2024-02-28T23:59:00Z"), 3);
+        let back = Day::of(2024, 3, 2).unwrap().since_1970() - day("2024-03-02");
+        assert!((1..=365).contains(&back), "{back}");
         assert!(shifted.date("anna", "2024-02-28T23:59:00Z").unwrap().ends_with("T23:59:00Z"));
         assert_eq!(shifted.date("anna", "2024").unwrap().len(), 4);
         let far = |person: &str| shifted.date(person, "2024-03-02");

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, FixedOffset, NaiveDateTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
@@ -133,7 +132,7 @@ impl Api {
         person: &PersonId,
         stop: &Stop,
     ) -> Option<ConsentRecord> {
-        let mut latest: Option<(DateTime<FixedOffset>, ConsentRecord)> = None;
+        let mut latest: Option<(Timestamp, ConsentRecord)> = None;
         for record in records {
             let body = self.record_body(record.id.as_deref()?, stop).await.ok()?;
             let (time, consented) = read_status(&body, person)?;
@@ -265,7 +264,7 @@ fn contested(person: &PersonId, read: &[Answered], now: Timestamp) -> Option<Con
 }
 
 /// Returns when a record was made, and whether it consents.
-fn read_status(body: &[u8], person: &PersonId) -> Option<(DateTime<FixedOffset>, bool)> {
+fn read_status(body: &[u8], person: &PersonId) -> Option<(Timestamp, bool)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Record<'r> {
@@ -276,7 +275,7 @@ fn read_status(body: &[u8], person: &PersonId) -> Option<(DateTime<FixedOffset>,
     }
     let record: Record<'_> = serde_json::from_slice(body).ok()?;
     let is_his = record.patient_id.and_then(text_of).is_none_or(|told| told == person.as_str());
-    let time = DateTime::parse_from_rfc3339(&record.timestamp).ok().filter(|_| is_his)?;
+    let time = Timestamp::parse(&record.timestamp).filter(|_| is_his)?;
     Some((time, record.consent_status == "OPTED_IN"))
 }
 
@@ -325,10 +324,10 @@ fn time_of(value: &RawValue) -> Option<Timestamp> {
     let text = text_of(value)?;
     let seconds = if let Ok(number) = text.parse::<i64>() {
         if number.abs() >= MILLISECONDS_FROM { number / 1000 } else { number }
-    } else if let Ok(time) = DateTime::parse_from_rfc3339(&text) {
+    } else if let Some(time) = Timestamp::parse(&text) {
         time.timestamp()
     } else {
-        text.parse::<NaiveDateTime>().ok()?.and_utc().timestamp()
+        Timestamp::parse_without_zone(&text)?.timestamp()
     };
     Timestamp::from_timestamp(seconds, 0).filter(|time| *time < LAST_WRITTEN)
 }

@@ -6,10 +6,9 @@
 
 use std::collections::HashSet;
 
-use chrono::TimeDelta;
-
 use super::identity::KeyHash;
 use super::{PullMode, Timestamp};
+use crate::time::TimeDelta;
 
 /// A walk whose count does not add up is repeated this often.
 pub const REPEATS_MAX: usize = 2;

@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
-
 use super::Timestamp;
 use super::state::HeldWhy;
+use crate::time::TimeDelta;
 
 /// A round begins at the latest so long after the first refusal that waits for one.
 pub(crate) const ROUND_DELAY: Duration = Duration::from_mins(10);

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
-
 use super::checkpoint::Checkpoint;
 use super::consent::is_healing;
 use super::state::{PatientState, PurgeReason};
 use super::sweep::GUARD_HOURS;
 use super::{PullMode, Timestamp, TypeFilter};
+use crate::time::TimeDelta;
 
 /// How the roster and the command line ask for this patient.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
-
 use super::Timestamp;
+use crate::time::TimeDelta;
 
 /// So many readings of the roster, and all in between, must have lacked a patient.
 pub(crate) const READINGS_MIN: u32 = 2;

@@ -33,18 +33,16 @@ pub(crate) mod unreadable;
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-
-pub type Timestamp = DateTime<Utc>;
+pub use crate::time::Timestamp;
 
 /// The one way a time is written: RFC 3339 in UTC, whole seconds, `Z`.
 pub fn stamp(time: Timestamp) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+    time.rfc3339_seconds()
 }
 
 /// Reads what `stamp` wrote, and any other RFC 3339 time.
 pub fn parse_stamp(text: &str) -> Option<Timestamp> {
-    DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
+    Timestamp::parse(text)
 }
 
 /// The id HealthEx knows a patient by: 1 to 64 of `A-Z a-z 0-9 - .`, and not dots alone.

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
-
 use super::Timestamp;
+use crate::time::TimeDelta;
 
 /// Returns the start of a pull: the earlier of our clock and the server's, in whole seconds, so
 /// that neither being wrong makes a gap.

@@ -8,7 +8,6 @@
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
-use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
@@ -22,6 +21,7 @@ use super::text::{object, operation_outcome, quoted};
 use super::tokens::{API_KEY, API_SECRET};
 use super::wire::{Answer, Reply};
 use super::wire_faults::damage;
+use crate::time::Timestamp;
 
 const JSON: &str = "application/json";
 const FHIR_JSON: &str = "application/fhir+json";
@@ -175,8 +175,8 @@ fn coded(answer: Answer, name: &str, members: usize, damaged: bool) -> Answer {
     answer.gzipped_in_members(members, name)
 }
 
-fn dated(answer: Answer, now: DateTime<Utc>) -> Answer {
-    answer.with_header("date", now.format("%a, %d %b %Y %H:%M:%S GMT").to_string())
+fn dated(answer: Answer, now: Timestamp) -> Answer {
+    answer.with_header("date", now.http_date())
 }
 
 fn refusal(status: u16, code: &str, diagnostics: &str) -> Answer {

@@ -12,11 +12,11 @@
 //! Deliberately absent: more than one record a person, other studies, and the delay of a real server.
 
 use axum::body::Bytes;
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::text::{array, object, quoted};
+use crate::time::{TimeDelta, Timestamp};
 
 /// The one study there is.
 pub(super) const STUDY: &str = "sandbox-study";
@@ -54,13 +54,13 @@ impl Default for PersonConsent {
 
 impl PersonConsent {
     /// Returns the consent of a new person: given for a year.
-    pub(super) fn given(now: DateTime<Utc>) -> Self {
+    pub(super) fn given(now: Timestamp) -> Self {
         let end = now.checked_add_signed(TimeDelta::days(365));
-        Self { expires: end.map(|end| end.to_rfc3339_opts(SecondsFormat::Millis, true)), ..Self::default() }
+        Self { expires: end.map(Timestamp::rfc3339_millis), ..Self::default() }
     }
 
-    fn has_expired(&self, now: DateTime<Utc>) -> bool {
-        let end = self.expires.as_deref().and_then(|end| DateTime::parse_from_rfc3339(end).ok());
+    fn has_expired(&self, now: Timestamp) -> bool {
+        let end = self.expires.as_deref().and_then(Timestamp::parse);
         end.is_some_and(|end| end <= now)
     }
 
@@ -99,7 +99,7 @@ struct ConsentsRequest {
 /// Returns the list of consents that was asked for, a piece a person, or what is wrong with the request.
 pub(super) fn list<'c>(
     consents: impl Iterator<Item = RecordedConsent<'c>>,
-    now: DateTime<Utc>,
+    now: Timestamp,
     body: &[u8],
 ) -> Result<Vec<Bytes>, String> {
     let request: ConsentsRequest = serde_json::from_slice(body).map_err(|error| error.to_string())?;
@@ -153,7 +153,7 @@ fn listed(person: &str, number: u64, consent: &PersonConsent) -> String {
 /// Returns one record, or `None` where there is none of that id.
 pub(super) fn record<'c>(
     mut consents: impl Iterator<Item = RecordedConsent<'c>>,
-    now: DateTime<Utc>,
+    now: Timestamp,
     id: &str,
 ) -> Option<String> {
     let (person, number, consent) =
@@ -161,7 +161,7 @@ pub(super) fn record<'c>(
     let status = if consent.is_given() { "OPTED_IN" } else { "OPTED_OUT" };
     let record = json!({
         "id": number.to_string(),
-        "timestamp": now.to_rfc3339_opts(SecondsFormat::Millis, true),
+        "timestamp": now.rfc3339_millis(),
         "patientId": person,
         "studyId": STUDY,
         "consentType": RECORDED,

@@ -2,9 +2,9 @@
 //!
 //! For simulations. Deliberately absent: faults of the wire, which has no bytes here.
 
+use crate::time::{TimeDelta, Timestamp};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request};
-use chrono::{DateTime, Utc};
 
 use super::answer::answer;
 use super::population::RecordEntry;
@@ -26,7 +26,7 @@ pub(crate) struct InProcessAnswer {
 }
 
 impl InProcess {
-    pub(crate) fn new(base_url: &str, clock: fn() -> DateTime<Utc>) -> Self {
+    pub(crate) fn new(base_url: &str, clock: fn() -> Timestamp) -> Self {
         let shared = SharedState::default();
         shared.lock().clock = Some(clock);
         Self { shared, base_url: base_url.to_owned() }
@@ -69,7 +69,7 @@ impl InProcess {
         answer
     }
 
-    pub(crate) fn now(&self) -> DateTime<Utc> {
+    pub(crate) fn now(&self) -> Timestamp {
         self.shared.lock().now()
     }
 
@@ -101,7 +101,7 @@ impl InProcess {
         self.shared.lock().tokens.end_all();
     }
 
-    pub(crate) fn set_clock_offset(&self, offset: chrono::TimeDelta) {
+    pub(crate) fn set_clock_offset(&self, offset: TimeDelta) {
         self.shared.lock().clock_offset = offset;
     }
 

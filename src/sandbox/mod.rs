@@ -39,7 +39,6 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::{io, thread};
 
-use chrono::TimeDelta;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
@@ -55,6 +54,7 @@ pub use load::LoadFailed;
 pub use population::{Population, RecordEntry};
 pub use state::SeenRequest;
 
+use crate::time::TimeDelta;
 use state::SharedState;
 
 /// A running server. Dropping it stops it, and its port is free again.

@@ -8,11 +8,11 @@
 use std::collections::HashMap;
 
 use axum::body::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::text::{array, object, quoted, uuid_of};
+use crate::time::{TimeDelta, Timestamp};
 
 /// The persons that a [`super::Sandbox`] starts with.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,7 @@ pub struct RecordEntry {
     /// The text of the resource.
     pub resource: String,
     /// What `_since` is compared with.
-    pub changed_at: DateTime<Utc>,
+    pub changed_at: Timestamp,
 }
 
 impl RecordEntry {
@@ -110,11 +110,11 @@ fn person_resource<'a>(id: &str, patient_ids: impl Iterator<Item = &'a str>) -> 
 
 /// Returns a moment of the second half of 2024, always the same for the same address. It is
 /// before any `_since` that a client of today would send.
-fn long_ago(full_url: &str) -> DateTime<Utc> {
+fn long_ago(full_url: &str) -> Timestamp {
     const BEGIN_UNIX_SECONDS: i64 = 1_719_792_000;
     const SPREAD_SECONDS: u64 = 180 * 24 * 60 * 60;
     let seconds = xxh3_64(full_url.as_bytes()) % SPREAD_SECONDS;
-    DateTime::UNIX_EPOCH + TimeDelta::seconds(BEGIN_UNIX_SECONDS + seconds.cast_signed())
+    Timestamp::UNIX_EPOCH + TimeDelta::seconds(BEGIN_UNIX_SECONDS + seconds.cast_signed())
 }
 
 /// The elements of a resource that the server itself reads.
@@ -141,7 +141,7 @@ pub(super) struct StoredEntry {
     pub(super) kind: String,
     pub(super) id: String,
     pub(super) resource: Bytes,
-    pub(super) changed_at: DateTime<Utc>,
+    pub(super) changed_at: Timestamp,
 }
 
 impl StoredEntry {

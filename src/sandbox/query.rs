@@ -3,11 +3,11 @@
 //! Promise: a parameter that this server does not know is refused, never ignored, so that a
 //! client's mistake shows. Deliberately absent: the search itself.
 
-use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 
 use super::population::StoredEntry;
 use super::r4_types::is_r4_type;
+use crate::time::Timestamp;
 
 /// The parameters of a request, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) struct Parameters {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Since {
     pub(super) text: String,
-    pub(super) at: DateTime<Utc>,
+    pub(super) at: Timestamp,
 }
 
 impl Parameters {
@@ -74,9 +74,9 @@ fn parse_types(value: &str) -> Result<Vec<String>, String> {
 }
 
 fn parse_since(text: String) -> Result<Since, String> {
-    match DateTime::parse_from_rfc3339(&text) {
+    match Timestamp::parse(&text) {
         // RFC 3339 allows a space and small letters where FHIR does not.
-        Ok(at) if !text.contains([' ', 't', 'z']) => Ok(Since { at: at.to_utc(), text }),
+        Some(at) if !text.contains([' ', 't', 'z']) => Ok(Since { text, at }),
         _ => Err(format!("_since {text:?} is not an instant such as 2025-01-31T08:00:00Z")),
     }
 }

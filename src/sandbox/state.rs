@@ -6,14 +6,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-
 use super::consents::{PersonConsent, RecordedConsent};
 use super::population::{Population, RecordEntry, ResourceFacts, StoredEntry};
 use super::query::Parameters;
 use super::script::FaultScript;
 use super::text::uuid_of;
 use super::tokens::Tokens;
+use crate::time::{TimeDelta, Timestamp};
 
 /// A request as the server saw it, and what it answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +33,7 @@ pub struct SeenRequest {
     /// The name of the fault that was played.
     pub fault: Option<String>,
     /// By the server's clock.
-    pub at: DateTime<Utc>,
+    pub at: Timestamp,
 }
 
 /// The oldest requests are forgotten beyond this many.
@@ -47,7 +46,7 @@ pub(super) struct ServerState {
     pub(super) faults: FaultScript,
     pub(super) clock_offset: TimeDelta,
     /// In the machine's place.
-    pub(super) clock: Option<fn() -> DateTime<Utc>>,
+    pub(super) clock: Option<fn() -> Timestamp>,
     requests: VecDeque<SeenRequest>,
     requests_seen: u64,
     record_numbers: u64,
@@ -87,8 +86,8 @@ impl SharedState {
 }
 
 impl ServerState {
-    pub(super) fn now(&self) -> DateTime<Utc> {
-        (self.clock.unwrap_or(machine_clock)() + self.clock_offset).trunc_subsecs(6)
+    pub(super) fn now(&self) -> Timestamp {
+        (self.clock.unwrap_or(machine_clock)() + self.clock_offset).in_microseconds()
     }
 
     pub(super) fn populate(&mut self, population: Population) {
@@ -261,6 +260,6 @@ fn new_tail(person_id: &str, facts: &ResourceFacts, resource: &str) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the server's own clock; nothing of the client's reads it")]
-fn machine_clock() -> DateTime<Utc> {
-    Utc::now()
+fn machine_clock() -> Timestamp {
+    Timestamp::from(std::time::SystemTime::now())
 }

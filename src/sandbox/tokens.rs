@@ -7,10 +7,10 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use rand::RngCore;
 
 use super::text::base64_url;
+use crate::time::{TimeDelta, Timestamp};
 
 pub(super) const API_KEY: &str = "sandbox-key";
 pub(super) const API_SECRET: &str = "sandbox-secret";
@@ -26,7 +26,7 @@ pub(super) struct Tokens {
 #[derive(Clone, Copy, Debug)]
 struct TokenRecord {
     ordinal: u32,
-    expires_at: DateTime<Utc>,
+    expires_at: Timestamp,
     ended: bool,
 }
 
@@ -37,9 +37,9 @@ pub(super) struct MintedToken {
 }
 
 impl Tokens {
-    pub(super) fn mint(&mut self, now: DateTime<Utc>) -> MintedToken {
+    pub(super) fn mint(&mut self, now: Timestamp) -> MintedToken {
         let ordinal = u32::try_from(self.issued.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let expires_at = now.checked_add_signed(LIFETIME).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let expires_at = now.checked_add_signed(LIFETIME).unwrap_or(Timestamp::MAX_UTC);
         let mut signature = [0_u8; 32];
         rand::rng().fill_bytes(&mut signature);
         let claims = format!(
@@ -62,7 +62,7 @@ impl Tokens {
         self.issued.get(token).map(|record| record.ordinal)
     }
 
-    pub(super) fn is_valid(&self, token: &str, now: DateTime<Utc>) -> bool {
+    pub(super) fn is_valid(&self, token: &str, now: Timestamp) -> bool {
         let record = self.issued.get(token);
         record.is_some_and(|record| !record.ended && now < record.expires_at)
     }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
-
 use crate::cycle::{EndedEarly, Summary};
 use crate::plan::{Timestamp, stamp};
 use crate::settings::Schedule;
+use crate::time::TimeDelta;
 
 /// How a cycle ended, for the status page and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
-use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
@@ -27,6 +26,7 @@ use crate::clock::Instant;
 use crate::machine;
 use crate::plan::stamp;
 use crate::settings::{Complaints, HttpSettings, Listen, read_secret};
+use crate::time::TimeDelta;
 use crate::warehouse::Reader;
 use crate::warehouse::place::Place;
 use crate::warehouse::report::{Overview, OverviewRequest};

@@ -227,8 +227,8 @@ impl Metrics {
         overview: Option<&Overview>,
         now: Timestamp,
     ) -> String {
-        self.last_success.set(state.last_good_end.map_or(0, |at| at.timestamp()));
-        self.next_tick.set(state.next_tick.map_or(0, |at| at.timestamp()));
+        self.last_success.set(state.last_good_end.map_or(0, Timestamp::timestamp));
+        self.next_tick.set(state.next_tick.map_or(0, Timestamp::timestamp));
         self.start_time.set(state.started_at.timestamp());
         self.under_way.set(i64::from(state.running_since.is_some()));
         let shown = if state.running_since.is_some() { progress.clone() } else { Progress::default() };

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::TimeDelta;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::access::Names;
@@ -16,6 +15,7 @@ use super::{chart, health};
 use crate::cycle::progress::Progress;
 use crate::plan::Timestamp;
 use crate::plan::state::HeldWhy;
+use crate::time::TimeDelta;
 use crate::warehouse::report::{ExpiringConsents, Overview, PatientBehind, RecentPurge, RecentPurges};
 
 const STYLE: &str = include_str!("page.css");

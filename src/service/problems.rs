@@ -7,12 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chrono::TimeDelta;
-
 use super::format::span;
 use crate::cycle::PurgeNote;
 use crate::plan::state::PurgeReason;
 use crate::plan::{Timestamp, stamp};
+use crate::time::TimeDelta;
 use crate::warehouse::report::{ExpiringConsent, ExpiringConsents};
 
 /// The kinds of problems, each alerted by itself.

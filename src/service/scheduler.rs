@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use chrono::TimeDelta;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
@@ -18,6 +17,7 @@ use crate::clock;
 use crate::clock::Instant;
 use crate::plan::Timestamp;
 use crate::settings::Schedule;
+use crate::time::TimeDelta;
 
 /// A tick that is this late will not come, …
 const LATE_AFTER_MAX: Duration = Duration::from_secs(30);
@@ -273,7 +273,7 @@ mod tests {
         };
         let check = |wall, monotonic, step: Option<i64>| {
             let found = at(wall, monotonic).step_since(at(0, 0));
-            assert_eq!(found.map(|step| step.num_seconds()), step, "{wall} s, {monotonic} s");
+            assert_eq!(found.map(TimeDelta::num_seconds), step, "{wall} s, {monotonic} s");
         };
         check(1, 1, None);
         check(0, 1, None);

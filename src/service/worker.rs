@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use chrono::TimeDelta;
 
 use super::health::CycleVerdict;
 use super::liveness::{Activity, Liveness};
@@ -22,6 +21,7 @@ use crate::cycle::{Cycle, EndedEarly, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::{Timestamp, stamp};
 use crate::stop::Stop;
+use crate::time::TimeDelta;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{Close, FileIdentity, OtherServer};
 use crate::warehouse::{ServiceLock, Warehouse, identity};

@@ -5,13 +5,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use toml::Value;
 use url::Url;
 
 use super::Listen;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::{Timestamp, TypeFilter};
+use crate::time::TimeDelta;
 
 type Parse<T> = Box<dyn Fn(&Value) -> Result<T, String>>;
 
@@ -343,7 +343,7 @@ impl Schedule {
             format!("{text:?} is neither \"every 15m\" nor cron with seconds, such as \"0 */15 * * * *\"")
         })?;
         // An impossible date, such as 31 February, is accepted by the parser and never comes.
-        match parsed.find_next_occurrence(&Timestamp::UNIX_EPOCH, false) {
+        match parsed.find_next_occurrence(Timestamp::UNIX_EPOCH.as_cron_takes_it(), false) {
             Ok(_) => Ok(Self::Cron(cron)),
             Err(_) => Err(format!("{text:?} is a date that never comes")),
         }
@@ -353,7 +353,9 @@ impl Schedule {
     pub(crate) fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Every(every) => Some(now + TimeDelta::from_std(*every).ok()?),
-            Self::Cron(cron) => parse_cron(cron)?.find_next_occurrence(&now, false).ok(),
+            Self::Cron(cron) => {
+                parse_cron(cron)?.find_next_occurrence(now.as_cron_takes_it(), false).ok().map(Into::into)
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! What the warehouse shows to somebody from outside, as plain facts.
 
+use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, Row};
 
 /// The tables that a world's entries are in.
@@ -15,10 +15,10 @@ pub(super) struct Patient {
     pub(super) person: String,
     pub(super) state: String,
     pub(super) held_why: Option<String>,
-    pub(super) watermark: Option<DateTime<Utc>>,
-    pub(super) last_success_at: Option<DateTime<Utc>>,
-    pub(super) last_full_at: Option<DateTime<Utc>>,
-    pub(super) deletions_seen_at: Option<DateTime<Utc>>,
+    pub(super) watermark: Option<Timestamp>,
+    pub(super) last_success_at: Option<Timestamp>,
+    pub(super) last_full_at: Option<Timestamp>,
+    pub(super) deletions_seen_at: Option<Timestamp>,
     pub(super) holds_rows: bool,
     pub(super) purge_reason: Option<String>,
     pub(super) is_under_way: bool,
@@ -31,8 +31,8 @@ pub(super) struct Patient {
 pub(super) struct Purge {
     pub(super) person: String,
     pub(super) reason: String,
-    pub(super) purged_at: DateTime<Utc>,
-    pub(super) refused_at: Option<DateTime<Utc>>,
+    pub(super) purged_at: Timestamp,
+    pub(super) refused_at: Option<Timestamp>,
     pub(super) is_carried_out: bool,
     pub(super) is_scrubbed: bool,
 }
@@ -44,9 +44,9 @@ pub(super) struct Look {
     pub(super) purges: Vec<Purge>,
 }
 
-fn time(row: &Row<'_>, column: &str) -> Option<DateTime<Utc>> {
+fn time(row: &Row<'_>, column: &str) -> Option<Timestamp> {
     let text: Option<String> = row.get(column).unwrap();
-    text.map(|text| text.parse().unwrap())
+    text.map(|text| Timestamp::parse(&text).unwrap())
 }
 
 impl Look {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::weather::{Exposed, Fate, Shape, Sky};
 use crate::clock;
 use crate::sandbox::InProcess;
+use crate::time::Timestamp;
 
 /// Why there is no answer, or no more of it.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ struct State {
 #[derive(Clone, Debug)]
 pub(super) struct Answered {
     /// By the true time.
-    pub(super) at: DateTime<Utc>,
+    pub(super) at: Timestamp,
     pub(super) person: String,
     /// The number of the token.
     pub(super) token: Option<u32>,
@@ -145,7 +145,7 @@ impl Network {
         headers: HeaderMap,
         json: Option<String>,
         latency: Duration,
-        true_time: impl Fn() -> DateTime<Utc>,
+        true_time: impl Fn() -> Timestamp,
     ) -> Result<Answer, Cut> {
         clock::sleep(latency).await;
         let person = person_of(&url);

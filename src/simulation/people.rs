@@ -1,8 +1,7 @@
 //! The patients of a world, as they truly are: what the server holds of each, and since when.
 
+use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-
-use chrono::{DateTime, Utc};
 
 use crate::sandbox::{InProcess, RecordEntry};
 
@@ -16,13 +15,13 @@ pub(super) struct Person {
     made: u32,
     /// By the true time: since when the consent stands, or does not.
     pub(super) has_consented: bool,
-    pub(super) consent_since: DateTime<Utc>,
+    pub(super) consent_since: Timestamp,
     pub(super) is_listed: bool,
-    pub(super) listed_since: DateTime<Utc>,
+    pub(super) listed_since: Timestamp,
     /// The last page that it was answered with has a `next` link.
     pub(super) walk_goes_on: bool,
     /// What the server has no more, and since when.
-    pub(super) removed: BTreeMap<String, DateTime<Utc>>,
+    pub(super) removed: BTreeMap<String, Timestamp>,
 }
 
 /// What the server holds of one thing.
@@ -31,7 +30,7 @@ pub(super) struct Entry {
     pub(super) table: &'static str,
     pub(super) resource: String,
     /// By the server's clock.
-    pub(super) changed_at: DateTime<Utc>,
+    pub(super) changed_at: Timestamp,
 }
 
 /// Names its patient, so that a byte of it can be told in a file.
@@ -40,7 +39,7 @@ pub(super) fn mark(person: &str) -> String {
 }
 
 impl Person {
-    pub(super) fn new(id: String, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(id: String, now: Timestamp) -> Self {
         Self {
             id,
             unseen: BTreeMap::new(),

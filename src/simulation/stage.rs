@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
@@ -17,6 +16,7 @@ use url::Url;
 
 use super::network::{Answer, Cut, Network};
 use crate::clock::Instant;
+use crate::time::{TimeDelta, Timestamp};
 
 thread_local! {
     static STAGE: RefCell<Option<Arc<Stage>>> = const { RefCell::new(None) };
@@ -33,7 +33,7 @@ pub(crate) struct Stage {
 
 struct State {
     /// The true time when the life at hand began, and the moment of its runtime.
-    began: (DateTime<Utc>, Option<Instant>),
+    began: (Timestamp, Option<Instant>),
     /// How far our clock is ahead of the true time.
     clock_offset: TimeDelta,
     dice: StdRng,
@@ -53,7 +53,7 @@ struct Death {
 /// An alert, as an operator was told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
-    pub(super) at: DateTime<Utc>,
+    pub(super) at: Timestamp,
     pub(super) phase: &'static str,
     pub(super) problem: &'static str,
     pub(super) text: String,
@@ -69,7 +69,7 @@ impl Drop for Set {
 }
 
 impl Stage {
-    pub(super) fn new(seed: u64, begins: DateTime<Utc>, network: Network, files: PathBuf) -> Arc<Self> {
+    pub(super) fn new(seed: u64, begins: Timestamp, network: Network, files: PathBuf) -> Arc<Self> {
         let state = State {
             began: (begins, None),
             clock_offset: TimeDelta::zero(),
@@ -92,7 +92,7 @@ impl Stage {
     }
 
     /// The time by a clock that is never wrong.
-    pub(super) fn true_time(&self) -> DateTime<Utc> {
+    pub(super) fn true_time(&self) -> Timestamp {
         let (began, instant) = self.state().began;
         let passed = instant.map(|instant| instant.elapsed()).unwrap_or_default();
         began + TimeDelta::from_std(passed).unwrap_or_default()
@@ -194,14 +194,14 @@ pub(crate) fn is_set() -> bool {
 }
 
 /// What the wall clock of the simulated machine says.
-pub(crate) fn now() -> Option<DateTime<Utc>> {
+pub(crate) fn now() -> Option<Timestamp> {
     let stage = current()?;
     let offset = stage.clock_offset();
     Some(stage.true_time() + offset)
 }
 
 /// The true time, for the server.
-pub(super) fn true_time() -> DateTime<Utc> {
+pub(super) fn true_time() -> Timestamp {
     current().map(|stage| stage.true_time()).unwrap_or_default()
 }
 

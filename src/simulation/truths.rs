@@ -5,13 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use chrono::{DateTime, TimeDelta, Utc};
-
 use super::look::{Look, Patient, Purge};
 use super::network::{Answered, With};
 use super::people::Person;
 use super::stage::Told;
 use crate::sandbox::InProcess;
+use crate::time::{TimeDelta, Timestamp};
 
 /// A property that does not hold, and how that shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,19 +44,19 @@ pub(super) struct Truths {
     /// What patients were answered with in the last days, the oldest first.
     answered: VecDeque<Answered>,
     /// Purges that were judged.
-    judged: BTreeSet<(String, DateTime<Utc>)>,
+    judged: BTreeSet<(String, Timestamp)>,
     /// When they were found, by the true time.
-    consent_purges: Vec<(String, DateTime<Utc>)>,
+    consent_purges: Vec<(String, Timestamp)>,
     /// Problems that an operator was told of, and that are not over.
     open: BTreeMap<&'static str, String>,
-    unlisted_since: BTreeMap<String, DateTime<Utc>>,
+    unlisted_since: BTreeMap<String, Timestamp>,
 }
 
 /// A moment of the world.
 pub(super) struct Moment<'a> {
-    pub(super) now: DateTime<Utc>,
+    pub(super) now: Timestamp,
     /// Since when nothing has been wrong with the server, the network or the machine.
-    pub(super) calm_since: Option<DateTime<Utc>>,
+    pub(super) calm_since: Option<Timestamp>,
     pub(super) server: &'a InProcess,
     pub(super) look: &'a Look,
     /// What the ledger says, a line each: whose, and whether it was purged by it.
@@ -89,7 +88,7 @@ impl Truths {
     }
 
     /// Takes in what was asked and answered since the last call.
-    pub(super) fn hear(&mut self, answered: Vec<Answered>, persons: &mut [Person], now: DateTime<Utc>) {
+    pub(super) fn hear(&mut self, answered: Vec<Answered>, persons: &mut [Person], now: Timestamp) {
         for answer in &answered {
             if let Some(person) = persons.iter_mut().find(|person| person.id == answer.person)
                 && !answer.is_question
@@ -103,7 +102,7 @@ impl Truths {
         }
     }
 
-    pub(super) fn note_listed(&mut self, person: &str, is_listed: bool, now: DateTime<Utc>) {
+    pub(super) fn note_listed(&mut self, person: &str, is_listed: bool, now: Timestamp) {
         if is_listed {
             self.unlisted_since.remove(person);
         } else {

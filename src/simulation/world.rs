@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
@@ -21,6 +20,7 @@ use super::truths::{Moment, Rules, Truths, Untrue, nothing_is_made_up};
 use super::weather::{Shape, Sky};
 use crate::clock;
 use crate::sandbox::InProcess;
+use crate::time::{TimeDelta, Timestamp};
 use crate::warehouse::place::Place;
 use crate::warehouse::report::VerifyDepth;
 use crate::warehouse::{Reader, restore};
@@ -50,7 +50,7 @@ pub(super) struct World {
     endings: Vec<(u32, Ending)>,
     reader: Option<Connection>,
     backup: Option<PathBuf>,
-    calm_since: Option<DateTime<Utc>>,
+    calm_since: Option<Timestamp>,
     /// Removals that wait for the end of a walk.
     put_off: Vec<What>,
     next_check: u32,
@@ -74,7 +74,7 @@ pub(super) enum Halt {
 impl World {
     pub(super) fn new(script: Script, roots: &Path) -> Self {
         let folder = tempfile::Builder::new().prefix("simulated-").tempdir_in(roots).unwrap();
-        let begins = DateTime::from_timestamp(BEGINS, 0).unwrap_or_default();
+        let begins = Timestamp::from_timestamp(BEGINS, 0).unwrap_or_default();
         let persons: Vec<String> = (0..script.patients).map(person).collect();
         let network = Network::new(InProcess::new(BASE_URL, stage::true_time), persons.clone());
         let files = folder.path().join("files");
@@ -224,7 +224,7 @@ impl World {
         }
     }
 
-    fn consent(&mut self, patient: usize, stands: bool, now: DateTime<Utc>) {
+    fn consent(&mut self, patient: usize, stands: bool, now: Timestamp) {
         if let Some(person) = self.people.get_mut(patient)
             && person.has_consented != stands
         {
@@ -233,7 +233,7 @@ impl World {
         }
     }
 
-    fn list(&mut self, patient: usize, is_listed: bool, now: DateTime<Utc>) {
+    fn list(&mut self, patient: usize, is_listed: bool, now: Timestamp) {
         if let Some(person) = self.people.get_mut(patient)
             && person.is_listed != is_listed
         {

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use chrono::{DateTime, Datelike, NaiveDate};
+use crate::time::{Day, Timestamp};
 
 /// Which end of what a partial value may mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,17 +58,17 @@ fn instant(text: &str) -> Option<i64> {
         return None;
     }
     let (milliseconds, zone) = clock(time)?;
-    let days = i64::from(calendar_day(day)?.num_days_from_ce()) - 719_163;
+    let days = i64::from(calendar_day(day)?.since_1970());
     Some(days * DAY_MILLISECONDS + milliseconds - offset(zone)? * 60_000)
 }
 
 /// `YYYY-MM-DD` of a day that there is.
-fn calendar_day(text: &str) -> Option<NaiveDate> {
+fn calendar_day(text: &str) -> Option<Day> {
     let bytes: &[u8; DAY_LENGTH] = text.as_bytes().try_into().ok()?;
     if bytes[4] != b'-' || bytes[7] != b'-' {
         return None;
     }
-    NaiveDate::from_ymd_opt(number(&bytes[..4])?.cast_signed(), number(&bytes[5..7])?, number(&bytes[8..])?)
+    Day::of(number(&bytes[..4])?.cast_signed(), number(&bytes[5..7])?, number(&bytes[8..])?)
 }
 
 fn number(digits: &[u8]) -> Option<u32> {
@@ -144,14 +144,14 @@ pub(super) fn utc(text: &str) -> Option<String> {
     {
         return utc_instant(text).map(|_| [day, " ", time].concat());
     }
-    let at = DateTime::from_timestamp_millis(utc_instant(text)?)?;
-    (at.year() <= 9999).then(|| at.format("%Y-%m-%d %H:%M:%S").to_string())
+    let at = Timestamp::from_timestamp_millis(utc_instant(text)?)?;
+    (at.year() <= 9999).then(|| at.with_a_blank())
 }
 
 /// Returns the milliseconds from one date or dateTime to another, where both are of one precision.
 pub(super) fn milliseconds_between(from: &str, to: &str) -> Option<i64> {
     let is_day = |text: &str| text.len() == DAY_LENGTH;
-    let day = |text: &str| calendar_day(text).map(|day| i64::from(day.num_days_from_ce()) * DAY_MILLISECONDS);
+    let day = |text: &str| calendar_day(text).map(|day| i64::from(day.since_1970()) * DAY_MILLISECONDS);
     if is_day(from) && is_day(to) {
         return Some(day(to)? - day(from)?);
     }
@@ -178,7 +178,7 @@ pub(super) fn date_boundary(text: &str, side: Side) -> Option<String> {
         (7, Side::Low) => Some(format!("{text}-01")),
         (7, Side::High) => {
             let first = calendar_day(&format!("{text}-01"))?;
-            Some(format!("{text}-{:02}", first.num_days_in_month()))
+            Some(format!("{text}-{:02}", first.days_in_its_month()))
         }
         (10, _) => Some(text.to_owned()),
         _ => None,

@@ -641,8 +641,8 @@ fn all_workers_pause_when_one_is_told_429() {
     let requests = world.sandbox.requests();
     let told = requests.iter().find(|request| request.status == Some(429)).unwrap();
     // Whoever was on the way already may arrive; nobody sets out.
-    let soon = told.at + chrono::TimeDelta::milliseconds(200);
-    let end = told.at + chrono::TimeDelta::milliseconds(950);
+    let soon = told.at + healthex_sync::time::TimeDelta::milliseconds(200);
+    let end = told.at + healthex_sync::time::TimeDelta::milliseconds(950);
     let early = requests.iter().filter(|request| request.at > soon && request.at < end);
     assert_eq!(early.count(), 0);
 }

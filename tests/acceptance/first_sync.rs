@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use chrono::{DateTime, TimeDelta};
+use healthex_sync::time::{TimeDelta, Timestamp};
 use serde_json::Value;
 
 use crate::world::{World, observation, observation_tail, wait_until};
@@ -61,9 +61,9 @@ fn the_next_since_is_the_start_of_the_pull_less_the_overlap() {
     let first_asked_at = world.asked("anna")[0].at;
     let watermark = world.watermark("anna").unwrap();
     assert!(watermark.ends_with('Z') && !watermark.contains('.'), "{watermark}");
-    let back = first_asked_at - DateTime::parse_from_rfc3339(&watermark).unwrap().to_utc();
+    let back = first_asked_at - Timestamp::parse(&watermark).unwrap();
     let hour = TimeDelta::hours(1);
-    assert!(back >= hour && back < hour + TimeDelta::seconds(4), "{back}");
+    assert!(back >= hour && back < hour + TimeDelta::seconds(4), "{back:?}");
 
     world.sandbox.clear_requests();
     world.run(["sync"]).exits(0);
@@ -77,7 +77,7 @@ fn a_server_whose_clock_is_behind_sets_the_watermark() {
     world.sandbox.set_clock_offset(-3 * 3600);
     world.run(["sync"]).exits(0);
     let watermark = world.watermark("anna").unwrap();
-    let watermark = DateTime::parse_from_rfc3339(&watermark).unwrap();
+    let watermark = Timestamp::parse(&watermark).unwrap();
     assert!(watermark <= world.asked("anna")[0].at - TimeDelta::hours(1));
 
     // What changes by that clock is found by the next pull.
@@ -93,7 +93,7 @@ fn a_server_whose_clock_is_ahead_does_not_set_it() {
     world.sandbox.set_clock_offset(3 * 3600);
     world.run(["sync"]).exits(0);
     let watermark = world.watermark("anna").unwrap();
-    let watermark = DateTime::parse_from_rfc3339(&watermark).unwrap();
+    let watermark = Timestamp::parse(&watermark).unwrap();
     // Ours, which is three hours behind what the server says.
     assert!(watermark <= world.asked("anna")[0].at - TimeDelta::hours(4));
 }
@@ -177,8 +177,8 @@ fn a_pull_that_was_killed_goes_on_at_the_next_page() {
     assert!(queries[0].contains("_offset=30"), "{queries:?}");
     world.assert_equals_sandbox("anna");
     // The watermark is that of the pull's first start.
-    let watermark = DateTime::parse_from_rfc3339(&world.watermark("anna").unwrap()).unwrap();
-    let started = DateTime::parse_from_rfc3339(&started).unwrap();
+    let watermark = Timestamp::parse(&world.watermark("anna").unwrap()).unwrap();
+    let started = Timestamp::parse(&started).unwrap();
     assert_eq!(started - watermark, TimeDelta::hours(1));
     let cut_off = "SELECT count(*) FROM pull WHERE outcome = 'interrupted'";
     assert_eq!(world.count(cut_off), 1);

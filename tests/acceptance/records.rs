@@ -467,8 +467,8 @@ fn whose_consent_runs_out_is_told_before_it_does() {
     let alerts = world.path("alerts");
     let command = format!("echo \"$HEALTHEX_SYNC_PROBLEM $1\" >> {}", alerts.display());
     world.change_setting("alert.command", &format!("{:?}", ["sh", "-c", &command, "sh"]));
-    let soon = healthex_sync::clock::now() + chrono::TimeDelta::days(10);
-    record(&world, "sandbox-0002", |consent| consent.expires = Some(soon.to_rfc3339()));
+    let soon = healthex_sync::clock::now() + healthex_sync::time::TimeDelta::days(10);
+    record(&world, "sandbox-0002", |consent| consent.expires = Some(soon.rfc3339_seconds()));
     let daemon = world.daemon();
     daemon.shows("healthex_sync_consents_expiring", |expiring| expiring == 1);
     let page = daemon.get("/").body;

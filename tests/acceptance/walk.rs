@@ -10,8 +10,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use healthex_sync::sandbox::Population;
+use healthex_sync::time::Timestamp;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -215,7 +215,7 @@ impl Walk {
             let Some(watermark) = self.world.watermark(person) else {
                 continue;
             };
-            let watermark: DateTime<Utc> = watermark.parse().unwrap();
+            let watermark = Timestamp::parse(&watermark).unwrap();
             let rows = self.world.rows(person);
             for entry in self.world.sandbox.entries(person) {
                 let key = self.world.key_of(&entry);

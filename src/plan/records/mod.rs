@@ -4,11 +4,11 @@
 //! The last good answer is kept. One that has failed, or that lacks as many patients as the hold rule
 //! would hold, leaves it as it is: nobody is lost by an answer that was cut.
 
+use crate::time::TimeDelta;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::consent::{HoldRule, Standing, Withdrawals, are_too_many};

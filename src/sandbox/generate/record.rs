@@ -1,15 +1,14 @@
 //! The record being generated: its resources so far, who and what they may refer to, and the
 //! FHIR fragments that all of them are made of.
 
-use chrono::{Datelike, NaiveDate, TimeDelta};
-
 use super::super::text::{array, object, quoted};
 use super::seeded_rng::SeededRng;
+use crate::time::Day;
 
 /// Everything generated happened on or before this day.
-pub(super) const LAST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(2025, 6, 30) {
+pub(super) const LAST_DAY: Day = match Day::of(2025, 6, 30) {
     Some(day) => day,
-    None => NaiveDate::MIN,
+    None => Day::FIRST,
 };
 
 /// A system of a hospital, with its own ids and its own idea of the patient.
@@ -120,7 +119,7 @@ impl Record {
         let day = day(days_ago);
         match self.rng.below(10) {
             0 => day.year().to_string(),
-            1 => day.format("%Y-%m").to_string(),
+            1 => format!("{}-{:02}", day.year(), day.month()),
             _ => day.to_string(),
         }
     }
@@ -135,8 +134,8 @@ fn new_source(rng: &mut SeededRng, number: usize) -> SourceSystem {
     }
 }
 
-pub(super) fn day(days_ago: u32) -> NaiveDate {
-    LAST_DAY - TimeDelta::days(i64::from(days_ago))
+pub(super) fn day(days_ago: u32) -> Day {
+    LAST_DAY.before(u64::from(days_ago))
 }
 
 pub(super) fn reference(kind: &str, id: &str) -> String {

@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use chrono::SecondsFormat;
 
 use super::{Evaluator, Flow, Focus, Sink, TEXT_BYTES_MAX};
 use crate::views::elements::Kind;
@@ -17,7 +16,7 @@ type Arguments<'a, 'd> = &'a [Option<Item<'d>>; 2];
 
 impl<'d> Evaluator<'d> {
     pub(super) fn time(&self, function: Function) -> Option<Item<'d>> {
-        let now = self.now.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let now = self.now.rfc3339_millis();
         Some(match function {
             Function::Today => Item::Text(now.get(..10)?.to_owned().into(), Kind::Date),
             Function::TimeOfDay => Item::Text(now.get(11..23)?.to_owned().into(), Kind::Time),

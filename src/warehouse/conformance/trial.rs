@@ -27,7 +27,7 @@ pub(super) const BASE_URL: &str = "https://api.example.org";
 
 /// A moment so long ago that no clock shows it.
 pub(super) fn at(seconds: i64) -> Timestamp {
-    parse_stamp("2001-02-03T04:05:06Z").unwrap() + chrono::TimeDelta::seconds(seconds)
+    parse_stamp("2001-02-03T04:05:06Z").unwrap() + crate::time::TimeDelta::seconds(seconds)
 }
 
 pub(super) fn person(id: &str) -> PersonId {

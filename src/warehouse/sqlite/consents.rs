@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{checkpoint, cycle_ends, tables};
@@ -13,6 +12,7 @@ use crate::plan::records::{
 };
 use crate::plan::state::PatientState;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
+use crate::time::TimeDelta;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::report::{ExpiringConsent, ExpiringConsents};
 

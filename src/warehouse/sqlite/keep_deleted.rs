@@ -4,12 +4,12 @@
 //! nothing else changes. Absent on purpose: a scrub. The patients' consent stands, and what has
 //! vanished at the source need not be gone from the file to the last byte.
 
-use chrono::TimeDelta;
 use rusqlite::{Connection, params};
 
 use super::{removed, tables};
 use crate::plan::resource_type::ResourceType;
 use crate::plan::stamp;
+use crate::time::TimeDelta;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::CycleEnd;
 

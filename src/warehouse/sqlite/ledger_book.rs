@@ -387,7 +387,7 @@ pub(super) fn begin_anew(
     now: Timestamp,
 ) -> Result<Option<PathBuf>, StoreFailed> {
     let failed = |error: &std::io::Error| StoreFailed::Ledger(unusable(path, error));
-    let kept = with_suffix(path, &format!(".damaged-{}", now.format("%Y%m%dT%H%M%SZ")));
+    let kept = with_suffix(path, &format!(".damaged-{}", now.in_file_name()));
     let kept = match std::fs::rename(path, &kept) {
         Ok(()) => Some(kept),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

@@ -11,12 +11,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use chrono::TimeDelta;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::open;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
+use crate::time::TimeDelta;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::{PurgeAnswer, PurgeRequest, RequestProgress};

@@ -3,14 +3,14 @@
 //! Promise: noted in the transaction that removes the row. Absent on purpose: purges, after which nothing of the
 //! patient is known, this neither.
 
-use chrono::Days;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::plan::{Timestamp, parse_stamp, stamp};
+use crate::time::TimeDelta;
 use crate::warehouse::failure::StoreFailed;
 
 /// A server that names everything anew at each full pull would otherwise fill the file.
-const KEPT: Days = Days::new(90);
+const KEPT: TimeDelta = TimeDelta::days(90);
 
 const KNOWN_SINCE: &str = "removals_known_since";
 
@@ -37,7 +37,7 @@ pub(super) struct RemovedRow<'r> {
 
 /// Forgets what was removed so long ago that no copy can be expected to follow from there.
 pub(super) fn prune(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
-    let Some(limit) = now.checked_sub_days(KEPT).map(stamp) else { return Ok(()) };
+    let Some(limit) = now.checked_sub_signed(KEPT).map(stamp) else { return Ok(()) };
     let statement = "SELECT 1 FROM removed WHERE removed_at < ?1 LIMIT 1";
     if connection.prepare_cached(statement)?.exists([&limit])? {
         forget_before(connection, &limit)?;

@@ -157,7 +157,7 @@ fn set_aside(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, RestoreFail
         return Ok(None);
     }
     let failed = |source| RestoreFailed::Io { path: path.to_owned(), source };
-    let former = with_suffix(path, &format!(".before-{}", now.format("%Y%m%dT%H%M%SZ")));
+    let former = with_suffix(path, &format!(".before-{}", now.in_file_name()));
     let is_whole = close_former(path)?;
     let copy = PatientCopy { kind: CopyKind::Restore, place: &former, person: None };
     let register = copies::register_of(path);

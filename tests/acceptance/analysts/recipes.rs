@@ -113,7 +113,7 @@ fn latest_hba1c(people: &[Person]) -> Answer {
             continue;
         };
         if has_code(&result["code"], LOINC, "4548-4") {
-            let at = chrono::DateTime::parse_from_rfc3339(at).unwrap().to_utc().to_rfc3339();
+            let at = healthex_sync::time::Timestamp::parse(at).unwrap().rfc3339_seconds();
             let best = latest.entry(label).or_insert((at.clone(), value));
             if best.0 < at {
                 *best = (at, value);

@@ -12,6 +12,7 @@ use super::source::{Source, shipped, sources};
 
 /// The rooms, each naming only those before it.
 const ORDER: &[&str] = &[
+    "time",
     "sandbox",
     "plan",
     "clock",

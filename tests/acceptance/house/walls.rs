@@ -129,12 +129,13 @@ const ONLY: &[Only] = &[
     Only { words: &["Utc::now", "SystemTime::now"], rooms: &["src/clock.rs", "src/sandbox"] },
     // A simulation has a clock, dice and no threads of its own.
     Only {
-        words: &["tokio::time", "time::Instant", "time::{"],
+        words: &["tokio::time", "std::time::Instant", "std::time::{"],
         rooms: &["src/clock.rs", "src/sandbox", "src/telemetry"],
     },
     // What is to stay secret is the system's own chance, in a simulation too.
     Only { words: &["rand::"], rooms: &["src/machine.rs", "src/sandbox", "src/export/pseudonym.rs"] },
     Only { words: &["spawn_blocking"], rooms: &["src/machine.rs"] },
+    Only { words: &["chrono::"], rooms: &["src/time.rs"] },
     Only { words: &["reqwest"], rooms: &["src/healthex", "src/service"] },
     Only { words: &["clap::"], rooms: &["src/cli.rs", "src/main.rs"] },
 ];
