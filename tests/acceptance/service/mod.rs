@@ -463,7 +463,7 @@ fn the_unit_is_hardened_and_sound() {
     let (is_fine, said) = pipe(Command::new(&analyze).args(["verify", "--man=no"]).arg(&unit), "");
     assert!(is_fine && said.trim().is_empty(), "{said}");
     let (is_fine, said) =
-        pipe(Command::new(&analyze).args(["security", "--offline=true", "--threshold=15"]).arg(&unit), "");
+        pipe(Command::new(&analyze).args(["security", "--offline=true", "--threshold=13"]).arg(&unit), "");
     assert!(is_fine, "{said}");
 }
 
