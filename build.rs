@@ -1,8 +1,10 @@
-//! Hashes the evaluator's own source: a table that an earlier evaluator filled is built anew.
+//! Hashes the evaluator's own source: a table that an earlier evaluator filled is built anew. And notes
+//! the commit, for `--version`.
 //!
 //! Absent on purpose: the view definitions, which are hashed apart.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs, io};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -22,7 +24,36 @@ fn main() -> io::Result<()> {
         hasher.update(&fs::read(&file)?);
     }
     println!("cargo:rustc-env=EVALUATOR_SOURCE_HASH={:032x}", hasher.digest128());
+    println!("cargo:rustc-env=HEALTHEX_SYNC_COMMIT={}", commit());
     Ok(())
+}
+
+/// Returns the commit that is built, with what there is to say against it. A debug build is not made
+/// anew for each commit, so it may be of a later one.
+fn commit() -> String {
+    println!("cargo:rerun-if-env-changed=HEALTHEX_SYNC_COMMIT");
+    if let Ok(given) = env::var("HEALTHEX_SYNC_COMMIT") {
+        return given;
+    }
+    let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    let Some(commit) = git(&["describe", "--always", "--dirty=-modified", "--abbrev=12", "--exclude=*"])
+    else {
+        return "unknown".to_owned();
+    };
+    if !is_release {
+        return format!("{commit} (debug build)");
+    }
+    for file in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", file]) {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    commit
+}
+
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
 /// Everything but tests, which change no row.

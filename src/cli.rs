@@ -1,10 +1,23 @@
 //! The command line: names, arguments and help texts. Reads no file.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::warehouse;
+
+/// What `--version` says: of which commit this is, and what it reads and writes.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{}\ncommit {}\nschema {}\nSQLite {}",
+        env!("CARGO_PKG_VERSION"),
+        env!("HEALTHEX_SYNC_COMMIT"),
+        warehouse::schema_version(),
+        warehouse::engine_version()
+    )
+});
 
 /// Keeps a SQLite warehouse in step with the FHIR R4 records of consented HealthEx patients.
 ///
@@ -12,7 +25,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 /// 3 some patients failed, are held, not found or were not reached, 4 the credentials were
 /// refused, 5 the warehouse is in use or cannot be used.
 #[derive(Debug, Parser)]
-#[command(name = "healthex-sync", version, max_term_width = 100)]
+#[command(name = "healthex-sync", version, long_version = LONG_VERSION.as_str(), max_term_width = 100)]
 pub struct Cli {
     /// The configuration; else $`HEALTHEX_SYNC_CONFIG`, ./healthex-sync.toml or /etc/healthex-sync/healthex-sync.toml
     #[arg(long, global = true, value_name = "FILE")]
@@ -84,8 +97,14 @@ pub enum Command {
         #[arg(value_name = "SHELL")]
         shell: clap_complete::Shell,
     },
-    /// Print the man page
-    Man,
+    /// Print a page of the manual: the program's, a command's, or healthex-sync.toml's
+    Man {
+        /// A command, or healthex-sync.toml
+        page: Option<String>,
+        /// Write all pages below this folder instead, into man1 and man5
+        #[arg(long, value_name = "DIR", conflicts_with = "page")]
+        to: Option<PathBuf>,
+    },
     /// Run a simulated HealthEx server (key sandbox-key, secret sandbox-secret)
     Sandbox(SandboxArgs),
 }
@@ -272,44 +291,4 @@ pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "healthex-sync", &mut text);
     text
-}
-
-/// Renders one page with every command, for `man healthex-sync`.
-pub fn man_page() -> std::io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    let mut command = Cli::command();
-    command.build();
-    let page = clap_mangen::Man::new(command.clone());
-    page.render_title(&mut out)?;
-    page.render_name_section(&mut out)?;
-    page.render_synopsis_section(&mut out)?;
-    page.render_description_section(&mut out)?;
-    page.render_options_section(&mut out)?;
-    writeln!(out, ".SH COMMANDS")?;
-    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
-        let name = verb.get_name().replace('-', "\\-");
-        writeln!(out, ".SS {name}")?;
-        let about = verb.get_long_about().or(verb.get_about()).map(ToString::to_string).unwrap_or_default();
-        writeln!(out, "{}", escape(&about))?;
-        for argument in
-            verb.get_arguments().filter(|argument| !argument.is_global_set() && argument.get_id() != "help")
-        {
-            let long = argument.get_long().map(|long| format!("--{long}"));
-            let name = long.unwrap_or_else(|| argument.get_id().to_string().to_uppercase());
-            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-            writeln!(out, ".TP\n\\fB{}\\fR\n{}", escape(&name), escape(&help))?;
-        }
-    }
-    writeln!(
-        out,
-        ".SH FILES\n.TP\n/etc/healthex\\-sync/healthex\\-sync.toml\nThe configuration; `healthex\\-sync init` writes one with every key."
-    )?;
-    Ok(out)
-}
-
-/// Escapes text for roff, to which a leading dot or quote begins a request and a plain dash is a
-/// hyphen.
-fn escape(text: &str) -> String {
-    let text = text.replace('\\', "\\e").replace('-', "\\-");
-    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }

@@ -14,6 +14,7 @@ mod cycle;
 mod export;
 pub mod healthex;
 mod machine;
+mod manual;
 pub mod plan;
 mod pull;
 mod roster;

@@ -541,3 +541,13 @@ pub fn rehearse_views(views: &[AnalystTable]) -> Result<Vec<ViewRefused>, StoreF
 pub fn identity(place: &Place) -> Option<FileIdentity> {
     sqlite::identity(&place.path)
 }
+
+/// Returns the number of the schema that this program writes.
+pub fn schema_version() -> i64 {
+    sqlite::SCHEMA_VERSION
+}
+
+/// Returns the version of the engine in this program.
+pub fn engine_version() -> &'static str {
+    sqlite::engine_version()
+}

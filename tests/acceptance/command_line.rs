@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
-use crate::world::{Running, World, binary, wait_until};
+use crate::world::{Running, World, binary, pipe, tool, wait_until};
 
 #[test]
 fn help_and_version_are_exit_0_and_wrong_usage_is_exit_2() {
@@ -16,6 +17,54 @@ fn help_and_version_are_exit_0_and_wrong_usage_is_exit_2() {
         let output = binary().args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}");
     }
+}
+
+#[test]
+fn the_version_names_commit_schema_and_sqlite() {
+    let output = binary().arg("--version").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], format!("healthex-sync {}", env!("CARGO_PKG_VERSION")));
+    assert!(lines[1].starts_with("commit ") && lines[1].len() > "commit ".len(), "{said}");
+    let world = World::with_patients(["anna"]);
+    world.run(["sync"]).exits(0);
+    assert_eq!(lines[2], format!("schema {}", world.count("PRAGMA user_version")));
+    assert_eq!(lines[3], format!("SQLite {}", rusqlite::version()));
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command_that_troff_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = binary().args(["man", "--to"]).arg(folder.path()).output().unwrap();
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let help = String::from_utf8(binary().arg("--help").output().unwrap().stdout).unwrap();
+    let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let names = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let mut pages: Vec<_> = names.filter_map(|line| line.split_whitespace().next()).collect();
+    pages.retain(|name| *name != "help");
+    assert!(pages.len() > 10, "{help}");
+    let mut paths: Vec<_> =
+        pages.iter().map(|name| folder.path().join(format!("man1/healthex-sync-{name}.1"))).collect();
+    paths.extend(["man1/healthex-sync.1", "man5/healthex-sync.toml.5"].map(|name| folder.path().join(name)));
+    let groff = tool("groff");
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let wanted = if path.extension().is_some_and(|section| section == "5") {
+            &["SYNOPSIS"][..0]
+        } else {
+            &["SYNOPSIS", "EXIT STATUS", "ENVIRONMENT", "SIGNALS", "EXAMPLES"]
+        };
+        for section in wanted {
+            assert!(text.contains(&format!(".SH {section}")), "{}: {section}", path.display());
+        }
+        if let Some(groff) = &groff {
+            let (is_fine, said) =
+                pipe(Command::new(groff).args(["-man", "-Tutf8", "-ww", "-z"]).arg(&path), "");
+            assert!(is_fine && said.is_empty(), "{}: {said}", path.display());
+        }
+    }
+    let output = binary().args(["man", "no-such"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

@@ -64,10 +64,15 @@ pub(super) use self::candidate::SqliteCandidate;
 pub(super) use self::compare::compare_page;
 pub(super) use self::copies::CopyStep;
 pub(super) use self::lock::try_lock;
-pub(super) use self::open::identity;
+pub(super) use self::open::{SCHEMA_VERSION, identity};
 pub(super) use self::operations::{Engine, begin_ledger_anew};
 pub(super) use self::preflight::preflight;
 pub(super) use self::purge_requests::LeftRequest;
 pub(super) use self::reader::Reader;
 pub(super) use self::restore::restore;
 pub(super) use self::snapshot::Snapshot;
+
+/// Returns SQLite's own version.
+pub(super) fn engine_version() -> &'static str {
+    rusqlite::version()
+}

@@ -66,7 +66,7 @@ impl Migration {
 
 /// The schema this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "a handful of migrations")]
-pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+pub(in crate::warehouse) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Returns the same place by the path of the file itself, where `path` is a symbolic link: its locks
 /// and what lies beside it are found there by whatever name it is opened.

@@ -29,6 +29,7 @@ const ORDER: &[&str] = &[
     "cycle",
     "service",
     "cli",
+    "manual",
     "commands",
     "main",
 ];

@@ -137,7 +137,7 @@ const ONLY: &[Only] = &[
     Only { words: &["spawn_blocking"], rooms: &["src/machine.rs"] },
     Only { words: &["chrono::"], rooms: &["src/time.rs"] },
     Only { words: &["reqwest"], rooms: &["src/healthex", "src/service"] },
-    Only { words: &["clap::"], rooms: &["src/cli.rs", "src/main.rs"] },
+    Only { words: &["clap::"], rooms: &["src/cli.rs", "src/main.rs", "src/manual.rs"] },
 ];
 
 fn is_in(file: &Path, rooms: &[&str]) -> bool {
