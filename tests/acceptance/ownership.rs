@@ -129,3 +129,53 @@ fn a_configuration_in_the_current_folder_is_used_unnamed_only_if_it_is_ones_own(
     met.exits(2).says("belongs to").says("chown root healthex-sync.toml");
     is_untouched(&world);
 }
+
+/// What root leaves beside a warehouse of the service's account is that account's.
+#[test]
+fn working_as_root_does_not_lock_the_service_out() {
+    if !is_root() {
+        return;
+    }
+    let Some(setpriv) = tool("setpriv") else { return };
+    let world = World::with_patients(["anna", "ben"]);
+    set_mode(&world.path(""), 0o755);
+    let data = world.path("data");
+    fs::create_dir(&data).unwrap();
+    chown(&data, Some(STRANGER), Some(STRANGER)).unwrap();
+    let is_all_its_own = |what: &str| {
+        for entry in fs::read_dir(&data).unwrap().map(Result::unwrap) {
+            let found = entry.metadata().unwrap();
+            assert_eq!(
+                (found.uid(), found.gid()),
+                (STRANGER, STRANGER),
+                "{what}: {}",
+                entry.path().display()
+            );
+        }
+    };
+    for args in [
+        &["sync"][..],
+        &["check", "--offline"],
+        &["purge", "anna", "--yes"],
+        &["verify"],
+        &["views", "apply"],
+        &["export", "--format", "csv", "out"],
+        &["backup", "copy.db"],
+        &["restore", "copy.db", "--yes"],
+    ] {
+        let ran = world.run_inside(args);
+        assert_eq!(ran.code, 0, "{ran}");
+        is_all_its_own(&format!("{args:?}"));
+    }
+    fs::remove_file(world.path("data/warehouse.db.purges")).unwrap();
+    world.run(["audit", "--new-ledger"]).exits(0);
+    is_all_its_own("another ledger");
+
+    for key in ["api-key", "api-secret"] {
+        chown(world.path(key), Some(STRANGER), Some(STRANGER)).unwrap();
+    }
+    let mut service = Command::new(setpriv);
+    service.args([&format!("--reuid={STRANGER}"), &format!("--regid={STRANGER}"), "--clear-groups"]);
+    service.arg(env!("CARGO_BIN_EXE_healthex-sync")).arg("--config").arg(world.config()).arg("sync");
+    Running::start(&mut service).ended().exits(0).says("1 ok");
+}

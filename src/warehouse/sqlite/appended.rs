@@ -10,7 +10,7 @@ use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::files::{MODE, careful, checked, explain, with_suffix};
+use super::files::{MODE, careful, checked, explain, give_to_owner, with_suffix};
 use crate::warehouse::place::folder_of;
 
 /// A file that grew beyond this is not read into memory.
@@ -54,6 +54,7 @@ pub(super) fn append_or_create(path: &Path, text: &str) -> Result<()> {
     let is_new = !path.exists();
     let file = checked(path, careful().read(true).append(true).create(true).open(path))?;
     make_private(&file)?;
+    give_to_owner(&file, path)?;
     let length = file.metadata()?.len();
     let mut last = [b'\n'];
     if length > 0 {
@@ -101,6 +102,7 @@ fn write_new(new: &PathBuf, text: &str) -> Result<()> {
     }
     let mut file = careful().write(true).create_new(true).open(new)?;
     make_private(&file)?;
+    give_to_owner(&file, new)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

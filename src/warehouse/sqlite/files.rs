@@ -3,10 +3,12 @@
 use std::fs;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Error, ErrorKind};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+
+use crate::warehouse::place::folder_of;
 
 /// The mode of every file that nobody but its owner may read.
 pub(super) const MODE: u32 = 0o600;
@@ -55,7 +57,23 @@ pub(super) fn explain(path: &Path, error: Error) -> Error {
 }
 
 /// Makes an empty file that only its owner can read. There must be none, and no link either.
-pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
+pub(super) fn make_private(path: &Path) -> std::io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
-    file.set_permissions(Permissions::from_mode(MODE))
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    Ok(file)
+}
+
+/// Makes one that is to become a warehouse.
+pub(super) fn make_private_for_owner(path: &Path) -> std::io::Result<()> {
+    give_to_owner(&make_private(path)?, path)
+}
+
+/// Gives what root has made beside a warehouse to whom the folder belongs: the service that runs as
+/// that account could not use it, or the warehouse, any more.
+pub(super) fn give_to_owner(file: &File, path: &Path) -> std::io::Result<()> {
+    if !rustix::process::geteuid().is_root() || file.metadata()?.uid() != 0 {
+        return Ok(());
+    }
+    let folder = fs::metadata(folder_of(path))?;
+    if folder.uid() == 0 { Ok(()) } else { fchown(file, Some(folder.uid()), Some(folder.gid())) }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::files::{careful, checked, with_suffix};
+use super::files::{careful, checked, give_to_owner, with_suffix};
 use super::open;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::Place;
@@ -77,6 +77,7 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
     if file.metadata()?.nlink() > 1 {
         return Err(Error::other("the lock has another name too (a hard link); remove it"));
     }
+    give_to_owner(&file, path)?;
     Ok(file)
 }
 

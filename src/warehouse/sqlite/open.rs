@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::analyst_tables::AnalystTables;
-use super::files::{MODE, make_private, remove_with_sides, with_suffix};
+use super::files::{MODE, make_private_for_owner, remove_with_sides, with_suffix};
 use super::{checkpoint, header, ledger_book, tables};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::{ResourceType, US_CORE};
@@ -215,7 +215,7 @@ fn create(place: &Place) -> Result<(), OpenFailed> {
     prepare(place)?;
     let new = with_suffix(path, ".new");
     remove_with_sides(&new).map_err(failed)?;
-    make_private(&new).map_err(failed)?;
+    make_private_for_owner(&new).map_err(failed)?;
     let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.clone(), source };
     build(&new, &place.base_url).map_err(unusable)?;
     fs::rename(&new, path).map_err(failed)?;

@@ -42,7 +42,7 @@ pub(in crate::warehouse) fn restore(
     let failed = |source| RestoreFailed::Io { path: path.clone(), source };
     let new = with_suffix(&path, ".new");
     files::remove_with_sides(&new).map_err(failed)?;
-    files::make_private(&new).map_err(failed)?;
+    files::make_private_for_owner(&new).map_err(failed)?;
     let unfinished = Unfinished(&new);
     backup::copy(&open_backup(file)?, &new, told)?;
     let mut restored = bring_up_to_date(place, file, &new, clock)?;
