@@ -53,7 +53,11 @@ pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -
         settings.file.as_ref().map_or_else(|| "defaults".to_owned(), |file| file.display().to_string());
     checks.ok("configuration", &file)?;
     let enabled = roster.patients.iter().filter(|patient| patient.enabled).count();
-    checks.ok("roster", &format!("{} patients, {enabled} enabled", roster.patients.len()))?;
+    let studies = match settings.roster.studies.len() {
+        0 => String::new(),
+        _ => format!(", and whoever consents to {}", settings.roster.studies.join(" or ")),
+    };
+    checks.ok("roster", &format!("{} patients, {enabled} enabled{studies}", roster.patients.len()))?;
     let kept = kept_consents(&settings).unwrap_or_default();
     let known = roster.with_records(&kept_records(&settings, kept));
     check_warehouse(&settings, &known, &mut checks)?;

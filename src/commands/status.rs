@@ -218,9 +218,15 @@ fn by_study(patient: &PatientLine) -> String {
     let study = patient.study.as_deref().unwrap_or("?");
     let from = if patient.source == ListedBy::Both.as_str() { "from a file and" } else { "from" };
     let consent = patient.consent.unwrap_or("no consent record");
-    let until = patient.consent_expires_at.as_ref().map(|end| format!(" until {end}")).unwrap_or_default();
-    let since = patient.consent_ended_at.as_ref().map(|since| format!(", since {since}")).unwrap_or_default();
-    format!("{from} study {study}: {consent}{until}{since}")
+    // A withdrawn consent has an end of which nobody asks any more.
+    let end = match (patient.consent, &patient.consent_expires_at) {
+        (Some("consented"), Some(end)) => format!(" until {end}"),
+        (Some("expired"), Some(end)) => format!(" at {end}"),
+        _ => String::new(),
+    };
+    let since =
+        patient.consent_ended_at.as_ref().map(|since| format!(", seen since {since}")).unwrap_or_default();
+    format!("{from} study {study}: {consent}{end}{since}")
 }
 
 /// Says since when readings of the roster have lacked a patient, and when it is purged for it.

@@ -113,8 +113,9 @@ impl Life {
         self.said.push(format!("{person}: {stand:?}"));
         let person = *self.persons.choose(&mut self.dice).unwrap();
         self.edits += 1;
-        let text = observation(person, 100 + self.edits, "edited");
-        self.world.sandbox.put(person, Some(&format!("Observation/edit-{person}-{}", self.edits % 3)), &text);
+        let number = 100 + self.edits % 3;
+        let text = observation(person, number, &format!("edit {}", self.edits));
+        self.world.sandbox.put(person, Some(&format!("Observation/edit-{person}-{number}")), &text);
     }
 
     fn rows(&self) -> BTreeMap<&'static str, BTreeMap<String, String>> {

@@ -348,7 +348,11 @@ impl Taking<'_> {
                 }
                 if let Some(Err(why)) = not_taken {
                     note.failing_since = note.failing_since.or(Some(self.clocks.now));
-                    note.problem = Some(format!("study {study}: {why}; the last good answer is kept"));
+                    let instead = match note.read_at {
+                        Some(_) => "the last good answer is kept",
+                        None => "it was never read, so that nobody is on the roster by it",
+                    };
+                    note.problem = Some(format!("study {study}: {why}; {instead}"));
                 }
             }
         }
