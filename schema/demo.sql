@@ -2,9 +2,9 @@
 --
 -- SQLite gives the other columns of the row that max() found.
 
-SELECT c.label                             AS patient,
+SELECT coalesce(c.label, c.person_id)     AS patient,
        count(*)                            AS measured,
-       max(l.effective_date)              AS latest,
+       max(l.effective_date)               AS latest,
        l.value                             AS hba1c,
        l.unit
   FROM lab_results AS l
@@ -12,5 +12,5 @@ SELECT c.label                             AS patient,
  WHERE l.loinc = '4548-4'
    AND l.value IS NOT NULL
  GROUP BY c.person_id
- ORDER BY c.label
+ ORDER BY patient
  LIMIT 5;

@@ -216,3 +216,57 @@ fn the_documented_joins_are_answered_by_an_index() {
         );
     }
 }
+
+#[test]
+fn sets_say_what_is_kept_and_none_is_the_same_as_not_built_in() {
+    let world = World::generated(1);
+    world.run(["sync"]).exits(0);
+    let clinical = world.stored_views();
+    assert!(clinical.contains(&"persons".to_owned()) && !clinical.contains(&"claims".to_owned()));
+    world.change_setting("views.sets", r#"["surveys", "care", "claims", "texts"]"#);
+    world.run(["sync"]).exits(0);
+    let others = world.stored_views();
+    assert!(others.contains(&"questionnaire_answers".to_owned()) && !others.contains(&"persons".to_owned()));
+    world.change_setting("views.sets", "[]");
+    world.run(["sync"]).exits(0);
+    assert_eq!(world.stored_views(), Vec::<String>::new());
+    world.change_setting("views.sets", r#"["clinical"]"#);
+    world.run(["sync"]).exits(0);
+    assert_eq!(world.stored_views(), clinical);
+    world.run(["verify"]).exits(0);
+    world.change_setting("views.sets", r#"["clinic"]"#);
+    let refused = world.run(["sync"]).exits(2);
+    assert!(
+        refused.stderr.contains("views.sets") && refused.stderr.contains("surveys"),
+        "{}",
+        refused.stderr
+    );
+}
+
+/// What is said of a column is what the file holds, and what `analyst_column` says.
+#[test]
+fn every_column_that_is_stored_is_described() {
+    let world = World::generated(1);
+    world.run(["sync"]).exits(0);
+    let described = world.run(["views", "describe", "--json"]).exits(0).json();
+    let described: Vec<(String, String)> = described
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|column| {
+            (column["table"].as_str().unwrap().to_owned(), column["column"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    let pairs = |query: &str| -> Vec<(String, String)> {
+        world.table(query).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect()
+    };
+    assert_eq!(
+        pairs("SELECT table_name, column_name FROM analyst_column ORDER BY table_name, position"),
+        described
+    );
+    let stored = "SELECT t.name, c.name FROM analyst_table AS t JOIN pragma_table_info(t.name) AS c ORDER BY t.name, c.cid";
+    assert_eq!(pairs(stored), described);
+    let one = world.run(["views", "describe", "claims"]).exits(0).stdout;
+    assert!(one.starts_with("claims: One row a Claim") && one.contains("billable_date  "), "{one}");
+    world.run(["views", "describe", "nonsense"]).exits(2);
+}
