@@ -60,8 +60,14 @@ impl Took {
 
 fn fill(folder: &Path, views: Vec<AnalystTable>, rows: &[Row]) -> (PathBuf, Took) {
     let path = folder.join("warehouse.db");
-    let place =
-        Place { path: path.clone(), base_url: "https://x".to_owned(), group: None, ledger: None, views };
+    let place = Place {
+        path: path.clone(),
+        base_url: "https://x".to_owned(),
+        group: None,
+        ledger: None,
+        history: false,
+        views,
+    };
     let now = clock::now();
     let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, now).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(PULLS).build().unwrap();

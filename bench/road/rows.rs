@@ -98,6 +98,7 @@ pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
         base_url: BASE_URL.to_owned(),
         group: None,
         ledger: None,
+        history: false,
         views: if with_analyst_tables {
             views::analyst_tables(&[healthex_sync::plan::table_set::TableSet::Clinical], None).tables
         } else {

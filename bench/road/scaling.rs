@@ -83,6 +83,7 @@ fn purge(program: &Program, server: &Server, of: &str) -> [Measured; 2] {
         base_url: server.base_url.clone(),
         group: None,
         ledger: None,
+        history: false,
         views: Vec::new(),
     };
     let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap();

@@ -34,6 +34,7 @@ pub(crate) fn measure(
 ) -> Vec<Measured> {
     let place = Place {
         ledger: None,
+        history: false,
         path: program.warehouse(),
         base_url: server.base_url.clone(),
         group: None,

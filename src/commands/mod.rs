@@ -192,6 +192,7 @@ fn place(settings: &Settings) -> Place {
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: settings.warehouse.group,
         ledger: settings.consent.ledger.clone(),
+        history: settings.warehouse.history,
         views: analyst_tables(settings),
     }
 }

@@ -113,6 +113,8 @@ pub(crate) struct SyncSettings {
 pub(crate) struct WarehouseSettings {
     pub(crate) path: PathBuf,
     pub(crate) group: Option<u32>,
+    /// Whether former versions of resources are kept.
+    pub(crate) history: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -285,6 +287,7 @@ fn read(keys: &mut Keys<'_>, file: Option<PathBuf>) -> Settings {
         warehouse: WarehouseSettings {
             path: in_folder(keys.read("warehouse", "path", "warehouse.db", &values::file_name())),
             group: keys.read("warehouse", "group", "", &values::group_or_none()),
+            history: keys.read("warehouse", "history", false, &values::boolean()),
         },
         roster: read_roster(keys, &folder),
         consent: ConsentSettings {

@@ -27,6 +27,7 @@ pub(super) fn place(settings: &Settings) -> Place {
         path: settings.warehouse.path.clone(),
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: None,
+        history: settings.warehouse.history,
         ledger: settings.consent.ledger.clone(),
         views: views::analyst_tables(&[crate::plan::table_set::TableSet::Clinical], None).tables,
     }

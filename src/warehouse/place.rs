@@ -13,6 +13,8 @@ pub struct Place {
     pub group: Option<u32>,
     /// Where the ledger of purges is; `None` is beside the warehouse.
     pub ledger: Option<PathBuf>,
+    /// Whether former versions of resources are kept.
+    pub history: bool,
     /// The analysts' tables that are kept up with the resources.
     pub views: Vec<AnalystTable>,
 }

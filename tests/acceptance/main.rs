@@ -16,6 +16,7 @@ mod dry_run;
 mod export;
 mod faults;
 mod first_sync;
+mod history;
 mod house;
 mod leavers;
 mod ledger;

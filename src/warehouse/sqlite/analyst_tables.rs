@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::days::{Span, take_days};
 use super::facts::Facts;
+use super::history::History;
 use super::medicines::Which;
 use super::persons::Persons;
 use super::view_build::{drop_table, expect_free, in_transaction, note};
@@ -53,6 +54,8 @@ pub(super) struct Changes<'b> {
     by_table: BTreeMap<&'static str, Changed<'b>>,
     /// Rows that came to life, less those that were marked or removed.
     live: i64,
+    /// Whether the versions that they replace are kept.
+    pub(super) history: History,
 }
 
 #[derive(Default)]
@@ -79,6 +82,10 @@ impl Changed<'_> {
 }
 
 impl<'b> Changes<'b> {
+    pub(super) fn keeping(history: History) -> Self {
+        Self { history, ..Self::default() }
+    }
+
     pub(super) fn inserted(&mut self, change: Change<'b>) {
         self.by_table.entry(change.row.table).or_default().new.push(change);
         self.live += 1;

@@ -22,6 +22,7 @@ impl Candidate for SqliteCandidate {
             base_url: base_url.to_owned(),
             group: None,
             ledger: None,
+            history: true,
             views: views::analyst_tables(&[TableSet::Clinical], None).tables,
         };
         Self { place, _folder: folder }

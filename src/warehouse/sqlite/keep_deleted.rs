@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::{removed, tables};
+use super::{history, removed, tables};
 use crate::plan::resource_type::ResourceType;
 use crate::plan::stamp;
 use crate::time::TimeDelta;
@@ -44,9 +44,14 @@ pub(super) fn prepare(connection: &Connection) -> Result<Vec<&'static str>, Stor
 /// Removes at most [`BATCH_ROWS`] rows that were marked before `limit`, and returns how many.
 pub(super) fn remove_some(connection: &Connection, table: &str, limit: &str) -> Result<u64, StoreFailed> {
     let statement = tables::fill_in(include_str!("../../../schema/forget_deleted.sql"), table);
-    let rows = connection.prepare_cached(&statement)?.execute(params![limit, BATCH_ROWS])? as u64;
-    if rows > 0 {
+    let mut statement = connection.prepare_cached(&statement)?;
+    let rows = statement.query_map(params![limit, BATCH_ROWS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows = rows.collect::<Result<Vec<(String, String)>, _>>()?;
+    for (person, key) in &rows {
+        history::forget(connection, table, person, key)?;
+    }
+    if !rows.is_empty() {
         removed::forget_before(connection, limit)?;
     }
-    Ok(rows)
+    Ok(rows.len() as u64)
 }

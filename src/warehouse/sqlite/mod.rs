@@ -20,6 +20,7 @@ mod failure;
 mod files;
 mod freshness;
 mod header;
+mod history;
 mod keep_deleted;
 mod ledger;
 mod ledger_book;

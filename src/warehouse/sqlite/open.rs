@@ -27,7 +27,7 @@ const FOLDER_MODE_FOR_GROUP: u32 = 0o750;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [Migration; 12] = [
+const MIGRATIONS: [Migration; 13] = [
     Migration::of(include_str!("../../../schema/0001_bookkeeping.sql")),
     Migration::of(include_str!("../../../schema/0002_analyst_tables.sql")),
     Migration::of(include_str!("../../../schema/0003_seen_by_page.sql")),
@@ -46,6 +46,7 @@ const MIGRATIONS: [Migration; 12] = [
     Migration::of(include_str!("../../../schema/0010_ledger.sql")),
     Migration::of(include_str!("../../../schema/0011_removed.sql")),
     Migration::of(include_str!("../../../schema/0012_consents.sql")),
+    Migration::of(include_str!("../../../schema/0013_history.sql")),
 ];
 
 /// What is done after a migration's SQL.

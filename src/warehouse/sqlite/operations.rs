@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
+use super::history::History;
 use super::ledger_book::{LedgerBook, PurgedPatients};
 use super::lock::WriterLock;
 use super::page::EvaluatedBatch;
@@ -39,6 +40,7 @@ pub struct Engine {
     writer: Writer,
     _lock: WriterLock,
     analyst_tables: Arc<AnalystTables>,
+    history: History,
     stop_scrub: Arc<AtomicBool>,
     /// Locked by the writer's thread while it purges.
     ledger: Arc<Mutex<LedgerBook>>,
@@ -63,7 +65,9 @@ impl Engine {
             Writer::start(connection, &place.path, analyst_tables.clone(), now)?,
         );
         let (purged, ledger) = (ledger.purged(), Arc::new(Mutex::new(ledger)));
-        Ok(Self { writer, _lock: lock, analyst_tables, stop_scrub: Arc::default(), ledger, purged, identity })
+        let history = History::of(place.history);
+        let stop_scrub = Arc::default();
+        Ok(Self { writer, _lock: lock, analyst_tables, history, stop_scrub, ledger, purged, identity })
     }
 
     /// Returns what was carried out of the ledger since this was last asked.
@@ -237,7 +241,7 @@ impl Engine {
         let (head, tables) = (head.clone(), self.analyst_tables.clone());
         let gained =
             if batch.is_mostly_changes { evaluate(&tables, &batch.rows, now).await } else { Vec::new() };
-        let batch = EvaluatedBatch { batch, gained };
+        let batch = EvaluatedBatch { batch, gained, history: self.history };
         let store = move |connection: &_| page::store(connection, &tables, &head, cost, &batch, now);
         self.writer.write_fenced(store).await
     }

@@ -13,6 +13,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use super::analyst_tables::{AnalystTables, Change, Changed, Changes};
 use super::checkpoint::Finished;
 use super::failure::Undone;
+use super::history::History;
 use super::pulls::End;
 use super::{checkpoint, pulls, shortfall, sweep, tables};
 use crate::plan::duplicate::replaces;
@@ -31,6 +32,7 @@ use crate::warehouse::pull::{PullCost, PullHead, PullOutcome};
 pub(super) struct EvaluatedBatch {
     pub(super) batch: Batch,
     pub(super) gained: Vec<Option<KeptRows>>,
+    pub(super) history: History,
 }
 
 /// Stores a batch and the fact that it is stored, or neither. Runs inside a transaction.
@@ -39,12 +41,12 @@ pub(super) fn store(
     analyst_tables: &AnalystTables,
     head: &PullHead,
     cost: PullCost,
-    EvaluatedBatch { batch, gained }: &EvaluatedBatch,
+    EvaluatedBatch { batch, gained, history }: &EvaluatedBatch,
     now: Timestamp,
 ) -> Result<StoredBatch, Undone> {
     let mut mark = PullMark { connection, head, is_set: cost.row.is_some() || head.is_resumed };
     let respelled = OnceCell::new();
-    let mut upserts = Upserts::new(connection, &head.person, now)?;
+    let mut upserts = Upserts::new(connection, &head.person, *history, now)?;
     let mut tally = upserts.rows(&batch.rows, gained)?;
     // Things whose name is another's, under the keys that they have instead.
     let respelled = respelled.get_or_init(|| std::mem::take(&mut upserts.respelled));
@@ -241,7 +243,12 @@ fn read_stored(
 }
 
 impl<'c> Upserts<'c> {
-    fn new(connection: &'c Connection, person: &'c PersonId, now: Timestamp) -> Result<Self, StoreFailed> {
+    fn new(
+        connection: &'c Connection,
+        person: &'c PersonId,
+        history: History,
+        now: Timestamp,
+    ) -> Result<Self, StoreFailed> {
         let person = person.as_str();
         Ok(Self {
             connection,
@@ -250,7 +257,7 @@ impl<'c> Upserts<'c> {
             shares_names: checkpoint::shares_names(connection, person)?,
             respelled: Vec::new(),
             homeless: Vec::new(),
-            changes: Changes::default(),
+            changes: Changes::keeping(history),
         })
     }
 
@@ -305,6 +312,15 @@ impl<'c> Upserts<'c> {
             Some(known) if known.is_current(row) => tally.unchanged += 1,
             Some(_) if is_repeat && self.is_superseded(row)? => tally.unchanged += 1,
             Some(known) => {
+                if known.content_hash != row.content_hash {
+                    self.changes.history.keep(
+                        self.connection,
+                        row.table,
+                        self.person,
+                        &row.key,
+                        &self.now,
+                    )?;
+                }
                 self.write(&mut statements.update, row)?;
                 tally.updated += 1;
                 self.changes.updated(change, known.is_deleted);

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::plan::{Timestamp, parse_stamp, stamp};
+use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::time::TimeDelta;
 use crate::warehouse::failure::StoreFailed;
 
@@ -18,21 +18,21 @@ const KNOWN_SINCE: &str = "removals_known_since";
 pub(super) fn note(
     connection: &Connection,
     table: &str,
-    row: &RemovedRow<'_>,
+    person: &PersonId,
+    row: &RemovedRow,
     now: Timestamp,
 ) -> Result<(), StoreFailed> {
     let statement =
         "INSERT OR REPLACE INTO removed (person_id, type, key, id, removed_at) VALUES (?1, ?2, ?3, ?4, ?5)";
-    let values = params![row.person_id, table, row.key, row.id, stamp(now)];
+    let values = params![person.as_str(), table, row.key, row.id, stamp(now)];
     connection.prepare_cached(statement)?.execute(values)?;
     Ok(())
 }
 
-/// Whose row is removed, and under which key it was.
-pub(super) struct RemovedRow<'r> {
-    pub(super) person_id: &'r str,
-    pub(super) key: &'r str,
-    pub(super) id: Option<&'r str>,
+/// The names of a row that is removed.
+pub(super) struct RemovedRow {
+    pub(super) key: String,
+    pub(super) id: Option<String>,
 }
 
 /// Forgets what was removed so long ago that no copy can be expected to follow from there.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::analyst_tables::Changes;
+use super::history::{Content, History};
 use super::removed::RemovedRow;
 use super::{removed, tables};
 use crate::plan::due::guard_expired;
@@ -321,17 +322,48 @@ fn mark(
             changes.gone(table, marking.query_row(params![rowid, stamp(now)], |row| row.get(0))?);
             deleted += 1;
         }
-        let mut removing = connection
-            .prepare_cached(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1 RETURNING key, id"))?;
-        for rowid in renamed {
-            let (key, id): (String, Option<String>) =
-                removing.query_row([rowid], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let row = RemovedRow { person_id: person.as_str(), key: &key, id: id.as_deref() };
-            removed::note(connection, table, &row, now)?;
-            changes.gone(table, key);
+        for row in remove_renamed(connection, person, table, renamed, changes.history, now)? {
+            removed::note(connection, table, person, &row, now)?;
+            changes.gone(table, row.key);
         }
     }
     Ok(Swept::Marked { deleted })
+}
+
+/// Removes rows whose entries live on under another key. What no other row says is a former version.
+fn remove_renamed(
+    connection: &Connection,
+    person: &PersonId,
+    table: &str,
+    renamed: &[i64],
+    history: History,
+    now: Timestamp,
+) -> Result<Vec<RemovedRow>, StoreFailed> {
+    if renamed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut contents = history.contents(connection, table, person.as_str())?;
+    let find = format!("SELECT key, id, content_hash FROM \"{table}\" WHERE rowid = ?1");
+    let (mut find, mut remove) = (
+        connection.prepare_cached(&find)?,
+        connection.prepare_cached(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1"))?,
+    );
+    let mut removed = Vec::new();
+    for rowid in renamed {
+        let (row, content_hash) = find.query_row([rowid], |row| {
+            Ok((RemovedRow { key: row.get(0)?, id: row.get(1)? }, row.get::<_, [u8; 16]>(2)?))
+        })?;
+        let content = row.id.clone().map(|id| Content { id, content_hash });
+        if let Some(rows) = content.and_then(|content| contents.get_mut(&content)) {
+            *rows -= 1;
+            if *rows == 0 {
+                history.keep(connection, table, person.as_str(), &row.key, &stamp(now))?;
+            }
+        }
+        remove.execute([rowid])?;
+        removed.push(row);
+    }
+    Ok(removed)
 }
 
 /// A quarantined entry that the whole record no longer holds has been mended or removed.

@@ -3,6 +3,8 @@
 //! SQLite has no checksums: a flipped bit in a payload passes its own check, so every row is
 //! held against its hash.
 
+use std::collections::HashSet;
+
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
@@ -23,8 +25,13 @@ pub(super) fn verify(
     let mut findings = Findings::default();
     let transaction = connection.unchecked_transaction()?;
     check_integrity(&transaction, &mut findings)?;
+    let types_with_history = types_with_history(&transaction)?;
     for known in tables::resource_tables(&transaction)? {
-        check_rows(&transaction, known, &mut findings)?;
+        check_rows(&transaction, known, &format!("\"{}\"", known.table), &mut findings)?;
+        if types_with_history.contains(known.name) {
+            let former = format!("history WHERE type = '{}'", known.name);
+            check_rows(&transaction, known, &former, &mut findings)?;
+        }
     }
     check_revoked(&transaction, &mut findings)?;
     check_pull_columns(&transaction, &mut findings)?;
@@ -34,6 +41,16 @@ pub(super) fn verify(
         check_pages(connection, &mut findings)?;
     }
     Ok(findings)
+}
+
+/// A warehouse that the next cycle migrates has no former versions.
+fn types_with_history(connection: &Connection) -> Result<HashSet<String>, StoreFailed> {
+    if !tables::exists(connection, "history")? {
+        return Ok(HashSet::new());
+    }
+    let mut statement = connection.prepare("SELECT DISTINCT type FROM history")?;
+    let types = statement.query_map([], |row| row.get(0))?;
+    Ok(types.collect::<Result<_, _>>()?)
 }
 
 fn check_integrity(connection: &Connection, findings: &mut Findings) -> Result<(), StoreFailed> {
@@ -63,11 +80,12 @@ fn check_pages(connection: &Connection, findings: &mut Findings) -> Result<(), S
 fn check_rows(
     connection: &Connection,
     known: &ResourceType,
+    rows: &str,
     findings: &mut Findings,
 ) -> Result<(), StoreFailed> {
     let table = &known.table;
     let mut statement = connection.prepare(&format!(
-        "SELECT person_id, key, id, version_id, last_updated, source, patient, content_hash, resource FROM \"{table}\""
+        "SELECT person_id, key, id, version_id, last_updated, source, patient, content_hash, resource FROM {rows}"
     ))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
