@@ -1,14 +1,32 @@
--- medications_at_a_date.sql: what was prescribed by a day and has not been stopped or finished.
+-- medications_at_a_date.sql: what a person took by prescription or by their own word on a day, one row a statement.
 --
--- Change the day below. FHIR does not say when a request ended, so one with another status
--- today is left out whatever the day; dates as received sort as text, also partial ones.
+-- Change the day, which stands here twice. Where an end is told, it decides, whatever the status is today; where
+-- none is, what has been stopped, finished or cancelled since is left out, because nobody knows when. A plan that the
+-- person reports is a medicine taken; a proposal is none. Dates as received sort as text, partial ones too.
 
-SELECT c.label, substr(m.authored, 1, 10) AS prescribed,
-       coalesce(m.text, m.display) AS medication, m.rxnorm,
-       m.medication_id, m.dosage_text
-  FROM medication_requests AS m
-  JOIN checkpoint          AS c ON c.person_id = m.person_id
- WHERE m.status IN ('active', 'on-hold')
-   AND coalesce(m.intent, 'order') <> 'proposal'
-   AND substr(m.authored, 1, 10) <= '2024-06-30'
- ORDER BY c.label, prescribed, m."key";
+WITH taken AS (
+    SELECT person_id, "key", 'request' AS source_table, status, coalesce(text, display, medication_display, code) AS medicine,
+           medication_id, rxnorm, dosage_text, substr(coalesce(start_text, authored), 1, 10) AS from_day, substr(end_text, 1, 10) AS to_day
+      FROM medication_requests
+     WHERE coalesce(intent, 'order') NOT IN ('proposal', 'option')
+       AND (coalesce(intent, 'order') <> 'plan' OR reported = 1)
+       AND coalesce(do_not_perform, 0) = 0
+    UNION ALL
+    SELECT person_id, "key", 'statement', status, coalesce(text, display, medication_display, code),
+           medication_id, rxnorm, dosage_text, substr(effective, 1, 10), CAST(effective_end_date AS VARCHAR)
+      FROM medication_statements
+     WHERE coalesce(status, '') <> 'not-taken'
+)
+SELECT coalesce(c.label, t.person_id) AS patient, coalesce(t.medicine, m.medicine) AS medicine,
+       coalesce(t.rxnorm, m.rxnorm) AS rxnorm, t.dosage_text, t.from_day, t.to_day,
+       t.status, t.source_table
+  FROM taken AS t
+  LEFT JOIN (SELECT person_id, id, max(coalesce(text, display, code)) AS medicine, max(rxnorm) AS rxnorm
+               FROM medications GROUP BY person_id, id) AS m
+         ON m.person_id = t.person_id AND m.id = t.medication_id
+  LEFT JOIN checkpoint AS c ON c.person_id = t.person_id
+ WHERE coalesce(t.from_day, '') <= '2024-06-30'
+   AND (t.to_day >= substr('2024-06-30', 1, length(t.to_day))
+        OR (t.to_day IS NULL AND coalesce(t.status, 'active') IN ('active', 'on-hold', 'unknown', 'intended')))
+   AND coalesce(t.status, '') NOT IN ('draft', 'cancelled')
+ ORDER BY patient, 2, t.from_day, t."key";

@@ -1,18 +1,22 @@
--- without_a_code.sql: rows that no code says what they are: what an analysis by code would miss.
+-- without_a_code.sql: statements that no code says what they are, one row a statement: an analysis by code misses them.
 
-SELECT 'allergies' AS from_table, person_id, "key", text FROM allergies
- WHERE coalesce(rxnorm, snomed) IS NULL
-UNION ALL
-SELECT 'conditions', person_id, "key", text FROM conditions WHERE coalesce(snomed, icd10) IS NULL
-UNION ALL
-SELECT 'immunizations', person_id, "key", text FROM immunizations WHERE coalesce(cvx, ndc) IS NULL
-UNION ALL
-SELECT 'lab_results', person_id, "key", text FROM lab_results WHERE loinc IS NULL
-UNION ALL
-SELECT 'medication_requests', person_id, "key", text FROM medication_requests
- WHERE coalesce(rxnorm, ndc) IS NULL
-UNION ALL
-SELECT 'procedures', person_id, "key", text FROM procedures WHERE coalesce(cpt, snomed) IS NULL
-UNION ALL
-SELECT 'vital_signs', person_id, "key", text FROM vital_signs WHERE loinc IS NULL
- ORDER BY 1, 2, 3;
+WITH uncoded AS (
+    SELECT person_id, "key", 'allergies' AS from_table, text FROM allergies WHERE code IS NULL
+    UNION ALL
+    SELECT person_id, "key", 'conditions', text FROM conditions WHERE code IS NULL
+    UNION ALL
+    SELECT person_id, "key", 'immunizations', text FROM immunizations WHERE code IS NULL
+    UNION ALL
+    SELECT person_id, "key", 'medication_requests', coalesce(text, medication_display) FROM medication_requests
+     WHERE code IS NULL AND medication_id IS NULL
+    UNION ALL
+    SELECT person_id, "key", 'medications', text FROM medications WHERE code IS NULL
+    UNION ALL
+    SELECT person_id, "key", 'observations', text FROM observations WHERE code IS NULL
+    UNION ALL
+    SELECT person_id, "key", 'procedures', text FROM procedures WHERE code IS NULL
+)
+SELECT coalesce(c.label, u.person_id) AS patient, u.from_table, u.text, u."key"
+  FROM uncoded AS u
+  LEFT JOIN checkpoint AS c ON c.person_id = u.person_id
+ ORDER BY patient, u.from_table, u."key", u.text;

@@ -4,6 +4,7 @@ mod derived;
 mod group;
 mod python;
 mod quirks;
+mod recipe_cases;
 mod recipes;
 
 use std::collections::BTreeMap;
