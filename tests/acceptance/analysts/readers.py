@@ -1,4 +1,4 @@
-"""Reads a live warehouse with DuckDB, pandas and Datasette, and holds each against SQLite."""
+"""Reads a live warehouse with DuckDB, pandas, polars and Datasette, and holds each against SQLite."""
 
 import glob
 import json
@@ -9,6 +9,7 @@ import sys
 
 import duckdb
 import pandas
+import polars
 
 path, queries = sys.argv[1:]
 sqlite = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
@@ -53,9 +54,30 @@ for file in sorted(glob.glob(os.path.join(queries, "*.sql"))):
     query = open(file).read()
     frame = pandas.read_sql_query(query, sqlite)
     assert len(frame) == len(duck.execute(query).fetchall()) == len(sqlite.execute(query).fetchall()), file
-labs = pandas.read_sql_query("SELECT * FROM lab_results", sqlite, parse_dates=["effective_at"])
-assert labs["value"].dtype == "float64", labs.dtypes
-assert str(labs["effective_at"].dtype).startswith("datetime64"), labs.dtypes
+
+# Each column of each table: as many values as SQLite counts, of the type that it is declared with.
+for table in tables:
+    declared = {name: kind for _, name, kind, *_ in sqlite.execute(f'PRAGMA table_info("{table}")')}
+    columns = ", ".join(f'count("{name}")' for name in declared)
+    there = dict(zip(declared, sqlite.execute(f'SELECT {columns} FROM "{table}"').fetchone()))
+    times = [name for name, kind in declared.items() if kind in ("DATE", "DATETIME")]
+    frame = pandas.read_sql_query(f'SELECT * FROM "{table}"', sqlite, parse_dates=times)
+    by_polars = polars.read_database(f'SELECT * FROM "{table}"', sqlite, infer_schema_length=None)
+    by_polars = by_polars.with_columns(
+        polars.col(name).cast(polars.String).str.to_date("%Y-%m-%d") if declared[name] == "DATE"
+        else polars.col(name).cast(polars.String).str.to_datetime("%Y-%m-%d %H:%M:%S")
+        for name in times
+    )
+    by_duckdb = dict(zip(declared, duck.execute(f'SELECT {columns} FROM "{table}"').fetchone()))
+    assert by_duckdb == there, (table, by_duckdb, there)
+    for name, kind in declared.items():
+        assert frame[name].notna().sum() == there[name], ("pandas", table, name)
+        assert len(by_polars) - by_polars[name].null_count() == there[name], ("polars", table, name)
+        if there[name] and kind in ("DATE", "DATETIME"):
+            assert str(frame[name].dtype).startswith("datetime64"), (table, name, frame[name].dtype)
+        if there[name] and kind == "REAL":
+            assert frame[name].dtype == "float64", (table, name, frame[name].dtype)
+            assert by_polars[name].dtype == polars.Float64, (table, name, by_polars[name].dtype)
 
 answer = subprocess.run(
     [sys.executable, "-m", "datasette", path, "--get", "/warehouse/lab_results.json?_size=1&_extra=count"],
@@ -63,4 +85,4 @@ answer = subprocess.run(
     check=True,
 )
 assert json.loads(answer.stdout)["rows"], answer.stdout
-print(f"{len(tables)} tables, DuckDB {duckdb.__version__}, pandas {pandas.__version__}")
+print(f"{len(tables)} tables, DuckDB {duckdb.__version__}, pandas {pandas.__version__}, polars {polars.__version__}")
