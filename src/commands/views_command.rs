@@ -1,7 +1,7 @@
 //! `views`: lists the analysts' tables, says what they hold, builds them anew, and runs views.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Context, ExitStatus, place, progress, runtime};
 use crate::cli::{ViewsAction, ViewsArgs};
@@ -52,7 +52,17 @@ fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> 
     if tables.is_empty() {
         writeln!(out, "none yet: the next `sync`, or `views apply`, makes them")?;
     }
+    if let Some(folder) = shared_files() {
+        writeln!(out, "queries, ViewDefinitions and tables.md: {}", folder.display())?;
+    }
     Ok(ExitStatus::Done)
+}
+
+/// Returns where the files are that a package brings beside the program: in `share`, next to the binary's folder.
+fn shared_files() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?.parent()?.join("share/healthex-sync");
+    folder.is_dir().then_some(folder)
 }
 
 fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
