@@ -78,6 +78,22 @@ pub(super) fn is_unit(text: &str) -> bool {
         && text.chars().all(|letter| is_of_one(letter) || letter.is_ascii_digit())
 }
 
+/// Returns whether a text is one of the words that the OMB has for race and ethnicity.
+pub(super) fn is_origin(text: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "American Indian or Alaska Native",
+        "Asian",
+        "Black or African American",
+        "Native Hawaiian or Other Pacific Islander",
+        "White",
+        "Other Race",
+        "Hispanic or Latino",
+        "Not Hispanic or Latino",
+        "Unknown",
+    ];
+    WORDS.contains(&text)
+}
+
 /// Returns the first three digits of a US postal code, or `000` where so few live that they would tell who; `None`
 /// of any other postal code.
 pub(super) fn three_digits(postal_code: &str) -> Option<String> {

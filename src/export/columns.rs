@@ -49,8 +49,12 @@ impl ColumnTypes {
 }
 
 /// The columns that no ViewDefinition tells of.
-const BOOLEANS: [(&str, &str); 3] =
-    [("freshness", "is_complete"), ("freshness", "first_full_pull_completed"), (CODINGS, "user_selected")];
+const BOOLEANS: [(&str, &str); 4] = [
+    ("freshness", "is_complete"),
+    ("freshness", "first_full_pull_completed"),
+    (CODINGS, "user_selected"),
+    (PERSONS, "deceased"),
+];
 
 fn collect(table: &str, select: &Value, types: &mut HashMap<(String, String), String>) {
     for node in select.as_array().into_iter().flatten() {
@@ -83,6 +87,8 @@ pub(super) enum Treatment {
     },
     Unit,
     PostalCode,
+    /// Race and ethnicity, in the words of the OMB.
+    Origin,
     Out,
 }
 
@@ -98,7 +104,9 @@ pub(super) fn treatments(table: &TableShape, types: &ColumnTypes) -> Vec<Treatme
             (_, ColumnKind::Date | ColumnKind::DateTime) => Treatment::Date,
             ("id", _) => Treatment::Id,
             ("postal_code", _) => Treatment::PostalCode,
+            ("race" | "races" | "ethnicity", _) => Treatment::Origin,
             ("unit" | "ucum", _) => Treatment::Unit,
+            (_, ColumnKind::Text) if name.ends_with("_unit") => Treatment::Unit,
             (_, ColumnKind::Text) if name.ends_with("_id") => Treatment::Id,
             ("code", _) if table.name == CODINGS => Treatment::Code { system: place("system") },
             ("system", _) if table.name == CODINGS => Treatment::System,
@@ -113,10 +121,11 @@ pub(super) fn treatments(table: &TableShape, types: &ColumnTypes) -> Vec<Treatme
                 system.map_or(Treatment::Out, |system| Treatment::Display { system })
             }
             _ if is_listed(&table.name, name) => Treatment::Code { system: None },
+            _ if table.name == FRESHNESS && TIMES.contains(&name) => Treatment::Date,
             _ => match fhir_type {
                 Some("code") => Treatment::Code { system: system_of(name).and_then(place) },
                 Some("date" | "dateTime" | "instant") => Treatment::Date,
-                Some("uri") if name == "system" || name.ends_with("_system") => Treatment::System,
+                Some("uri") if ["code_system", "value_system"].contains(&name) => Treatment::System,
                 _ => Treatment::Out,
             },
         }
@@ -133,13 +142,25 @@ fn system_of(code: &str) -> Option<&'static str> {
     }
 }
 
+/// The table that has a row for each human.
+const PERSONS: &str = "persons";
+
 /// The one table whose codes stand beside `system`.
 const CODINGS: &str = "codings";
 
+/// The view that says how far data go, and its times, which no type declares.
+const FRESHNESS: &str = "freshness";
+const TIMES: [&str; 3] = ["watermark", "last_success_at", "deletions_seen_at"];
+
 /// Columns of tables without a ViewDefinition that hold codes.
 fn is_listed(table: &str, column: &str) -> bool {
-    const LISTED: [(&str, &str); 4] =
-        [("freshness", "state"), ("freshness", "types"), (CODINGS, "resource_type"), (CODINGS, "element")];
+    const LISTED: [(&str, &str); 5] = [
+        (FRESHNESS, "state"),
+        (FRESHNESS, "types"),
+        (CODINGS, "resource_type"),
+        (CODINGS, "element"),
+        (PERSONS, "sex"),
+    ];
     LISTED.contains(&(table, column))
 }
 
@@ -175,6 +196,7 @@ pub(super) fn redact<'c>(
             }
             Treatment::Unit => may(code::is_unit(text) && redaction.is_harmless(text)),
             Treatment::PostalCode => code::three_digits(text).map(Cow::from),
+            Treatment::Origin => may(text.split(';').all(code::is_origin)),
         };
         told.map_or(Cell::Null, Cell::Text)
     });
