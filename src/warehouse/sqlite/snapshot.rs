@@ -156,10 +156,13 @@ impl<'c> Snapshot<'c> {
         let is_of_patients = |table: &StoredTable| table.name != facts::NAME;
         let listed = analyst_tables::list(&self.transaction)?;
         let shapes = listed.into_iter().filter(is_of_patients).map(|table| {
-            let known = ResourceType::by_name(&table.resource);
+            let columns = self.columns(&table.name)?;
+            // A row that is of no one resource does not say which of them changed.
+            let has_key = columns.iter().any(|column| column.name == "key");
+            let known = ResourceType::by_name(&table.resource).filter(|_| has_key);
             Ok(TableShape {
                 sources: known.map(|known| known.table.clone()).into_iter().collect(),
-                columns: self.columns(&table.name)?,
+                columns,
                 is_built: table.percent_built.is_none(),
                 built_at: parse_stamp(&table.built_at),
                 name: table.name,
@@ -193,10 +196,7 @@ impl<'c> Snapshot<'c> {
         mut each: impl FnMut(&[StoredCell<'_>]) -> Result<(), E>,
     ) -> Result<(), E> {
         let changed = match (&selection.since, table.sources.as_slice()) {
-            (Some(_), [source]) => format!(
-                " AND EXISTS (SELECT 1 FROM \"{source}\" AS s
-                               WHERE s.person_id = t.person_id AND s.key = t.\"key\" AND s.changed_at >= :since)"
-            ),
+            (Some(_), [source]) => self.changed(table, source)?,
             _ => " AND :since IS NOT NULL".to_owned(),
         };
         let person = only(selection.person, "t.person_id");
@@ -208,6 +208,28 @@ impl<'c> Snapshot<'c> {
             each(&cells.collect::<Result<Vec<_>, _>>()?)?;
         }
         Ok(())
+    }
+
+    /// Returns the condition for rows that are other ones than at `:since`: their resource changed, they were
+    /// worked out anew, or the medicine that they are filled in from changed.
+    fn changed(&self, table: &TableShape, source: &str) -> Result<String, StoreFailed> {
+        let has = |name: &str| table.columns.iter().any(|column| column.name == name);
+        let mut any = vec![format!(
+            "EXISTS (SELECT 1 FROM \"{source}\" AS s
+                      WHERE s.person_id = t.person_id AND s.key = t.\"key\" AND s.changed_at >= :since)"
+        )];
+        if has("changed_at") {
+            any.push("t.changed_at >= replace(replace(:since, 'T', ' '), 'Z', '')".to_owned());
+        }
+        if has("medication_id") && tables::exists(&self.transaction, "medication")? {
+            any.push(
+                "EXISTS (SELECT 1 FROM medication AS m
+                          WHERE m.person_id = t.person_id AND m.id = t.medication_id
+                            AND (m.changed_at >= :since OR m.deleted_at >= :since OR m.superseded_at >= :since))"
+                    .to_owned(),
+            );
+        }
+        Ok(format!(" AND ({})", any.join(" OR ")))
     }
 
     /// Reads the resources that changed or vanished since `selection.since` and have no row in an analysts' table.

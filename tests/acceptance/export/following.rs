@@ -95,6 +95,14 @@ fn age(world: &World) {
         );
         connection.execute_batch(&old).unwrap();
     }
+    for table in world.stored_views() {
+        let is_table =
+            format!("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '{table}'");
+        if world.count(&is_table) == 1 {
+            let old = format!("UPDATE \"{table}\" SET changed_at = '2020-01-01 00:00:00'");
+            connection.execute_batch(&old).unwrap();
+        }
+    }
     connection.execute_batch("UPDATE analyst_table SET built_at = '2020-01-01T00:00:00Z'").unwrap();
 }
 
@@ -110,6 +118,10 @@ fn export(world: &World, number: usize, since: Option<&str>) {
 #[test]
 fn a_copy_that_follows_has_what_an_export_of_everything_has() {
     let world = World::generated(3);
+    // Its medicine comes later, in a resource of its own.
+    let request = json!({"resourceType": "MedicationRequest", "id": "waiting", "status": "active", "intent": "order",
+        "medicationReference": {"reference": "Medication/later"}});
+    world.sandbox.put("sandbox-0002", Some("MedicationRequest/waiting"), &request.to_string());
     world.run(["sync"]).exits(0);
     age(&world);
     export(&world, 0, None);
@@ -136,6 +148,9 @@ fn a_copy_that_follows_has_what_an_export_of_everything_has() {
     world.sandbox.put("sandbox-0001", Some(&observations[3].full_url), &changed(3, "category", json!([])));
     let new = json!({"resourceType": "Condition", "id": "new", "code": {"text": "new"}}).to_string();
     world.sandbox.put("sandbox-0002", Some("Condition/new"), &new);
+    let medicine =
+        json!({"resourceType": "Medication", "id": "later", "code": {"text": "what was waited for"}});
+    world.sandbox.put("sandbox-0002", Some("Medication/later"), &medicine.to_string());
     world.sandbox.withdraw("sandbox-0003");
     world.run(["sync", "--full"]).exits(0);
     assert_eq!(world.state("sandbox-0003"), "revoked");
