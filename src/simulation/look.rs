@@ -73,6 +73,12 @@ impl Look {
         rows.next().unwrap().map(|row| row.get(0).unwrap())
     }
 
+    /// Returns whether there is a row under a key, marked as deleted or not.
+    pub(super) fn has_row(&self, table: &str, person: &str, key: &str) -> bool {
+        let sql = format!("SELECT 1 FROM \"{table}\" WHERE person_id = ?1 AND key = ?2");
+        self.connection.prepare_cached(&sql).unwrap().exists([person, key]).unwrap()
+    }
+
     /// Returns whether there is a live row under a key, in whatever table.
     pub(super) fn any_resource(&self, person: &str, key: &str) -> bool {
         TABLES.iter().any(|table| self.resource(table, person, key).is_some())

@@ -61,6 +61,8 @@ pub(super) struct Answered {
     pub(super) with: With,
     /// More pages are to come.
     pub(super) has_next: bool,
+    /// It forgets an entry, and its count does not show it.
+    pub(super) forgets: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,12 +152,16 @@ impl Network {
         clock::sleep(latency).await;
         let person = person_of(&url);
         let (fate, number) = self.fate(person.as_deref());
+        let forgets = fate.is_none()
+            && url.query().is_none_or(|query| !query.contains("_since"))
+            && person.as_ref().is_some_and(|person| self.state().forgotten.remove(person));
+        let forgetting = person.as_deref().filter(|_| forgets);
         let token = bearer(&headers).and_then(|bearer| self.server.token_number(bearer));
         let is_question = url.query() == Some("_count=1");
-        let answer = self.answer(&url, headers, json, person.as_deref(), fate, number).await;
+        let answer = self.answer(&url, headers, json, forgetting, fate, number).await;
         if let Some(person) = person {
             let (with, has_next) = answer.as_ref().map_or((With::Other, false), seen);
-            let answered = Answered { at: true_time(), person, token, is_question, with, has_next };
+            let answered = Answered { at: true_time(), person, token, is_question, with, has_next, forgets };
             self.state().answered.push(answered);
         }
         answer
@@ -174,7 +180,7 @@ impl Network {
         url: &Url,
         mut headers: HeaderMap,
         json: Option<String>,
-        person: Option<&str>,
+        forgetting: Option<&str>,
         fate: Option<Fate>,
         number: u64,
     ) -> Result<Answer, Cut> {
@@ -193,10 +199,8 @@ impl Network {
         let method = if json.is_some() { Method::POST } else { Method::GET };
         let target =
             url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-        let forgets = url.query().is_none_or(|query| !query.contains("_since"))
-            && person.is_some_and(|person| self.state().forgotten.remove(person));
         let asking = self.server.ask(method, &target, headers, json);
-        let answer = match person.filter(|_| forgets) {
+        let answer = match forgetting {
             Some(person) => self.server.without_an_entry(person, asking).await,
             None => asking.await,
         };

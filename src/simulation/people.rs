@@ -22,6 +22,8 @@ pub(super) struct Person {
     pub(super) walk_goes_on: bool,
     /// What the server has no more, and since when.
     pub(super) removed: BTreeMap<String, Timestamp>,
+    /// An answer has lately lacked an entry, and no count has shown it.
+    pub(super) forgotten_until: Timestamp,
 }
 
 /// What the server holds of one thing.
@@ -51,6 +53,7 @@ impl Person {
             listed_since: now,
             walk_goes_on: false,
             removed: BTreeMap::new(),
+            forgotten_until: now,
         }
     }
 

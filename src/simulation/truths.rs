@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::look::{Look, Patient, Purge};
 use super::network::{Answered, With};
-use super::people::Person;
+use super::people::{Entry, Person};
 use super::stage::Told;
 use crate::sandbox::InProcess;
 use crate::time::{TimeDelta, Timestamp};
@@ -94,6 +94,10 @@ impl Truths {
                 && !answer.is_question
             {
                 person.walk_goes_on = answer.with == With::Bundle && answer.has_next;
+                if answer.forgets {
+                    // The next full pull finds it.
+                    person.forgotten_until = answer.at + TimeDelta::days(9);
+                }
             }
         }
         self.answered.extend(answered);
@@ -146,7 +150,13 @@ impl Truths {
             look.resource(entry.table, &patient.person, key).as_deref() != Some(&entry.resource)
         });
         let Some(watermark) = patient.watermark else { return Ok(()) };
-        match person.unseen.iter().find(|(_, entry)| entry.changed_at < watermark) {
+        // "As far as the server's own count can show": what was never sent is not known to be missing.
+        let is_excused = |key: &str, table: &str| {
+            moment.now < person.forgotten_until && !look.has_row(table, &patient.person, key)
+        };
+        let missing =
+            |(key, entry): &(&String, &Entry)| entry.changed_at < watermark && !is_excused(key, entry.table);
+        match person.unseen.iter().find(missing) {
             None => Ok(()),
             Some((key, entry)) => untrue(
                 "the watermark never passes a resource that is known to be missing",
@@ -268,34 +278,43 @@ impl Truths {
                 With::Other => {}
             }
         }
-        let (Some(last), Some(first)) = (row.first(), row.last()) else {
+        if row.is_empty() {
             return untrue("nobody is purged without a refusal", person.clone());
-        };
+        }
         if row.len() < 2 {
             return untrue("nobody is purged on one refusal", person.clone());
         }
-        let has_fresh = last.token.is_some() && row.iter().any(|earlier| earlier.token < last.token);
-        if !has_fresh {
-            return untrue("nobody is purged with the token that was refused", person.clone());
-        }
-        if !last.is_question {
+        // Who is purged is asked again in each cycle, so the one that was believed need not be the last.
+        if !row.iter().any(|believed| believed.is_question) {
             return untrue("nobody is purged through a filter", person.clone());
         }
-        let is_witness = |answer: &&Answered| {
-            answer.person != *person
-                && answer.with == With::Bundle
-                && answer.is_question
-                && answer.token == last.token
+        let is_fresh = |believed: &&&Answered| {
+            believed.is_question && row.iter().any(|earlier| earlier.token < believed.token)
         };
-        let witnesses: Vec<&Answered> = self.answered.iter().filter(is_witness).collect();
-        let before = witnesses.iter().any(|answer| answer.at <= last.at);
-        let after = witnesses.iter().any(|answer| answer.at >= last.at);
-        let alone_for = last.at - first.at;
-        if !(before && after) && alone_for < DAY - CLOCK_MAX {
-            let shows = format!("{person}: no witness before and after, and refused for {alone_for} only");
+        let fresh: Vec<&&Answered> = row.iter().filter(is_fresh).collect();
+        if fresh.is_empty() {
+            return untrue("nobody is purged with the token that was refused", person.clone());
+        }
+        let first_at = row.iter().map(|answer| answer.at).min().unwrap_or_default();
+        if !fresh.iter().any(|believed| self.is_believable(believed, first_at)) {
+            let shows = format!("{person}: no witness before and after, and refused since {first_at} only");
             return untrue("nobody is purged without a witness before consent.alone_after", shows);
         }
         self.many_at_once_are_held(moment, person)
+    }
+
+    /// Returns whether a refusal has a witness before and after it, or has lasted for long enough.
+    fn is_believable(&self, believed: &Answered, first_at: Timestamp) -> bool {
+        let is_witness = |answer: &&Answered| {
+            answer.person != believed.person
+                && answer.with == With::Bundle
+                && answer.is_question
+                && answer.token == believed.token
+        };
+        let witnesses = || self.answered.iter().filter(is_witness);
+        let before = witnesses().any(|answer| answer.at <= believed.at);
+        let after = witnesses().any(|answer| answer.at >= believed.at);
+        before && after || believed.at - first_at >= DAY - CLOCK_MAX
     }
 
     /// "Many at once are held."
