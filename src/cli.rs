@@ -36,8 +36,18 @@ pub struct Cli {
     /// Print errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// Colours, and the bars' too
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
     #[command(subcommand)]
     pub command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,35 +63,22 @@ pub enum Command {
         #[arg(default_value = ".")]
         dir: PathBuf,
     },
-    /// Check configuration, roster, warehouse, credentials and one request
-    Check {
-        /// Leave the network out
-        #[arg(long)]
-        offline: bool,
-    },
+    /// Check all that `run` needs: configuration, roster, warehouse, credentials, one request, alerts
+    Check(CheckArgs),
     /// Run one cycle now
     Sync(SyncArgs),
     /// Run cycles on the schedule until SIGTERM or SIGINT
     Run,
     /// One line a patient, and totals
-    Status {
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-        /// Renew it every two seconds
-        #[arg(long, conflicts_with = "json")]
-        watch: bool,
-    },
+    Status(StatusArgs),
+    /// Have a running `run` read configuration and rosters again; exit status 2 if they cannot be used
+    Reload,
     /// Print the patients of the roster's files and of the studies, and where each comes from
     Roster(RosterArgs),
     /// Remove everything of a patient, as after a withdrawn consent
     Purge(PurgeArgs),
     /// Check that the warehouse is sound
-    Verify {
-        /// Look at every page of the file too, for bytes of what was deleted or replaced
-        #[arg(long)]
-        deep: bool,
-    },
+    Verify(VerifyArgs),
     /// Print the purge log: what an auditor asks for
     Audit(AuditArgs),
     /// Copy the warehouse into one file, while it is in use
@@ -143,6 +140,39 @@ pub struct RosterArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Leave the network out
+    #[arg(long)]
+    pub offline: bool,
+    /// Send a test by `alert.command` and `alert.webhook_url`, and fetch the heartbeat
+    #[arg(long, conflicts_with = "offline")]
+    pub send_test_alert: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Renew it every two seconds
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+    /// Only patients in this state (repeatable), and `disabled` for those the roster disables
+    #[arg(long = "state", value_name = "STATE", value_parser = STATES)]
+    pub states: Vec<String>,
+    /// Only this patient, by label or id (repeatable); `study-*` is all that begin so
+    #[arg(long = "label", value_name = "LABEL")]
+    pub labels: Vec<String>,
+}
+
+/// The states of a patient.
+const STATES: [&str; 9] =
+    ["new", "active", "failing", "not_found", "refused", "held", "revoked", "paused", "disabled"];
+
+#[derive(Debug, Args)]
 pub struct PurgeArgs {
     /// The patient, by id or label
     #[arg(required_unless_present = "held", conflicts_with = "held")]
@@ -156,6 +186,19 @@ pub struct PurgeArgs {
     /// Needed: a purge cannot be taken back
     #[arg(long)]
     pub yes: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Look at every page of the file too, for bytes of what was deleted or replaced
+    #[arg(long)]
+    pub deep: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -194,6 +237,9 @@ pub struct RestoreArgs {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct ViewsArgs {
+    /// List them as a JSON array
+    #[arg(long)]
+    pub json: bool,
     #[command(subcommand)]
     pub action: Option<ViewsAction>,
 }

@@ -8,9 +8,10 @@ use super::audit::describe_unknown;
 use super::check_studies::check_studies;
 use super::checks::Checks;
 use super::kept_records::{kept_consents, kept_records};
-use super::status::{describe_reader, describe_unscrubbed};
+use super::status_text::{describe_reader, describe_unscrubbed};
 use super::summary::list_counts;
-use super::{Context, ExitStatus, place, runtime, sync, wanted_tables};
+use super::{Context, ExitStatus, check_service, place, runtime, sync, wanted_tables};
+use crate::cli::CheckArgs;
 use crate::clock;
 use crate::clock::Instant;
 use crate::healthex::RequestFailed;
@@ -38,15 +39,24 @@ const CLOCK_OFF_MAX_SECONDS: i64 = 60;
 /// Patients beyond this many are only counted.
 const LEAVERS_SHOWN_MAX: usize = 10;
 
-pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
-    let mut checks = Checks::new(out);
+pub(super) fn check(
+    context: &Context<'_>,
+    args: &CheckArgs,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
+    let mut checks = if args.json { Checks::as_json(out) } else { Checks::new(out) };
+    check_all(context, args, &mut checks)?;
+    checks.end()
+}
+
+fn check_all(context: &Context<'_>, args: &CheckArgs, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let (settings, roster) = match context.settings_and_roster() {
         Ok(found) => found,
         Err(complaints) => {
             for complaint in &complaints.list {
                 checks.failed("configuration", complaint, ExitStatus::WrongUsage)?;
             }
-            return Ok(checks.status());
+            return Ok(());
         }
     };
     let file =
@@ -58,16 +68,28 @@ pub(super) fn check(context: &Context<'_>, offline: bool, out: &mut dyn Write) -
         _ => format!(", and whoever consents to {}", settings.roster.studies.join(" or ")),
     };
     checks.ok("roster", &format!("{} patients, {enabled} enabled{studies}", roster.patients.len()))?;
+    for note in &roster.notes {
+        checks.ok("roster", note)?;
+    }
+    check_service::check_account(&settings, checks)?;
     let kept = kept_consents(&settings).unwrap_or_default();
     let known = roster.with_records(&kept_records(&settings, kept));
-    check_warehouse(&settings, &known, &mut checks)?;
-    check_views(&settings, &mut checks)?;
+    check_warehouse(&settings, &known, checks)?;
+    check_views(&settings, checks)?;
+    check_service::check_port(&settings, checks)?;
+    check_service::check_command(context, &settings, checks)?;
+    check_service::check_run(context, &settings, &known, checks)?;
     match sync::api(context, &settings) {
         Err(error) => checks.failed("credentials", &format!("{error:#}"), ExitStatus::WrongUsage)?,
-        Ok(_) if offline => checks.ok("credentials", "found; not tried (--offline)")?,
-        Ok(api) => runtime()?.block_on(check_network(&settings, &roster, &api, &mut checks))?,
+        Ok(_) if args.offline => checks.ok("credentials", "found; not tried (--offline)")?,
+        Ok(api) => runtime()?.block_on(check_network(&settings, &roster, &api, checks))?,
     }
-    Ok(checks.status())
+    if args.send_test_alert {
+        check_service::check_alerts_arrive(&settings, checks)?;
+    } else if !args.offline {
+        check_service::check_alert_servers(&settings, checks)?;
+    }
+    Ok(())
 }
 
 fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>) -> anyhow::Result<()> {
@@ -291,7 +313,7 @@ async fn check_network(
     };
     let query = Query::of_consent(person);
     let ends = Instant::now() + settings.api.limits.page_timeout;
-    let budget = Budget::new(u64::MAX, ends);
+    let budget = Budget::new(u64::MAX, ends).named(name);
     match api.open_page(&query.first_url(api.base_url()), &budget, &stop).await {
         Ok(page) => {
             checks.ok("request", &format!("{name} is permitted"))?;

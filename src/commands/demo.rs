@@ -48,7 +48,7 @@ const SEED: u64 = 1;
 const PORT: u16 = 8787;
 
 pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
-    telemetry::start(None, context.log_level().or(Some("warn")));
+    telemetry::start(None, context.log_level().or(Some("error")));
     prepare_folder(dir)?;
     let listen = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let population = Population::generated(PATIENTS, SEED);
@@ -85,26 +85,32 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
     let reader = Reader::open(&settings.warehouse.path)?;
     writeln!(out, "\nThe latest HbA1c of each patient, from the warehouse:")?;
     print_table(&reader.demo_table()?, out)?;
-    print_next_steps(dir, &config, &base_url, out)?;
+    print_next_steps(dir, &base_url, out)?;
     Ok(status)
 }
 
-fn print_next_steps(dir: &Path, config: &Path, base_url: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+fn print_next_steps(dir: &Path, base_url: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     let listen = base_url.trim_start_matches("http://");
-    let program = std::env::current_exe().ok();
-    let program =
-        program.as_deref().map_or_else(|| "healthex-sync".to_owned(), |path| path.display().to_string());
-    let config = config.display();
-    writeln!(
-        out,
-        "\nThe warehouse is {}: open it with sqlite3, DuckDB or Python. Then:",
-        dir.join("warehouse.db").display()
-    )?;
-    writeln!(out, "  {program} --config {config} status")?;
-    writeln!(out, "  {program} --config {config} audit")?;
-    writeln!(out, "  {program} sandbox --listen {listen} &   # the server again, as it was at first")?;
-    writeln!(out, "  {program} --config {config} sync")?;
+    let program = name_of_this_program();
+    writeln!(out, "\nThe warehouse is {}.", dir.join("warehouse.db").display())?;
+    writeln!(out, "Open it with sqlite3, DuckDB or Python. Then:")?;
+    writeln!(out, "  cd {}", dir.display())?;
+    for command in ["status", "audit"] {
+        writeln!(out, "  {program} {command}")?;
+    }
+    writeln!(out, "  {program} sandbox --listen {listen} &")?;
+    writeln!(out, "  {program} sync          # that is the server again, as it was at first")?;
     Ok(())
+}
+
+/// Returns what a shell finds this program by.
+fn name_of_this_program() -> String {
+    const NAME: &str = "healthex-sync";
+    let Ok(program) = std::env::current_exe() else { return NAME.to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(NAME)).find(|file| file.is_file());
+    let is_it = found.and_then(|file| fs::canonicalize(file).ok()).is_some_and(|file| file == program);
+    if is_it { NAME.to_owned() } else { program.display().to_string() }
 }
 
 /// Makes a folder, or clears an earlier demo's of what that has made.
@@ -153,7 +159,7 @@ fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<std
     let dir = fs::canonicalize(dir)?;
     let config = dir.join("healthex-sync.toml");
     let text = format!(
-        "# Made by `healthex-sync demo`. `healthex-sync init` writes a file with every key.\n[api]\nbase_url = \"{base_url}\"\n\n[roster]\nstudies = [\"{}\"]   # whoever consents is on the roster beside roster.toml\n",
+        "# Made by `healthex-sync demo`. `healthex-sync init` writes a file with every key.\n[api]\nbase_url = \"{base_url}\"\nproxy = \"none\"\n\n[roster]\nstudies = [\"{}\"]   # whoever consents is on the roster beside roster.toml\n",
         Sandbox::STUDY
     );
     write_new(&config, &text, 0o644)?;

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod check;
+mod check_service;
 mod check_studies;
 mod checks;
 mod demo;
@@ -11,11 +12,15 @@ mod kept_records;
 mod named;
 mod progress;
 mod purge;
+mod reload;
 mod report;
 mod roster_command;
+mod service_view;
 mod setup;
 mod shell;
 mod status;
+mod status_found;
+mod status_text;
 mod summary;
 mod sync;
 mod terminal;
@@ -26,15 +31,15 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Color, Command};
 use crate::cycle::{EndedEarly, Summary};
 use crate::healthex::RequestFailed;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Environment, Settings};
+use crate::telemetry::ColourChoice;
 use crate::views::{AnalystTable, Loaded};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::Place;
-use crate::warehouse::report::VerifyDepth;
 use crate::{roster, settings, telemetry, views};
 
 /// The six exit statuses.
@@ -98,20 +103,25 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let context = Context { cli, environment };
+    telemetry::choose_colours(match cli.color {
+        Color::Auto => ColourChoice::Auto,
+        Color::Always => ColourChoice::Always,
+        Color::Never => ColourChoice::Never,
+    });
     match &cli.command {
         Command::Demo { dir } => demo::demo(&context, dir, out),
         Command::Sandbox(args) => demo::sandbox(&context, args, out),
         Command::Init { dir } => setup::init(dir, out),
-        Command::Check { offline } => check::check(&context, *offline, out),
+        Command::Check(args) => check::check(&context, args, out),
         Command::Sync(args) => sync::sync(&context, args, out),
         Command::Run => sync::run(&context),
-        Command::Status { watch: true, .. } => watch::watch(&context, out),
-        Command::Status { json, .. } => status::status(&context, *json, out),
+        Command::Status(args) if args.watch => watch::watch(&context, args, out),
+        Command::Status(args) => status::status(&context, args, out),
+        Command::Reload => reload::reload(&context, out),
         Command::Completions { shell } => shell::completions(*shell, out),
         Command::Man { page, to: None } => shell::man(page.as_deref(), out),
         Command::Man { to: Some(folder), .. } => shell::write_manual(folder, out),
-        Command::Verify { deep: false } => report::verify(&context, VerifyDepth::Rows, out),
-        Command::Verify { deep: true } => report::verify(&context, VerifyDepth::Pages, out),
+        Command::Verify(args) => report::verify(&context, args, out),
         Command::Audit(args) => audit::audit(&context, args, out),
         Command::Backup(args) => backup::backup(&context, args, out),
         Command::Restore(args) => backup::restore(&context, args, out),

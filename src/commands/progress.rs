@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::terminal::shorten;
 use crate::clock;
+use crate::clock::Instant;
 use crate::cycle::progress::Progress;
 use crate::pull::Pace;
 use crate::telemetry;
@@ -37,6 +38,7 @@ pub(super) fn show(mut progress: watch::Receiver<Progress>) -> JoinHandle<()> {
 }
 
 struct CycleBars {
+    started: Instant,
     total: ProgressBar,
     /// One for each pull under way.
     pulls: Vec<(Arc<Pace>, ProgressBar)>,
@@ -45,8 +47,8 @@ struct CycleBars {
 impl CycleBars {
     fn new() -> Self {
         let total = telemetry::bars().add(ProgressBar::new(0));
-        total.set_style(style("{bar:30} {pos}/{len} patients  {msg}  {elapsed}"));
-        Self { total, pulls: Vec::new() }
+        total.set_style(style("{spinner} reading the roster and the warehouse"));
+        Self { started: Instant::now(), total, pulls: Vec::new() }
     }
 
     fn draw(&mut self, progress: &Progress) {
@@ -67,10 +69,24 @@ impl CycleBars {
         for (pace, bar) in &self.pulls {
             draw_pull(pace, bar);
         }
-        self.total.set_length(progress.total);
-        self.total.set_message(format!("{} resources", progress.resources));
-        self.total.set_position(progress.done);
+        if progress.total > 0 {
+            self.draw_total(progress);
+        }
         self.total.tick();
+    }
+
+    /// Draws the bar of all: a pull under way counts for as much as has come of it.
+    fn draw_total(&self, progress: &Progress) {
+        let under_way: u64 = progress.pulls.iter().map(|pull| thousandths(&pull.pace)).sum();
+        let received: u64 = progress.pulls.iter().map(|pull| pull.pace.received()).sum();
+        let (done, of) = (progress.done * 1000 + under_way, progress.total * 1000);
+        self.total.set_style(style("{bar:24} {msg}"));
+        self.total.set_length(of);
+        self.total.set_position(done.min(of));
+        let pace =
+            Progressed { done, of, resources: progress.resources + received, took: self.started.elapsed() };
+        let counts = format!("{}/{} patients", progress.done, progress.total);
+        self.total.set_message(format!("{counts}  {}", pace.describe()));
     }
 
     fn clear(self) {
@@ -81,6 +97,40 @@ impl CycleBars {
     }
 }
 
+/// How far a cycle has come, and how long that took.
+struct Progressed {
+    /// In thousandths of a patient.
+    done: u64,
+    of: u64,
+    resources: u64,
+    took: Duration,
+}
+
+/// What is left is not told of less than this.
+const GUESS_AFTER: Duration = Duration::from_secs(2);
+
+impl Progressed {
+    /// Returns how many resources there are, how fast they come, and how long the rest may take.
+    fn describe(&self) -> String {
+        let Self { done, of, resources, took } = *self;
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+        let rate = resources.saturating_mul(1000) / millis;
+        let text = format!("{resources} resources, {rate}/s");
+        // Of less than a fiftieth, nothing can be told.
+        if took < GUESS_AFTER || done.saturating_mul(50) < of || of <= done {
+            return text;
+        }
+        let left = Duration::from_millis(millis.saturating_mul(of - done) / done.max(1));
+        format!("{text}, {} left", crate::service::span(left))
+    }
+}
+
+/// Returns how much of a pull has come, where the server has said how much there is.
+fn thousandths(pace: &Pace) -> u64 {
+    let total = pace.total().unwrap_or(0);
+    pace.received().min(total).saturating_mul(1000).checked_div(total).unwrap_or(0)
+}
+
 /// Draws the bar of a pull. Before the first page, and with a server that sends no `total`, it has
 /// no length.
 fn draw_pull(pace: &Pace, bar: &ProgressBar) {
@@ -88,7 +138,8 @@ fn draw_pull(pace: &Pace, bar: &ProgressBar) {
         bar.set_style(style("  {prefix:24} {bar:20} {pos}/{len}"));
         bar.set_length(total);
     } else {
-        bar.set_style(style("  {prefix:24} {spinner} {pos}"));
+        let what = if pace.received() == 0 { "waiting for the first page" } else { "{pos} entries" };
+        bar.set_style(style(&format!("  {{prefix:24}} {{spinner}} {what}")));
     }
     bar.set_position(pace.received());
     bar.tick();
@@ -107,4 +158,21 @@ pub(super) fn steps(count: usize, what: &str) -> ProgressBar {
     bar.set_style(style(&format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}  {{elapsed}}")));
     bar.enable_steady_tick(REDRAW_INTERVAL);
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_told_once_it_can_be() {
+        let told = |done, seconds| {
+            let took = Duration::from_secs(seconds);
+            Progressed { done, of: 4_000, resources: 3_000, took }.describe()
+        };
+        assert_eq!(told(1_000, 1), "3000 resources, 3000/s");
+        assert_eq!(told(10, 10), "3000 resources, 300/s");
+        assert_eq!(told(1_000, 10), "3000 resources, 300/s, 30 s left");
+        assert_eq!(told(4_000, 10), "3000 resources, 300/s");
+    }
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::named::known_patient;
@@ -16,14 +17,13 @@ use crate::clock::Instant;
 use crate::cycle::SyncRequest;
 use crate::cycle::held::{HeldDecided, HeldUndecided, Unanswered, decide_held};
 use crate::cycle::progress::Progress;
+use crate::plan::PersonId;
 use crate::plan::state::PurgeReason;
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::{OtherServer, Place};
-use crate::warehouse::purge::{
-    PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub, Scrubbed, ScrubbedBy,
-};
+use crate::warehouse::purge::{PurgeAnswer, PurgeRequest, RequestProgress, Scrub, Scrubbed, ScrubbedBy};
 use crate::warehouse::{LeftRequest, Reader, Warehouse};
 
 /// How long to wait for a cycle that holds the warehouse.
@@ -45,13 +45,74 @@ pub(super) fn purge(
     let person = args.id.as_deref().map(|named| known_patient(&settings, &reader, named)).transpose()?;
     drop(reader);
     let by = account();
-    let Some(person) = person else { return purge_held(context, settings, &place, args.expect, out) };
+    let mut told = Told { out, as_json: args.json, report: PurgeJson::default() };
+    let status = match person {
+        None => purge_held(context, settings, &place, args.expect, &mut told)?,
+        Some(person) => purge_one(&place, &person, by, &mut told)?,
+    };
+    told.end()?;
+    Ok(status)
+}
+
+/// What is told of a purge: line by line as it happens, or all of it at the end.
+struct Told<'o> {
+    out: &'o mut dyn Write,
+    as_json: bool,
+    report: PurgeJson,
+}
+
+#[derive(Default, Serialize)]
+struct PurgeJson {
+    purged: Vec<PurgedJson>,
+    released: Vec<String>,
+    unanswered: Vec<UnansweredJson>,
+    /// Whether no byte is left in any file; `null` where the cycle under way removes the last.
+    scrubbed: Option<bool>,
+    scrub_waits_for: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PurgedJson {
+    name: String,
+    rows: u64,
+}
+
+#[derive(Serialize)]
+struct UnansweredJson {
+    name: String,
+    why: String,
+}
+
+impl Told<'_> {
+    fn say(&mut self, line: &str) -> std::io::Result<()> {
+        if self.as_json { Ok(()) } else { writeln!(self.out, "{line}") }
+    }
+
+    fn purged(&mut self, name: &str, rows: u64) -> std::io::Result<()> {
+        self.report.purged.push(PurgedJson { name: name.to_owned(), rows });
+        self.say(&format!("{name}: {rows} rows removed"))
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        if self.as_json {
+            writeln!(self.out, "{}", serde_json::to_string(&self.report)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn purge_one(
+    place: &Place,
+    person: &PersonId,
+    by: String,
+    told: &mut Told<'_>,
+) -> anyhow::Result<ExitStatus> {
     let unknown = || Complaints::one(format!("{person}: the warehouse does not know this patient"));
     let request = PurgeRequest { person: person.clone(), by, requested_at: clock::now() };
-    match order(&place, &request)? {
+    match order(place, &request)? {
         Ordered::Answered(PurgeAnswer::Purged { name, rows }) => {
-            writeln!(out, "{name}: {rows} rows removed")?;
-            writeln!(out, "the last bytes go at the end of the cycle under way")?;
+            told.purged(&name, rows)?;
+            told.say("the last bytes go at the end of the cycle under way")?;
             Ok(ExitStatus::Done)
         }
         Ordered::Answered(PurgeAnswer::Unknown) => Err(unknown().into()),
@@ -61,9 +122,10 @@ pub(super) fn purge(
         }
         Ordered::Free(warehouse) => runtime()?.block_on(async {
             let (reason, by) = (PurgeReason::Operator, &request.by);
-            let purged = warehouse.purge(&person, reason, by, clock::now()).await?;
-            print_purged(&purged.ok_or_else(unknown)?, out)?;
-            scrub(&warehouse, out).await?;
+            let purged = warehouse.purge(person, reason, by, clock::now()).await?;
+            let purged = purged.ok_or_else(unknown)?;
+            told.purged(&purged.name, purged.erased.rows())?;
+            scrub(&warehouse, told).await?;
             Ok(ExitStatus::Done)
         }),
     }
@@ -132,7 +194,7 @@ fn purge_held(
     settings: Settings,
     place: &Place,
     expected: Option<usize>,
-    out: &mut dyn Write,
+    told: &mut Told<'_>,
 ) -> anyhow::Result<ExitStatus> {
     let settings = Arc::new(settings);
     let api = api(context, &settings)?;
@@ -149,29 +211,27 @@ fn purge_held(
         };
         let HeldDecided { purged, released, unanswered } = &decided;
         for patient in purged {
-            print_purged(patient, out)?;
+            told.purged(&patient.name, patient.erased.rows())?;
         }
         for name in released {
-            writeln!(out, "{name}: permitted again, released")?;
+            told.say(&format!("{name}: permitted again, released"))?;
+            told.report.released.push(name.clone());
         }
         for Unanswered { name, why } in unanswered {
-            writeln!(out, "{name}: still held, because it could not be asked: {why}")?;
+            told.say(&format!("{name}: still held, because it could not be asked: {why}"))?;
+            told.report.unanswered.push(UnansweredJson { name: name.clone(), why: why.clone() });
         }
         let counts =
             [(purged.len(), "purged"), (released.len(), "released"), (unanswered.len(), "still held")];
         let counts = counts.map(|(count, what)| (count as u64, what));
         if counts.iter().all(|(count, _)| *count == 0) {
-            writeln!(out, "no patient is held")?;
+            told.say("no patient is held")?;
         } else {
-            writeln!(out, "{}", list_counts(&counts))?;
+            told.say(&list_counts(&counts))?;
         }
-        scrub(&warehouse, out).await?;
+        scrub(&warehouse, told).await?;
         Ok(if unanswered.is_empty() { ExitStatus::Done } else { ExitStatus::SomePatientsFailed })
     })
-}
-
-fn print_purged(patient: &PurgedPatient, out: &mut dyn Write) -> std::io::Result<()> {
-    writeln!(out, "{}: {} rows removed", patient.name, patient.erased.rows())
 }
 
 /// Returns the name of the account that runs this, for the purge log.
@@ -198,22 +258,22 @@ fn wait_for_warehouse(place: &Place) -> Result<Warehouse, OpenFailed> {
     }
 }
 
-async fn scrub(warehouse: &Warehouse, out: &mut dyn Write) -> anyhow::Result<()> {
+async fn scrub(warehouse: &Warehouse, told: &mut Told<'_>) -> anyhow::Result<()> {
+    let gone = "the last bytes are gone from every file of the warehouse";
     match warehouse.scrub(clock::now).await? {
-        Scrub::NothingToDo => {}
-        Scrub::Done(Scrubbed { by: ScrubbedBy::Zeroing, pages, .. }) => {
-            writeln!(
-                out,
-                "the last bytes are gone from every file of the warehouse: {pages} pages zeroed in place"
-            )?;
+        Scrub::NothingToDo => told.report.scrubbed = Some(true),
+        Scrub::Done(Scrubbed { by, pages, .. }) => {
+            told.report.scrubbed = Some(true);
+            match by {
+                ScrubbedBy::Zeroing => told.say(&format!("{gone}: {pages} pages zeroed in place"))?,
+                ScrubbedBy::Vacuum => told.say(&format!("{gone}: written anew by VACUUM"))?,
+            }
         }
-        Scrub::Done(Scrubbed { by: ScrubbedBy::Vacuum, .. }) => {
-            writeln!(
-                out,
-                "the last bytes are gone from every file of the warehouse: written anew by VACUUM"
-            )?;
+        Scrub::Waits(waits) => {
+            told.report.scrubbed = Some(false);
+            told.report.scrub_waits_for = Some(waits.to_string());
+            told.say(&format!("bytes are still in the file: {waits}; each cycle tries again"))?;
         }
-        Scrub::Waits(waits) => writeln!(out, "bytes are still in the file: {waits}; each cycle tries again")?,
     }
     Ok(())
 }

@@ -4,20 +4,26 @@ use std::io::Write;
 
 use super::audit::describe_unknown;
 use super::{Context, ExitStatus, place};
+use crate::cli::VerifyArgs;
 use crate::clock;
 use crate::warehouse::Reader;
+use crate::warehouse::failure::LedgerFault;
 use crate::warehouse::purge::LedgerReport;
-use crate::warehouse::report::{Pages, VerifyDepth};
+use crate::warehouse::report::{Findings, Pages, VerifyDepth};
 
 pub(super) fn verify(
     context: &Context<'_>,
-    depth: VerifyDepth,
+    args: &VerifyArgs,
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
+    let depth = if args.deep { VerifyDepth::Pages } else { VerifyDepth::Rows };
     let settings = context.settings()?;
     let reader = Reader::open(&settings.warehouse.path)?;
     let findings = reader.verify(&place(&settings).views, depth, clock::now())?;
     let LedgerReport { fault, unknown, .. } = reader.ledger(settings.consent.ledger.as_deref())?;
+    if args.json {
+        return tell_as_json(&findings, fault.as_ref(), unknown, out);
+    }
     for finding in &findings.wrong {
         writeln!(out, "{finding}")?;
     }
@@ -53,4 +59,31 @@ pub(super) fn verify(
     }
     writeln!(out, "NOT sound: restore the warehouse from a backup, or move it away and sync anew")?;
     Ok(ExitStatus::Failed)
+}
+
+fn tell_as_json(
+    findings: &Findings,
+    ledger_fault: Option<&LedgerFault>,
+    ledger_unknown: u64,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitStatus> {
+    let is_sound = findings.is_sound() && ledger_fault.is_none() && ledger_unknown == 0;
+    let pages = match &findings.pages {
+        None => serde_json::Value::Null,
+        Some(Pages::Seen { all, with_remains }) => {
+            serde_json::json!({"all": all, "with_remains": with_remains})
+        }
+        Some(Pages::Unseen(why)) => serde_json::json!({"unseen": why}),
+    };
+    let told = serde_json::json!({
+        "sound": is_sound,
+        "resources": findings.rows,
+        "wrong": findings.wrong,
+        "more": findings.more,
+        "pages": pages,
+        "ledger_fault": ledger_fault.map(ToString::to_string),
+        "ledger_unknown": ledger_unknown,
+    });
+    writeln!(out, "{told}")?;
+    Ok(if is_sound { ExitStatus::Done } else { ExitStatus::Failed })
 }

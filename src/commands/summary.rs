@@ -4,7 +4,8 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::cycle::{EndedEarly, PatientCounts, PurgeNote, Summary};
+use crate::cycle::{EndedEarly, PurgeNote, Summary};
+use crate::plan::verdict::PatientCounts;
 
 #[derive(Serialize)]
 struct SummaryJson {

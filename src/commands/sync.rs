@@ -11,7 +11,7 @@ use super::named::listed_patient;
 use super::{Context, ExitStatus, place, progress, runtime, summary};
 use crate::cli::SyncArgs;
 use crate::cycle::progress::Progress;
-use crate::cycle::{Cycle, RecordsAsked, Summary, SyncRequest};
+use crate::cycle::{Cycle, EndedEarly, RecordsAsked, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Settings};
@@ -26,6 +26,9 @@ pub(super) fn sync(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let (settings, roster) = context.settings_and_roster()?;
+    for note in &roster.notes {
+        tracing::warn!("the roster: {note}");
+    }
     let request = sync_request(args, &settings, &roster)?;
     let api = api(context, &settings)?;
     let other_server = if args.new_server { OtherServer::Adopt } else { OtherServer::Refuse };
@@ -46,7 +49,11 @@ pub(super) fn sync(
         summary::print(&summary, out)?;
     }
     if let Some(ended) = &summary.ended_early {
-        tracing::error!("the cycle ended early: {ended}");
+        if matches!(ended, EndedEarly::Stopped) {
+            tracing::info!("the cycle ended early: {ended}");
+        } else {
+            tracing::error!("the cycle ended early: {ended}");
+        }
     }
     Ok(ExitStatus::of_cycle(&summary))
 }
@@ -118,7 +125,7 @@ fn sync_request(args: &SyncArgs, settings: &Settings, roster: &Roster) -> anyhow
 
 pub(super) fn api(context: &Context<'_>, settings: &Arc<Settings>) -> anyhow::Result<Arc<Api>> {
     let credentials = settings.credentials(&context.environment).map_err(Complaints::new)?;
-    Ok(Arc::new(Api::new(settings.api.base_url.clone(), credentials, settings.api.limits)?))
+    Ok(Arc::new(Api::new(&settings.api, credentials)?))
 }
 
 pub(super) fn run(context: &Context<'_>) -> anyhow::Result<ExitStatus> {

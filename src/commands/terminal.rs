@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use crate::telemetry::colours_are_welcome;
+use crate::telemetry::has_colours;
 
 /// The width of a file, a pipe, and a terminal that does not tell its own.
 const WIDTH: usize = 80;
@@ -31,6 +31,8 @@ impl Colour {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Screen {
     pub(super) width: usize,
+    /// `None` where there is no end to it.
+    pub(super) height: Option<usize>,
     pub(super) is_terminal: bool,
     has_colours: bool,
 }
@@ -39,11 +41,14 @@ impl Screen {
     pub(super) fn of_stdout() -> Self {
         let stdout = std::io::stdout();
         if !stdout.is_terminal() {
-            return Self { width: WIDTH, is_terminal: false, has_colours: false };
+            return Self { width: WIDTH, height: None, is_terminal: false, has_colours: has_colours(false) };
         }
-        let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+        let size = rustix::termios::tcgetwinsize(&stdout);
+        let (columns, rows) =
+            size.map_or((0, 0), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
         let width = if columns == 0 { WIDTH } else { columns.max(WIDTH_MIN) };
-        Self { width, is_terminal: true, has_colours: colours_are_welcome() }
+        let height = Some(rows).filter(|rows| *rows > 0);
+        Self { width, height, is_terminal: true, has_colours: has_colours(true) }
     }
 
     /// Colours `text`, where stdout has colours.
@@ -98,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_paragraph_fits_and_loses_no_word() {
-        let screen = Screen { width: 20, is_terminal: false, has_colours: false };
+        let screen = Screen { width: 20, height: None, is_terminal: false, has_colours: false };
         let text = "the answer took longer than api.page_timeout";
         let lines = screen.wrap(4, text);
         assert!(lines.iter().all(|line| line.chars().count() <= 20 && line.starts_with("    ")), "{lines:?}");

@@ -20,6 +20,7 @@ pub(super) fn views(
 ) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     match &args.action {
+        None if args.json => list_as_json(&settings, out),
         None => list(&settings, out),
         Some(ViewsAction::Apply) => apply(&settings, out),
         Some(ViewsAction::Describe { table, json }) => describe(&settings, table.as_deref(), *json, out),
@@ -63,6 +64,12 @@ fn shared_files() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let folder = program.parent()?.parent()?.join("share/healthex-sync");
     folder.is_dir().then_some(folder)
+}
+
+fn list_as_json(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+    let tables = Reader::open(&settings.warehouse.path)?.views()?;
+    writeln!(out, "{}", serde_json::to_string(&tables)?)?;
+    Ok(ExitStatus::Done)
 }
 
 fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {

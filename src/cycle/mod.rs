@@ -28,7 +28,7 @@ pub(crate) use self::orders::ActivePatients;
 use self::patient::Refusal;
 use self::progress::Progress;
 use self::records::Reading;
-pub(crate) use self::summary::{EndedEarly, PatientCounts, PurgeNote, ShrunkRoster, Summary};
+pub(crate) use self::summary::{EndedEarly, PurgeNote, ShrunkRoster, Summary};
 use self::tally::CycleTally;
 use self::tasks::{Task, count_idle};
 use crate::clock;

@@ -210,6 +210,7 @@ async fn pull_once(
         rules: pull_rules(&cycle.settings),
         stop: cycle.stop.clone(),
         pace: onlookers.pace.clone(),
+        name: task.name().to_owned(),
     };
     let mut pull = Pull::new(&context, plan);
     let mut permit = Some(permit);
@@ -412,7 +413,10 @@ pub(super) async fn question(
     token: Option<&Arc<AccessToken>>,
 ) -> Result<(), RequestFailed> {
     let url = Query::of_consent(person).first_url(cycle.api.base_url());
-    cycle.api.ask_consent(&url, token.map(Arc::as_ref), &consent_budget(), &cycle.stop).await
+    cycle
+        .api
+        .ask_consent(&url, token.map(Arc::as_ref), &consent_budget().named(person.as_str()), &cycle.stop)
+        .await
 }
 
 fn head_of_question(task: &Task, now: Timestamp) -> PullHead {

@@ -4,20 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::plan::state::PurgeReason;
+use crate::plan::verdict::PatientCounts;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::Tally;
-
-/// How many patients came to which end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct PatientCounts {
-    pub total: u64,
-    pub ok: u64,
-    pub revoked: u64,
-    pub held: u64,
-    pub not_found: u64,
-    pub failed: u64,
-    pub skipped: u64,
-}
 
 /// A patient that was purged in a cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,6 +33,8 @@ pub struct NotABundle {
     pub at_byte: u64,
 }
 
+const HTML: &str = "it is a web page; is a portal or a proxy on the way?";
+
 /// The total and the next link of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageFacts {
@@ -161,7 +163,7 @@ impl BundleReader {
             (Expect::Mark(0xBF), 0xBF) => Expect::Opening,
             (Expect::Opening, b'{') => Expect::FirstKey,
             (Expect::Opening | Expect::Mark(_), _) => {
-                return Err(self.refuse("it does not begin with a brace"));
+                return Err(self.refuse(if byte == b'<' { HTML } else { "it does not begin with a brace" }));
             }
             (Expect::FirstKey | Expect::Key, b'"') => {
                 self.key.clear();
@@ -405,7 +407,7 @@ mod tests {
         let check =
             |text: &str, what: &str| assert_eq!(read(&[text.as_bytes()]).unwrap_err().what, what, "{text}");
         check("", "it ended too early");
-        check("<html>", "it does not begin with a brace");
+        check("<html>", HTML);
         check("[]", "it does not begin with a brace");
         check("{}", "its resourceType is not Bundle");
         check(r#"{"resourceType":"Patient"}"#, "its resourceType is not Bundle");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -19,6 +19,7 @@ use super::large_entry::{LargeEntryTurn, LargeEntryTurns};
 use super::meter::{Budget, Meter, RequestKind};
 use super::page_stream::PageStream;
 use super::pause::SharedPause;
+use super::request_log::Sent;
 use super::token::{AccessToken, TokenCache, jwt_expiration, unix_seconds};
 use super::{FailureStage, RequestFailed, transport};
 use crate::clock::Instant;
@@ -26,7 +27,7 @@ use crate::machine;
 use crate::plan::Timestamp;
 use crate::plan::refusal::{ForbiddenAnswer, ForbiddenMeans, judge_forbidden};
 use crate::plan::retry::parse_retry_after;
-use crate::settings::{ApiLimits, Credentials};
+use crate::settings::{ApiLimits, ApiSettings, Credentials, place_of};
 use crate::stop::Stop;
 
 /// Larger entries are quarantined without their bytes.
@@ -37,6 +38,10 @@ const SMALL_BODY_MAX: usize = 64 * 1024;
 const SAME_SECOND: Duration = Duration::from_millis(1100);
 /// Wrong credentials lock an account; a token is asked for this often at most.
 const TOKEN_ATTEMPTS_MAX: usize = 3;
+
+/// What an answer may be of that HealthEx does not give.
+const PORTAL: &str =
+    "is a portal or a proxy on the way? open api.base_url in a browser on this machine, and see api.proxy";
 
 fn status_of<E>(answer: &Result<Answer, E>) -> u16 {
     answer.as_ref().map_or(0, |answer| answer.status().as_u16())
@@ -74,12 +79,12 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(base_url: Url, credentials: Credentials, limits: ApiLimits) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: &ApiSettings, credentials: Credentials) -> anyhow::Result<Self> {
         Ok(Self {
-            door: Door::new(limits)?,
-            base_url,
+            door: Door::new(settings)?,
+            base_url: settings.base_url.clone(),
             credentials,
-            limits,
+            limits: settings.limits,
             tokens: TokenCache::default(),
             generation: AtomicU64::new(0),
             credentials_refused: AtomicU16::new(0),
@@ -91,6 +96,10 @@ impl Api {
 
     pub(crate) fn base_url(&self) -> &Url {
         &self.base_url
+    }
+
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Allows credentials to be tried again: they may have been corrected since the last cycle.
@@ -231,7 +240,10 @@ impl Api {
         let sent = Instant::now();
         let ends = (sent + self.limits.page_timeout).min(budget.ends);
         let response = transport::before(ends, stop, self.door.send(request)).await?;
-        self.meter.count_answer(RequestKind::Page, status_of(&response));
+        let status = status_of(&response);
+        self.meter.count_answer(RequestKind::Page, status);
+        let (name, attempt) = (budget.name(), budget.count_attempt(url.as_str()));
+        Sent { method: "GET", url, name, attempt, status, took: sent.elapsed() }.log();
         let response = response.map_err(|broken| transport::transient(&broken, FailureStage::NoAnswer))?;
         let answered_after = sent.elapsed();
         let server_date = server_date(&response);
@@ -383,32 +395,44 @@ impl Api {
             status => return Err(RequestFailed::CredentialsRefused { status }),
         }
         let attempts = self.attempts_up_to(self.limits.max_attempts.min(TOKEN_ATTEMPTS_MAX));
-        let minted = self.retry(attempts, stop, || self.try_mint(key, secret, stop)).await;
+        let tries = AtomicU32::new(0);
+        let mint = || self.try_mint(key, secret, tries.fetch_add(1, Ordering::Relaxed) + 1, stop);
+        let minted = self.retry(attempts, stop, mint).await;
         if let Err(RequestFailed::CredentialsRefused { status }) = &minted {
             self.credentials_refused.store(*status, Ordering::Relaxed);
         }
         minted
     }
 
+    fn token_url(&self) -> Url {
+        let mut url = self.base_url.clone();
+        url.set_path(&format!("{}/v1/auth/token", self.base_url.path().trim_end_matches('/')));
+        url
+    }
+
     async fn try_mint(
         &self,
         key: &SecretString,
         secret: &SecretString,
+        attempt: u32,
         stop: &Stop,
     ) -> Result<IssuedToken, RequestFailed> {
         self.pause.wait_out(stop).await?;
-        let mut url = self.base_url.clone();
-        url.set_path(&format!("{}/v1/auth/token", self.base_url.path().trim_end_matches('/')));
         let body = serde_json::json!({"apiKey": key.expose_secret(), "apiSecret": secret.expose_secret()});
-        let request = Request { url, headers: accepting_json(), json: Some(body.to_string()) };
+        let request =
+            Request { url: self.token_url(), headers: accepting_json(), json: Some(body.to_string()) };
         self.meter.count_request();
-        let ends = Instant::now() + self.limits.idle_timeout.min(self.limits.page_timeout);
+        let sent = Instant::now();
+        let ends = sent + self.limits.idle_timeout.min(self.limits.page_timeout);
         let response = transport::before(ends, stop, self.door.send(request)).await?;
-        self.meter.count_answer(RequestKind::Token, status_of(&response));
+        let status = status_of(&response);
+        self.meter.count_answer(RequestKind::Token, status);
+        Sent { method: "POST", url: &self.token_url(), name: None, attempt, status, took: sent.elapsed() }
+            .log();
         let response = response.map_err(|broken| transport::transient(&broken, FailureStage::NoAnswer))?;
         let status = response.status();
         let unusable = |what: &str| RequestFailed::Transient {
-            what: format!("the token endpoint {what}"),
+            what: format!("the token endpoint of {} {what}", place_of(&self.base_url)),
             retry_after: None,
             stage: FailureStage::NoAnswer,
         };
@@ -419,7 +443,11 @@ impl Api {
             }
             408 | 425 | 429 | 500..=599 => {
                 return Err(RequestFailed::Transient {
-                    what: format!("the token endpoint is busy or down ({})", status.as_u16()),
+                    what: format!(
+                        "the token endpoint of {} is busy or down ({})",
+                        place_of(&self.base_url),
+                        status.as_u16()
+                    ),
                     retry_after: retry_after(&response),
                     stage: if status == StatusCode::TOO_MANY_REQUESTS {
                         FailureStage::RateLimited
@@ -428,6 +456,7 @@ impl Api {
                     },
                 });
             }
+            other @ 300..=399 => return Err(unusable(&format!("answered {other}; {PORTAL}"))),
             other => return Err(unusable(&format!("answered {other}; check api.base_url"))),
         }
         let date = server_date(&response);
@@ -435,7 +464,10 @@ impl Api {
         let body = body.map_err(|failed| failed.at(FailureStage::NoAnswer))?;
         let body = body.ok_or_else(|| unusable("sent an answer that is too long"))?;
         self.meter.count_bytes(body.len());
-        read_token(&body, date).ok_or_else(|| unusable("sent no token; check api.base_url"))
+        read_token(&body, date).ok_or_else(|| match body.trim_ascii_start().first() {
+            Some(b'<') => unusable(&format!("sent a web page and no token; {PORTAL}")),
+            _ => unusable("sent no token; check api.base_url"),
+        })
     }
 }
 

@@ -49,13 +49,35 @@ pub(crate) struct Budget {
     pub(crate) meter: Meter,
     pub(crate) bytes_max: u64,
     pub(crate) ends: Instant,
+    /// The name of the patient that it is for.
+    name: Option<String>,
+    /// The request that was sent last, by a hash of its URL, and how often in a row.
+    last: Mutex<(u64, u32)>,
     /// A body could not be decoded, so that no coding is asked for any more.
     is_plain: AtomicBool,
 }
 
 impl Budget {
     pub(crate) fn new(bytes_max: u64, ends: Instant) -> Self {
-        Self { meter: Meter::default(), bytes_max, ends, is_plain: AtomicBool::new(false) }
+        let (meter, is_plain) = (Meter::default(), AtomicBool::new(false));
+        Self { meter, bytes_max, ends, name: None, last: Mutex::default(), is_plain }
+    }
+
+    /// Says whose requests they are, for the log.
+    pub(crate) fn named(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Counts a request, and returns the how manieth in a row it is with this URL.
+    pub(super) fn count_attempt(&self, url: &str) -> u32 {
+        let hash = xxhash_rust::xxh3::xxh3_64(url.as_bytes());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = if last.0 == hash { (hash, last.1 + 1) } else { (hash, 1) };
+        last.1
     }
 
     pub(super) fn ask_plainly(&self) {

@@ -15,6 +15,8 @@ mod large_entry;
 pub(crate) mod meter;
 pub(crate) mod page_stream;
 mod pause;
+mod remedy;
+mod request_log;
 pub(crate) mod token;
 mod transport;
 
@@ -78,7 +80,9 @@ impl RequestFailed {
 
 fn hint(status: u16) -> &'static str {
     match status {
-        300..=399 => ": unexpected redirect, which is not followed; check api.base_url",
+        300..=399 => {
+            ": unexpected redirect, which is not followed; of a portal or a proxy on the way? check api.base_url and api.proxy"
+        }
         400 => ": invalid parameters; check sync.types and sync.page_size",
         403 => ": not HealthEx's own answer, perhaps a proxy's",
         _ => "",

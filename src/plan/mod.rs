@@ -25,11 +25,13 @@ pub(crate) mod retry;
 pub mod row;
 pub(crate) mod scan;
 pub(crate) mod since;
+pub(crate) mod stale;
 pub(crate) mod start;
 pub mod state;
 pub(crate) mod sweep;
 pub mod table_set;
 pub(crate) mod unreadable;
+pub mod verdict;
 
 use std::fmt;
 

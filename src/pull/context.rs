@@ -50,6 +50,8 @@ pub(crate) struct PullContext {
     pub rules: PullRules,
     pub stop: Stop,
     pub pace: Arc<Pace>,
+    /// The name of the patient in logs.
+    pub name: String,
 }
 
 /// How far the walk under way has come, for onlookers.

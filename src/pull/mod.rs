@@ -163,7 +163,7 @@ impl<'c> Pull<'c> {
             url: first_url.clone(),
             first_url,
             entry_rules: page::entry_rules(api.base_url()),
-            budget: Budget::new(rules.bytes_max, Instant::now() + rules.time_max),
+            budget: Budget::new(rules.bytes_max, Instant::now() + rules.time_max).named(&context.name),
             head,
             has_started: false,
             first_sent: None,

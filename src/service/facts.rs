@@ -2,44 +2,47 @@
 
 use std::collections::HashSet;
 
-use super::problems::{Facts, PulledPatient};
+use super::alert_state::{Facts, PulledPatient};
+use crate::plan::PersonId;
 use crate::plan::state::{HeldWhy, PatientState};
-use crate::plan::{PersonId, Timestamp};
 use crate::roster::Roster;
 use crate::settings::Settings;
-use crate::warehouse::Warehouse;
-use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::Attention;
+use crate::warehouse::service::NamedPatient;
 
-/// Reads the facts, and notes a cycle that ended well.
-pub(super) async fn gather(
-    warehouse: &Warehouse,
-    roster: &Roster,
-    settings: &Settings,
-    good_end: Option<Timestamp>,
-) -> Result<Facts, StoreFailed> {
-    let Attention { patients, oldest_unscrubbed, ledger_fault } = warehouse.attention(good_end).await?;
+/// Sorts what the warehouse knows into what alerts and verdicts go by.
+pub(super) fn sort(attention: &Attention, roster: &Roster, settings: &Settings) -> Facts {
+    let Attention { patients, oldest_unscrubbed, ledger_fault } = attention;
+    let oldest_unscrubbed = *oldest_unscrubbed;
     let disabled: HashSet<&PersonId> =
         roster.patients.iter().filter(|patient| !patient.enabled).map(|patient| &patient.person).collect();
-    let ledger_fault = ledger_fault.map(|fault| fault.to_string());
+    let ledger_fault = ledger_fault.as_ref().map(ToString::to_string);
     let mut facts = Facts { oldest_unscrubbed, ledger_fault, ..Facts::default() };
     facts.scrub_due = oldest_unscrubbed.and_then(|since| settings.consent.scrub.as_ref()?.next_after(since));
-    for patient in &patients {
+    for patient in patients {
+        let is_pulled =
+            patient.listed && patient.consent_ended_at.is_none() && !disabled.contains(&patient.person);
+        let named = || NamedPatient { person: patient.person.clone(), name: patient.name().to_owned() };
+        let look = &mut facts.needs_look;
         match patient.state {
             PatientState::Held => {
-                facts.held.push(patient.name().to_owned());
+                look.held += 1;
+                facts.held.push(named());
                 facts.held_why.extend(patient.held_why.map(HeldWhy::as_str));
             }
-            PatientState::New | PatientState::Active | PatientState::Failing | PatientState::NotFound
-                if patient.listed
-                    && patient.consent_ended_at.is_none()
-                    && !disabled.contains(&patient.person) =>
-            {
-                let last_success_at = patient.last_success_at;
-                facts.pulled.push(PulledPatient { name: patient.name().to_owned(), last_success_at });
-            }
+            PatientState::Refused => look.refused += 1,
+            PatientState::Failing if is_pulled => look.failing += 1,
+            PatientState::NotFound if is_pulled => look.not_found += 1,
             _ => {}
         }
+        let may_be_behind = matches!(
+            patient.state,
+            PatientState::New | PatientState::Active | PatientState::Failing | PatientState::NotFound
+        );
+        if may_be_behind && is_pulled {
+            let last_success_at = patient.last_success_at;
+            facts.pulled.push(PulledPatient { patient: named(), last_success_at });
+        }
     }
-    Ok(facts)
+    facts
 }

@@ -10,12 +10,12 @@ pub(super) fn moment(at: Timestamp) -> String {
 }
 
 /// The time from `since` to `now`, rounded down.
-pub(super) fn elapsed(now: Timestamp, since: Timestamp) -> String {
+pub(crate) fn elapsed(now: Timestamp, since: Timestamp) -> String {
     span((now - since).to_std().unwrap_or_default())
 }
 
 /// A duration in the largest unit of which there are two, rounded down.
-pub(super) fn span(span: Duration) -> String {
+pub(crate) fn span(span: Duration) -> String {
     match span.as_secs() {
         seconds if seconds < 120 => format!("{seconds} s"),
         seconds if seconds < 2 * 3600 => format!("{} min", seconds / 60),

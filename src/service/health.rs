@@ -1,56 +1,12 @@
-//! Judges cycles, and from them the service. Facts in, verdicts out: no IO, no clock.
+//! Judges the service from its cycles. Facts in, verdicts out: no IO, no clock.
 
 use std::time::Duration;
 
-use crate::cycle::{EndedEarly, Summary};
+use super::state::ServiceState;
+use crate::plan::verdict::NeedsLook;
 use crate::plan::{Timestamp, stamp};
 use crate::settings::Schedule;
 use crate::time::TimeDelta;
-
-/// How a cycle ended, for the status page and the metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CycleVerdict {
-    /// Nobody needs a look.
-    Good,
-    /// It got through, and some patients need a look.
-    Partly,
-    /// Nobody was due.
-    Idle,
-    Interrupted,
-    Bad(String),
-}
-
-impl CycleVerdict {
-    /// Returns the metric's label, which is also the word on the page.
-    pub(super) fn as_str(&self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Partly => "partly",
-            Self::Idle => "idle",
-            Self::Interrupted => "interrupted",
-            Self::Bad(_) => "bad",
-        }
-    }
-}
-
-pub(super) fn judge(summary: &Summary) -> CycleVerdict {
-    match &summary.ended_early {
-        Some(EndedEarly::Stopped) => return CycleVerdict::Interrupted,
-        Some(ended) => return CycleVerdict::Bad(ended.to_string()),
-        None => {}
-    }
-    let patients = summary.patients;
-    let answered = patients.ok + patients.revoked + patients.held + patients.not_found;
-    match (answered, patients.failed) {
-        (0, 0) if !summary.record_problems.is_empty() => {
-            CycleVerdict::Bad(summary.record_problems.join("; "))
-        }
-        (0, 0) => CycleVerdict::Idle,
-        (0, failed) => CycleVerdict::Bad(format!("all {failed} patients that were due failed")),
-        _ if summary.all_is_well() => CycleVerdict::Good,
-        _ => CycleVerdict::Partly,
-    }
-}
 
 /// Times are kept in whole seconds, and a tick is not prompt to the second.
 const SLACK: TimeDelta = TimeDelta::seconds(3);
@@ -75,6 +31,18 @@ pub(super) fn unhealthy_reason(
     }
 }
 
+/// Returns, in one line, what a person is needed for.
+pub(super) fn why_a_person(state: &ServiceState) -> String {
+    let NeedsLook { failing, not_found, refused, held } = state.needs_look;
+    let counts = [(held, "held"), (refused, "refused"), (not_found, "not found"), (failing, "failing")];
+    let titles = state.problems.keys().map(|problem| problem.title().to_owned());
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts = counts.map(|(count, what)| format!("{count} {what}"));
+    let bad = state.cycles.back().and_then(|cycle| cycle.verdict.why());
+    let bad = bad.map(|why| format!("the last cycle failed: {why}"));
+    titles.chain(counts).chain(bad).collect::<Vec<_>>().join("; ")
+}
+
 /// Returns how long the daemon sends nothing to a server that has not answered for `rounds` cycles.
 pub(super) fn pause_after(rounds: u32, period: Duration, requested: Option<Duration>) -> Duration {
     let doublings = rounds.saturating_sub(1).min(16);
@@ -90,28 +58,11 @@ const PAUSE_MAX: Duration = Duration::from_hours(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cycle::PatientCounts;
-
-    #[test]
-    fn a_cycle_is_good_only_if_nobody_needs_a_look() {
-        let check = |patients: PatientCounts, ended_early: Option<EndedEarly>, verdict: &str| {
-            let summary = Summary { patients, ended_early, ..Summary::default() };
-            assert_eq!(judge(&summary).as_str(), verdict, "{summary:?}");
-        };
-        let none = PatientCounts::default();
-        check(PatientCounts { ok: 2, revoked: 1, ..none }, None, "good");
-        check(PatientCounts { ok: 2, failed: 1, ..none }, None, "partly");
-        check(PatientCounts { held: 2, ..none }, None, "partly");
-        check(PatientCounts { skipped: 2, ..none }, None, "idle");
-        check(PatientCounts { failed: 2, ..none }, None, "bad");
-        check(PatientCounts { ok: 2, ..none }, Some(EndedEarly::ServerDown), "bad");
-        check(PatientCounts { ok: 2, ..none }, Some(EndedEarly::Stopped), "interrupted");
-    }
 
     #[test]
     fn a_good_cycle_speaks_for_twice_the_schedule() {
         let at = |seconds: i64| Timestamp::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
-        let every = Schedule::Every(Duration::from_mins(15));
+        let every = Schedule::parse("every 15m").unwrap();
         assert!(unhealthy_reason(&every, None, at(0)).is_some());
         assert_eq!(unhealthy_reason(&every, Some(at(0)), at(1800)), None);
         assert!(unhealthy_reason(&every, Some(at(0)), at(1804)).is_some());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::extract::{Request, State as Extract};
+use axum::extract::{Query, Request, State as Extract};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -28,11 +28,11 @@ use crate::plan::stamp;
 use crate::settings::{Complaints, HttpSettings, Listen, read_secret};
 use crate::time::TimeDelta;
 use crate::warehouse::Reader;
-use crate::warehouse::place::Place;
+use crate::warehouse::place::{Place, folder_of};
 use crate::warehouse::report::{Overview, OverviewRequest};
 
-/// Patients that the page lists; the rest are counted.
-const LISTED_MAX: usize = 200;
+/// Patients of one state that the page lists; the rest are counted.
+const LISTED_MAX: usize = 20;
 /// An overview of the warehouse answers all requests within this.
 const OVERVIEW_AGE_MAX: Duration = Duration::from_secs(1);
 
@@ -47,6 +47,28 @@ struct AppState {
 struct CachedOverview {
     read_at: Instant,
     overview: Arc<Overview>,
+}
+
+/// Why the status page cannot be served.
+pub(crate) struct CannotListen {
+    pub(crate) text: String,
+    pub(crate) is_in_use: bool,
+}
+
+/// Tries for a moment what [`serve`] does for long.
+pub(crate) fn try_to_listen(settings: &HttpSettings) -> Result<(), CannotListen> {
+    let Some(listen) = &settings.listen else { return Ok(()) };
+    if let Some(Err(why)) = settings.token_file.as_deref().map(read_secret) {
+        return Err(CannotListen { text: format!("http.token_file: {why}"), is_in_use: false });
+    }
+    let tried = match listen {
+        Listen::Tcp(address) => std::net::TcpListener::bind(address).map(drop),
+        Listen::Unix(path) => folder_of(path).metadata().map(drop),
+    };
+    tried.map_err(|error| CannotListen {
+        text: format!("{listen} cannot be listened on: {error}; choose another place"),
+        is_in_use: error.kind() == std::io::ErrorKind::AddrInUse,
+    })
 }
 
 /// Listens until `stop`, if `http.listen` is set.
@@ -92,11 +114,17 @@ async fn guard(Extract(app): Extract<Arc<AppState>>, request: Request, next: Nex
     app.access.guard(request, next).await
 }
 
-async fn healthz(Extract(app): Extract<Arc<AppState>>) -> Response {
+#[derive(serde::Deserialize)]
+struct HealthQuery {
+    /// `?strict`: what needs a person is no 200 either.
+    strict: Option<String>,
+}
+
+async fn healthz(Extract(app): Extract<Arc<AppState>>, Query(query): Query<HealthQuery>) -> Response {
     let state = app.status.snapshot();
     let now = clock::now();
-    let reason =
-        health::unhealthy_reason(&state.settings.sync.schedule, state.last_good_end, now).map(|reason| {
+    let stale =
+        health::unhealthy_reason(&state.settings.sync.schedule, state.last_well_end, now).map(|reason| {
             let running = state.running_since.map(|since| {
                 let progress = app.status.progress.borrow();
                 format!(
@@ -111,13 +139,24 @@ async fn healthz(Extract(app): Extract<Arc<AppState>>) -> Response {
                 .map(|until| format!("; HealthEx does not answer, and is left alone until {}", stamp(until)));
             format!("{reason}{}{}", running.unwrap_or_default(), paused.unwrap_or_default())
         });
+    let needs_a_person = state.needs_a_person();
+    let is_strict = query.strict.is_some_and(|strict| !matches!(strict.as_str(), "0" | "false"));
+    let status = if stale.is_some() || is_strict && needs_a_person {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    let reason = stale.clone().or_else(|| needs_a_person.then(|| health::why_a_person(&state)));
     let problems: Vec<&str> = state.problems.keys().map(|problem| problem.as_str()).collect();
-    let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({
-        "status": if reason.is_none() { "ok" } else { "stale" },
+        "status": if stale.is_some() { "stale" } else if needs_a_person { "needs a person" } else { "ok" },
         "reason": reason,
-        "last_good_cycle": state.last_good_end.map(stamp),
+        "needs_a_person": needs_a_person,
         "problems": problems,
+        "patients": state.needs_look,
+        "last_cycle": state.cycles.back().map(|cycle| cycle.verdict.as_str()),
+        "last_ended_well": state.last_well_end.map(stamp),
+        "last_good_cycle": state.last_good_end().map(stamp),
     });
     (status, axum::Json(body)).into_response()
 }
@@ -159,7 +198,10 @@ impl AppState {
         let warning = self.status.state().settings.roster.consent_warning;
         let warning = TimeDelta::from_std(warning).unwrap_or(TimeDelta::MAX);
         let now = clock::now();
+        let overlap =
+            TimeDelta::from_std(self.status.state().settings.sync.overlap).unwrap_or(TimeDelta::MAX);
         let request = OverviewRequest {
+            overlap,
             behind_since: now.checked_sub_signed(patience).unwrap_or_default(),
             behind_max: LISTED_MAX,
             purged_since: now - page::PURGES_SHOWN_FOR,

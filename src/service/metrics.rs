@@ -7,7 +7,6 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::health::CycleVerdict;
 use super::problems::Problem;
 use super::state::ServiceState;
 use crate::cycle::Summary;
@@ -15,6 +14,7 @@ use crate::cycle::progress::Progress;
 use crate::healthex::meter::{Meter, RequestKind};
 use crate::plan::Timestamp;
 use crate::plan::state::{HeldWhy, PatientState, PurgeReason};
+use crate::plan::verdict::CycleVerdict;
 use crate::warehouse::report::Overview;
 
 /// From a cycle in which nothing happened to a first full pull of many.
@@ -43,6 +43,8 @@ pub(super) struct Metrics {
     short: IntGauge,
     expiring: IntGauge,
     last_success: IntGauge,
+    last_good: IntGauge,
+    needs_a_person: IntGauge,
     next_tick: IntGauge,
     under_way: IntGauge,
     progress: IntGaugeVec,
@@ -83,14 +85,21 @@ impl MetricFactory {
     }
 }
 
+impl MetricFactory {
+    fn build_info(&self) -> prometheus::Result<()> {
+        let build =
+            self.gauges("build_info", "Always 1; the label says which version runs.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(())
+    }
+}
+
 impl Metrics {
     pub(super) fn new() -> prometheus::Result<Self> {
         let make = MetricFactory(Registry::new());
         let gauge = |name: &str, help: &str| make.gauge(&format!("healthex_sync_{name}"), help);
         let duration = HistogramOpts::new("healthex_sync_cycle_duration_seconds", "How long cycles took.");
-        let build =
-            make.gauges("build_info", "Always 1; the label says which version runs.", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        make.build_info()?;
         let metrics = Self {
             cycles: make.counters("cycles_total", "Cycles by how they ended.", &["outcome"])?,
             cycle_duration: make
@@ -108,7 +117,7 @@ impl Metrics {
             patients: make.gauges("patients", "Patients in the warehouse by state.", &["state"])?,
             watermark_age: gauge(
                 "watermark_oldest_age_seconds",
-                "How far back the oldest watermark of an active or failing patient lies.",
+                "Since when changes of an active or failing patient may be missing, the longest; without sync.overlap.",
             )?,
             held: gauge("purges_held", "Withdrawals that wait for a person.")?,
             held_why: make.gauges("held", "Refused patients that are not purged, by why.", &["why"])?,
@@ -128,11 +137,19 @@ impl Metrics {
             )?,
             short: gauge("short_patients", "Patients of whom the server counts more than it sends.")?,
             expiring: gauge("consents_expiring", "Consents that run out within roster.consent_warning.")?,
-            quarantined: gauge(
-                "quarantined_entries",
-                "Entries that could not be stored as what they claim to be.",
+            quarantined: gauge("quarantined_entries", "Entries that are not what they claim to be.")?,
+            last_success: gauge(
+                "last_success_timestamp_seconds",
+                "When a cycle last got through its patients, whatever they came to; 0: never.",
             )?,
-            last_success: gauge("last_success_timestamp_seconds", "When a cycle last ended well; 0: never.")?,
+            last_good: gauge(
+                "last_good_timestamp_seconds",
+                "When a cycle was last wholly good, of those that are remembered; 0: none.",
+            )?,
+            needs_a_person: gauge(
+                "needs_a_person",
+                "1 where a problem is open, a patient is failing, not found, refused or held, or the last cycle failed.",
+            )?,
             next_tick: gauge("next_tick_timestamp_seconds", "When the next cycle is due.")?,
             under_way: gauge("cycle_under_way", "1 while a cycle runs.")?,
             progress: make.gauges(
@@ -154,7 +171,7 @@ impl Metrics {
     /// Makes every label appear with zero: a counter that is missing until its first event
     /// cannot be alerted on.
     fn initialise_counters(&self) {
-        for outcome in ["good", "partly", "idle", "interrupted", "bad"] {
+        for outcome in CycleVerdict::NAMES {
             self.cycles.with_label_values(&[outcome]);
         }
         for outcome in ["ok", "revoked", "held", "not_found", "failed", "interrupted"] {
@@ -227,7 +244,9 @@ impl Metrics {
         overview: Option<&Overview>,
         now: Timestamp,
     ) -> String {
-        self.last_success.set(state.last_good_end.map_or(0, Timestamp::timestamp));
+        self.last_success.set(state.last_well_end.map_or(0, Timestamp::timestamp));
+        self.last_good.set(state.last_good_end().map_or(0, Timestamp::timestamp));
+        self.needs_a_person.set(i64::from(state.needs_a_person()));
         self.next_tick.set(state.next_tick.map_or(0, Timestamp::timestamp));
         self.start_time.set(state.started_at.timestamp());
         self.under_way.set(i64::from(state.running_since.is_some()));
@@ -262,7 +281,7 @@ impl Metrics {
             let held = overview.held_why.get(why).copied().unwrap_or_default();
             self.held_why.with_label_values(&[why]).set(to_gauge(held));
         }
-        self.watermark_age.set(age(overview.oldest_watermark));
+        self.watermark_age.set(age(overview.complete_up_to));
         self.unscrubbed.set(to_gauge(overview.unscrubbed));
         self.late_purges.set(to_gauge(overview.late_purges));
         self.unscrubbed_age.set(age(overview.oldest_unscrubbed));

@@ -10,6 +10,7 @@
 //! ```
 
 mod access;
+mod alert_state;
 mod chart;
 mod facts;
 mod format;
@@ -22,11 +23,13 @@ mod page;
 mod port;
 mod problems;
 mod reload;
+mod run_report;
 mod scheduler;
 mod state;
 mod status;
 mod supervise;
 mod systemd;
+mod told_cycle;
 mod worker;
 
 use std::fmt::Display;
@@ -44,14 +47,19 @@ use crate::plan::Timestamp;
 use crate::roster::Roster;
 use crate::settings::{Environment, Schedule, Settings};
 use crate::stop::Stop;
-use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::patient::CycleTimes;
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::patient::{Attention, CycleTimes};
 use crate::warehouse::place::{FileIdentity, OtherServer, Place};
+use crate::warehouse::service::ServiceMemory;
 use crate::warehouse::{ServiceLock, Warehouse, identity};
 
+pub(crate) use format::{elapsed, span};
+pub(crate) use http::try_to_listen;
 use liveness::DISK_PATIENCE;
+pub(crate) use notifier::send_test_alert;
 use scheduler::Scheduler;
 use status::Status;
+pub(crate) use told_cycle::counts;
 use worker::Worker;
 
 /// What the daemon is started with.
@@ -61,6 +69,11 @@ pub(crate) struct Daemon {
     pub(crate) place: Place,
     pub(crate) config: Option<PathBuf>,
     pub(crate) environment: Environment,
+}
+
+/// Returns the words for a kind of problem.
+pub(crate) fn title(kind: &str) -> &'static str {
+    problems::Problem::parse(kind).map_or("a problem of another version", problems::Problem::title)
 }
 
 /// How often the worker feeds the watchdog, and looks at clock and schedule.
@@ -98,44 +111,42 @@ impl Signals {
 }
 
 pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> {
-    let Signals { stop, mut hangups } = signals;
+    let stop = signals.stop.clone();
     let reading = StartupState::read(&daemon.place, &daemon.settings.sync.schedule);
     let Some(found) = unless_stopped(&stop, reading).await else { return Ok(()) };
     let found = found?;
-    let status = Arc::new(Status::new(daemon.settings.clone(), found.last_good_end, clock::now())?);
-    let mut scheduler = Scheduler::start(&daemon.settings.sync.schedule).await?;
+    let status = Arc::new(Status::new(daemon.settings.clone(), clock::now())?);
+    let scheduler = Scheduler::start(&daemon.settings.sync.schedule).await?;
     tracing::info!(
         patients = daemon.roster.patients.len(),
-        "running; the schedule is {:?}",
+        "running; the schedule is {}",
         daemon.settings.sync.schedule
     );
+    for note in &daemon.roster.notes {
+        tracing::warn!("the roster: {note}");
+    }
     http::serve(&daemon.settings.http, status.clone(), &daemon.place, stop.gently.clone()).await?;
     let missed_tick = found.missed_tick;
-    let mut worker = Worker::new(daemon, status, scheduler.trigger.clone(), stop.clone(), found)?;
-    if missed_tick {
-        scheduler.trigger.fire();
-    }
     let trigger = scheduler.trigger.clone();
+    let mut worker = Worker::new(daemon, status, scheduler, signals, found)?;
+    if missed_tick {
+        trigger.fire();
+    }
     let mut poll = clock::interval(poll_interval());
     poll.set_missed_tick_behavior(clock::MissedTickBehavior::Delay);
     let result = loop {
         tokio::select! {
             biased;
             () = stop.gently.cancelled() => break Ok(()),
-            Some(()) = hangups.recv() => if let Err(failed) = worker.reload(&mut scheduler).await { break Err(failed) },
+            Some(()) = worker.hangups.recv() => if let Err(failed) = worker.reload().await { break Err(failed) },
             () = trigger.fired() => if let Err(failed) = worker.tick().await { break Err(failed) },
             _ = poll.tick() => {
-                match scheduler.follow_clock().await {
-                    Ok(Some(step)) => worker.after_clock_step(step),
-                    Ok(None) => {}
-                    Err(failed) => break Err(failed),
-                }
+                if let Err(failed) = worker.follow_clock().await { break Err(failed) }
                 worker.idle();
             }
         }
     };
-    worker.end();
-    scheduler.shut_down().await;
+    worker.end().await;
     tracing::info!("stopped");
     result
 }
@@ -160,10 +171,13 @@ async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = T>) -> Option
 }
 
 /// The state of the warehouse when the daemon starts.
+#[derive(Default)]
 struct StartupState {
     /// A tick has passed since the last cycle began.
     missed_tick: bool,
-    last_good_end: Option<Timestamp>,
+    last_well_end: Option<Timestamp>,
+    memory: ServiceMemory,
+    attention: Attention,
     identity: Option<FileIdentity>,
     /// `None` where a full or read-only disk does not let it be taken yet.
     only_daemon: Option<ServiceLock>,
@@ -186,41 +200,37 @@ impl StartupState {
             Ok(warehouse) => warehouse,
             // A `sync` is running; the first tick looks again.
             Err(OpenFailed::InUse { .. }) => {
-                return Ok(Self {
-                    missed_tick: true,
-                    last_good_end: None,
-                    identity: None,
-                    only_daemon,
-                    waits_for: None,
-                });
+                return Ok(Self { missed_tick: true, only_daemon, ..Self::default() });
             }
             Err(failed) if failed.may_pass() => return Ok(Self::waiting(only_daemon, &failed)),
             Err(failed) => return Err(failed.into()),
         };
-        let times = warehouse.cycle_times().await;
+        let found = Self::of_warehouse(&warehouse, schedule).await;
         machine::aside(move || drop(warehouse)).await?;
-        let CycleTimes { last_started_at, last_good_end } = match times {
-            Ok(times) => times,
-            Err(failed) if failed.may_pass() => return Ok(Self::waiting(only_daemon, &failed)),
-            Err(failed) => return Err(failed.into()),
-        };
+        match found {
+            Ok(found) => Ok(Self { identity: identity(place), only_daemon, ..found }),
+            Err(failed) if failed.may_pass() => Ok(Self::waiting(only_daemon, &failed)),
+            Err(failed) => Err(failed.into()),
+        }
+    }
+
+    async fn of_warehouse(warehouse: &Warehouse, schedule: &Schedule) -> Result<Self, StoreFailed> {
+        let CycleTimes { last_started_at, last_good_end } = warehouse.cycle_times().await?;
         let now = clock::now();
-        let missed_tick = last_started_at.is_none_or(|last| has_missed_a_tick(schedule, last, now));
-        // An end in the future was noted by a wrong clock, and counts as now.
-        let last_good_end = last_good_end.map(|end| end.min(now));
-        Ok(Self { missed_tick, last_good_end, identity: identity(place), only_daemon, waits_for: None })
+        Ok(Self {
+            missed_tick: last_started_at.is_none_or(|last| has_missed_a_tick(schedule, last, now)),
+            // An end in the future was noted by a wrong clock, and counts as now.
+            last_well_end: last_good_end.map(|end| end.min(now)),
+            memory: warehouse.recall().await?,
+            attention: warehouse.attention().await?,
+            ..Self::default()
+        })
     }
 
     /// Returns the state of a warehouse that cannot be used yet: its first cycle is the first try
     /// that finds it mended.
     fn waiting(only_daemon: Option<ServiceLock>, failed: &dyn Display) -> Self {
-        Self {
-            missed_tick: false,
-            last_good_end: None,
-            identity: None,
-            only_daemon,
-            waits_for: Some(failed.to_string()),
-        }
+        Self { only_daemon, waits_for: Some(failed.to_string()), ..Self::default() }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Notifies the outside: a heartbeat after a wholly good cycle, a command when something needs
-//! a person.
+//! Notifies the outside: a heartbeat after a wholly good cycle, a command and a webhook when something
+//! needs a person.
 //!
 //! Promise: the worker never waits for it, and nothing it runs lasts longer than a limit. The
 //! command gets a sentence as its last argument, no shell, and none of our secrets.
@@ -16,8 +16,9 @@ use url::Url;
 
 use super::problems::{Alert, Occasion};
 use crate::clock;
-use crate::healthex::door::NO_TLS;
-use crate::settings::AlertSettings;
+use crate::healthex::door::{NO_TLS, http_client};
+use crate::plan::{Timestamp, stamp};
+use crate::settings::{AlertSettings, NetworkSettings, Settings};
 
 /// How long a heartbeat or one run of the command may take.
 const TIME_MAX: Duration = Duration::from_secs(30);
@@ -39,25 +40,34 @@ const WITHHELD_VARIABLES: [&str; 7] = [
 
 enum Notification {
     Heartbeat(Url),
-    Alert { command: Vec<String>, alert: Alert },
+    Command { command: Vec<String>, alert: Alert },
+    Webhook { url: Url, body: serde_json::Value },
+}
+
+impl Notification {
+    /// Returns the key of the setting that it goes by.
+    fn key(&self) -> &'static str {
+        match self {
+            Self::Heartbeat(_) => "alert.heartbeat_url",
+            Self::Command { .. } => "alert.command",
+            Self::Webhook { .. } => "alert.webhook_url",
+        }
+    }
 }
 
 /// Sends notifications one after the other, beside the worker.
 pub(super) struct Notifier {
-    alerts: mpsc::Sender<Notification>,
+    commands: mpsc::Sender<Notification>,
+    webhooks: mpsc::Sender<Notification>,
     heartbeats: mpsc::Sender<Notification>,
 }
 
 impl Notifier {
-    pub(super) fn start() -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("healthex-sync/", env!("CARGO_PKG_VERSION")))
-            .timeout(TIME_MAX)
-            .no_proxy()
-            .build()
-            .context(NO_TLS)?;
-        // A heartbeat that hangs must not hold up an alert.
-        Ok(Self { alerts: spawn_sender(http.clone(), QUEUE_MAX), heartbeats: spawn_sender(http, 1) })
+    pub(super) fn start(network: &NetworkSettings) -> anyhow::Result<Self> {
+        let http = client(network)?;
+        // One that hangs must not hold up the others.
+        let [commands, webhooks] = [(); 2].map(|()| spawn_sender(http.clone(), QUEUE_MAX));
+        Ok(Self { commands, webhooks, heartbeats: spawn_sender(http, 1) })
     }
 
     pub(super) fn heartbeat(&self, settings: &AlertSettings) {
@@ -67,15 +77,64 @@ impl Notifier {
         }
     }
 
-    pub(super) fn alert(&self, settings: &AlertSettings, alert: Alert) {
-        if settings.command.is_empty() {
+    pub(super) fn alert(&self, settings: &AlertSettings, alert: &Alert, now: Timestamp) {
+        if !settings.wants(alert.occasion.kind()) {
             return;
         }
-        let notification = Notification::Alert { command: settings.command.clone(), alert };
-        if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) = self.alerts.try_send(notification) {
-            tracing::error!("alert.command is too slow: {QUEUE_MAX} alerts wait, and one was left out");
+        for notification in notifications(settings, alert, now) {
+            let (queue, key) = match &notification {
+                Notification::Webhook { .. } => (&self.webhooks, notification.key()),
+                Notification::Command { .. } | Notification::Heartbeat(_) => {
+                    (&self.commands, notification.key())
+                }
+            };
+            if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) = queue.try_send(notification) {
+                tracing::error!("{key} is too slow: {QUEUE_MAX} alerts wait, and one was left out");
+            }
         }
     }
+}
+
+fn client(network: &NetworkSettings) -> anyhow::Result<reqwest::Client> {
+    http_client(network)?.timeout(TIME_MAX).build().context(NO_TLS)
+}
+
+/// Returns an alert in each of the ways that the settings ask for.
+fn notifications(settings: &AlertSettings, alert: &Alert, now: Timestamp) -> Vec<Notification> {
+    let command = (!settings.command.is_empty())
+        .then(|| Notification::Command { command: settings.command.clone(), alert: alert.clone() });
+    let webhook = settings.webhook_url.as_ref().map(|url| {
+        let body = serde_json::json!({
+            "program": "healthex-sync",
+            "version": env!("CARGO_PKG_VERSION"),
+            "kind": alert.occasion.kind(),
+            "phase": alert.occasion.phase(),
+            "since": stamp(alert.since),
+            "at": stamp(now),
+            // Slack, Mattermost and their like show this and nothing else.
+            "text": alert.sentence(),
+        });
+        Notification::Webhook { url: url.clone(), body }
+    });
+    command.into_iter().chain(webhook).collect()
+}
+
+/// Sends an alert that is none, in each of the ways that the settings ask for, once. Returns each by its
+/// key, with why it failed.
+pub(crate) async fn send_test_alert(
+    settings: &Settings,
+    now: Timestamp,
+) -> anyhow::Result<Vec<(&'static str, Result<(), String>)>> {
+    let text = "a test, sent by `healthex-sync check --send-test-alert`; nothing is wrong".to_owned();
+    let alert = Alert { occasion: Occasion::Test, text, since: now };
+    let http = client(&settings.api.network)?;
+    let settings = &settings.alert;
+    let mut sent = Vec::new();
+    let heartbeat = settings.heartbeat_url.clone().map(Notification::Heartbeat);
+    for notification in notifications(settings, &alert, now).into_iter().chain(heartbeat) {
+        sent.push((notification.key(), send_once(&http, &notification).await));
+    }
+    Ok(sent)
 }
 
 fn spawn_sender(http: reqwest::Client, queue_max: usize) -> mpsc::Sender<Notification> {
@@ -93,18 +152,9 @@ async fn send(http: &reqwest::Client, notification: &Notification) {
     if is_told_to_the_stage(notification) {
         return;
     }
-    let what = match notification {
-        Notification::Heartbeat(_) => "alert.heartbeat_url",
-        Notification::Alert { .. } => "alert.command",
-    };
+    let what = notification.key();
     for attempt in 1..=ATTEMPTS_MAX {
-        let result = match notification {
-            Notification::Heartbeat(url) => send_heartbeat(http, url.clone()).await,
-            Notification::Alert { command, alert } => {
-                run_command(command, alert, clock::sleep(TIME_MAX)).await
-            }
-        };
-        match result {
+        match send_once(http, notification).await {
             Ok(()) => return,
             Err(why) if attempt == ATTEMPTS_MAX => tracing::error!("{what} failed {attempt} times: {why}"),
             Err(why) => tracing::warn!("{what} failed: {why}; trying again"),
@@ -115,13 +165,21 @@ async fn send(http: &reqwest::Client, notification: &Notification) {
 
 #[cfg(test)]
 fn is_told_to_the_stage(notification: &Notification) -> bool {
-    let Notification::Alert { alert, .. } = notification else { return false };
+    let Notification::Command { alert, .. } = notification else { return false };
     crate::simulation::stage::tell(alert.occasion.phase(), alert.occasion.kind(), &alert.text)
 }
 
+async fn send_once(http: &reqwest::Client, notification: &Notification) -> Result<(), String> {
+    match notification {
+        Notification::Heartbeat(url) => request(http.get(url.clone())).await,
+        Notification::Webhook { url, body } => request(http.post(url.clone()).json(body)).await,
+        Notification::Command { command, alert } => run_command(command, alert, clock::sleep(TIME_MAX)).await,
+    }
+}
+
 /// The URL is a secret of its own, and is not in the error.
-async fn send_heartbeat(http: &reqwest::Client, url: Url) -> Result<(), String> {
-    let answer = http.get(url).send().await.map_err(|failed| failed.without_url().to_string())?;
+async fn request(request: reqwest::RequestBuilder) -> Result<(), String> {
+    let answer = request.send().await.map_err(|failed| failed.without_url().to_string())?;
     let status = answer.status();
     if status.is_success() { Ok(()) } else { Err(format!("the answer was {}", status.as_u16())) }
 }
@@ -133,11 +191,10 @@ async fn run_command(
     timeout: impl Future<Output = ()>,
 ) -> Result<(), String> {
     let Some((program, arguments)) = command.split_first() else { return Ok(()) };
-    let over = if matches!(alert.occasion, Occasion::Over(_)) { "over: " } else { "" };
     let mut process = Command::new(program);
     process
         .args(arguments)
-        .arg(format!("healthex-sync: {over}{}", alert.text))
+        .arg(alert.sentence())
         .env("HEALTHEX_SYNC_ALERT", alert.occasion.phase())
         .env("HEALTHEX_SYNC_PROBLEM", alert.occasion.kind())
         .env("HEALTHEX_SYNC_TEXT", &alert.text)
@@ -206,7 +263,11 @@ mod tests {
         let child = folder.path().join("child");
         let script = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", child.display());
         let command = ["sh", "-c", &script].map(str::to_owned);
-        let alert = Alert { occasion: Occasion::Began(Problem::Held), text: "anna is held".to_owned() };
+        let alert = Alert {
+            occasion: Occasion::Began(Problem::Held),
+            text: "anna is held".to_owned(),
+            since: Timestamp::UNIX_EPOCH,
+        };
         let started = || std::fs::read_to_string(&child).ok();
         let result = run_command(&command, &alert, async { drop(found(started).await) }).await;
         assert!(result.unwrap_err().contains("took longer than 30 s"));

@@ -9,14 +9,16 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::access::Names;
 use super::format::{elapsed, moment, size};
-use super::problems::Problem;
-use super::state::{CycleRecord, ServiceState};
+use super::problems::{Problem, ShownProblem};
+use super::state::ServiceState;
+use super::told_cycle::counts;
 use super::{chart, health};
 use crate::cycle::progress::Progress;
 use crate::plan::Timestamp;
 use crate::plan::state::HeldWhy;
 use crate::time::TimeDelta;
 use crate::warehouse::report::{ExpiringConsents, Overview, PatientBehind, RecentPurge, RecentPurges};
+use crate::warehouse::service::PastCycle;
 
 const STYLE: &str = include_str!("page.css");
 const REFRESH_SECONDS: u32 = 15;
@@ -102,7 +104,7 @@ pub(super) fn render(model: &PageModel<'_>) -> Markup {
 fn headline(model: &PageModel<'_>) -> Headline {
     let state = model.state;
     let ago = |at: Timestamp| format!("{} ago", elapsed(model.now, at));
-    let last = state.last_good_end.map_or_else(|| "never".to_owned(), ago);
+    let last = state.last_well_end.map_or_else(|| "never".to_owned(), ago);
     if let Some(until) = state.paused_until {
         let sentence = format!(
             "HealthEx does not answer. It is asked again at {}; what is stored stays as it was.",
@@ -112,18 +114,20 @@ fn headline(model: &PageModel<'_>) -> Headline {
     }
     if !state.problems.is_empty() {
         let titles: Vec<&str> = state.problems.keys().map(|problem| problem.title()).collect();
-        let sentence =
-            format!("This needs a person: {}. The last good cycle ended {last}.", titles.join("; "));
+        let sentence = format!(
+            "This needs a person: {}. The last cycle that got through ended {last}.",
+            titles.join("; ")
+        );
         return Headline { colour: "bad", sentence };
     }
     if let Some(reason) =
-        health::unhealthy_reason(&state.settings.sync.schedule, state.last_good_end, model.now)
+        health::unhealthy_reason(&state.settings.sync.schedule, state.last_well_end, model.now)
     {
         if let Some(since) = state.running_since {
             let sentence = format!("A cycle is under way since {}; {reason}.", moment(since));
             return Headline { colour: "partly", sentence };
         }
-        if state.cycles.is_empty() && state.last_good_end.is_none() {
+        if state.cycles.is_empty() && state.last_well_end.is_none() {
             return Headline {
                 colour: "partly",
                 sentence: "Started; the first cycle is still to come.".to_owned(),
@@ -134,7 +138,11 @@ fn headline(model: &PageModel<'_>) -> Headline {
     let Ok(overview) = model.overview else {
         return Headline { colour: "bad", sentence: "The warehouse cannot be looked at.".to_owned() };
     };
-    match overview.behind_total {
+    match overview.behind_total.values().sum() {
+        0 if state.needs_a_person() => Headline {
+            colour: "partly",
+            sentence: format!("Running; it needs a look: {}.", health::why_a_person(state)),
+        },
         0 => Headline { colour: "good", sentence: format!("All is well: the last cycle ended well {last}.") },
         1 => Headline {
             colour: "partly",
@@ -164,19 +172,22 @@ fn cycle_under_way(model: &PageModel<'_>) -> Markup {
 
 /// Held revocations have a section of their own.
 fn problems(model: &PageModel<'_>) -> Markup {
-    let texts: Vec<&str> = model
-        .state
-        .problems
-        .iter()
-        .filter(|(problem, _)| **problem != Problem::Held)
-        .map(|(problem, text)| match model.names {
-            Names::Shown => text.as_str(),
-            Names::Hidden => problem.title(),
-        })
-        .collect();
+    let state = model.state;
+    let text = |problem: &Problem, shown: &ShownProblem| match model.names {
+        Names::Hidden if problem.names_patients() => problem.title().to_owned(),
+        Names::Shown | Names::Hidden => shown.text.clone(),
+    };
+    let others = || state.problems.iter().filter(|(problem, _)| **problem != Problem::Held);
+    let restart = state.last_reload.as_ref().map_or(&[][..], |reload| &reload.needs_restart);
     html! {
-        @if !texts.is_empty() {
-            section { h2 { "Needs a person" } ul { @for text in texts { li { (text) } } } }
+        @if others().next().is_some() {
+            section {
+                h2 { "Needs a person" }
+                ul { @for (problem, shown) in others() { li { (text(problem, shown)) small { " since " (moment(shown.since)) } } } }
+            }
+        }
+        @if !restart.is_empty() {
+            section { h2 { "In force only after a restart" } p { (restart.join(", ")) } }
         }
     }
 }
@@ -283,19 +294,26 @@ fn purge_row(purge: &RecentPurge, names: Names) -> Markup {
     }
 }
 
-/// Those that are held are listed above.
+/// A section for each state, so that many of one do not push out another. The held ones are above.
 fn patients_behind(overview: &Overview, model: &PageModel<'_>) -> Markup {
-    let behind: Vec<&PatientBehind> = overview.behind.iter().filter(|one| one.state != "held").collect();
+    let sections = BEHIND.map(|(state, heading)| {
+        let behind: Vec<&PatientBehind> = overview.behind.iter().filter(|one| one.state == state).collect();
+        let total = overview.behind_total.get(state).copied().unwrap_or_default();
+        (state, heading, behind, total)
+    });
     html! {
-        @if !behind.is_empty() {
+        @if sections.iter().any(|(.., total)| *total > 0) {
             section {
                 h2 { "Who is behind, and why" }
-                @match model.names {
-                    Names::Shown => (behind_by_name(&behind, model.now)),
-                    Names::Hidden => (behind_by_reason(&behind)),
-                }
-                @if overview.behind.len() as u64 != overview.behind_total {
-                    p.soft { "The first " (overview.behind.len()) " of " (overview.behind_total) ", held ones included; " code { "healthex-sync status" } " lists all." }
+                @for (state, heading, behind, total) in sections.iter().filter(|(.., total)| *total > 0) {
+                    h3 { (heading) " " span.count { (total) } }
+                    @match model.names {
+                        Names::Shown => (behind_by_name(behind, model.now)),
+                        Names::Hidden => (behind_by_reason(behind)),
+                    }
+                    @if behind.len() as u64 != *total {
+                        p.soft { "The first " (behind.len()) " of " (total) "; " code { "healthex-sync status --state " (state) } " lists all." }
+                    }
                 }
             }
         }
@@ -305,7 +323,7 @@ fn patients_behind(overview: &Overview, model: &PageModel<'_>) -> Markup {
 fn behind_by_name(behind: &[&PatientBehind], now: Timestamp) -> Markup {
     html! {
         table {
-            thead { tr { th { "patient" } th { "state" } th { "last success" } th { "why" } } }
+            thead { tr { th { "patient" } th { "last success" } th { "why" } } }
             tbody { @for patient in behind { (behind_row(patient, now)) } }
         }
     }
@@ -313,15 +331,15 @@ fn behind_by_name(behind: &[&PatientBehind], now: Timestamp) -> Markup {
 
 /// Counts those that are alike.
 fn behind_by_reason(behind: &[&PatientBehind]) -> Markup {
-    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for patient in behind {
-        *counts.entry((&patient.state, why_behind(patient))).or_default() += 1;
+        *counts.entry(why_behind(patient)).or_default() += 1;
     }
     html! {
         table {
-            thead { tr { th { "patients" } th { "state" } th { "why" } } }
-            tbody { @for ((state, why), count) in counts {
-                tr { td { (count) } td { (state_tag(state)) } td { (why) } }
+            thead { tr { th { "patients" } th { "why" } } }
+            tbody { @for (why, count) in counts {
+                tr { td { (count) } td { (why) } }
             } }
         }
     }
@@ -331,9 +349,14 @@ fn why_behind(patient: &PatientBehind) -> &str {
     patient.last_error.as_deref().unwrap_or("not pulled for longer than alert.stale_after")
 }
 
-fn state_tag(state: &str) -> Markup {
-    html! { span class=(format!("tag {state}")) { (state.replace('_', " ")) } }
-}
+/// The states that have a list, those that need a person most first.
+const BEHIND: [(&str, &str); 5] = [
+    ("refused", "Refused, and not judged yet"),
+    ("not_found", "Not found"),
+    ("failing", "Failing"),
+    ("active", "Behind"),
+    ("new", "Never pulled"),
+];
 
 fn behind_row(patient: &PatientBehind, now: Timestamp) -> Markup {
     let last =
@@ -341,7 +364,6 @@ fn behind_row(patient: &PatientBehind, now: Timestamp) -> Markup {
     html! {
         tr {
             td.name { (patient.name) }
-            td { (state_tag(&patient.state)) }
             td data-is="last success" { (last) }
             td {
                 (why_behind(patient))
@@ -373,12 +395,12 @@ fn cycles(model: &PageModel<'_>) -> Markup {
     }
 }
 
-fn last_cycle(last: &CycleRecord) -> Markup {
-    let CycleRecord { patients, resources, .. } = last;
+fn last_cycle(last: &PastCycle) -> Markup {
+    let PastCycle { patients, resources, .. } = last;
     html! {
         p.soft {
             "The last began at " (moment(last.started_at)) " and took " (format!("{:.1} s", last.took.as_secs_f64())) ": "
-            (patients.ok) " ok, " (patients.failed) " failed, " (patients.skipped) " skipped; "
+            (counts(*patients)) "; "
             (resources.inserted) " resources new, " (resources.updated) " changed, " (resources.deleted) " gone; " (last.requests) " requests."
         }
     }
@@ -391,7 +413,7 @@ fn warehouse(overview: &Overview, now: Timestamp) -> Markup {
             h2 { "Warehouse" }
             p {
                 (size(bytes)) " on the disk"
-                @if let Some(oldest) = overview.oldest_watermark { "; every active patient is complete up to " (elapsed(now, oldest)) " ago" }
+                @if let Some(oldest) = overview.complete_up_to { "; every active patient is complete up to " (elapsed(now, oldest)) " ago" }
                 "."
             }
             @if overview.quarantined > 0 { p { (overview.quarantined) " entries are in quarantine: see the table " code { "quarantine" } } }

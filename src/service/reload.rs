@@ -3,31 +3,39 @@
 use std::sync::Arc;
 
 use super::problems::Problem;
-use super::scheduler::Scheduler;
 use super::systemd;
-use super::worker::Worker;
+use super::worker::{CredentialTrust, Worker};
 use crate::healthex::client::Api;
-use crate::settings;
-use crate::settings::Settings;
+use crate::plan::stamp;
+use crate::settings::{Credentials, Settings};
+use crate::warehouse::service::LastReload;
+use crate::{clock, settings};
+
+/// After so many that were refused in a row, the next tick is waited for: accounts are locked for less.
+const REFUSED_MAX: usize = 8;
 
 impl Worker {
-    /// Answers SIGHUP.
-    pub(super) async fn reload(&mut self, scheduler: &mut Scheduler) -> anyhow::Result<()> {
+    /// Answers SIGHUP, also while a cycle is under way: that goes on as it began.
+    pub(super) async fn reload(&mut self) -> anyhow::Result<()> {
         systemd::reloading();
-        let result = self.reload_settings(scheduler).await;
+        let result = self.reload_settings().await;
+        self.tell_run_report();
         systemd::ready();
         result
     }
 
-    async fn reload_settings(&mut self, scheduler: &mut Scheduler) -> anyhow::Result<()> {
+    async fn reload_settings(&mut self) -> anyhow::Result<()> {
         let daemon = &self.daemon;
         let mut settings = match settings::load(daemon.config.as_deref(), &daemon.environment) {
             Ok(settings) => settings,
             Err(complaints) => {
-                tracing::error!(
+                let text = format!(
                     "the configuration cannot be used, and the old one is kept: {}",
                     complaints.list.join("; ")
                 );
+                tracing::error!("{text}");
+                self.raise(Problem::Settings, &text);
+                self.note_reload(Some(text), &[]);
                 return Ok(());
             }
         };
@@ -36,7 +44,7 @@ impl Worker {
             tracing::error!("changed, and in force only after a restart: {}", fixed.join(", "));
         }
         if settings.sync.schedule != daemon.settings.sync.schedule {
-            scheduler.reschedule(&settings.sync.schedule).await?;
+            self.scheduler.reschedule(&settings.sync.schedule).await?;
         }
         self.daemon.settings = Arc::new(settings);
         {
@@ -44,28 +52,38 @@ impl Worker {
             state.settings = self.daemon.settings.clone();
             state.next_tick = None;
         }
-        self.load_credentials();
-        self.reload_roster();
+        self.resolve(Problem::Settings);
+        if self.is_in_cycle {
+            // The cycle under way is watched by what its requests cost.
+            self.trust = CredentialTrust::Outdated;
+        } else {
+            self.load_credentials();
+        }
+        let roster_refused = self.reload_roster();
+        self.note_reload(roster_refused, &fixed);
         tracing::info!(patients = self.daemon.roster.patients.len(), "the configuration was read again");
         Ok(())
     }
 
+    fn note_reload(&self, failed: Option<String>, fixed: &[&'static str]) {
+        let now = clock::now();
+        let next_tick = self.scheduler.trigger.next_tick(now);
+        let mut state = self.status.state();
+        state.next_tick = next_tick;
+        state.reloads += 1;
+        let needs_restart = fixed.iter().map(|key| (*key).to_owned()).collect();
+        state.last_reload = Some(LastReload { at: stamp(now), failed, needs_restart });
+    }
+
     /// Loads the credentials; without any, the daemon waits for them instead of ending.
     pub(super) fn load_credentials(&mut self) {
+        if self.trust == CredentialTrust::Outdated {
+            self.trust = CredentialTrust::Trusted;
+        }
         let settings = &self.daemon.settings;
-        let api = match settings.credentials(&self.daemon.environment) {
-            Ok(credentials) => Api::new(settings.api.base_url.clone(), credentials, settings.api.limits)
-                .map_err(|failed| format!("{failed:#}")),
-            Err(complaints) => Err(complaints.join("; ")),
-        };
-        match api {
-            Ok(api) => {
-                if let Some(before) = self.api.replace(Arc::new(api)) {
-                    self.status.metrics.count_answers(&before.meter);
-                } else {
-                    self.resolve(Problem::Credentials);
-                }
-            }
+        let credentials = settings.credentials(&self.daemon.environment).map_err(|why| why.join("; "));
+        match credentials.and_then(|credentials| self.api_with(credentials)) {
+            Ok(api) => self.use_api(api),
             Err(why) if self.api.is_some() => {
                 tracing::error!("the credentials cannot be read, and the old ones are kept: {why}");
             }
@@ -74,6 +92,45 @@ impl Worker {
                 tracing::error!("{text}");
                 self.raise(Problem::Credentials, &text);
             }
+        }
+    }
+
+    /// Looks, after a refusal, for others than those that were refused: where systemd has handed them
+    /// over, and where the configuration says that they are. Returns whether there are any.
+    pub(super) fn load_replaced_credentials(&mut self) -> bool {
+        let Some(api) = &self.api else { return false };
+        if self.refused.len() == REFUSED_MAX {
+            return false;
+        }
+        if !self.refused.iter().any(|refused| refused.are(api.credentials())) {
+            self.refused.push(api.credentials().clone());
+        }
+        let settings = &self.daemon.settings;
+        let replaced = settings.credentials_besides(&self.daemon.environment, &self.refused);
+        let Some(replaced) = replaced else { return false };
+        match self.api_with(replaced) {
+            Ok(api) => {
+                tracing::info!("the credentials were replaced, and are tried");
+                self.use_api(api);
+                self.trust = CredentialTrust::Trusted;
+                true
+            }
+            Err(why) => {
+                tracing::error!("the credentials were replaced and cannot be used: {why}");
+                false
+            }
+        }
+    }
+
+    fn api_with(&self, credentials: Credentials) -> Result<Api, String> {
+        Api::new(&self.daemon.settings.api, credentials).map_err(|failed| format!("{failed:#}"))
+    }
+
+    fn use_api(&mut self, api: Api) {
+        if let Some(before) = self.api.replace(Arc::new(api)) {
+            self.status.metrics.count_answers(&before.meter);
+        } else {
+            self.resolve(Problem::Credentials);
         }
     }
 }

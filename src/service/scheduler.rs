@@ -16,7 +16,7 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 use crate::clock;
 use crate::clock::Instant;
 use crate::plan::Timestamp;
-use crate::settings::Schedule;
+use crate::settings::{Schedule, SimpleSchedule};
 use crate::time::TimeDelta;
 
 /// A tick that is this late will not come, …
@@ -27,6 +27,9 @@ const LATE_AFTER_MIN: Duration = Duration::from_secs(5);
 /// A smaller difference between the clocks is rounding, or a clock that is being slewed.
 const STEP_MIN: TimeDelta = TimeDelta::seconds(10);
 
+/// How often a schedule is looked at that the job scheduler cannot be told of.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Wakes the one task that owns the cycles.
 pub(super) struct Trigger {
     due: Notify,
@@ -35,6 +38,8 @@ pub(super) struct Trigger {
     in_cycle: AtomicBool,
     skipped: AtomicU64,
     schedule: Mutex<Schedule>,
+    /// When the next tick is due, by the wall clock.
+    due_at: Mutex<Option<Timestamp>>,
     /// The next tick is late after this moment of the monotonic clock.
     late_after: Mutex<Option<Instant>>,
     /// Counts the job schedulers started. One that was shut down may still run its job once:
@@ -50,6 +55,7 @@ impl Trigger {
             in_cycle: AtomicBool::new(false),
             skipped: AtomicU64::new(0),
             schedule: Mutex::new(schedule),
+            due_at: Mutex::new(None),
             late_after: Mutex::new(None),
             generation: AtomicU64::new(0),
         };
@@ -73,6 +79,14 @@ impl Trigger {
         }
     }
 
+    /// Makes a cycle due as soon as the one under way is over. No tick of the schedule is counted.
+    pub(super) fn fire_after_cycle(&self) {
+        self.expect_next();
+        if !self.is_due.swap(true, Ordering::Relaxed) {
+            self.due.notify_one();
+        }
+    }
+
     pub(super) fn cycle_begins(&self) {
         self.in_cycle.store(true, Ordering::Relaxed);
     }
@@ -83,17 +97,31 @@ impl Trigger {
         self.skipped.swap(0, Ordering::Relaxed)
     }
 
+    /// Returns until when no cycle may begin, in the quiet hours.
+    pub(super) fn quiet_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner).quiet_until(now)
+    }
+
     pub(super) fn next_tick(&self, now: Timestamp) -> Option<Timestamp> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner).next_after(now)
     }
 
+    fn fire_if_due(&self, now: Timestamp) {
+        let due_at = *self.due_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if due_at.is_some_and(|due_at| due_at <= now) {
+            self.fire();
+        }
+    }
+
     fn expect_next(&self) {
+        *self.due_at.lock().unwrap_or_else(PoisonError::into_inner) = self.next_tick(clock::now());
         *self.late_after.lock().unwrap_or_else(PoisonError::into_inner) = self.late_from_now();
     }
 
     /// Expects the next tick after the clock was set, and no later than before: however often
     /// the clock is set, it does not put the tick off.
     fn expect_next_after_step(&self) {
+        *self.due_at.lock().unwrap_or_else(PoisonError::into_inner) = self.next_tick(clock::now());
         let from_now = self.late_from_now();
         let mut late_after = self.late_after.lock().unwrap_or_else(PoisonError::into_inner);
         *late_after = late_after.into_iter().chain(from_now).min();
@@ -249,9 +277,18 @@ async fn start_jobs(schedule: &Schedule, trigger: &Arc<Trigger>) -> anyhow::Resu
             fired.fire();
         }
     };
-    let job = match schedule {
-        Schedule::Every(every) => Job::new_repeated(*every, fire),
-        Schedule::Cron(cron) => Job::new(cron.as_str(), fire),
+    let job = match schedule.as_simple() {
+        SimpleSchedule::Every(every) => Job::new_repeated(every, fire),
+        SimpleSchedule::Cron(cron) => Job::new(cron, fire),
+        // In another zone its jobs are an hour off after the clocks are set, and it knows no quiet hours.
+        SimpleSchedule::Other => {
+            let asked = trigger.clone();
+            Job::new_repeated(LOOK_INTERVAL, move |_, _| {
+                if asked.generation.load(Ordering::Relaxed) == generation {
+                    asked.fire_if_due(clock::now());
+                }
+            })
+        }
     };
     jobs.add(job.context("sync.schedule is not understood")?)
         .await
@@ -306,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_two_ticks_before_anybody_comes_one_counts_as_skipped() {
-        let trigger = Trigger::new(Schedule::Every(Duration::from_secs(1)));
+        let trigger = Trigger::new(Schedule::parse("every 1s").unwrap());
         trigger.fire();
         trigger.fire();
         trigger.fired().await;
@@ -321,7 +358,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_clock_that_is_set_again_and_again_does_not_put_the_next_tick_off() {
-        let trigger = Trigger::new(Schedule::Every(Duration::from_mins(15)));
+        let trigger = Trigger::new(Schedule::parse("every 15m").unwrap());
         let late_after = || *trigger.late_after.lock().unwrap();
         let first = late_after();
         trigger.expect_next_after_step();

@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::health;
-use super::health::CycleVerdict;
 use super::metrics::Metrics;
-use super::state::{CycleRecord, ServiceState};
-use crate::cycle::Summary;
+use super::state::ServiceState;
 use crate::cycle::progress::Progress;
+use crate::cycle::{EndedEarly, Summary};
 use crate::plan::Timestamp;
+use crate::plan::verdict::{CycleEnding, CycleFacts, CycleVerdict, NeedsLook, judge_cycle};
 use crate::settings::Settings;
+use crate::warehouse::service::PastCycle;
 
 pub(super) struct Status {
     state: Mutex<ServiceState>,
@@ -19,14 +19,17 @@ pub(super) struct Status {
     pub(super) metrics: Metrics,
 }
 
+/// How a cycle has left the service.
+pub(super) struct CycleOutcome {
+    /// Nobody and nothing needs a person.
+    pub(super) is_wholly_good: bool,
+    pub(super) ended_well: bool,
+}
+
 impl Status {
-    pub(super) fn new(
-        settings: Arc<Settings>,
-        last_good_end: Option<Timestamp>,
-        now: Timestamp,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(settings: Arc<Settings>, now: Timestamp) -> anyhow::Result<Self> {
         Ok(Self {
-            state: Mutex::new(ServiceState::new(settings, last_good_end, now)),
+            state: Mutex::new(ServiceState::new(settings, now)),
             progress: watch::channel(Progress::default()).0,
             metrics: Metrics::new()?,
         })
@@ -47,16 +50,40 @@ impl Status {
         self.state().running_since = Some(now);
     }
 
-    /// Records a cycle, and returns how it ended.
-    pub(super) fn cycle_ends(&self, summary: &Summary, now: Timestamp) -> CycleVerdict {
-        let verdict = health::judge(summary);
-        self.metrics.count_cycle(summary, &verdict);
+    /// Records a cycle, and returns how it ended. The problems are those that are open now.
+    pub(super) fn cycle_ends(
+        &self,
+        summary: &Summary,
+        needs_look: NeedsLook,
+        now: Timestamp,
+    ) -> CycleOutcome {
         let mut state = self.state();
-        if state.ended_well(&verdict) {
-            state.last_good_end = Some(now);
+        let why = summary.ended_early.as_ref().map(ToString::to_string);
+        let end = match (&summary.ended_early, &why) {
+            (Some(EndedEarly::Stopped), _) => CycleEnding::Stopped,
+            (Some(_), Some(why)) => CycleEnding::Early(why),
+            _ => CycleEnding::GotThrough,
+        };
+        let service_has_problem =
+            !state.problems.is_empty() || summary.scrub_waits.is_some() || summary.roster_shrunk.is_some();
+        let no_records = (!summary.record_problems.is_empty()).then(|| summary.record_problems.join("; "));
+        let facts = CycleFacts {
+            no_records: no_records.as_deref(),
+            patients: summary.patients,
+            not_reached: summary.not_reached,
+            end,
+            needs_look,
+            has_problem: service_has_problem,
+        };
+        let verdict = judge_cycle(&facts);
+        self.metrics.count_cycle(summary, &verdict);
+        let ended_well = state.ended_well(&verdict);
+        if ended_well {
+            state.last_well_end = Some(now);
         }
-        record(&mut state, summary, verdict.clone(), now);
-        verdict
+        state.needs_look = needs_look;
+        record(&mut state, summary, verdict, now);
+        CycleOutcome { is_wholly_good: facts.is_wholly_good(), ended_well }
     }
 
     /// Records a cycle that was due and could not be run.
@@ -70,7 +97,7 @@ impl Status {
 
 fn record(state: &mut ServiceState, summary: &Summary, verdict: CycleVerdict, now: Timestamp) {
     let started_at = state.running_since.take().unwrap_or(now);
-    state.record(CycleRecord {
+    state.record(PastCycle {
         started_at,
         took: summary.took,
         verdict,

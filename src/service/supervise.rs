@@ -36,6 +36,10 @@ impl Worker {
                     tracing::warn!("the warehouse takes too long to stop; what is not committed is done again at the next start");
                     return None;
                 }
+                // What it changes is in force from the next cycle on, and whoever asked is answered now.
+                Some(()) = self.hangups.recv() => if let Err(failed) = self.reload().await {
+                    tracing::error!("the schedule cannot be followed: {failed:#}");
+                },
                 _ = poll.tick() => self.check_liveness(&activity),
             }
         }
@@ -53,6 +57,7 @@ impl Worker {
         if self.liveness.observe(counters, self.daemon.settings.api.limits) {
             systemd::feed_watchdog();
         }
+        self.tell_run_report();
         let stopping = if self.stop.is_asked() { "stopping; " } else { "" };
         self.status_line.set(format!(
             "{stopping}cycle: {} of {} patients, {} resources",

@@ -8,22 +8,27 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::health::CycleVerdict;
+use tokio::sync::mpsc;
+
+use super::alert_state::{AlertRules, AlertState, Facts};
 use super::liveness::{Activity, Liveness};
 use super::notifier::Notifier;
-use super::problems::{Alert, AlertRules, AlertState, Occasion, Problem};
-use super::scheduler::Trigger;
-use super::status::Status;
+use super::problems::{Alert, NAMES_MAX, Occasion, Problem, expiring_alert, purge_alert};
+use super::scheduler::{Scheduler, Trigger};
+use super::status::{CycleOutcome, Status};
 use super::systemd::StatusLine;
-use super::{Daemon, POLL_INTERVAL, StartupState, facts, health, problems, systemd};
+use super::told_cycle::{counts, log_cycle};
+use super::{Daemon, POLL_INTERVAL, Signals, StartupState, facts, health, systemd};
 use crate::clock::Instant;
 use crate::cycle::{Cycle, EndedEarly, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::{Timestamp, stamp};
+use crate::settings::Credentials;
 use crate::stop::Stop;
 use crate::time::TimeDelta;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{Close, FileIdentity, OtherServer};
+use crate::warehouse::service::{RunReport, ServiceNote};
 use crate::warehouse::{ServiceLock, Warehouse, identity};
 use crate::{clock, machine, roster};
 
@@ -35,19 +40,36 @@ pub(super) struct Worker {
     pub(super) status_line: StatusLine,
     pub(super) alert_state: AlertState,
     notifier: Notifier,
+    pub(super) scheduler: Scheduler,
     trigger: Arc<Trigger>,
+    /// Asked to read the configuration again.
+    pub(super) hangups: mpsc::Receiver<()>,
     pub(super) stop: Stop,
+    pub(super) is_in_cycle: bool,
+    /// What other processes were last told.
+    pub(super) told: Option<RunReport>,
     /// Of the warehouse's file, once it has been opened.
     identity: Option<FileIdentity>,
-    only_daemon: Option<ServiceLock>,
+    pub(super) only_daemon: Option<ServiceLock>,
     /// What keeps the warehouse from being used, while it is waited for.
     waiting: Option<WarehouseWait>,
-    /// The credentials were refused in the last cycle; their files may have been corrected since.
-    pub(super) credentials_doubted: bool,
+    pub(super) trust: CredentialTrust,
+    /// Those that were refused since the last answer, so that none is tried again and again.
+    pub(super) refused: Vec<Credentials>,
     /// It could be read. Whether a cycle can be run by it is another matter.
     roster_is_good: bool,
     pub(super) outage: OutageBackoff,
     pub(super) liveness: Liveness,
+}
+
+/// Whether the credentials in use are to be read again before the next cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CredentialTrust {
+    Trusted,
+    /// They were refused in the last cycle; their files may have been corrected since.
+    Doubted,
+    /// They may have changed while a cycle was under way.
+    Outdated,
 }
 
 /// The growing pauses towards a server that answers nobody.
@@ -74,27 +96,44 @@ impl Worker {
     pub(super) fn new(
         daemon: Daemon,
         status: Arc<Status>,
-        trigger: Arc<Trigger>,
-        stop: Stop,
+        scheduler: Scheduler,
+        signals: Signals,
         found: StartupState,
     ) -> anyhow::Result<Self> {
+        let Signals { stop, hangups } = signals;
+        let alert_state = AlertState::recall(&found.memory.problems);
+        {
+            let mut state = status.state();
+            state.last_well_end = found.last_well_end;
+            state.cycles = found.memory.cycles.into();
+            state.problems = alert_state.shown();
+            state.needs_look = facts::sort(&found.attention, &daemon.roster, &daemon.settings).needs_look;
+        }
         let mut worker = Self {
-            notifier: Notifier::start()?,
+            notifier: Notifier::start(&daemon.settings.api.network)?,
             daemon,
             api: None,
             status,
             status_line: StatusLine::default(),
-            alert_state: AlertState::default(),
-            trigger,
+            alert_state,
+            trigger: scheduler.trigger.clone(),
+            scheduler,
+            hangups,
             stop,
+            is_in_cycle: false,
+            told: None,
             identity: found.identity,
             only_daemon: found.only_daemon,
             waiting: None,
-            credentials_doubted: false,
+            trust: CredentialTrust::Trusted,
+            refused: Vec::new(),
             outage: OutageBackoff::default(),
             roster_is_good: true,
             liveness: Liveness::default(),
         };
+        // Both were read anew for this start.
+        worker.resolve(Problem::Settings);
+        worker.resolve(Problem::Roster);
         worker.load_credentials();
         systemd::ready();
         if let Some(why) = found.waits_for {
@@ -127,34 +166,34 @@ impl Worker {
         }
         let last = state.cycles.back().map_or_else(
             || "no cycle yet".to_owned(),
-            |cycle| {
-                let patients = cycle.patients;
-                format!(
-                    "last cycle at {}: {} ok, {} failed, {} held",
-                    stamp(cycle.started_at),
-                    patients.ok,
-                    patients.failed,
-                    patients.held
-                )
-            },
+            |cycle| format!("last cycle at {}: {}", stamp(cycle.started_at), counts(cycle.patients)),
         );
         let problems = state.problems.len();
+        state.waits_for = self.waiting.as_ref().map(|waiting| waiting.why.clone());
         drop(state);
+        let reminder = self.daemon.settings.alert.reminder;
+        for alert in self.alert_state.reminders(reminder, now) {
+            self.send(&alert);
+        }
+        self.tell_run_report();
         if let Some(WarehouseWait { why, .. }) = &self.waiting {
             self.status_line.set(format!("waiting for the warehouse: {why}"));
             return;
         }
-        let needs =
-            if problems == 0 { String::new() } else { format!("; {problems} problems need a person") };
+        let needs = match problems {
+            0 => String::new(),
+            1 => "; 1 problem needs a person".to_owned(),
+            many => format!("; {many} problems need a person"),
+        };
         self.status_line.set(format!("waiting; {last}{needs}"));
     }
 
     /// Moves what is remembered along with the wall clock. Else, with the clock set back by an hour,
     /// nobody would notice for an hour that no cycle ends well.
-    pub(super) fn after_clock_step(&self, step: TimeDelta) {
+    fn after_clock_step(&self, step: TimeDelta) {
         let mut state = self.status.state();
         state.started_at += step;
-        state.last_good_end = state.last_good_end.map(|end| end + step);
+        state.last_well_end = state.last_well_end.map(|end| end + step);
         state.paused_until = state.paused_until.map(|until| until + step);
         state.next_tick = None;
     }
@@ -163,25 +202,36 @@ impl Worker {
     pub(super) async fn tick(&mut self) -> anyhow::Result<()> {
         let now = clock::now();
         self.status.state().next_tick = self.trigger.next_tick(now);
-        if self.outage.until.is_some_and(|until| Instant::now() < until) {
+        let is_quiet = self.trigger.quiet_until(now).is_some();
+        if is_quiet || self.outage.until.is_some_and(|until| Instant::now() < until) {
             self.status.metrics.count_skipped(1);
             return Ok(());
         }
         self.trigger.cycle_begins();
+        self.is_in_cycle = true;
         let result = self.run_cycle().await;
+        self.is_in_cycle = false;
         let skipped = self.trigger.cycle_ends();
         if skipped > 0 {
             self.status.metrics.count_skipped(skipped);
             tracing::warn!(skipped, "{skipped} ticks of the schedule passed during the cycle");
         }
-        self.status.state().problems.clone_from(self.alert_state.texts());
+        self.show_problems();
         result
+    }
+
+    /// Follows the wall clock, which may have been set.
+    pub(super) async fn follow_clock(&mut self) -> anyhow::Result<()> {
+        if let Some(step) = self.scheduler.follow_clock().await? {
+            self.after_clock_step(step);
+        }
+        Ok(())
     }
 
     /// Prepares, runs and closes a cycle. Returns only errors that need a restart.
     async fn run_cycle(&mut self) -> anyhow::Result<()> {
         self.reload_roster();
-        if self.api.is_none() || self.credentials_doubted {
+        if self.api.is_none() || self.trust != CredentialTrust::Trusted {
             self.load_credentials();
         }
         let Some(api) = self.api.clone() else {
@@ -252,11 +302,19 @@ impl Worker {
         self.waiting = Some(WarehouseWait { why: why.to_owned(), tries, until });
     }
 
-    pub(super) fn reload_roster(&mut self) {
+    /// Reads the roster again. Returns why it cannot be used, if so.
+    pub(super) fn reload_roster(&mut self) -> Option<String> {
         match roster::load(&self.daemon.settings.roster) {
             Ok(roster) => {
+                let is_told = |note: &String| self.daemon.roster.notes.contains(note);
+                for note in roster.notes.iter().filter(|note| !is_told(note)) {
+                    tracing::warn!("the roster: {note}");
+                }
                 self.daemon.roster = roster;
-                self.roster_is_good = true;
+                if !std::mem::replace(&mut self.roster_is_good, true) {
+                    self.resolve(Problem::Roster);
+                }
+                None
             }
             Err(complaints) => {
                 let text = format!(
@@ -267,6 +325,7 @@ impl Worker {
                 self.roster_is_good = false;
                 self.daemon.roster.is_outdated = true;
                 self.raise(Problem::Roster, &text);
+                Some(text)
             }
         }
     }
@@ -318,53 +377,81 @@ impl Worker {
     }
 
     async fn after_cycle(&mut self, summary: &Summary, warehouse: &Warehouse) -> anyhow::Result<()> {
-        report(summary);
+        log_cycle(summary);
         let now = clock::now();
-        if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
-            self.waiting = None;
+        if let Some(alert) = purge_alert(&summary.purged, now) {
+            self.send(&alert);
         }
-        let verdict = self.status.cycle_ends(summary, now);
-        for alert in problems::purge_alerts(&summary.purged) {
-            self.send(alert);
+        self.resolve_or_raise(summary);
+        let facts = self.facts(warehouse).await;
+        if let Some(facts) = &facts {
+            self.update_problems(facts, summary, now);
         }
+        let needs_look = facts.map(|facts| facts.needs_look).unwrap_or_default();
+        let outcome = self.status.cycle_ends(summary, needs_look, now);
         match &summary.ended_early {
             Some(EndedEarly::Warehouse(StoreFailed::Replaced)) => return Err(StoreFailed::Replaced.into()),
-            Some(EndedEarly::Warehouse(failed)) => {
-                self.raise(Problem::Warehouse, &failed.to_string());
-                return Ok(());
-            }
-            Some(EndedEarly::CredentialsRefused(why)) => {
-                self.credentials_doubted = true;
-                self.raise(Problem::Credentials, why);
-            }
-            _ => {
-                self.resolve(Problem::Warehouse);
-                if summary.record_problems.is_empty() {
-                    self.resolve(Problem::Consents);
-                } else {
-                    self.raise(Problem::Consents, &summary.record_problems.join("; "));
-                }
-                match &summary.roster_shrunk {
-                    Some(shrunk) => self.raise(Problem::Roster, &shrunk.to_string()),
-                    None if self.roster_is_good => self.resolve(Problem::Roster),
-                    None => {}
-                }
-                if 0 < self.outage.answers {
-                    self.credentials_doubted = false;
-                    self.resolve(Problem::Credentials);
-                }
-            }
+            Some(EndedEarly::Warehouse(_)) => return Ok(()),
+            _ => self.update_outage(summary, now),
         }
-        self.update_outage(summary, now);
-        if verdict == CycleVerdict::Interrupted {
-            return Ok(());
+        if !matches!(summary.ended_early, Some(EndedEarly::Stopped)) {
+            self.tell_expiring(warehouse, now).await;
         }
-        self.update_problems(warehouse, now).await;
-        self.tell_expiring(warehouse, now).await;
-        if summary.all_is_well() && summary.scrub_waits.is_none() {
+        if outcome.is_wholly_good {
             self.notifier.heartbeat(&self.daemon.settings.alert);
         }
+        self.remember(warehouse, &outcome, now).await;
         Ok(())
+    }
+
+    /// Takes in what the cycle has shown of warehouse, roster and credentials.
+    fn resolve_or_raise(&mut self, summary: &Summary) {
+        match &summary.ended_early {
+            Some(EndedEarly::Warehouse(failed)) => {
+                return self.raise(Problem::Warehouse, &failed.to_string());
+            }
+            _ => self.waiting = None,
+        }
+        if let Some(EndedEarly::CredentialsRefused(why)) = &summary.ended_early {
+            self.raise(Problem::Credentials, why);
+            self.trust = CredentialTrust::Doubted;
+            if self.load_replaced_credentials() {
+                // Whoever has replaced them need not wait for the next tick.
+                self.trigger.fire_after_cycle();
+            }
+            return;
+        }
+        self.resolve(Problem::Warehouse);
+        if summary.record_problems.is_empty() {
+            self.resolve(Problem::Consents);
+        } else {
+            self.raise(Problem::Consents, &summary.record_problems.join("; "));
+        }
+        match &summary.roster_shrunk {
+            Some(shrunk) => self.raise(Problem::Roster, &shrunk.to_string()),
+            None if self.roster_is_good => self.resolve(Problem::Roster),
+            None => {}
+        }
+        if 0 < self.outage.answers {
+            if self.trust == CredentialTrust::Doubted {
+                self.trust = CredentialTrust::Trusted;
+            }
+            self.refused.clear();
+            self.resolve(Problem::Credentials);
+        }
+    }
+
+    /// Has the warehouse keep what is to be known after a restart.
+    async fn remember(&self, warehouse: &Warehouse, outcome: &CycleOutcome, now: Timestamp) {
+        let note = ServiceNote {
+            well_end: outcome.ended_well.then_some(now),
+            cycles: self.status.state().unsaved(),
+            problems: self.alert_state.known(),
+        };
+        match warehouse.remember(note).await {
+            Ok(()) => self.status.state().unsaved_cycles = 0,
+            Err(failed) => tracing::error!("what the service is to remember was not kept: {failed}"),
+        }
     }
 
     /// Begins, prolongs or ends the pause towards a server that answers nobody.
@@ -405,87 +492,71 @@ impl Worker {
     /// Tells once a day whose consent runs out soon.
     async fn tell_expiring(&self, warehouse: &Warehouse, now: Timestamp) {
         let warning = TimeDelta::from_std(self.daemon.settings.roster.consent_warning).unwrap_or_default();
-        match warehouse.tell_expiring(now + warning, problems::NAMES_MAX, now).await {
-            Ok(Some(expiring)) => self.send(problems::expiring_alert(&expiring)),
+        match warehouse.tell_expiring(now + warning, NAMES_MAX, now).await {
+            Ok(Some(expiring)) => self.send(&expiring_alert(&expiring, now)),
             Ok(None) => {}
             Err(failed) => tracing::error!("whose consent runs out cannot be told: {failed}"),
         }
     }
 
-    /// Notes a good cycle in the warehouse, and reads from it what needs a person.
-    async fn update_problems(&mut self, warehouse: &Warehouse, now: Timestamp) {
-        let ended_well = self.status.state().last_good_end == Some(now);
-        let facts =
-            facts::gather(warehouse, &self.daemon.roster, &self.daemon.settings, ended_well.then_some(now))
-                .await;
-        let facts = match facts {
-            Ok(facts) => facts,
+    /// Reads from the warehouse what needs a person.
+    async fn facts(&self, warehouse: &Warehouse) -> Option<Facts> {
+        match warehouse.attention().await {
+            Ok(attention) => Some(facts::sort(&attention, &self.daemon.roster, &self.daemon.settings)),
             Err(failed) => {
                 tracing::error!("what needs a person cannot be told: {failed}");
-                return;
+                None
             }
-        };
+        }
+    }
+
+    fn update_problems(&mut self, facts: &Facts, summary: &Summary, now: Timestamp) {
+        if matches!(summary.ended_early, Some(EndedEarly::Stopped | EndedEarly::Warehouse(_))) {
+            return;
+        }
         let started_at = self.status.state().started_at;
         let stale_after = self.daemon.settings.alert.stale_after;
-        for alert in self.alert_state.update(&facts, AlertRules { stale_after, started_at, now }) {
-            self.send(alert);
+        for alert in self.alert_state.update(facts, AlertRules { stale_after, started_at, now }) {
+            self.send(&alert);
         }
+        self.show_problems();
+    }
+
+    fn show_problems(&self) {
+        self.status.state().problems = self.alert_state.shown();
     }
 
     /// Begins a problem of the whole service.
     pub(super) fn raise(&mut self, problem: Problem, text: &str) {
-        if let Some(alert) = self.alert_state.raise(problem, text) {
-            self.send(alert);
+        if let Some(alert) = self.alert_state.raise(problem, text, clock::now()) {
+            self.send(&alert);
         }
-        self.status.state().problems.clone_from(self.alert_state.texts());
+        self.show_problems();
     }
 
     /// Ends a problem of the whole service, if there was one.
     pub(super) fn resolve(&mut self, problem: Problem) {
         if let Some(alert) = self.alert_state.resolve(problem) {
-            self.send(alert);
+            self.send(&alert);
         }
-        self.status.state().problems.clone_from(self.alert_state.texts());
+        self.show_problems();
     }
 
-    fn send(&self, alert: Alert) {
+    fn send(&self, alert: &Alert) {
         let problem = alert.occasion.kind();
         match alert.occasion {
             Occasion::Over(_) => tracing::info!(problem, "over: {}", alert.text),
+            Occasion::Reminder(_) => tracing::error!(problem, "still: {}", alert.text),
             Occasion::Began(Problem::Stale | Problem::Scrub) => tracing::error!(problem, "{}", alert.text),
             // These have been logged where they were found.
-            Occasion::Began(_) | Occasion::Purge => {}
+            Occasion::Began(_) | Occasion::Purge | Occasion::Test => {}
             Occasion::Expiring => tracing::warn!("{}", alert.text),
         }
-        self.notifier.alert(&self.daemon.settings.alert, alert);
+        self.notifier.alert(&self.daemon.settings.alert, alert, clock::now());
     }
 
-    pub(super) fn end(&mut self) {
+    pub(super) async fn end(&mut self) {
         self.status_line.stopping();
-    }
-}
-
-/// Logs one line for a cycle.
-fn report(summary: &Summary) {
-    let patients = summary.patients;
-    let tally = summary.resources;
-    let took = Duration::from_millis(u64::try_from(summary.took.as_millis()).unwrap_or(u64::MAX));
-    tracing::info!(
-        ok = patients.ok,
-        revoked = patients.revoked,
-        held = patients.held,
-        not_found = patients.not_found,
-        failed = patients.failed,
-        skipped = patients.skipped,
-        inserted = tally.inserted,
-        updated = tally.updated,
-        deleted = tally.deleted,
-        quarantined = tally.quarantined,
-        requests = summary.requests,
-        "cycle of {} patients took {took:?}",
-        patients.total
-    );
-    if let Some(ended) = &summary.ended_early {
-        tracing::error!("the cycle ended early: {ended}");
+        self.scheduler.shut_down().await;
     }
 }

@@ -4,7 +4,11 @@
 //! named once, in the line that reads it. Absent on purpose: secrets. The file says where they
 //! are, and they are read when needed.
 
+mod duration;
 mod keys;
+mod network;
+mod proxy;
+mod schedule;
 mod secrets;
 mod trust;
 mod values;
@@ -19,9 +23,11 @@ use std::time::Duration;
 use url::Url;
 
 use keys::Keys;
+pub(crate) use network::{NetworkSettings, Proxy, place_of};
+pub(crate) use schedule::{Schedule, SimpleSchedule};
 pub(crate) use secrets::{Credentials, read_secret};
 pub(crate) use trust::read_trusted;
-pub(crate) use values::{Schedule, parse_bytes};
+pub(crate) use values::parse_bytes;
 
 use crate::plan::TypeFilter;
 use crate::plan::consent::HoldRule;
@@ -80,6 +86,7 @@ pub(crate) struct ApiSettings {
     pub(crate) api_key_file: PathBuf,
     pub(crate) api_secret_file: PathBuf,
     pub(crate) limits: ApiLimits,
+    pub(crate) network: NetworkSettings,
 }
 
 /// Timeouts and attempts of requests.
@@ -96,6 +103,8 @@ pub(crate) struct ApiLimits {
 #[derive(Clone, Debug)]
 pub(crate) struct SyncSettings {
     pub(crate) schedule: Schedule,
+    /// What a cron time means.
+    pub(crate) timezone: chrono_tz::Tz,
     pub(crate) concurrency: usize,
     /// `None` asks for one streamed answer.
     pub(crate) page_size: Option<u32>,
@@ -198,8 +207,35 @@ impl fmt::Display for Listen {
 pub(crate) struct AlertSettings {
     pub(crate) heartbeat_url: Option<Url>,
     pub(crate) command: Vec<String>,
+    pub(crate) webhook_url: Option<Url>,
     pub(crate) stale_after: Duration,
+    /// Only these are told; empty is all.
+    pub(crate) kinds: Vec<String>,
+    /// What still needs a person is told again after so long.
+    pub(crate) reminder: Duration,
 }
+
+impl AlertSettings {
+    /// Returns whether anything is told of this kind.
+    pub(crate) fn wants(&self, kind: &str) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|wanted| wanted == kind)
+    }
+}
+
+/// The kinds of alerts.
+pub(crate) const ALERT_KINDS: [&str; 11] = [
+    "held",
+    "credentials",
+    "stale",
+    "scrub",
+    "roster",
+    "settings",
+    "warehouse",
+    "ledger",
+    "consents",
+    "purge",
+    "expiring",
+];
 
 #[derive(Clone, Debug)]
 pub(crate) struct LogSettings {
@@ -236,7 +272,7 @@ pub(crate) fn load(given: Option<&Path>, environment: &Environment) -> Result<Se
     let name = file.as_ref().map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
     let mut keys =
         Keys::new(&name, &text, environment).map_err(|error| Complaints::one(format!("{name}: {error}")))?;
-    let settings = read(&mut keys, file);
+    let settings = read(&mut keys, file, environment);
     let mut complaints = keys.finish();
     if let Some(folder) = &settings.views.folder {
         complaints.extend(trust::folder_refusals(folder, "json"));
@@ -278,12 +314,14 @@ fn find(given: Option<&Path>, environment: &Environment) -> Option<FoundFile> {
 }
 
 /// Reads every key. Relative paths are relative to the file's folder.
-fn read(keys: &mut Keys<'_>, file: Option<PathBuf>) -> Settings {
+fn read(keys: &mut Keys<'_>, file: Option<PathBuf>, environment: &Environment) -> Settings {
     let folder = file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
     let in_folder = |file: PathBuf| folder.join(file);
+    let sync = read_sync(keys);
+    let timezone = sync.timezone;
     Settings {
-        api: read_api(keys),
-        sync: read_sync(keys),
+        api: read_api(keys, environment, &folder),
+        sync,
         warehouse: WarehouseSettings {
             path: in_folder(keys.read("warehouse", "path", "warehouse.db", &values::file_name())),
             group: keys.read("warehouse", "group", "", &values::group_or_none()),
@@ -298,14 +336,19 @@ fn read(keys: &mut Keys<'_>, file: Option<PathBuf>) -> Settings {
                 hold_fraction: keys.read("consent", "hold_fraction", 0.02, &values::fraction()),
             },
             ledger: keys.read("consent", "ledger", "", &values::file_name_or_none()).map(in_folder),
-            scrub: keys.read("consent", "scrub", "cycle", &values::schedule_or_cycle()),
+            scrub: keys
+                .read("consent", "scrub", "cycle", &values::schedule_or_cycle())
+                .map(|scrub| scrub.in_zone(timezone)),
             deadline: keys.read("consent", "deadline", "30d", &values::duration()),
         },
         http: read_http(keys, &folder),
         alert: AlertSettings {
             heartbeat_url: keys.read("alert", "heartbeat_url", "", &values::url_or_none()),
             command: keys.read("alert", "command", NO_TEXTS.to_vec(), &values::texts()),
+            webhook_url: keys.read("alert", "webhook_url", "", &values::url_or_none()),
             stale_after: keys.read("alert", "stale_after", "24h", &values::duration()),
+            kinds: keys.read("alert", "kinds", NO_TEXTS.to_vec(), &values::words_among(&ALERT_KINDS)),
+            reminder: keys.read("alert", "reminder", "24h", &values::duration()),
         },
         log: LogSettings {
             is_json: keys.read("log", "format", "text", &values::one_of(&[("text", false), ("json", true)])),
@@ -331,9 +374,11 @@ const LOG_LEVELS: &[(&str, &str)] =
     &[("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
 
 /// The files are not in the configuration's folder if they are among systemd's credentials.
-fn read_api(keys: &mut Keys<'_>) -> ApiSettings {
+fn read_api(keys: &mut Keys<'_>, environment: &Environment, folder: &Path) -> ApiSettings {
+    let base_url = keys.read("api", "base_url", "https://api.healthex.io", &values::base_url());
     ApiSettings {
-        base_url: keys.read("api", "base_url", "https://api.healthex.io", &values::base_url()),
+        network: network::read(keys, &base_url, environment, folder),
+        base_url,
         token_file: keys.read("api", "token_file", "", &values::file_name_or_none()),
         api_key_file: keys.read("api", "api_key_file", "api-key", &values::text()).into(),
         api_secret_file: keys.read("api", "api_secret_file", "api-secret", &values::text()).into(),
@@ -349,8 +394,12 @@ fn read_api(keys: &mut Keys<'_>) -> ApiSettings {
 }
 
 fn read_sync(keys: &mut Keys<'_>) -> SyncSettings {
+    let schedule = keys.read("sync", "schedule", "0 */15 * * * *", &values::schedule());
+    let timezone = keys.read("sync", "timezone", "UTC", &values::timezone());
+    let not_between = keys.read("sync", "not_between", "", &values::quiet_hours_or_none());
     SyncSettings {
-        schedule: keys.read("sync", "schedule", "0 */15 * * * *", &values::schedule()),
+        schedule: schedule.in_zone(timezone).not_between(not_between),
+        timezone,
         concurrency: keys.read("sync", "concurrency", 4, &values::count(1, 64)),
         page_size: Some(keys.read("sync", "page_size", 500, &values::count(0, 100_000)))
             .filter(|page_size| *page_size > 0),
@@ -428,7 +477,7 @@ mod tests {
         let annotated = include_str!("../../config/healthex-sync.toml");
         let settings = |text: &str| {
             let mut keys = Keys::new("f", text, &HashMap::new()).unwrap();
-            let settings = read(&mut keys, None);
+            let settings = read(&mut keys, None, &HashMap::new());
             let known = keys.known().to_vec();
             assert_eq!(keys.finish(), Vec::<String>::new());
             (format!("{settings:#?}"), known)

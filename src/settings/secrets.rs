@@ -3,14 +3,14 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{Environment, Settings, trust};
 
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// The credentials found, and where a token is to come from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Credentials {
     /// A JWT from the environment.
     Ready(SecretString),
@@ -20,6 +20,27 @@ pub(crate) enum Credentials {
         key: SecretString,
         secret: SecretString,
     },
+}
+
+impl Credentials {
+    /// Returns whether a refusal of these is one of the others.
+    pub(crate) fn are(&self, others: &Self) -> bool {
+        let is_same = |one: &SecretString, other: &SecretString| one.expose_secret() == other.expose_secret();
+        match (self, others) {
+            (Self::Ready(one), Self::Ready(other)) => is_same(one, other),
+            // Read anew for each token.
+            (Self::ReadyFile(one), Self::ReadyFile(other)) => one == other,
+            (
+                Self::KeyAndSecret { key, secret },
+                Self::KeyAndSecret { key: other_key, secret: other_secret },
+            ) => is_same(key, other_key) && is_same(secret, other_secret),
+            _ => false,
+        }
+    }
+}
+
+fn owned((name, value): (&String, &String)) -> (String, String) {
+    (name.clone(), value.clone())
 }
 
 impl Settings {
@@ -54,6 +75,19 @@ impl Settings {
             (Ok(key), Ok(secret)) => Ok(Credentials::KeyAndSecret { key, secret }),
             (key, secret) => Err([key.err(), secret.err()].into_iter().flatten().collect()),
         }
+    }
+
+    /// Returns key and secret, or the token's file, other than those that were refused: they may have been
+    /// replaced since. systemd hands over what was there at the start; the configured files may be newer.
+    pub(crate) fn credentials_besides(
+        &self,
+        environment: &Environment,
+        refused: &[Credentials],
+    ) -> Option<Credentials> {
+        let without = environment.iter().filter(|(name, _)| *name != "CREDENTIALS_DIRECTORY");
+        let configured: Environment = without.map(owned).collect();
+        let found = [environment, &configured].map(|environment| self.credentials(environment).ok());
+        found.into_iter().flatten().find(|found| !refused.iter().any(|refused| found.are(refused)))
     }
 
     /// systemd's credentials come first; then the configuration's own folder.

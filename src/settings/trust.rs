@@ -120,12 +120,19 @@ pub(super) fn read_if(
     if let Some(why) = refusal(path, &file.metadata().map_err(failed)?) {
         return Err(why);
     }
-    let mut text = String::new();
-    file.take(bytes_max + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > bytes_max {
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > bytes_max {
         return Err(format!("{}: larger than {} MB", path.display(), bytes_max / 1024 / 1024));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|error| {
+        let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
+        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            return format!("{}:1: is UTF-16; save it as UTF-8", path.display());
+        }
+        let line = 1 + memchr::memchr_iter(b'\n', &bytes[..at]).count();
+        format!("{}:{line}: a letter is not UTF-8, but perhaps Latin-1; save it as UTF-8", path.display())
+    })
 }
 
 /// Returns what is wrong with a folder and with each file in it that ends so.

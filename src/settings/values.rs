@@ -9,9 +9,11 @@ use toml::Value;
 use url::Url;
 
 use super::Listen;
+use super::duration::parse_duration;
+use super::proxy::ProxySource;
+use super::schedule::{QuietHours, Schedule};
+use crate::plan::TypeFilter;
 use crate::plan::resource_type::ResourceType;
-use crate::plan::{Timestamp, TypeFilter};
-use crate::time::TimeDelta;
 
 type Parse<T> = Box<dyn Fn(&Value) -> Result<T, String>>;
 
@@ -41,9 +43,12 @@ impl<T> ValueType<T> {
         Self { value_of, parse: Box::new(parse) }
     }
 
-    /// Makes a type that is written as a list of texts, and in a variable with commas between them.
+    /// Makes a type that is written as a list of texts, and in a variable also with commas between them.
     fn of_texts(parse: impl Fn(Vec<String>) -> Result<T, String> + 'static) -> Self {
         let value_of = |text: &str| {
+            if let Some(list) = toml_list(text) {
+                return list;
+            }
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
         };
@@ -62,6 +67,12 @@ impl<T> ValueType<T> {
             |text: &str| text.trim().parse::<S>().map_or_else(|_| Value::String(text.to_owned()), Into::into);
         Self { value_of, parse: Box::new(parse) }
     }
+}
+
+/// Reads a list as the file would have it: `["a", "b"]`.
+fn toml_list(text: &str) -> Option<Value> {
+    let list = text.trim().starts_with('[').then(|| format!("list = {text}"))?;
+    list.parse::<toml::Table>().ok()?.remove("list").filter(Value::is_array)
 }
 
 pub(super) fn text() -> ValueType<String> {
@@ -125,6 +136,14 @@ pub(super) fn texts() -> ValueType<Vec<String>> {
     ValueType::of_texts(Ok)
 }
 
+/// A list of words, all of them among these.
+pub(super) fn words_among(words: &'static [&'static str]) -> ValueType<Vec<String>> {
+    ValueType::of_texts(|found| match found.iter().find(|word| !words.contains(&word.as_str())) {
+        Some(unknown) => Err(format!("{unknown:?} is not one of {}", words.join(", "))),
+        None => Ok(found),
+    })
+}
+
 pub(super) fn types() -> ValueType<TypeFilter> {
     ValueType::of_texts(|names| match names.iter().find(|name| ResourceType::by_name(name).is_none()) {
         Some(unknown) => Err(format!("{unknown:?} is not a resource type of FHIR R4, such as Observation")),
@@ -135,6 +154,11 @@ pub(super) fn types() -> ValueType<TypeFilter> {
 /// An `http` or `https` URL, which ends up before the paths of requests.
 pub(super) fn base_url() -> ValueType<Url> {
     ValueType::of_text(parse_base_url)
+}
+
+/// Where proxies come from: the environment, nowhere, or a URL.
+pub(super) fn proxy() -> ValueType<ProxySource> {
+    ValueType::of_text(ProxySource::parse)
 }
 
 pub(super) fn url_or_none() -> ValueType<Option<Url>> {
@@ -253,8 +277,25 @@ pub(super) fn schedule_or_cycle() -> ValueType<Option<Schedule>> {
     })
 }
 
+/// A time zone by its IANA name.
+pub(super) fn timezone() -> ValueType<chrono_tz::Tz> {
+    ValueType::of_text(|name| {
+        name.parse().map_err(|_| format!("{name:?} is not an IANA time zone, such as \"Europe/Berlin\""))
+    })
+}
+
+pub(super) fn quiet_hours_or_none() -> ValueType<Option<QuietHours>> {
+    ValueType::of_text(|text| match text {
+        "" => Ok(None),
+        hours => QuietHours::parse(hours).map(Some),
+    })
+}
+
 fn parse_base_url(text: &str) -> Result<Url, String> {
     let url = parse_web_url(text)?;
+    if url.path().trim_end_matches('/').to_ascii_lowercase().ends_with("/fhir/r4") {
+        return Err("must not end in /FHIR/R4, which is added to it".to_owned());
+    }
     let plain = url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()
@@ -270,33 +311,6 @@ fn parse_web_url(text: &str) -> Result<Url, String> {
         "http" | "https" if url.has_host() => Ok(url),
         _ => Err("must begin with https:// or http://".to_owned()),
     }
-}
-
-const LONGEST: Duration = Duration::from_hours(24 * 3660);
-
-/// Parses `500ms`, `90s`, `15m`, `24h`, `7d`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let refused = || format!("{text:?} is not a duration such as 500ms, 90s, 15m, 24h or 7d");
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let number: u64 = text[..digits].parse().map_err(|_| refused())?;
-    let unit = match &text[digits..] {
-        "ms" => Duration::from_millis(1),
-        "s" => Duration::from_secs(1),
-        "m" => Duration::from_mins(1),
-        "h" => Duration::from_hours(1),
-        "d" => Duration::from_hours(24),
-        _ => return Err(refused()),
-    };
-    let seconds = unit.as_secs_f64() * number_as_f64(number);
-    if seconds > LONGEST.as_secs_f64() {
-        return Err(format!("{text:?} is longer than ten years"));
-    }
-    u32::try_from(number).map(|number| unit * number).map_err(|_| refused())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "only compared with a limit")]
-fn number_as_f64(number: u64) -> f64 {
-    number as f64
 }
 
 /// Parses `500MB`, `50GB`: powers of ten.
@@ -315,104 +329,15 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).filter(|size| *size > 0).ok_or_else(refused)
 }
 
-/// When a cycle is due, in UTC.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Schedule {
-    Every(Duration),
-    /// Six fields, seconds first.
-    Cron(String),
-}
-
-/// No cycle can be wanted more often than this.
-const EVERY_MIN: Duration = Duration::from_secs(1);
-
-impl Schedule {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if let Some(every) = text.strip_prefix("every ") {
-            let every = parse_duration(every.trim())?;
-            // The scheduler knows no fraction of a second.
-            return if every < EVERY_MIN || every.subsec_nanos() > 0 {
-                Err("must be whole seconds, at least every 1s".to_owned())
-            } else {
-                Ok(Self::Every(every))
-            };
-        }
-        let fields = text.split_whitespace().count();
-        let cron = if fields == 5 { format!("0 {text}") } else { text.to_owned() };
-        let parsed = parse_cron(&cron).ok_or_else(|| {
-            format!("{text:?} is neither \"every 15m\" nor cron with seconds, such as \"0 */15 * * * *\"")
-        })?;
-        // An impossible date, such as 31 February, is accepted by the parser and never comes.
-        match parsed.find_next_occurrence(Timestamp::UNIX_EPOCH.as_cron_takes_it(), false) {
-            Ok(_) => Ok(Self::Cron(cron)),
-            Err(_) => Err(format!("{text:?} is a date that never comes")),
-        }
-    }
-
-    /// Returns the first moment after `now` at which a cycle is due.
-    pub(crate) fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
-        match self {
-            Self::Every(every) => Some(now + TimeDelta::from_std(*every).ok()?),
-            Self::Cron(cron) => {
-                parse_cron(cron)?.find_next_occurrence(now.as_cron_takes_it(), false).ok().map(Into::into)
-            }
-        }
-    }
-
-    /// Returns the time from one cycle to the next.
-    pub(crate) fn period(&self, now: Timestamp) -> Duration {
-        let span = || {
-            let first = self.next_after(now)?;
-            (self.next_after(first)? - first).to_std().ok()
-        };
-        span().unwrap_or(Duration::from_mins(15))
-    }
-}
-
-fn parse_cron(text: &str) -> Option<croner::Cron> {
-    if text.starts_with('@') {
-        return croner::Cron::from_str(text).ok();
-    }
-    croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Required).build().parse(text).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_sizes_have_a_unit() {
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_duration("7d"), Ok(Duration::from_hours(168)));
-        for wrong in ["", "5", "s", "5 s", "-5s", "1.5h", "5w", "99999999999d"] {
-            assert!(parse_duration(wrong).is_err(), "{wrong}");
-        }
+    fn sizes_have_a_unit() {
         assert_eq!(parse_bytes("50GB"), Ok(50_000_000_000));
         for wrong in ["", "0GB", "50", "50GiB", "-1MB", "99999999999TB"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_schedule_is_every_or_cron() {
-        let now = crate::plan::parse_stamp("2026-11-24T10:07:30Z").unwrap();
-        let next =
-            |text: &str| Schedule::parse(text).unwrap().next_after(now).map(crate::plan::stamp).unwrap();
-        assert_eq!(next("every 15m"), "2026-11-24T10:22:30Z");
-        assert_eq!(next("0 */15 * * * *"), "2026-11-24T10:15:00Z");
-        assert_eq!(next("*/15 * * * *"), "2026-11-24T10:15:00Z");
-        assert_eq!(Schedule::parse("0 */15 * * * *").unwrap().period(now), Duration::from_mins(15));
-        for wrong in [
-            "",
-            "every",
-            "every 0s",
-            "every 1500ms",
-            "every fortnight",
-            "0 0 0 31 2 *",
-            "* * *",
-            "60 * * * * *",
-        ] {
-            assert!(Schedule::parse(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn sync_in_full(folder: &Path, place: &Place) -> anyhow::Result
     let roster = roster::load(&settings.roster).map_err(|why| anyhow::anyhow!(why.join("; ")))?;
     let credentials =
         settings.credentials(&Environment::new()).map_err(|why| anyhow::anyhow!(why.join("; ")))?;
-    let api = Arc::new(Api::new(settings.api.base_url.clone(), credentials, settings.api.limits)?);
+    let api = Arc::new(Api::new(&settings.api, credentials)?);
     let warehouse = Arc::new(Warehouse::open(place, OtherServer::Refuse, clock::now())?);
     let cycle = Cycle {
         settings,

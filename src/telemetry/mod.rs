@@ -7,7 +7,7 @@ mod log_queue;
 
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use indicatif::MultiProgress;
 use tracing::{Level, Metadata};
@@ -25,7 +25,7 @@ pub(crate) fn start(settings: Option<&LogSettings>, level: Option<&str>) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal() && colours_are_welcome())
+        .with_ansi(has_colours(std::io::stderr().is_terminal()))
         // A closed stderr is no reason to end: without this it would be.
         .log_internal_errors(false)
         .with_writer(StderrWriter { is_journal });
@@ -54,9 +54,32 @@ pub(crate) fn bars_are_shown() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Returns whether colours are wanted. See <https://no-color.org>.
-pub(crate) fn colours_are_welcome() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// When there are to be colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ColourChoice {
+    /// On a terminal, unless `NO_COLOR` is set. See <https://no-color.org>.
+    Auto,
+    Always,
+    Never,
+}
+
+static COLOURS: OnceLock<ColourChoice> = OnceLock::new();
+
+/// Chooses once, before anything is printed.
+pub(crate) fn choose_colours(choice: ColourChoice) {
+    // A test that runs several commands in one process keeps the first choice.
+    let _ = COLOURS.set(choice);
+}
+
+/// Returns whether a stream is to have colours.
+pub(crate) fn has_colours(is_terminal: bool) -> bool {
+    match COLOURS.get().copied().unwrap_or(ColourChoice::Auto) {
+        ColourChoice::Auto => {
+            is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
+        ColourChoice::Always => true,
+        ColourChoice::Never => false,
+    }
 }
 
 /// Returns whether stderr leads to the journal. `$JOURNAL_STREAM` alone does not say so: children
@@ -133,7 +156,12 @@ fn write_to_stderr(lines: &[u8]) {
 pub(crate) fn end(failure: Option<&str>) {
     if let Some(why) = failure {
         log_queue::start(write_to_stderr, LossForm::Text);
-        log_queue::write(format!("healthex-sync: {why}\n").into_bytes());
+        let priority = if stderr_is_the_journal() { priority(Level::ERROR) } else { "" };
+        let lines = why.lines().enumerate().map(|(number, line)| {
+            let program = if number == 0 { "healthex-sync: " } else { "" };
+            format!("{priority}{program}{line}\n")
+        });
+        log_queue::write(lines.collect::<String>().into_bytes());
     }
     log_queue::flush(LAST_WORDS);
 }

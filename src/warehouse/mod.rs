@@ -20,6 +20,7 @@ pub mod pull;
 pub mod purge;
 mod rehearsal;
 pub(crate) mod report;
+pub mod service;
 mod snapshot;
 mod sqlite;
 
@@ -41,6 +42,7 @@ use self::report::{
     BackedUp, CopyLine, Findings, Overview, OverviewRequest, PatientCopy, Preflight, PurgeLine, Restored,
     StatusReport, Steps, StoredTable, VerifyDepth, ViewRefused,
 };
+use self::service::{RunReport, RunState, ServiceMemory, ServiceNote, ServiceView};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::PurgeReason;
@@ -136,11 +138,27 @@ impl Warehouse {
         }
     }
 
-    /// Returns who needs a person, and notes the end of a cycle that went well.
-    pub async fn attention(&self, good_end: Option<Timestamp>) -> Result<Attention, StoreFailed> {
+    /// Returns who needs a person.
+    pub async fn attention(&self) -> Result<Attention, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.attention(good_end).await,
+            Self::Sqlite(engine) => engine.attention().await,
             Self::Rehearsal(_) => Ok(Attention::default()),
+        }
+    }
+
+    /// Keeps what the service is to know after a restart.
+    pub async fn remember(&self, note: ServiceNote) -> Result<(), StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.remember(note).await,
+            Self::Rehearsal(_) => Ok(()),
+        }
+    }
+
+    /// Returns what the service was to know after a restart.
+    pub async fn recall(&self) -> Result<ServiceMemory, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.recall().await,
+            Self::Rehearsal(_) => Ok(ServiceMemory::default()),
         }
     }
 
@@ -406,6 +424,11 @@ impl Reader {
         self.engine.status()
     }
 
+    /// Returns what is known of the service: whether it is alive, its last cycles, what it has told.
+    pub fn service(&self) -> Result<ServiceView, StoreFailed> {
+        self.engine.service()
+    }
+
     /// Returns counts, who is behind and who was purged. Resources are not counted, which takes
     /// longer than a look may.
     pub fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
@@ -504,6 +527,16 @@ impl Reader {
     pub fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {
         self.engine.demo_table()
     }
+}
+
+/// Tells others what the service is doing. Not durable: it is told again within a second.
+pub(crate) fn tell_of_service(place: &Place, report: &RunReport) -> std::io::Result<()> {
+    sqlite::tell_of_service(place, report)
+}
+
+/// Returns whether a `run` of this warehouse is alive, and what it tells of itself.
+pub(crate) fn look_for_service(place: &Path) -> RunState {
+    sqlite::look_for_service(place)
 }
 
 /// Returns what `check` wants to know. Only looks.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::time::TimeDelta;
+
 use super::failure::LedgerFault;
 use super::purge::{CarriedOut, DiskRoom};
 use crate::plan::checkpoint::Checkpoint;
@@ -114,8 +116,10 @@ pub struct PurgeLine {
 pub struct OverviewRequest {
     /// Active patients that were not pulled since then are behind.
     pub behind_since: Timestamp,
-    /// So many of those that are behind are listed.
+    /// So many of those that are behind are listed, of each state.
     pub behind_max: usize,
+    /// How far a watermark lies before what its patient is complete up to.
+    pub overlap: TimeDelta,
     pub purged_since: Timestamp,
     /// Consents that run out between these two are told, and so many of them listed.
     pub now: Timestamp,
@@ -131,8 +135,8 @@ pub struct Overview {
     pub states: BTreeMap<String, u64>,
     /// The held patients, by the names in the `held_why` column.
     pub held_why: BTreeMap<String, u64>,
-    /// Of those that are pulled.
-    pub oldest_watermark: Option<Timestamp>,
+    /// What every one of those that are pulled is complete up to.
+    pub complete_up_to: Option<Timestamp>,
     pub quarantined: u64,
     /// Patients whose server sends everything, whatever was asked for, and patients that are short.
     pub since_ignored: u64,
@@ -143,10 +147,11 @@ pub struct Overview {
     pub late_purges: u64,
     /// Of the database and its WAL.
     pub bytes: Vec<FileSize>,
-    /// On the roster and not active, or active and not pulled since then; the longest wait first.
+    /// On the roster and not active, or active and not pulled since then; by state, the longest wait
+    /// first.
     pub behind: Vec<PatientBehind>,
-    /// How many of these there are in all.
-    pub behind_total: u64,
+    /// How many of these there are in all, by state.
+    pub behind_total: BTreeMap<String, u64>,
     pub purges: RecentPurges,
     pub expiring: ExpiringConsents,
 }
@@ -281,7 +286,7 @@ impl Findings {
 }
 
 /// One analysts' table, as `views` lists it.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize)]
 pub struct StoredTable {
     pub name: String,
     pub resource: String,

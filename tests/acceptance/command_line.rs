@@ -399,3 +399,83 @@ fn a_patient_is_named_by_id_or_label() {
     world.run(["purge", "sandbox-0002", "--yes", "--expect", "1"]).exits(2);
     world.run(["purge", "demo-02", "--yes"]).exits(0);
 }
+
+#[test]
+fn rosters_are_read_as_people_have_them() {
+    let world = World::with_patients(["anna", "ben", "cleo"]);
+    world.change_setting("roster.files", r#"["people.csv"]"#);
+    world.write("people.csv", "ID;Label;Site\n# of May\nanna;study-1;Ulm\n\n;;\nben;study-1;Bonn\ncleo;;\n");
+    world
+        .run(["sync"])
+        .exits(0)
+        .says("3 ok")
+        .says("not read: the columns Site")
+        .says("is that of 2 patients");
+    world.run(["check"]).exits(0).says("people.csv:1: not read: the columns Site").says("people.csv:3, ");
+    world.write("people.csv", "id\tLABEL\nanna\tstudy-1\n");
+    world.run(["sync"]).exits(0).says("1 ok");
+    std::fs::write(world.path("people.csv"), b"id,label\nanna,M\xfcller\n").unwrap();
+    world.run(["sync"]).exits(2).says("people.csv:2: a letter is not UTF-8, but perhaps Latin-1");
+    let mut command = world.command(["check", "--offline"]);
+    world.write("one.csv", "id\nanna\n");
+    world.write("two, three.csv", "id\nben\n");
+    command.env("HEALTHEX_SYNC__ROSTER__FILES", r#"["one.csv", "two, three.csv"]"#);
+    Running::start(&mut command).ended().exits(0).says("2 patients, 2 enabled");
+}
+
+#[test]
+fn status_shows_who_is_asked_for_and_those_in_need_first() {
+    let world = World::with_patients(["anna", "ben", "cleo", "dora", "emil"]);
+    world.run(["sync"]).exits(0);
+    world.fault("kind = 'status', status = 503, person = 'dora'");
+    world.sandbox.remove_person("emil");
+    world.run(["purge", "ben", "--yes"]).exits(0);
+    world.write_roster(
+        "[[patient]]\nid = \"anna\"\nlabel = \"study-1\"\n[[patient]]\nid = \"ben\"\n[[patient]]\nid = \"cleo\"\nenabled = false\n[[patient]]\nid = \"dora\"\n[[patient]]\nid = \"emil\"\n",
+    );
+    world.run(["sync"]).exits(3);
+    let listed = |args: &[&str]| -> Vec<String> {
+        let ran = world.run([&["status"], args].concat());
+        let lines = ran.stdout.lines().skip(1).take_while(|line| !line.contains(" patients"));
+        let names = lines.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split(' ').next());
+        names.map(str::to_owned).collect()
+    };
+    assert_eq!(listed(&[]), ["emil", "dora", "study-1", "cleo", "ben"]);
+    assert_eq!(listed(&["--state", "failing", "--state", "paused"]), ["dora", "ben"]);
+    assert_eq!(listed(&["--state", "disabled"]), ["cleo"]);
+    assert_eq!(listed(&["--label", "study-*", "--label", "emil"]), ["emil", "study-1"]);
+    world.run(["status", "--label", "study-1"]).exits(0);
+    world.run(["status", "--label", "anna"]).exits(0).says("study-1").says("1 patients");
+    world.run(["status"]).exits(3).says("purged by hand").says("sync --patient ben").says("disabled: ");
+    world.run(["status", "--state", "nonsense"]).exits(2);
+    let json = world.run(["status", "--json", "--state", "disabled"]).exits(0).json();
+    assert_eq!(
+        (&json["patients"][0]["id"], &json["patients"][0]["enabled"]),
+        (&"cleo".into(), &false.into())
+    );
+    let coloured = world.run(["--color", "always", "status"]).exits(3).stdout;
+    assert!(coloured.contains("\x1b[33mfailing"), "{coloured}");
+}
+
+#[test]
+fn whatever_is_told_is_told_as_json_too() {
+    let world = World::with_patients(["anna", "ben"]);
+    world.run(["sync"]).exits(0);
+    let verified = world.run(["verify", "--json"]).exits(0);
+    assert_eq!(verified.json()["sound"], true);
+    assert!(verified.number("/resources") > 0);
+    let views = world.run(["views", "--json"]).exits(0).json();
+    assert!(views.as_array().unwrap().iter().any(|view| view["name"] == "lab_results"), "{views}");
+    let purged = world.run(["purge", "anna", "--yes", "--json"]).exits(0);
+    assert_eq!(
+        (&purged.json()["purged"][0]["name"], &purged.json()["scrubbed"]),
+        (&"anna".into(), &true.into())
+    );
+    assert!(purged.number("/purged/0/rows") > 0);
+    let held = world.run(["purge", "--held", "--yes", "--json"]).exits(0).json();
+    assert_eq!(held["purged"], serde_json::json!([]));
+    world.exec("UPDATE observation SET content_hash = randomblob(16) WHERE person_id = 'ben'");
+    let verified = world.run(["verify", "--json"]).exits(1).json();
+    assert_eq!(verified["sound"], false);
+    assert!(!verified["wrong"].as_array().unwrap().is_empty(), "{verified}");
+}

@@ -21,6 +21,7 @@ mod house;
 mod leavers;
 mod ledger;
 mod memory;
+mod network;
 mod ownership;
 mod process;
 mod records;

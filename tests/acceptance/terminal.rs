@@ -15,7 +15,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::world::{World, record, wait_until};
 
-const ROWS: u16 = 50;
+const ROWS: u16 = 90;
 
 fn size_of(number: u16) -> NonZero<u16> {
     NonZero::new(number).unwrap()

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use super::Candidate;
 use super::trial::{BY, Pull, Trial, at, batch, end, end_with_sweep, link, mark, next, observation, person};
-use crate::plan::leaver::ListedBy;
-use crate::plan::leaver::Missing;
+use crate::plan::PersonId;
+use crate::plan::leaver::{ListedBy, Missing};
 use crate::plan::state::{PatientState, PurgeReason};
+use crate::plan::verdict::{CycleVerdict, PatientCounts};
 use crate::warehouse::Warehouse;
 use crate::warehouse::failure::OpenFailed;
+use crate::warehouse::page::Tally;
 use crate::warehouse::patient::{CycleEnd, Forgotten, Listed, RosterReading};
 use crate::warehouse::place::OtherServer;
 use crate::warehouse::pull::Lease;
+use crate::warehouse::service::{CYCLES_REMEMBERED, KnownProblem, NamedPatient, PastCycle, ServiceNote};
 
 fn ids(leases: &[Lease]) -> Vec<&str> {
     leases.iter().map(|lease| lease.person().as_str()).collect()
@@ -89,17 +92,54 @@ pub(super) async fn the_times_of_cycles_outlast_a_restart<C: Candidate>() {
     let mut trial = Trial::<C>::with(["anna"]).await;
     let times = trial.warehouse().cycle_times().await.unwrap();
     assert_eq!((times.last_started_at, times.last_good_end), (Some(at(0)), None));
-    trial.warehouse().attention(None).await.unwrap();
+    trial.warehouse().remember(ServiceNote::default()).await.unwrap();
     assert_eq!(trial.warehouse().cycle_times().await.unwrap().last_good_end, None);
 
     trial.begin_cycle(&["anna"], at(50)).await;
-    let attention = trial.warehouse().attention(Some(at(60))).await.unwrap();
+    let attention = trial.warehouse().attention().await.unwrap();
+    let note = ServiceNote { well_end: Some(at(60)), ..ServiceNote::default() };
+    trial.warehouse().remember(note).await.unwrap();
     assert_eq!(attention.patients.len(), 1);
     assert_eq!(attention.oldest_unscrubbed, None);
     trial.reopen();
 
     let times = trial.warehouse().cycle_times().await.unwrap();
     assert_eq!((times.last_started_at, times.last_good_end), (Some(at(50)), Some(at(60))));
+}
+
+pub(super) async fn what_the_service_remembers_outlasts_a_restart_and_goes_with_a_purge<C: Candidate>() {
+    let mut trial = Trial::<C>::with(["anna", "ben"]).await;
+    let (anna, ben) = (person("anna"), person("ben"));
+    trial.pull(&anna, &[observation(1)], at(1)).await;
+    let cycle = |number: u64| PastCycle {
+        started_at: at(i64::try_from(number).unwrap()),
+        took: Duration::from_millis(1500),
+        verdict: CycleVerdict::Bad("HealthEx does not answer".to_owned()),
+        patients: PatientCounts { total: 2, ok: 1, skipped: 1, ..PatientCounts::default() },
+        resources: Tally { inserted: number, ..Tally::default() },
+        requests: 3,
+    };
+    let named = |person: &PersonId| NamedPatient { person: person.clone(), name: format!("label-{person}") };
+    let problem = |patients| KnownProblem {
+        kind: "held".to_owned(),
+        since: at(5),
+        told_at: at(6),
+        text: None,
+        patients,
+    };
+    let problems = vec![problem(vec![named(&anna), named(&ben)])];
+    let cycles = (1..=50).map(cycle).collect();
+    trial.warehouse().remember(ServiceNote { well_end: None, cycles, problems }).await.unwrap();
+    trial.reopen();
+
+    let memory = trial.warehouse().recall().await.unwrap();
+    assert_eq!(memory.cycles, (3..=50).map(cycle).collect::<Vec<_>>());
+    assert_eq!(memory.problems, [problem(vec![named(&anna), named(&ben)])]);
+    trial.warehouse().purge(&anna, PurgeReason::Operator, BY, at(60)).await.unwrap();
+    assert_eq!(trial.warehouse().recall().await.unwrap().problems, [problem(vec![named(&ben)])]);
+    trial.warehouse().remember(ServiceNote::default()).await.unwrap();
+    let memory = trial.warehouse().recall().await.unwrap();
+    assert_eq!((memory.cycles.len(), memory.problems), (CYCLES_REMEMBERED, Vec::new()));
 }
 
 pub(super) async fn another_server_is_refused_or_adopted_with_its_rows<C: Candidate>() {
@@ -135,7 +175,8 @@ pub(super) async fn no_time_is_stored_that_was_not_told<C: Candidate>() {
     trial.pull(&ben, &rows, at(13)).await;
     trial.warehouse().note_renamed_full(&anna, at(14)).await.unwrap();
     trial.warehouse().purge(&ben, PurgeReason::Operator, BY, at(15)).await.unwrap();
-    trial.warehouse().attention(Some(at(16))).await.unwrap();
+    let note = ServiceNote { well_end: Some(at(16)), ..ServiceNote::default() };
+    trial.warehouse().remember(note).await.unwrap();
     trial.warehouse().scrub(|| at(17)).await.unwrap();
     trial.warehouse().rebuild_views(at(18), |_| ()).await.unwrap();
 

@@ -51,6 +51,7 @@ macro_rules! conformance_suite {
                 who_is_missing_from_the_roster_is_noted_until_it_is_listed_again
                 what_has_long_been_marked_as_deleted_goes_with_the_end_of_a_cycle
                 the_times_of_cycles_outlast_a_restart
+                what_the_service_remembers_outlasts_a_restart_and_goes_with_a_purge
                 another_server_is_refused_or_adopted_with_its_rows
                 no_time_is_stored_that_was_not_told
             }

@@ -189,7 +189,7 @@ pub(super) async fn a_scrub_settles_every_purge_at_once<C: Candidate>() {
         trial.warehouse().purge(&person(id), PurgeReason::Operator, BY, now).await.unwrap().unwrap();
     }
     assert_eq!(trial.warehouse().unscrubbed().await.unwrap(), Some(at(20)));
-    assert_eq!(trial.warehouse().attention(None).await.unwrap().oldest_unscrubbed, Some(at(20)));
+    assert_eq!(trial.warehouse().attention().await.unwrap().oldest_unscrubbed, Some(at(20)));
     assert!(trial.reader().status().unwrap().scrub_waits_for.is_some());
 
     let scrubbed = trial.warehouse().scrub(|| at(30)).await.unwrap();

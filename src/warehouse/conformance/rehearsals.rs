@@ -12,6 +12,7 @@ use crate::warehouse::patient::{CycleEnd, Listed, RosterReading};
 use crate::warehouse::place::OtherServer;
 use crate::warehouse::pull::PullOutcome;
 use crate::warehouse::purge::Scrub;
+use crate::warehouse::service::ServiceNote;
 
 pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothing<C: Candidate>() {
     let mut trial = Trial::<C>::with(["anna", "ben", "cora"]).await;
@@ -45,7 +46,9 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     let refused = pull.ended(PullOutcome::Revoked, None);
     assert!(rehearsal.revoke(refused, at(27), at(28)).await.unwrap().is_some());
     assert_eq!(rehearsal.scrub(|| at(29)).await.unwrap(), Scrub::NothingToDo);
-    rehearsal.attention(Some(at(30))).await.unwrap();
+    rehearsal.attention().await.unwrap();
+    let note = ServiceNote { well_end: Some(at(30)), ..ServiceNote::default() };
+    rehearsal.remember(note).await.unwrap();
     let end = CycleEnd { now: at(30), keep_deleted: None };
     rehearsal.end_cycle(end).await.unwrap();
     drop(rehearsal);

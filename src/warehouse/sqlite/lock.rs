@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{Error, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -28,6 +29,13 @@ impl WriterLock {
     }
 }
 
+/// Behind the warehouse's name: the lock that a `run` holds for life.
+pub(super) const SERVICE_LOCK: &str = ".run.lock";
+
+/// A look at a lock holds it for a moment, which is no reason to give up.
+const TRIES: u32 = 5;
+const TRY_INTERVAL: Duration = Duration::from_millis(30);
+
 /// The right to be the one daemon of a warehouse. Held until dropped.
 #[derive(Debug)]
 pub struct ServiceLock {
@@ -44,7 +52,7 @@ impl ServiceLock {
 
     /// Takes the lock of whatever is in the warehouse's place.
     pub(super) fn take_beside(warehouse: &Path) -> Result<Self, OpenFailed> {
-        take(warehouse, ".run.lock").map(|file| Self { _file: file })
+        take(warehouse, SERVICE_LOCK).map(|file| Self { _file: file })
     }
 }
 
@@ -57,7 +65,7 @@ fn take(warehouse: &Path, suffix: &str) -> Result<File, OpenFailed> {
     let path = with_suffix(warehouse, suffix);
     let failed = |source| OpenFailed::Io { path: path.clone(), source };
     let mut file = open_lock(&path).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match lock_soon(&file) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             return Err(OpenFailed::InUse { path: warehouse.to_owned(), pid: holder(&file) });
@@ -68,6 +76,17 @@ fn take(warehouse: &Path, suffix: &str) -> Result<File, OpenFailed> {
     // The pid only tells others whom to look for; on a full disk the lock holds without it.
     let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));
     Ok(file)
+}
+
+/// Tries for a moment.
+fn lock_soon(file: &File) -> rustix::io::Result<()> {
+    for _ in 1..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(TRY_INTERVAL),
+            locked => return locked,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// Opens a lock, and makes one where there is none.

@@ -40,8 +40,10 @@ mod removed;
 mod report;
 mod restore;
 mod rows;
+mod run_report;
 mod run_view;
 pub(super) mod scrub;
+mod service_memory;
 mod shortfall;
 #[cfg(test)]
 mod simulated;
@@ -71,6 +73,7 @@ pub(super) use self::preflight::preflight;
 pub(super) use self::purge_requests::LeftRequest;
 pub(super) use self::reader::Reader;
 pub(super) use self::restore::restore;
+pub(super) use self::run_report::{look as look_for_service, tell as tell_of_service};
 pub(super) use self::snapshot::Snapshot;
 
 /// Returns SQLite's own version.

@@ -16,7 +16,7 @@ use super::purge_requests::Requests;
 use super::writer::Writer;
 use super::{
     checkpoint, consents, cycle_ends, keep_deleted, ledger_book, open, page, pulls, purge, removed, scrub,
-    staying_reader,
+    service_memory, staying_reader,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -33,6 +33,7 @@ use crate::warehouse::purge::{
     CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub, ScrubWaits,
 };
 use crate::warehouse::report::{ExpiringConsents, Steps, ViewRefused};
+use crate::warehouse::service::{ServiceMemory, ServiceNote};
 
 /// A file that is open for writing, and its lock.
 pub struct Engine {
@@ -184,15 +185,9 @@ impl Engine {
         Ok(forgotten)
     }
 
-    pub(in crate::warehouse) async fn attention(
-        &self,
-        good_end: Option<Timestamp>,
-    ) -> Result<Attention, StoreFailed> {
+    pub(in crate::warehouse) async fn attention(&self) -> Result<Attention, StoreFailed> {
         let ledger_fault = self.ledger_fault();
         let look = self.writer.write(move |connection| {
-            if let Some(now) = good_end {
-                cycle_ends::note_good_cycle(connection, now)?;
-            }
             let patients = checkpoint::all(connection)?;
             let oldest_unscrubbed = purge::oldest_unscrubbed(connection)?;
             Ok(Attention { patients, oldest_unscrubbed, ledger_fault: ledger_fault.clone() })
@@ -207,6 +202,14 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<ExpiringConsents>, StoreFailed> {
         self.writer.write(move |connection| consents::tell_expiring(connection, until, most, now)).await
+    }
+
+    pub(in crate::warehouse) async fn remember(&self, note: ServiceNote) -> Result<(), StoreFailed> {
+        self.writer.write(move |connection| service_memory::remember(connection, &note)).await
+    }
+
+    pub(in crate::warehouse) async fn recall(&self) -> Result<ServiceMemory, StoreFailed> {
+        self.writer.write(service_memory::recall).await
     }
 
     pub(in crate::warehouse) async fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {

@@ -28,18 +28,16 @@ pub(super) fn overview(
     let transaction = connection.unchecked_transaction()?;
     let mut statement = transaction.prepare("SELECT state, count(*) FROM checkpoint GROUP BY state")?;
     let states = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-    let oldest: Option<String> = transaction.query_row(
-        "SELECT min(watermark) FROM checkpoint WHERE listed = 1 AND state IN ('active', 'failing')",
-        [],
-        |row| row.get(0),
-    )?;
+    let complete_up_to = complete_up_to(&transaction, request)?;
     let behind_since = stamp(request.behind_since);
-    let count = format!("SELECT count(*) FROM checkpoint WHERE {BEHIND}");
-    let behind_total = transaction.query_row(&count, [&behind_since], |row| row.get(0))?;
+    let count = format!("SELECT state, count(*) FROM checkpoint WHERE {BEHIND} GROUP BY state");
+    let mut count = transaction.prepare(&count)?;
+    let behind_total = count.query_map([&behind_since], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let behind_total = behind_total.collect::<Result<_, _>>()?;
     Ok(Overview {
         states,
         held_why: held_why(&transaction)?,
-        oldest_watermark: oldest.as_deref().and_then(parse_stamp),
+        complete_up_to,
         quarantined: transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?,
         since_ignored: count_if_known(&transaction, "since_ignored", &format!(">= {IGNORED_TOLD}"))?,
         short: count_if_known(&transaction, "short_since", "IS NOT NULL")?,
@@ -57,6 +55,28 @@ pub(super) fn overview(
             request.expiring_max,
         )?,
     })
+}
+
+/// Returns what every patient that is pulled is complete up to: its pull's start, which the watermark
+/// lies `sync.overlap` before. Where that was longer when it was pulled, its end is the limit.
+fn complete_up_to(
+    connection: &Connection,
+    request: OverviewRequest,
+) -> Result<Option<Timestamp>, StoreFailed> {
+    let mut statement = connection.prepare(
+        "SELECT watermark, last_success_at FROM checkpoint
+          WHERE listed = 1 AND state IN ('active', 'failing') AND watermark IS NOT NULL",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut oldest: Option<Timestamp> = None;
+    while let Some(row) = rows.next()? {
+        let Some(watermark) = time(row.get::<_, Option<String>>(0)?.as_deref()) else { continue };
+        let started = watermark.checked_add_signed(request.overlap).unwrap_or(watermark);
+        let ended = time(row.get::<_, Option<String>>(1)?.as_deref()).unwrap_or(started);
+        let up_to = started.min(ended.max(watermark));
+        oldest = Some(oldest.map_or(up_to, |oldest| oldest.min(up_to)));
+    }
+    Ok(oldest)
 }
 
 /// Counts patients by a column that a file of an older schema does not have.
@@ -84,7 +104,9 @@ fn held_why(connection: &Connection) -> Result<BTreeMap<String, u64>, StoreFaile
 fn behind(connection: &Connection, since: &str, most: usize) -> Result<Vec<PatientBehind>, StoreFailed> {
     let list = format!(
         "SELECT coalesce(label, person_id), state, last_success_at, failures, next_attempt_at, last_error
-           FROM checkpoint WHERE {BEHIND} ORDER BY state = 'held' DESC, last_success_at LIMIT ?2"
+           FROM (SELECT *, row_number() OVER (PARTITION BY state ORDER BY last_success_at, person_id) AS place
+                   FROM checkpoint WHERE {BEHIND})
+          WHERE place <= ?2 ORDER BY state, place"
     );
     let mut statement = connection.prepare(&list)?;
     let behind = statement.query_map(params![since, limit(most)], |row| {

@@ -1,8 +1,8 @@
 //! One row for each pull of a patient: what an operator looks at afterwards.
 
-use rusqlite::{Connection, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
-use crate::plan::{Timestamp, stamp};
+use crate::plan::{Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::Tally;
 use crate::warehouse::pull::{PullCost, PullEnded, PullHead, PullOutcome};
@@ -81,4 +81,12 @@ pub(super) fn prune(connection: &Connection) -> Result<(), StoreFailed> {
         [PULLS_KEPT],
     )?;
     Ok(())
+}
+
+/// Returns when the oldest pull began that is still known.
+pub(super) fn first_started_at(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
+    let first: Option<String> = connection
+        .query_row("SELECT started_at FROM pull ORDER BY id LIMIT 1", [], |row| row.get(0))
+        .optional()?;
+    Ok(first.as_deref().and_then(parse_stamp))
 }

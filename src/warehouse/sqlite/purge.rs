@@ -14,7 +14,8 @@ use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::purge::{Erased, ScrubbedBy};
 
 /// Tables whose rows a purge removes and does not count: they say how a patient was pulled.
-const BOOKKEEPING: [&str; 5] = ["consent_record", "live_resources", "pull", "seen", "walk"];
+const BOOKKEEPING: [&str; 6] =
+    ["consent_record", "live_resources", "problem_patient", "pull", "seen", "walk"];
 
 /// A purge, as `purge_log` tells it.
 pub(super) struct Purge<'p> {

@@ -12,8 +12,8 @@ use super::copies::{CopyStep, Presence};
 use super::rows::RowsFailed;
 use super::snapshot::Snapshot;
 use super::{
-    analyst_tables, backup, checkpoint, consents, copies, ledger_book, open, overview, purge, report,
-    run_view, scrub, snapshot, staying_reader, verify,
+    analyst_tables, backup, checkpoint, consents, copies, cycle_ends, ledger_book, open, overview, pulls,
+    purge, report, run_report, run_view, scrub, service_memory, snapshot, staying_reader, verify,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -23,12 +23,14 @@ use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Evaluation, View};
 use crate::warehouse::failure::{CopyFailed, OpenFailed, StoreFailed};
+use crate::warehouse::patient::CycleTimes;
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::{Erased, LedgerReport};
 use crate::warehouse::report::{
     BackedUp, CopyLine, ExpiringConsents, Findings, Overview, OverviewRequest, PatientCopy, PurgeLine,
     RowFormat, StatusReport, Steps, StoredTable, VerifyDepth, ViewRun,
 };
+use crate::warehouse::service::ServiceView;
 
 /// A file that is open for reading.
 pub(in crate::warehouse) struct Reader {
@@ -120,6 +122,22 @@ impl Reader {
         status.scrub_waits_for = scrub::waits_for(&self.connection, &self.path)?;
         status.reader = staying_reader::find(&self.connection, &self.path)?;
         Ok(status)
+    }
+
+    pub(in crate::warehouse) fn service(&self) -> Result<ServiceView, StoreFailed> {
+        // One snapshot for everything.
+        let transaction = self.connection.unchecked_transaction()?;
+        let CycleTimes { last_started_at, last_good_end } = cycle_ends::cycle_times(&transaction)?;
+        let memory = service_memory::recall(&transaction)?;
+        let first_pull_at = pulls::first_started_at(&transaction)?;
+        let view = ServiceView {
+            run: run_report::look(&self.path),
+            last_cycle_at: last_started_at,
+            last_well_end: last_good_end,
+            memory,
+            first_pull_at,
+        };
+        Ok(view)
     }
 
     pub(in crate::warehouse) fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {

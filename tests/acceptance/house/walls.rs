@@ -135,7 +135,8 @@ const ONLY: &[Only] = &[
     // What is to stay secret is the system's own chance, in a simulation too.
     Only { words: &["rand::"], rooms: &["src/machine.rs", "src/sandbox", "src/export/pseudonym.rs"] },
     Only { words: &["spawn_blocking"], rooms: &["src/machine.rs"] },
-    Only { words: &["chrono::"], rooms: &["src/time.rs"] },
+    // Time zones are where cron times are.
+    Only { words: &["chrono::", "chrono_tz"], rooms: &["src/time.rs", "src/settings"] },
     Only { words: &["reqwest"], rooms: &["src/healthex", "src/service"] },
     Only { words: &["clap::"], rooms: &["src/cli.rs", "src/main.rs", "src/manual.rs"] },
 ];

@@ -31,3 +31,13 @@ pub(crate) fn pipe(command: &mut Command, input: &str) -> (bool, String) {
 pub(crate) fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
+
+/// The library that gives a process another clock.
+pub(crate) fn faketime() -> Option<PathBuf> {
+    let mut libraries = glob::glob("/usr/lib/*/faketime/libfaketimeMT.so.1").unwrap();
+    let found = libraries.find_map(Result::ok);
+    if found.is_none() {
+        skip("libfaketime is not installed");
+    }
+    found
+}

@@ -23,7 +23,7 @@ use healthex_sync::sandbox::{Population, Sandbox};
 use tempfile::TempDir;
 
 pub(crate) use self::daemon::{Daemon, get};
-pub(crate) use self::machine::{pipe, project, tool};
+pub(crate) use self::machine::{faketime, pipe, project, tool};
 pub(crate) use self::process::{Ran, Running, binary, wait_until};
 pub(crate) use self::server::{NAME_CANARY, TEXT_CANARY, observation, observation_tail, record};
 pub(crate) use self::warehouse::{ask, resource_tables};

@@ -24,6 +24,9 @@ pub(crate) fn binary() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HEALTHEX")) {
         command.env_remove(name);
     }
+    for name in ["HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Absent on purpose: the checkpoint. The cycle finds out who is new or gone.
 
-use std::collections::{HashMap, HashSet};
+mod csv;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -43,6 +45,8 @@ pub(crate) struct Roster {
     pub(crate) of_files: usize,
     /// Whether it stands in for one that cannot be read.
     pub(crate) is_outdated: bool,
+    /// What is no fault, and may be none of what was meant.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Roster {
@@ -67,7 +71,7 @@ impl Roster {
             enabled: true,
         });
         let patients = self.patients.iter().cloned().chain(others).collect();
-        Self { patients, ..*self }
+        Self { patients, notes: self.notes.clone(), ..*self }
     }
 }
 
@@ -85,8 +89,9 @@ pub(crate) fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
         ));
     }
     if reader.complaints.is_empty() {
+        reader.note_shared_labels();
         let of_files = reader.patients.len();
-        Ok(Roster { patients: reader.patients, of_files, is_outdated: false })
+        Ok(Roster { patients: reader.patients, of_files, is_outdated: false, notes: reader.notes })
     } else {
         Err(reader.complaints)
     }
@@ -122,6 +127,7 @@ struct RosterReader {
     /// Where each id is listed, to name the place of a second one.
     places: HashMap<PersonId, String>,
     complaints: Vec<String>,
+    notes: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -186,63 +192,6 @@ impl RosterReader {
         self.add_patient(place, fields);
     }
 
-    fn read_csv(&mut self, name: &str, text: &str) {
-        if let Some(line) = unterminated_quote(text) {
-            self.complaints.push(format!("{name}:{line}: a quote is opened on this line and never closed"));
-            return;
-        }
-        let mut reader =
-            csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_reader(text.as_bytes());
-        let header = match reader.headers() {
-            Ok(header) => header.clone(),
-            Err(error) => {
-                self.complaints.push(format!("{name}:1: {error}"));
-                return;
-            }
-        };
-        let header: Vec<String> =
-            header.iter().map(|column| column.trim_start_matches('\u{feff}').to_owned()).collect();
-        let complaints = header_complaints(&header);
-        if !complaints.is_empty() {
-            self.complaints.extend(complaints.into_iter().map(|why| format!("{name}:1: {why}")));
-            return;
-        }
-        for record in reader.records() {
-            match record {
-                Err(error) => {
-                    let line = error.position().map_or(0, csv::Position::line);
-                    self.complaints
-                        .push(format!("{name}:{line}: {} columns are expected on each line", header.len()));
-                }
-                Ok(record) => {
-                    let place = format!("{name}:{}", record.position().map_or(0, csv::Position::line));
-                    self.read_record(&place, &header, &record);
-                }
-            }
-        }
-    }
-
-    fn read_record(&mut self, place: &str, header: &[String], record: &csv::StringRecord) {
-        let column = |name: &str| {
-            let at = header.iter().position(|column| column == name)?;
-            record.get(at).filter(|value| !value.is_empty())
-        };
-        let enabled = match column("enabled").map(str::to_ascii_lowercase).as_deref() {
-            None | Some("true") => Some(true),
-            Some("false") => Some(false),
-            Some(_) => {
-                self.complaints.push(format!("{place}: enabled must be true or false"));
-                None
-            }
-        };
-        let types = column("types").map(|types| types.split_whitespace().map(str::to_owned).collect());
-        let id = column("id").map(str::to_owned);
-        self.add_patient(
-            place,
-            PatientFields { id, label: column("label").map(str::to_owned), types, enabled },
-        );
-    }
-
     fn add_patient(&mut self, place: &str, fields: PatientFields) {
         let Some(id) = fields.id else {
             self.complaints.push(format!("{place}: id is missing"));
@@ -275,47 +224,44 @@ impl RosterReader {
     }
 }
 
-const COLUMNS: [&str; 4] = ["id", "label", "types", "enabled"];
-
-fn header_complaints(header: &[String]) -> Vec<String> {
-    let known = "a roster has the column id and may have label, types and enabled";
-    let mut complaints = Vec::new();
-    for (at, column) in header.iter().enumerate() {
-        if !COLUMNS.contains(&column.as_str()) {
-            complaints.push(format!("the column {column:?} is unknown; {known}"));
-        } else if header[..at].contains(column) {
-            complaints.push(format!("the column {column:?} is there twice"));
-        }
-    }
-    if !header.iter().any(|column| column == "id") {
-        complaints.push(format!("the column id is missing; {known}"));
-    }
-    complaints
-}
-
-/// Returns the line of a quote that is opened at the beginning of a field and not closed: all that
-/// follows would be taken for one field.
-fn unterminated_quote(text: &str) -> Option<usize> {
-    let (mut line, mut opened, mut at_field) = (1, None, true);
-    let mut letters = text.trim_start_matches('\u{feff}').chars().peekable();
-    while let Some(letter) = letters.next() {
-        line += usize::from(letter == '\n');
-        match (letter, opened) {
-            ('"', Some(_)) if letters.peek() == Some(&'"') => drop(letters.next()),
-            ('"', Some(_)) => opened = None,
-            ('"', None) if at_field => opened = Some(line),
-            _ => {}
-        }
-        at_field = opened.is_none() && matches!(letter, ',' | '\n' | '\r');
-    }
-    opened
-}
-
 /// Returns whether a letter is a control character, or turns the rest of a line around or breaks
 /// it: a label stands in logs and tables, where it must not write over its neighbours.
 fn is_unprintable(letter: char) -> bool {
     let turns_around = matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2066}'..='\u{2069}');
     letter.is_control() || turns_around || matches!(letter, '\u{2028}'..='\u{202e}')
+}
+
+/// More than these are counted.
+const SHARED_LABELS_TOLD: usize = 5;
+
+impl RosterReader {
+    /// A label is what logs and `status` know a patient by: several of one name are not told apart.
+    fn note_shared_labels(&mut self) {
+        let mut named: BTreeMap<&str, Vec<&PersonId>> = BTreeMap::new();
+        for patient in &self.patients {
+            if let Some(label) = &patient.label {
+                named.entry(label).or_default().push(&patient.person);
+            }
+        }
+        let shared: Vec<_> = named.into_iter().filter(|(_, persons)| persons.len() > 1).collect();
+        let mut notes: Vec<String> = Vec::new();
+        for (label, persons) in shared.iter().take(SHARED_LABELS_TOLD) {
+            let places: Vec<&str> =
+                persons.iter().filter_map(|person| self.places.get(*person)).map(String::as_str).collect();
+            notes.push(format!(
+                "the label {label:?} is that of {} patients: {}",
+                persons.len(),
+                places.join(", ")
+            ));
+        }
+        if shared.len() > SHARED_LABELS_TOLD {
+            notes.push(format!(
+                "{} more labels are those of several patients",
+                shared.len() - SHARED_LABELS_TOLD
+            ));
+        }
+        self.notes.extend(notes);
+    }
 }
 
 #[derive(Default)]
@@ -355,7 +301,7 @@ mod tests {
     use super::*;
     use crate::settings::OnRemoved;
 
-    fn check(files: &[(&str, &str)], expected: Result<&[&str], &[&str]>) {
+    fn load_files(files: &[(&str, &str)]) -> Result<Roster, Vec<String>> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).unwrap();
@@ -369,7 +315,20 @@ mod tests {
             consents_every: Duration::ZERO,
             consent_warning: Duration::ZERO,
         };
-        let found = load(&settings).map(|roster| {
+        let prefix = format!("{}/", folder.path().display());
+        load(&settings).map(|roster| {
+            let notes = roster.notes.iter().map(|note| note.replace(&prefix, "")).collect();
+            Roster { notes, ..roster }
+        })
+    }
+
+    pub(super) fn notes(files: &[(&str, &str)]) -> Vec<String> {
+        load_files(files).unwrap().notes
+    }
+
+    #[track_caller]
+    pub(super) fn check(files: &[(&str, &str)], expected: Result<&[&str], &[&str]>) {
+        let found = load_files(files).map(|roster| {
             roster.patients.iter().map(|patient| patient.name().to_owned()).collect::<Vec<_>>()
         });
         match (found, expected) {
@@ -396,6 +355,15 @@ mod tests {
     }
 
     #[test]
+    fn a_label_of_several_patients_is_noted_with_their_places() {
+        let files = [
+            ("a.csv", "id,label\np1,one\np2,two\n"),
+            ("b.toml", "[[patient]]\nid = \"p3\"\nlabel = \"one\"\n"),
+        ];
+        assert_eq!(notes(&files), ["the label \"one\" is that of 2 patients: a.csv:2, b.toml:1"]);
+    }
+
+    #[test]
     fn a_label_that_would_turn_its_line_around_is_refused() {
         for letter in ['\u{202e}', '\u{2066}', '\u{200f}', '\u{61c}', '\u{2028}', '\u{7}'] {
             let text = format!("id,label\np1,anna{letter}x\n");
@@ -417,11 +385,6 @@ mod tests {
                 "a.toml:8: what is unknown",
                 "a.toml:8: \"a/b\"",
             ]),
-        );
-        check(&[("a.csv", "id,name\np1,x\n")], Err(&["a.csv:1: the column \"name\" is unknown"]));
-        check(
-            &[("a.csv", "ID,label,label\np1,x,y\n")],
-            Err(&["\"ID\" is unknown", "\"label\" is there twice", "the column id is missing"]),
         );
         check(&[("a.csv", "id,label\np1,\"x\np2,y\n")], Err(&["a.csv:2: a quote is opened"]));
         check(&[("a.csv", "id,label\np1,\"x\"\"\np2,y\n")], Err(&["a.csv:2: a quote is opened"]));
