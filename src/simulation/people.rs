@@ -35,6 +35,9 @@ pub(super) struct Entry {
     pub(super) changed_at: Timestamp,
 }
 
+/// A Person, a Patient and two more.
+const ENTRIES_MIN: usize = 4;
+
 /// Names its patient, so that a byte of it can be told in a file.
 pub(super) fn mark(person: &str) -> String {
     format!("mark-of-{person}-")
@@ -94,7 +97,9 @@ impl Person {
     }
 
     pub(super) fn remove(&mut self, server: &InProcess, which: u32) {
-        if let Some((key, _)) = self.some_entry(server, which) {
+        // Were the last one gone, a sweep would rightly wait for a day.
+        let are_enough = self.entries(server).len() > ENTRIES_MIN;
+        if let Some((key, _)) = self.some_entry(server, which).filter(|_| are_enough) {
             self.take_away(server, &key);
         }
     }
