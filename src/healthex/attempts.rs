@@ -1,6 +1,7 @@
 //! The attempts of one request. `backon` gives the growing delays, `plan` decides about each.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -17,17 +18,24 @@ pub(crate) struct Attempts {
     delays: ExponentialBackoff,
     retry_max: Duration,
     pause: Arc<SharedPause>,
+    /// Counts them for all requests.
+    retries: Arc<AtomicU64>,
 }
 
 impl Attempts {
-    pub(super) fn new(limits: ApiLimits, attempts: usize, pause: Arc<SharedPause>) -> Self {
+    pub(super) fn new(
+        limits: ApiLimits,
+        attempts: usize,
+        pause: Arc<SharedPause>,
+        retries: Arc<AtomicU64>,
+    ) -> Self {
         let delays = ExponentialBuilder::default()
             .with_min_delay(limits.retry_initial)
             .with_max_delay(limits.retry_max)
             .with_factor(2.0)
             .with_max_times(attempts.saturating_sub(1))
             .build();
-        Self { delays, retry_max: limits.retry_max, pause }
+        Self { delays, retry_max: limits.retry_max, pause, retries }
     }
 
     /// Waits until the request may be tried again, or returns the failure.
@@ -48,7 +56,11 @@ impl Attempts {
                     self.pause.extend(wait);
                 }
                 tracing::debug!(wait_ms = wait.as_millis(), "{what}: trying again");
-                if stop.sleep(wait).await { Ok(()) } else { Err(RequestFailed::Stopped) }
+                if !stop.sleep(wait).await {
+                    return Err(RequestFailed::Stopped);
+                }
+                self.retries.fetch_add(1, Ordering::Relaxed);
+                Ok(())
             }
         }
     }

@@ -113,7 +113,7 @@ impl Api {
     }
 
     fn attempts_up_to(&self, attempts: usize) -> Attempts {
-        Attempts::new(self.limits, attempts, self.pause.clone())
+        Attempts::new(self.limits, attempts, self.pause.clone(), self.meter.retries.clone())
     }
 
     /// Sends the request for a page. The page itself is read from what is returned.
@@ -246,6 +246,7 @@ impl Api {
         Sent { method: "GET", url, name, attempt, status, took: sent.elapsed() }.log();
         let response = response.map_err(|broken| transport::transient(&broken, FailureStage::NoAnswer))?;
         let answered_after = sent.elapsed();
+        self.meter.note_answer_time(answered_after);
         let server_date = server_date(&response);
         if response.status() != StatusCode::UNAUTHORIZED {
             token.prove();

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::clock::Instant;
 
@@ -14,7 +15,14 @@ pub(crate) struct Meter {
     pub(crate) bytes: AtomicU64,
     /// How often each status came; 0 where no answer came at all.
     answers: Mutex<BTreeMap<(RequestKind, u16), u64>>,
+    /// How long answers took to begin, since they were last asked for.
+    answer_times: Mutex<Vec<Duration>>,
+    /// Requests that were sent again.
+    pub(super) retries: Arc<AtomicU64>,
 }
+
+/// Where nobody asks for them, no more times are kept.
+const ANSWER_TIMES_MAX: usize = 20_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RequestKind {
@@ -35,6 +43,24 @@ impl Meter {
     pub(super) fn count_answer(&self, kind: RequestKind, status: u16) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         *answers.entry((kind, status)).or_default() += 1;
+    }
+
+    /// Notes how long the head of a page's answer took.
+    pub(super) fn note_answer_time(&self, took: Duration) {
+        let mut times = self.answer_times.lock().unwrap_or_else(PoisonError::into_inner);
+        if times.len() < ANSWER_TIMES_MAX {
+            times.push(took);
+        }
+    }
+
+    /// Takes the times of answers since the last call.
+    pub(crate) fn take_answer_times(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.answer_times.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the count of requests that were sent again since the last call.
+    pub(crate) fn take_retries(&self) -> u64 {
+        self.retries.swap(0, Ordering::Relaxed)
     }
 
     /// Takes the counts of answers since the last call.

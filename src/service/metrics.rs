@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use super::problems::Problem;
+use super::process_metrics::ProcessMetrics;
 use super::state::ServiceState;
 use crate::cycle::Summary;
 use crate::cycle::progress::Progress;
@@ -21,6 +22,9 @@ use crate::warehouse::report::Overview;
 const DURATION_BUCKETS: [f64; 12] =
     [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14_400.0, 43_200.0];
 
+/// From a page that was ready to one that HealthEx has to gather.
+const REQUEST_BUCKETS: [f64; 11] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+
 pub(super) struct Metrics {
     registry: Registry,
     cycles: IntCounterVec,
@@ -29,6 +33,8 @@ pub(super) struct Metrics {
     pulls: IntCounterVec,
     requests: IntCounterVec,
     resources: IntCounterVec,
+    request_duration: Histogram,
+    retries: IntCounter,
     received: IntCounter,
     patients: IntGaugeVec,
     watermark_age: IntGauge,
@@ -50,9 +56,8 @@ pub(super) struct Metrics {
     progress: IntGaugeVec,
     problems: IntGaugeVec,
     warehouse: IntGaugeVec,
-    memory: IntGauge,
-    open_files: IntGauge,
-    start_time: IntGauge,
+    disk_free: IntGauge,
+    process: ProcessMetrics,
 }
 
 /// Makes metrics and registers them.
@@ -74,6 +79,11 @@ impl MetricFactory {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
         self.register(IntCounterVec::new(Opts::new(format!("healthex_sync_{name}"), help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+        let options = HistogramOpts::new(format!("healthex_sync_{name}"), help);
+        self.register(Histogram::with_opts(options.buckets(buckets.to_vec())))
     }
 
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
@@ -98,12 +108,14 @@ impl Metrics {
     pub(super) fn new() -> prometheus::Result<Self> {
         let make = MetricFactory(Registry::new());
         let gauge = |name: &str, help: &str| make.gauge(&format!("healthex_sync_{name}"), help);
-        let duration = HistogramOpts::new("healthex_sync_cycle_duration_seconds", "How long cycles took.");
         make.build_info()?;
         let metrics = Self {
             cycles: make.counters("cycles_total", "Cycles by how they ended.", &["outcome"])?,
-            cycle_duration: make
-                .register(Histogram::with_opts(duration.buckets(DURATION_BUCKETS.to_vec())))?,
+            cycle_duration: make.histogram(
+                "cycle_duration_seconds",
+                "How long cycles took.",
+                &DURATION_BUCKETS,
+            )?,
             ticks_skipped: make
                 .counter("ticks_skipped_total", "Ticks of the schedule that were left out.")?,
             pulls: make.counters("pulls_total", "Patients a cycle dealt with, by outcome.", &["outcome"])?,
@@ -113,6 +125,13 @@ impl Metrics {
                 &["kind", "status"],
             )?,
             resources: make.counters("resources_total", "Resources by what became of them.", &["change"])?,
+            request_duration: make.histogram(
+                "request_duration_seconds",
+                "From a request for a page to the head of its answer.",
+                &REQUEST_BUCKETS,
+            )?,
+            retries: make
+                .counter("retries_total", "Requests that were sent again after a failure that may pass.")?,
             received: make.counter("received_bytes_total", "Bodies received, decompressed.")?,
             patients: make.gauges("patients", "Patients in the warehouse by state.", &["state"])?,
             watermark_age: gauge(
@@ -159,9 +178,8 @@ impl Metrics {
             )?,
             problems: make.gauges("problem", "1 where something needs a person.", &["problem"])?,
             warehouse: make.gauges("warehouse_bytes", "Size of the warehouse's files.", &["file"])?,
-            memory: make.gauge("process_resident_memory_bytes", "Resident memory.")?,
-            open_files: make.gauge("process_open_fds", "Open file descriptors.")?,
-            start_time: make.gauge("process_start_time_seconds", "When this process started.")?,
+            disk_free: gauge("disk_free_bytes", "Room on the disk of the warehouse, for this account.")?,
+            process: ProcessMetrics::register(&make.0)?,
             registry: make.0,
         };
         metrics.initialise_counters();
@@ -223,6 +241,10 @@ impl Metrics {
     /// Moves the meter's answers here, and returns how many of them show a server that works.
     pub(super) fn count_answers(&self, meter: &Meter) -> u64 {
         let mut good = 0;
+        for took in meter.take_answer_times() {
+            self.request_duration.observe(took.as_secs_f64());
+        }
+        self.retries.inc_by(meter.take_retries());
         for ((request, status), count) in meter.take_answers() {
             let kind = match request {
                 RequestKind::Token => "token",
@@ -248,7 +270,6 @@ impl Metrics {
         self.last_good.set(state.last_good_end().map_or(0, Timestamp::timestamp));
         self.needs_a_person.set(i64::from(state.needs_a_person()));
         self.next_tick.set(state.next_tick.map_or(0, Timestamp::timestamp));
-        self.start_time.set(state.started_at.timestamp());
         self.under_way.set(i64::from(state.running_since.is_some()));
         let shown = if state.running_since.is_some() { progress.clone() } else { Progress::default() };
         self.progress.with_label_values(&["done"]).set(to_gauge(shown.done));
@@ -260,9 +281,7 @@ impl Metrics {
         if let Some(overview) = overview {
             self.set_overview(overview, now);
         }
-        let process = ProcessUsage::read();
-        self.memory.set(process.memory_bytes);
-        self.open_files.set(process.open_files);
+        self.process.update(state.started_at);
         let mut text = Vec::new();
         if let Err(failed) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!("the metrics cannot be written: {failed}");
@@ -289,6 +308,7 @@ impl Metrics {
         self.since_ignored.set(to_gauge(overview.since_ignored));
         self.short.set(to_gauge(overview.short));
         self.expiring.set(to_gauge(overview.expiring.total));
+        self.disk_free.set(overview.disk_free.map_or(0, to_gauge));
         for size in &overview.bytes {
             self.warehouse.with_label_values(&[size.file]).set(to_gauge(size.bytes));
         }
@@ -297,21 +317,4 @@ impl Metrics {
 
 fn to_gauge(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// Usage of this process, by the kernel.
-struct ProcessUsage {
-    memory_bytes: i64,
-    open_files: i64,
-}
-
-impl ProcessUsage {
-    /// Reads `/proc`; zeros where there is none.
-    fn read() -> Self {
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
-        let memory = pages.saturating_mul(rustix::param::page_size() as u64);
-        let open_files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-        Self { memory_bytes: to_gauge(memory), open_files: i64::try_from(open_files).unwrap_or_default() }
-    }
 }

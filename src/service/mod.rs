@@ -22,6 +22,7 @@ mod notifier;
 mod page;
 mod port;
 mod problems;
+mod process_metrics;
 mod reload;
 mod run_report;
 mod scheduler;

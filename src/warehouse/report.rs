@@ -147,6 +147,8 @@ pub struct Overview {
     pub late_purges: u64,
     /// Of the database and its WAL.
     pub bytes: Vec<FileSize>,
+    /// Room for this account on its disk; `None` where that does not tell.
+    pub disk_free: Option<u64>,
     /// On the roster and not active, or active and not pulled since then; by state, the longest wait
     /// first.
     pub behind: Vec<PatientBehind>,

@@ -11,6 +11,7 @@ use super::{checkpoint, consents, purge};
 use crate::plan::since::IGNORED_TOLD;
 use crate::plan::{Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::place::folder_of;
 use crate::warehouse::report::{
     FileSize, Overview, OverviewRequest, PatientBehind, RecentPurge, RecentPurges,
 };
@@ -45,6 +46,7 @@ pub(super) fn overview(
         oldest_unscrubbed: purge::oldest_unscrubbed(&transaction)?,
         late_purges: 0,
         bytes: sizes(path),
+        disk_free: disk_free(path),
         behind: behind(&transaction, &behind_since, request.behind_max)?,
         behind_total,
         purges: recent_purges(&transaction, request)?,
@@ -144,6 +146,12 @@ fn limit(most: usize) -> i64 {
 
 fn time(text: Option<&str>) -> Option<Timestamp> {
     text.and_then(parse_stamp)
+}
+
+/// Returns the room on the disk of a file, for who is not root.
+fn disk_free(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder_of(path)).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 fn sizes(path: &Path) -> Vec<FileSize> {

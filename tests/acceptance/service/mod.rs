@@ -4,6 +4,7 @@ mod alerts;
 mod endurance;
 mod honest;
 mod hours;
+mod monitoring;
 mod port;
 
 use std::fs::File;
