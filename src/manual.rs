@@ -59,7 +59,7 @@ const SIGNALS: [(&str, &str); 2] = [
 ];
 
 /// What a command is used for, with words of its own.
-const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 18] = [
     ("demo", &[("healthex-sync demo", "The main job with made-up patients, in ./healthex-demo.")]),
     (
         "init",
@@ -145,6 +145,14 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
             ("healthex-sync export --format parquet out", "All analysts' tables."),
             ("healthex-sync export --format ndjson --patient study-0001 out", "What is held of one patient."),
         ],
+    ),
+    (
+        "reload",
+        &[("systemctl reload healthex-sync", "Has run of healthex-sync read its configuration again.")],
+    ),
+    (
+        "roster",
+        &[("healthex-sync roster --csv roster.csv", "The patients of files and studies, as a file to edit.")],
     ),
     (
         "completions",
