@@ -49,6 +49,9 @@ pub(super) struct Truths {
     consent_purges: Vec<(String, Timestamp)>,
     /// Problems that an operator was told of, and that are not over.
     open: BTreeMap<&'static str, String>,
+    /// Problems that were told in an earlier life of the process. It keeps what it told with the cycle, so
+    /// that a death in between, or a backup put back, lets them be told once more, or be over once more.
+    told_before: BTreeSet<&'static str>,
     unlisted_since: BTreeMap<String, Timestamp>,
 }
 
@@ -83,6 +86,7 @@ impl Truths {
             judged: BTreeSet::new(),
             consent_purges: Vec::new(),
             open: BTreeMap::new(),
+            told_before: BTreeSet::new(),
             unlisted_since: BTreeMap::new(),
         }
     }
@@ -114,9 +118,9 @@ impl Truths {
         }
     }
 
-    /// The process is another one, which tells of all problems anew.
-    pub(super) fn forget_alerts(&mut self) {
-        self.open.clear();
+    /// The process is another one.
+    pub(super) fn begin_life(&mut self) {
+        self.told_before.extend(std::mem::take(&mut self.open).into_keys());
     }
 
     /// Checks all that is true at any moment.
@@ -427,7 +431,7 @@ impl Truths {
                 }
                 "over" => {
                     let before = self.open.remove(problem);
-                    if before.is_none() {
+                    if before.is_none() && !self.told_before.contains(problem) {
                         return untrue(TRUTH, format!("{problem} is over at {at}, and nobody heard of it"));
                     }
                 }

@@ -338,7 +338,7 @@ impl World {
 
     /// Takes it that nothing is known of what the warehouse holds: the process is another one.
     pub(super) fn anew(&mut self) {
-        self.truths.forget_alerts();
+        self.truths.begin_life();
         for person in &mut self.people {
             person.doubt_all(&self.stage.network.server);
         }
@@ -506,7 +506,7 @@ fn write_configuration(folder: &Path, script: &Script) {
     let schedule =
         if *every < 60 { format!("0 */{every} * * * *") } else { format!("0 0 */{} * * *", every / 60) };
     let settings = format!(
-        "api.base_url = {BASE_URL:?}\napi.api_key_file = {key:?}\napi.api_secret_file = {secret:?}\n\
+        "api.base_url = {BASE_URL:?}\napi.allow_http = true\napi.api_key_file = {key:?}\napi.api_secret_file = {secret:?}\n\
          alert.command = [\"told\"]\nwarehouse.path = \"files/warehouse.db\"\n\
          sync.schedule = {schedule:?}\nsync.page_size = {page_size}\n\
          roster.on_removed = {on_removed:?}\n"

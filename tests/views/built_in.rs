@@ -89,10 +89,18 @@ fn each_says_where_it_is_from_and_knows_the_same_panels() {
     assert_eq!(panels.len(), 1);
 }
 
+/// What the acceptance tests hold the tables' rows against, but for half a surrogate pair.
+fn quirks() -> Vec<Value> {
+    let cases = include_str!("../acceptance/analysts/quirks.ndjson").lines();
+    let resources = |case: Value| case["resources"].as_array().cloned().unwrap_or_default();
+    cases.filter_map(|line| serde_json::from_str(line).ok()).flat_map(resources).collect()
+}
+
 /// For each view: at least one row of the examples, and hardly a column that is always NULL.
 #[test]
 fn real_resources_fill_the_tables() {
-    let resources = [synthea(), examples("us-core-7.0.0-examples"), examples("r4-examples")].concat();
+    let resources =
+        [synthea(), examples("us-core-7.0.0-examples"), examples("r4-examples"), quirks()].concat();
     if resources.len() < 1_000 {
         return;
     }
@@ -112,7 +120,8 @@ fn real_resources_fill_the_tables() {
         all += view.view().unwrap().columns.len();
     }
     eprintln!("never filled by the examples: {}", empty.join(", "));
-    assert!(empty.len() * 4 < all, "{} of {all}: {empty:?}", empty.len());
+    // Of the three columns of a time, and of the code systems, an example fills one.
+    assert!(empty.len() * 10 < all * 3, "{} of {all}: {empty:?}", empty.len());
 }
 
 fn check_cell(view: &str, column: &Column, cell: &Value) {
