@@ -105,6 +105,7 @@ impl MetricFactory {
 }
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "a list, one metric after the other")]
     pub(super) fn new() -> prometheus::Result<Self> {
         let make = MetricFactory(Registry::new());
         let gauge = |name: &str, help: &str| make.gauge(&format!("healthex_sync_{name}"), help);
