@@ -10,6 +10,8 @@ use std::path::Path;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::plan::row::hex;
+
 /// A file that was written, as the manifest tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct WrittenFile {
@@ -97,13 +99,4 @@ impl Write for HashedFile {
     fn flush(&mut self) -> Result<()> {
         self.file.flush()
     }
-}
-
-/// Returns bytes in lowercase hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -12,10 +12,11 @@ use std::path::Path;
 use hmac::{Hmac, KeyInit, Mac};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use rustix::fs::OFlags;
 use sha2::Sha256;
 
-use super::output::hex;
 use crate::plan::resource_type::ResourceType;
+use crate::plan::row::hex;
 use crate::time::Day;
 
 const KEY_BYTES: usize = 32;
@@ -57,7 +58,7 @@ impl Pseudonyms {
     /// Reads the key from a file that is its owner's alone, or makes one where there is none.
     pub(crate) fn from_file(path: &Path, dates: Dates) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-        match OpenOptions::new().read(true).custom_flags(no_follow()).open(path) {
+        match OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path) {
             Ok(file) => Ok(Self::new(read_key(path, file)?, dates)),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Ok(Self::new(make_key(path).map_err(failed)?, dates))
@@ -157,10 +158,6 @@ impl Pseudonyms {
 
 /// Longer than any time with a fraction and an offset.
 const TIME_LENGTH_MAX: usize = 32;
-
-fn no_follow() -> i32 {
-    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default()
-}
 
 fn read_key(path: &Path, file: File) -> Result<[u8; KEY_BYTES], String> {
     let name = path.display();

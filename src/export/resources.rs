@@ -41,13 +41,7 @@ pub(super) fn lines(
     written: &mut Vec<WrittenFile>,
 ) -> Result<u64, ExportFailed> {
     let mut files = RowsFiles::new(job.target, known.name, known.name, job.content(), Vec::new());
-    let mut memory = TapeMemory::default();
-    let mut withheld = 0;
-    job.snapshot.resources(known, job.selection(), |found| {
-        let Some(told) = Told::of(job, &found, &mut memory) else {
-            withheld += 1;
-            return Ok(());
-        };
+    let withheld = each(job, known, |told| {
         let (file, line) = files.place()?;
         let line = Cell::Integer(i64::try_from(line).unwrap_or(i64::MAX));
         let (person, key) = (told.person_id.into(), told.key.into());
@@ -56,6 +50,24 @@ pub(super) fn lines(
         files.line(told.resource.split(['\n', '\r']))
     })?;
     written.extend(files.finish(false)?);
+    Ok(withheld)
+}
+
+/// Hands over each resource as it may be told. Returns how many are left out.
+fn each(
+    job: &Job<'_>,
+    known: &ResourceType,
+    mut tell: impl FnMut(Told<'_>) -> Result<(), ExportFailed>,
+) -> Result<u64, ExportFailed> {
+    let mut memory = TapeMemory::default();
+    let mut withheld = 0;
+    job.snapshot.resources(known, job.selection(), |found| {
+        let Some(told) = Told::of(job, &found, &mut memory) else {
+            withheld += 1;
+            return Ok(());
+        };
+        tell(told)
+    })?;
     Ok(withheld)
 }
 
@@ -81,15 +93,7 @@ pub(super) fn rows(
 ) -> Result<u64, ExportFailed> {
     let columns = COLUMNS.iter().map(|(name, kind)| Column::new(name, *kind)).collect();
     let mut files = RowsFiles::new(job.target, &known.table, known.name, job.content(), columns);
-    let mut memory = TapeMemory::default();
-    let mut withheld = 0;
-    job.snapshot.resources(known, job.selection(), |found| {
-        let Some(told) = Told::of(job, &found, &mut memory) else {
-            withheld += 1;
-            return Ok(());
-        };
-        files.row(&told.cells())
-    })?;
+    let withheld = each(job, known, |told| files.row(&told.cells()))?;
     written.extend(files.finish(false)?);
     Ok(withheld)
 }

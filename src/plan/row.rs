@@ -308,6 +308,7 @@ fn search_mode(search: Option<&RawValue>) -> Option<String> {
     serde_json::from_str::<SearchShape>(search?.get()).ok()?.mode
 }
 
+/// Returns bytes in lowercase hex.
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
