@@ -127,8 +127,8 @@ impl Api {
     ) -> Result<PageStream, RequestFailed> {
         let token = self.token(stop).await?;
         match self.try_page(url, &token, budget, stop).await {
-            Err(RequestFailed::TokenRefused) if token.is_worth_replacing() => {
-                let fresh = self.replace(&token, stop).await?.ok_or(RequestFailed::TokenRefused)?;
+            Err(RequestFailed::TokenRefused) => {
+                let fresh = self.replace(&token, stop).await?;
                 self.try_page(url, &fresh, budget, stop).await
             }
             answer => answer,
@@ -182,8 +182,8 @@ impl Api {
     ) -> Result<Records, RequestFailed> {
         let token = self.token(stop).await?;
         match self.try_records(request, &token, budget, stop).await {
-            Err(RequestFailed::TokenRefused) if token.is_worth_replacing() => {
-                let fresh = self.replace(&token, stop).await?.ok_or(RequestFailed::TokenRefused)?;
+            Err(RequestFailed::TokenRefused) => {
+                let fresh = self.replace(&token, stop).await?;
                 self.try_records(request, &fresh, budget, stop).await
             }
             answer => answer,
@@ -322,20 +322,19 @@ impl Api {
         }
     }
 
-    /// Returns another token than `refused`, or `None` where no different one can be had.
-    async fn replace(
-        &self,
-        refused: &AccessToken,
-        stop: &Stop,
-    ) -> Result<Option<Arc<AccessToken>>, RequestFailed> {
+    /// Returns another token than `refused`, which stays refused where no different one can be had.
+    async fn replace(&self, refused: &AccessToken, stop: &Stop) -> Result<Arc<AccessToken>, RequestFailed> {
+        if !refused.is_worth_replacing() {
+            return Err(RequestFailed::TokenRefused);
+        }
         let _turn = self.tokens.fetching.lock().await;
         if let Some(current) =
             self.tokens.current().filter(|current| current.generation != refused.generation)
         {
-            return Ok(Some(current));
+            return Ok(current);
         }
         let fresh = self.fetch_token(true, stop).await?;
-        Ok(self.differs(refused, &fresh).then_some(fresh))
+        if self.differs(refused, &fresh) { Ok(fresh) } else { Err(RequestFailed::TokenRefused) }
     }
 
     /// Returns whether `fresh` is another token. One that was minted always is; a ready JWT is if
