@@ -39,7 +39,8 @@ pub(super) fn export(
     if let Some(person) = &person
         && !reader.knows(person)?
     {
-        return Err(complain(format!("--patient {person}: the warehouse does not know this patient")));
+        let named = args.patient.as_deref().unwrap_or_default();
+        return Err(complain(format!("--patient {named}: the warehouse does not know this patient")));
     }
     let pseudonyms = args.pseudonymous.then(|| pseudonyms(args, &settings)).transpose()?;
     let since = args.since.as_deref().map(|text| since(text, format, pseudonyms.as_ref())).transpose()?;

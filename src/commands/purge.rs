@@ -42,16 +42,28 @@ pub(super) fn purge(
     let place = place(&settings);
     // A purge does not make a warehouse.
     let reader = Reader::open(&place.path)?;
-    let person = args.id.as_deref().map(|named| known_patient(&settings, &reader, named)).transpose()?;
+    let patient = args.id.as_deref().map(|named| Patient::find(&settings, &reader, named)).transpose()?;
     drop(reader);
     let by = account();
     let mut told = Told { out, as_json: args.json, report: PurgeJson::default() };
-    let status = match person {
+    let status = match patient {
         None => purge_held(context, settings, &place, args.expect, &mut told)?,
-        Some(person) => purge_one(&place, &person, by, &mut told)?,
+        Some(patient) => purge_one(&place, &patient, by, &mut told)?,
     };
     told.end()?;
     Ok(status)
+}
+
+/// Who is to be purged, and as what it was named.
+struct Patient<'a> {
+    person: PersonId,
+    named: &'a str,
+}
+
+impl<'a> Patient<'a> {
+    fn find(settings: &Settings, reader: &Reader, named: &'a str) -> anyhow::Result<Self> {
+        Ok(Self { person: known_patient(settings, reader, named)?, named })
+    }
 }
 
 /// What is told of a purge: line by line as it happens, or all of it at the end.
@@ -103,13 +115,14 @@ impl Told<'_> {
 
 fn purge_one(
     place: &Place,
-    person: &PersonId,
+    patient: &Patient<'_>,
     by: String,
     told: &mut Told<'_>,
 ) -> anyhow::Result<ExitStatus> {
-    let unknown = || Complaints::one(format!("{person}: the warehouse does not know this patient"));
+    let Patient { person, named } = patient;
+    let unknown = || Complaints::one(format!("{named}: the warehouse does not know this patient"));
     let request = PurgeRequest { person: person.clone(), by, requested_at: clock::now() };
-    match order(place, &request)? {
+    match order(place, &request, named)? {
         Ordered::Answered(PurgeAnswer::Purged { name, rows }) => {
             told.purged(&name, rows)?;
             told.say("the last bytes go at the end of the cycle under way")?;
@@ -117,7 +130,7 @@ fn purge_one(
         }
         Ordered::Answered(PurgeAnswer::Unknown) => Err(unknown().into()),
         Ordered::Answered(PurgeAnswer::Failed(why)) => {
-            tracing::error!("{person} was not purged: {why}");
+            tracing::error!("{named} was not purged: {why}");
             Ok(ExitStatus::Failed)
         }
         Ordered::Free(warehouse) => runtime()?.block_on(async {
@@ -141,7 +154,7 @@ enum Ordered {
 
 /// Takes the warehouse, or leaves the order for the process that holds it, and waits for one of
 /// the two. A command that is killed meanwhile has ordered all the same.
-fn order(place: &Place, request: &PurgeRequest) -> Result<Ordered, OpenFailed> {
+fn order(place: &Place, request: &PurgeRequest, named: &str) -> Result<Ordered, OpenFailed> {
     let deadline = Instant::now() + LOCK_WAIT_MAX;
     let mut left: Option<LeftRequest> = None;
     let mut is_reported = false;
@@ -155,7 +168,7 @@ fn order(place: &Place, request: &PurgeRequest) -> Result<Ordered, OpenFailed> {
             Err(OpenFailed::InUse { pid, .. }) if Instant::now() < deadline => {
                 if !is_reported {
                     is_reported = true;
-                    left = leave(place, request, &pid);
+                    left = leave(place, request, named, &pid);
                 }
                 std::thread::sleep(LOCK_POLL_INTERVAL);
             }
@@ -175,11 +188,10 @@ fn order(place: &Place, request: &PurgeRequest) -> Result<Ordered, OpenFailed> {
 }
 
 /// Leaves the order. Where that cannot be, the end of the cycle is waited for.
-fn leave(place: &Place, request: &PurgeRequest, pid: &str) -> Option<LeftRequest> {
-    let person = &request.person;
+fn leave(place: &Place, request: &PurgeRequest, named: &str, pid: &str) -> Option<LeftRequest> {
     match LeftRequest::leave(place, request) {
         Ok(left) => {
-            tracing::info!("a cycle is under way (pid {pid}), and is told to purge {person} now");
+            tracing::info!("a cycle is under way (pid {pid}), and is told to purge {named} now");
             Some(left)
         }
         Err(failed) => {

@@ -75,7 +75,16 @@ impl Session {
         request: SyncRequest,
     ) -> Cycle {
         let Self { settings, api, stop } = self;
-        Cycle { settings, api, warehouse, stop, progress, request, active: Arc::default() }
+        Cycle {
+            settings,
+            api,
+            warehouse,
+            stop,
+            progress,
+            request,
+            active: Arc::default(),
+            names: Arc::default(),
+        }
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) async fn decide_held(
     if held.is_empty() && expected.is_none_or(|expected| expected == 0) {
         return Ok(HeldDecided::default());
     }
+    cycle.names.learn(&held, None);
     let token = cycle.api.token_to_confirm_with(&cycle.stop).await?;
     let answers: Vec<(Lease, Result<(), RequestFailed>)> = stream::iter(held)
         .map(|lease| {

@@ -7,6 +7,7 @@
 
 pub(crate) mod held;
 mod leavers;
+mod names;
 mod orders;
 mod patient;
 pub(crate) mod progress;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::names::Names;
 pub(crate) use self::orders::ActivePatients;
 use self::patient::Refusal;
 use self::progress::Progress;
@@ -60,6 +62,7 @@ pub(crate) struct Cycle {
     pub request: SyncRequest,
     /// Who is being dealt with, for an operator's purge that comes meanwhile.
     pub active: Arc<ActivePatients>,
+    pub names: Arc<Names>,
 }
 
 /// How a cycle was asked for.
@@ -126,6 +129,7 @@ impl Cycle {
         let Reading { records, credentials_refused } = records::read(self, &roster.patients).await?;
         let roster = &roster.with_records(&records);
         let patients = self.take_roster(roster, &records, &mut summary).await?;
+        self.names.learn(&patients, Some(roster));
         for CarriedOut { person, reason, rows } in self.warehouse.carried_out() {
             summary.purged.push(PurgeNote { name: person.to_string(), reason, rows });
         }

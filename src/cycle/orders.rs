@@ -132,7 +132,8 @@ pub(super) async fn heed(cycle: &Cycle, over: CancellationToken) -> Vec<PurgeNot
 
 async fn carry_out(cycle: &Cycle, request: PurgeRequest) -> Option<PurgeNote> {
     let PurgeRequest { person, by, .. } = &request;
-    tracing::info!(person = %person, by, "{by} has ordered a purge; it does not wait for the cycle's end");
+    let name = cycle.names.of(person);
+    tracing::info!(person = name, by, "{by} has ordered a purge; it does not wait for the cycle's end");
     cycle.active.clear(person).await;
     let reason = PurgeReason::Operator;
     let (answer, note) = match cycle.warehouse.purge(person, reason, by, clock::now()).await {
@@ -143,7 +144,7 @@ async fn carry_out(cycle: &Cycle, request: PurgeRequest) -> Option<PurgeNote> {
         }
         Ok(None) => (PurgeAnswer::Unknown, None),
         Err(failed) => {
-            tracing::error!(person = %person, "a purge that {by} has ordered was not done: {failed}");
+            tracing::error!(person = name, "a purge of {name} that {by} has ordered was not done: {failed}");
             (PurgeAnswer::Failed(failed.to_string()), None)
         }
     };

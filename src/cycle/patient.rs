@@ -415,7 +415,12 @@ pub(super) async fn question(
     let url = Query::of_consent(person).first_url(cycle.api.base_url());
     cycle
         .api
-        .ask_consent(&url, token.map(Arc::as_ref), &consent_budget().named(person.as_str()), &cycle.stop)
+        .ask_consent(
+            &url,
+            token.map(Arc::as_ref),
+            &consent_budget().named(cycle.names.of(person)),
+            &cycle.stop,
+        )
         .await
 }
 

@@ -12,7 +12,7 @@ use crate::warehouse::pull::Lease;
 /// One patient that a cycle deals with.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
-    /// What the patient goes by in logs and messages. The roster has the label of a purged one.
+    /// What the patient goes by in logs and messages.
     pub(super) name: String,
     pub(super) types: TypeFilter,
     pub(super) due: Due,
@@ -51,8 +51,7 @@ pub(super) fn tasks(
         }
         let due = decide(&lease.checkpoint, &request, rules, now);
         if due != Due::Nothing(NotDue::Unlisted) {
-            let label = lease.checkpoint.label.as_ref().or(entry.and_then(|entry| entry.label.as_ref()));
-            let name = label.cloned().unwrap_or_else(|| lease.person().to_string());
+            let name = cycle.names.of(lease.person()).to_owned();
             let record = records.of(lease.person()).cloned().map(Box::new);
             tasks.push(Task { name, types: request.types, due, lease, record });
         }

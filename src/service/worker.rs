@@ -251,6 +251,7 @@ impl Worker {
             progress: self.status.progress.clone(),
             request: SyncRequest { waits_after_failures, ..SyncRequest::default() },
             active: Arc::default(),
+            names: Arc::default(),
         };
         let roster = self.daemon.roster.clone();
         self.outage.answers = 0;

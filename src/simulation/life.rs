@@ -71,6 +71,7 @@ pub(super) async fn sync_in_full(folder: &Path, place: &Place) -> anyhow::Result
         progress: watch::channel(Progress::default()).0,
         request: SyncRequest { full: true, ..SyncRequest::default() },
         active: Arc::default(),
+        names: Arc::default(),
     };
     let summary = cycle.run(&roster).await?;
     drop(cycle);

@@ -253,3 +253,21 @@ fn each_request_is_logged_at_debug_with_its_patient_and_no_secret() {
     assert!(ran.stderr.contains("POST /v1/auth/token 201"), "{ran}");
     world.run(["sync"]).says_nothing_of("/FHIR/R4/");
 }
+
+#[test]
+fn whoever_has_a_label_is_logged_by_it_whatever_is_asked() {
+    let world = World::with_patients(["anna", "ben"]);
+    world.write_roster(
+        "[[patient]]\nid = \"anna\"\nlabel = \"one\"\n[[patient]]\nid = \"ben\"\nlabel = \"two\"\n",
+    );
+    world.run(["sync"]).exits(0);
+    world.sandbox.withdraw("ben");
+    let ran = world.run(["-v", "sync", "--patient", "two"]).exits(0);
+    let asked = |name: &str, answer: &str| {
+        let is_it = |line: &&str| line.contains(&format!("person={name} ")) && line.contains(answer);
+        ran.stderr.lines().filter(is_it).count()
+    };
+    // Pulled, then asked again; who bears witness is asked before and after that.
+    assert_eq!((asked("two", " 403"), asked("one", " 200")), (2, 2), "{ran}");
+    assert!(!ran.stderr.contains("anna") && !ran.stderr.contains("ben"), "{ran}");
+}
