@@ -276,6 +276,7 @@ fn whatever_happens_the_warehouse_catches_up_and_no_watermark_passes_what_is_mis
     let ends = Instant::now() + Duration::from_secs(seconds);
     let mut seed = given.unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
     while Instant::now() < ends {
+        eprintln!("HEALTHEX_SYNC_WALK_SEED={seed}");
         let mut walk = Walk::begin(seed);
         let told = Told(seed, &mut walk);
         for _ in 0..STEPS {
