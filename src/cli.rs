@@ -59,10 +59,7 @@ pub enum Command {
         dir: PathBuf,
     },
     /// Write an annotated healthex-sync.toml and roster.toml; never overwrites
-    Init {
-        #[arg(default_value = ".")]
-        dir: PathBuf,
-    },
+    Init(InitArgs),
     /// Check all that `run` needs: configuration, roster, warehouse, credentials, one request, alerts
     Check(CheckArgs),
     /// Run one cycle now
@@ -72,7 +69,11 @@ pub enum Command {
     /// One line a patient, and totals
     Status(StatusArgs),
     /// Have a running `run` read configuration and rosters again; exit status 2 if they cannot be used
-    Reload,
+    Reload {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the patients of the roster's files and of the studies, and where each comes from
     Roster(RosterArgs),
     /// Remove everything of a patient, as after a withdrawn consent
@@ -104,6 +105,15 @@ pub enum Command {
     },
     /// Run a simulated HealthEx server (key sandbox-key, secret sandbox-secret)
     Sandbox(SandboxArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -205,14 +215,14 @@ pub struct VerifyArgs {
 pub struct AuditArgs {
     /// Only this patient, by id or label, with how long each purge took and the copies made while there were rows
     pub id: Option<String>,
-    /// A JSON array
+    /// A JSON array; of the ledger one object
     #[arg(long)]
     pub json: bool,
     /// Walk the chain of the ledger of purges instead
     #[arg(long, conflicts_with = "id")]
     pub verify: bool,
     /// Begin another ledger with the purges that the warehouse knows, where it is lost or damaged
-    #[arg(long, conflicts_with_all = ["id", "json", "verify"])]
+    #[arg(long, conflicts_with_all = ["id", "verify"])]
     pub new_ledger: bool,
 }
 
@@ -232,6 +242,9 @@ pub struct RestoreArgs {
     /// Needed: the file takes the warehouse's place
     #[arg(long)]
     pub yes: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -247,7 +260,11 @@ pub struct ViewsArgs {
 #[derive(Debug, Subcommand)]
 pub enum ViewsAction {
     /// Build all tables anew from the resources
-    Apply,
+    Apply {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what the columns of the tables that are kept hold, and where it is from
     Describe {
         /// Only this one, kept or not
@@ -300,6 +317,9 @@ pub struct ExportArgs {
     /// Begin another file (`NAME.2.parquet`) when one has grown so large
     #[arg(long, value_name = "SIZE", default_value = "1GB")]
     pub split: String,
+    /// What was written as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -330,6 +350,9 @@ pub struct SandboxArgs {
     /// Misbehave as this file says
     #[arg(long, value_name = "FILE")]
     pub faults: Option<PathBuf>,
+    /// Say where it listens, and whom it serves, as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Returns the completions that a shell sources.

@@ -383,6 +383,21 @@ mod tests {
     }
 
     #[test]
+    fn each_command_that_tells_something_tells_it_as_json_too() {
+        // A show, a daemon with a log, and what is for shells and for man.
+        const WITHOUT: [&str; 4] = ["demo", "run", "completions", "man"];
+        let has_json =
+            |command: &Command| command.get_arguments().any(|argument| argument.get_id() == "json");
+        for command in commands_of(&Cli::command()) {
+            let name = command.get_name();
+            assert_eq!(has_json(command), !WITHOUT.contains(&name), "{name}");
+            for inner in commands_of(command) {
+                assert!(has_json(inner), "{name} {}", inner.get_name());
+            }
+        }
+    }
+
+    #[test]
     fn the_page_of_the_configuration_has_every_section_and_key() {
         let page = String::from_utf8(page(Some("healthex-sync.toml")).unwrap().unwrap()).unwrap();
         for line in CONFIG.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {

@@ -20,7 +20,7 @@ pub(super) fn audit(
 ) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
     if args.new_ledger {
-        return new_ledger(&settings, out);
+        return new_ledger(&settings, args.json, out);
     }
     let reader = Reader::open(&settings.warehouse.path)?;
     if args.verify {
@@ -150,8 +150,9 @@ pub(super) fn describe_unknown(purges: u64) -> String {
     )
 }
 
-fn new_ledger(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+fn new_ledger(settings: &Settings, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     match begin_ledger_anew(&place(settings), clock::now())? {
+        former if json => writeln!(out, "{}", serde_json::json!({ "former": former }))?,
         Some(former) => writeln!(
             out,
             "another ledger was begun with the purges that the warehouse knows; the former one is {}: keep it",

@@ -81,9 +81,48 @@ pub(super) fn restore(
     }
     let place = place(&settings);
     let restored = with_bar(|told| restore_warehouse(&place, &args.file, clock::now, told))?;
-    let Restored { purged, former, ledger_was_missing, ledger_fault } = restored.map_err(error_of)?;
-    writeln!(out, "{} is restored from {}", place.path.display(), args.file.display())?;
-    for CarriedOut { person, reason, rows } in &purged {
+    let restored = restored.map_err(error_of)?;
+    if args.json {
+        writeln!(out, "{}", as_json(&place.path, &restored))?;
+    } else {
+        say_restored(&place.path, &args.file, &restored, out)?;
+    }
+    if restored.ledger_was_missing {
+        tracing::warn!(
+            "there was no ledger of purges: who was purged after the backup was made is not known, and may be back"
+        );
+    }
+    match restored.ledger_fault {
+        Some(fault) => {
+            tracing::error!("{fault}");
+            Ok(ExitStatus::Failed)
+        }
+        None => Ok(ExitStatus::Done),
+    }
+}
+
+fn as_json(warehouse: &Path, restored: &Restored) -> serde_json::Value {
+    let purged = restored.purged.iter().map(|CarriedOut { person, reason, rows }| {
+        serde_json::json!({ "person_id": person.as_str(), "reason": reason.as_str(), "rows": rows })
+    });
+    serde_json::json!({
+        "warehouse": warehouse,
+        "former": restored.former,
+        "purged": purged.collect::<Vec<_>>(),
+        "ledger_was_missing": restored.ledger_was_missing,
+        "ledger_fault": restored.ledger_fault.as_ref().map(ToString::to_string),
+    })
+}
+
+fn say_restored(
+    warehouse: &Path,
+    file: &Path,
+    restored: &Restored,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let Restored { purged, former, .. } = restored;
+    writeln!(out, "{} is restored from {}", warehouse.display(), file.display())?;
+    for CarriedOut { person, reason, rows } in purged {
         writeln!(out, "{person}: purged once more ({}): {rows} rows removed", reason.as_str())?;
     }
     if purged.is_empty() {
@@ -98,18 +137,7 @@ pub(super) fn restore(
             former.display()
         )?;
     }
-    if ledger_was_missing {
-        tracing::warn!(
-            "there was no ledger of purges: who was purged after the backup was made is not known, and may be back"
-        );
-    }
-    match ledger_fault {
-        Some(fault) => {
-            tracing::error!("{fault}");
-            Ok(ExitStatus::Failed)
-        }
-        None => Ok(ExitStatus::Done),
-    }
+    Ok(())
 }
 
 /// Returns the failure whose kind decides the exit status.

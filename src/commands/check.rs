@@ -10,7 +10,7 @@ use super::checks::Checks;
 use super::kept_records::{kept_consents, kept_records};
 use super::status_text::{describe_reader, describe_unscrubbed};
 use super::summary::list_counts;
-use super::{Context, ExitStatus, check_service, place, runtime, sync, wanted_tables};
+use super::{Context, ExitStatus, check_service, in_full, place, runtime, sync, wanted_tables};
 use crate::cli::CheckArgs;
 use crate::clock;
 use crate::clock::Instant;
@@ -80,7 +80,7 @@ fn check_all(context: &Context<'_>, args: &CheckArgs, checks: &mut Checks<'_>) -
     check_service::check_command(context, &settings, checks)?;
     check_service::check_run(context, &settings, &known, checks)?;
     match sync::api(context, &settings) {
-        Err(error) => checks.failed("credentials", &format!("{error:#}"), ExitStatus::WrongUsage)?,
+        Err(error) => checks.failed("credentials", &in_full(&error), ExitStatus::WrongUsage)?,
         Ok(_) if args.offline => checks.ok("credentials", "found; not tried (--offline)")?,
         Ok(api) => runtime()?.block_on(check_network(&settings, &roster, &api, checks))?,
     }

@@ -266,9 +266,12 @@ pub(super) fn sandbox(
     // Whoever reads that it listens may stop it at once.
     let runtime = runtime()?;
     let stop = runtime.block_on(async { Stop::on_signals() })?;
-    writeln!(out, "listening on http://{}", sandbox.address())?;
-    for id in sandbox.person_ids() {
-        writeln!(out, "{id}")?;
+    let (base_url, ids) = (format!("http://{}", sandbox.address()), sandbox.person_ids());
+    if args.json {
+        writeln!(out, "{}", serde_json::json!({ "base_url": base_url, "patients": ids }))?;
+    } else {
+        writeln!(out, "listening on {base_url}")?;
+        ids.iter().try_for_each(|id| writeln!(out, "{id}"))?;
     }
     out.flush()?;
     runtime.block_on(stop.gently.cancelled());

@@ -61,6 +61,14 @@ pub(super) fn export(
     let exported = write_folder(&reader, &mut request, &args.dir);
     reader.end_copy(&copy, exported.is_ok(), clock::now())?;
     let exported = exported?;
+    if args.json {
+        let Exported { files, rows, left_out } = exported;
+        let folder = std::path::absolute(&args.dir)?;
+        let told =
+            serde_json::json!({ "folder": folder, "files": files, "rows": rows, "left_out": left_out });
+        writeln!(out, "{told}")?;
+        return Ok(ExitStatus::Done);
+    }
     writeln!(out, "{} rows in {} files in {}", exported.rows, exported.files, args.dir.display())?;
     if exported.left_out > 0 {
         writeln!(

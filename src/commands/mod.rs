@@ -95,7 +95,20 @@ impl ExitStatus {
 
 /// Says why the program fails, if it does, and ends the log.
 pub fn end_log(failure: Option<&anyhow::Error>) {
-    telemetry::end(failure.map(|error| format!("{error:#}")).as_deref());
+    telemetry::end(failure.map(in_full).as_deref());
+}
+
+/// Returns an error with its causes, but for those whose words it has already.
+fn in_full(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        match text.is_empty() {
+            true => text = cause,
+            false if text.contains(&cause) => {}
+            false => text = format!("{text}: {cause}"),
+        }
+    }
+    text
 }
 
 pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
@@ -111,13 +124,13 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     match &cli.command {
         Command::Demo { dir } => demo::demo(&context, dir, out),
         Command::Sandbox(args) => demo::sandbox(&context, args, out),
-        Command::Init { dir } => setup::init(dir, out),
+        Command::Init(args) => setup::init(args, out),
         Command::Check(args) => check::check(&context, args, out),
         Command::Sync(args) => sync::sync(&context, args, out),
         Command::Run => sync::run(&context),
         Command::Status(args) if args.watch => watch::watch(&context, args, out),
         Command::Status(args) => status::status(&context, args, out),
-        Command::Reload => reload::reload(&context, out),
+        Command::Reload { json } => reload::reload(&context, *json, out),
         Command::Completions { shell } => shell::completions(*shell, out),
         Command::Man { page, to: None } => shell::man(page.as_deref(), out),
         Command::Man { to: Some(folder), .. } => shell::write_manual(folder, out),
@@ -213,3 +226,18 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Requests wait more than they work.
 const WORKERS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::warehouse::failure::RestoreFailed;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let source = || std::io::Error::other("no room");
+        let told = RestoreFailed::Io { path: "a.db".into(), source: source() };
+        assert_eq!(in_full(&told.into()), "a.db: no room; nothing was changed");
+        let told = anyhow::Error::from(source()).context("a.db");
+        assert_eq!(in_full(&told), "a.db: no room");
+    }
+}

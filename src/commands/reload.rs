@@ -16,7 +16,7 @@ use crate::warehouse::service::{LastReload, RunReport, RunState};
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-pub(super) fn reload(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+pub(super) fn reload(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     // With a configuration that cannot be used, its warehouse is not known: that is the answer already.
     let path = context.settings()?.warehouse.path;
     let RunState::Alive { pid, report } = look_for_service(&path) else {
@@ -37,16 +37,23 @@ pub(super) fn reload(context: &Context<'_>, out: &mut dyn Write) -> anyhow::Resu
             continue;
         };
         if let Some(reload) = last_reload.filter(|_| before < reloads) {
-            return tell(&reload, out);
+            return tell(&reload, json, out);
         }
     }
     anyhow::bail!("`run` (pid {pid}) has not answered within {} s", ANSWER_TIME_MAX.as_secs())
 }
 
-fn tell(reload: &LastReload, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+fn tell(reload: &LastReload, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+    if json {
+        let told = serde_json::json!({ "failed": reload.failed, "needs_restart": reload.needs_restart });
+        writeln!(out, "{told}")?;
+    }
     if let Some(failed) = &reload.failed {
         tracing::error!("{failed}");
         return Ok(ExitStatus::WrongUsage);
+    }
+    if json {
+        return Ok(ExitStatus::Done);
     }
     writeln!(out, "configuration and rosters were read again")?;
     if !reload.needs_restart.is_empty() {

@@ -6,22 +6,33 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::ExitStatus;
+use crate::cli::InitArgs;
 
 const CONFIG: &str = include_str!("../../config/healthex-sync.toml");
 const ROSTER: &str = include_str!("../../config/roster.toml");
 
-pub(super) fn init(dir: &Path, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+pub(super) fn init(args: &InitArgs, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+    let dir = args.dir.as_path();
     make_private_folder(dir).map_err(|error| anyhow::anyhow!("{}: {error}", dir.display()))?;
     // Who takes part in a study is not for everybody on this machine.
+    let (mut wrote, mut kept) = (Vec::new(), Vec::new());
     for (name, text, mode) in [("healthex-sync.toml", CONFIG, 0o644), ("roster.toml", ROSTER, 0o600)] {
         let path = dir.join(name);
         match write_new(&path, text, mode) {
-            Ok(()) => writeln!(out, "wrote {}", path.display())?,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                writeln!(out, "kept  {}, which is there already", path.display())?;
-            }
+            Ok(()) => wrote.push(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => kept.push(path),
             Err(error) => return Err(anyhow::anyhow!("{}: {error}", path.display())),
         }
+    }
+    if args.json {
+        writeln!(out, "{}", serde_json::json!({ "wrote": wrote, "kept": kept }))?;
+        return Ok(ExitStatus::Done);
+    }
+    for path in wrote {
+        writeln!(out, "wrote {}", path.display())?;
+    }
+    for path in kept {
+        writeln!(out, "kept  {}, which is there already", path.display())?;
     }
     writeln!(
         out,

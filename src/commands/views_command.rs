@@ -22,7 +22,7 @@ pub(super) fn views(
     match &args.action {
         None if args.json => list_as_json(&settings, out),
         None => list(&settings, out),
-        Some(ViewsAction::Apply) => apply(&settings, out),
+        Some(ViewsAction::Apply { json }) => apply(&settings, *json, out),
         Some(ViewsAction::Describe { table, json }) => describe(&settings, table.as_deref(), *json, out),
         Some(ViewsAction::Run { file, json, strict }) => {
             let several = if *strict { Several::Refuse } else { Several::KeepFirst };
@@ -72,7 +72,7 @@ fn list_as_json(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<Exit
     Ok(ExitStatus::Done)
 }
 
-fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
+fn apply(settings: &Settings, as_json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     let place = place(settings);
     // Only a warehouse that is there has tables to build.
     drop(Reader::open(&place.path)?);
@@ -86,11 +86,20 @@ fn apply(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus>
     });
     let failed = runtime()?.block_on(rebuilding)?;
     bar.finish_and_clear();
+    let status = if failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed };
+    let built = count - failed.len();
+    if as_json {
+        let failed =
+            failed.iter().map(|ViewRefused { name, why }| serde_json::json!({ "name": name, "why": why }));
+        let failed = failed.collect::<Vec<_>>();
+        writeln!(out, "{}", serde_json::json!({ "built": built, "failed": failed }))?;
+        return Ok(status);
+    }
     for ViewRefused { name, why } in &failed {
         writeln!(out, "FAILED  {name}: {why}")?;
     }
-    writeln!(out, "{} tables built", count - failed.len())?;
-    Ok(if failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
+    writeln!(out, "{built} tables built")?;
+    Ok(status)
 }
 
 /// Prints what columns hold: of the tables that are kept, or of one of whatever set.

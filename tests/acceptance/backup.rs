@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -54,10 +55,14 @@ fn the_drill_back_up_purge_restore_look() {
     world.run(["restore", &file]).exits(2).says("--yes");
     let ran = world.run(["restore", &file, "--yes"]).exits(0);
     assert!(ran.stdout.contains("anna: purged once more (operator): 12 rows removed"), "{ran}");
+    let told = world.run(["restore", &file, "--yes", "--json"]).exits(0).json();
+    let purged = serde_json::json!([{ "person_id": "anna", "reason": "operator", "rows": 12 }]);
+    assert_eq!((&told["purged"], &told["ledger_fault"]), (&purged, &serde_json::Value::Null));
+    assert!(Path::new(told["former"].as_str().unwrap()).exists(), "{told}");
 
     // The former file had been purged and scrubbed, so only the backup itself is left.
     assert_eq!(files_with(&world, "anna"), ["backup.db"]);
-    assert_eq!(former(&world).len(), 1);
+    assert_eq!(former(&world).len(), 2);
     assert_eq!(world.rows("anna").len(), 0);
     assert_eq!(world.rows("ben").len(), 6);
     assert_eq!(world.count("SELECT count(*) FROM purge_log WHERE scrubbed_at IS NOT NULL"), 1);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use crate::world::{Running, World, binary, pipe, tool, wait_until};
@@ -466,6 +467,16 @@ fn whatever_is_told_is_told_as_json_too() {
     assert!(verified.number("/resources") > 0);
     let views = world.run(["views", "--json"]).exits(0).json();
     assert!(views.as_array().unwrap().iter().any(|view| view["name"] == "lab_results"), "{views}");
+    let built = world.run(["views", "apply", "--json"]).exits(0);
+    assert_eq!((built.number("/built") > 20, &built.json()["failed"]), (true, &serde_json::json!([])));
+    let folder = world.path("out");
+    let exported = world.run(["export", "--format", "csv", "--json", folder.to_str().unwrap()]).exits(0);
+    let written = std::fs::read_dir(&folder).unwrap().count() as u64;
+    assert_eq!(
+        (exported.number("/files"), exported.json()["folder"].as_str()),
+        (written - 1, folder.to_str()),
+        "all but the manifest"
+    );
     let purged = world.run(["purge", "anna", "--yes", "--json"]).exits(0);
     assert_eq!(
         (&purged.json()["purged"][0]["name"], &purged.json()["scrubbed"]),
@@ -474,8 +485,20 @@ fn whatever_is_told_is_told_as_json_too() {
     assert!(purged.number("/purged/0/rows") > 0);
     let held = world.run(["purge", "--held", "--yes", "--json"]).exits(0).json();
     assert_eq!(held["purged"], serde_json::json!([]));
+    let former = world.run(["audit", "--new-ledger", "--json"]).exits(0).json()["former"].clone();
+    assert!(Path::new(former.as_str().unwrap()).exists(), "{former}");
     world.exec("UPDATE observation SET content_hash = randomblob(16) WHERE person_id = 'ben'");
     let verified = world.run(["verify", "--json"]).exits(1).json();
     assert_eq!(verified["sound"], false);
     assert!(!verified["wrong"].as_array().unwrap().is_empty(), "{verified}");
+}
+
+#[test]
+fn init_says_as_json_what_it_wrote_and_what_it_kept() {
+    let world = World::with_patients(["anna"]);
+    let folder = world.path("study");
+    let files = ["healthex-sync.toml", "roster.toml"].map(|name| folder.join(name));
+    let init = || world.run(["init", folder.to_str().unwrap(), "--json"]).exits(0).json();
+    assert_eq!(init(), serde_json::json!({ "wrote": files, "kept": [] }));
+    assert_eq!(init(), serde_json::json!({ "wrote": [], "kept": files }));
 }

@@ -157,7 +157,7 @@ fn set_aside(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, RestoreFail
         return Ok(None);
     }
     let failed = |source| RestoreFailed::Io { path: path.to_owned(), source };
-    let former = with_suffix(path, &format!(".before-{}", now.in_file_name()));
+    let former = free_name(path, now);
     let is_whole = close_former(path)?;
     let copy = PatientCopy { kind: CopyKind::Restore, place: &former, person: None };
     let register = copies::register_of(path);
@@ -169,10 +169,15 @@ fn set_aside(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, RestoreFail
     Ok(Some(former))
 }
 
+/// Returns a name for what was the warehouse until now. Two restores may come within one second.
+fn free_name(path: &Path, now: Timestamp) -> PathBuf {
+    let first = with_suffix(path, &format!(".before-{}", now.in_file_name()));
+    let others = (2..).map(|number| with_suffix(&first, &format!("-{number}")));
+    let is_free = |name: &PathBuf| fs::symlink_metadata(name).is_err();
+    std::iter::once(first.clone()).chain(others).find(is_free).unwrap_or(first)
+}
+
 fn name_former(path: &Path, former: &Path, is_whole: bool) -> std::io::Result<()> {
-    if fs::symlink_metadata(former).is_ok() {
-        return Err(ErrorKind::AlreadyExists.into());
-    }
     if !is_whole {
         for side in SIDES {
             match fs::rename(with_suffix(path, side), with_suffix(former, side)) {

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::{GOOD_CYCLES, count_beats, world};
-use crate::world::{DEADLINE, World, get};
+use crate::world::{DEADLINE, World, get, wait_until};
 
 fn run_of(world: &World) -> Value {
     let status = world.run(["status", "--json"]);
@@ -25,6 +25,8 @@ fn status_and_check_tell_a_dead_service_from_one_that_is_alive() {
     daemon.shows(GOOD_CYCLES, |cycles| cycles == 1);
     let pid = daemon.pid();
     let alive = format!("(pid {pid})");
+    // The metric is there before the cycle is written down.
+    wait_until("the cycle is told", || run_of(&world)["last_cycle"]["verdict"] == "good");
     for command in ["status", "check"] {
         world.run([command]).exits(0).says(&alive).says("good; 2 ok").says("due at ");
     }
@@ -137,7 +139,8 @@ fn a_reload_that_failed_is_told_by_its_command_the_status_and_the_page() {
 
     // A configuration that this command can use and `run`, which has another variable, cannot.
     world.write_roster("[[patient]]\nid = \"..\"\n");
-    world.run(["reload"]).exits(2).says("the roster cannot be used");
+    let told = world.run(["reload", "--json"]).exits(2).says("the roster cannot be used").json();
+    assert!(told["failed"].as_str().unwrap().contains("the roster cannot be used"), "{told}");
     world.run(["status"]).says("reload: failed at").says("problem: the roster cannot be used");
     world.list_generated(2);
     world.run(["reload"]).exits(0);
@@ -157,6 +160,8 @@ fn a_reload_that_failed_is_told_by_its_command_the_status_and_the_page() {
 
     world.change_setting("log.level", r#""debug""#);
     world.run(["reload"]).exits(0).says("in force only after a restart: log.level");
+    let told = world.run(["reload", "--json"]).exits(0).json();
+    assert_eq!(told, serde_json::json!({ "failed": null, "needs_restart": ["log.level"] }));
     world.run(["status"]).says("log.level: changed, and in force only after a restart");
     daemon.stops();
 }
