@@ -8,7 +8,7 @@ use super::status_found::{Found, StudyLine, name};
 use super::terminal::{Colour, Screen, shorten};
 use crate::plan::leaver::{LeaverVerdict, ListedBy, judge_leaver};
 use crate::plan::since::IGNORED_TOLD;
-use crate::plan::state::PatientState;
+use crate::plan::state::{HeldKind, PatientState};
 use crate::plan::{Timestamp, stamp};
 use crate::settings::{OnRemoved, RosterSettings, Settings};
 use crate::warehouse::report::{
@@ -169,10 +169,10 @@ fn add_totals(lines: &mut Lines<'_>, report: &StatusReport) {
     for patient in &report.patients {
         *states.entry(&patient.state).or_default() += 1;
     }
-    let held = report.patients.iter().filter(|patient| patient.state == PatientState::Held.as_str());
-    let mut held_why: BTreeMap<&str, u64> = BTreeMap::new();
-    for patient in held {
-        *held_why.entry(patient.held_why.as_deref().unwrap_or("many")).or_default() += 1;
+    let mut held: BTreeMap<HeldKind, u64> = BTreeMap::new();
+    for patient in report.patients.iter().filter(|one| one.state == PatientState::Held.as_str()) {
+        let kind = HeldKind::read(patient.held_why.as_deref(), patient.refused_at.as_deref());
+        *held.entry(kind).or_default() += 1;
     }
     let states: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let states = if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) };
@@ -183,13 +183,9 @@ fn add_totals(lines: &mut Lines<'_>, report: &StatusReport) {
             format!("{} entries are in quarantine: see the table `quarantine`", report.quarantined);
         lines.add(0, &quarantined, None);
     }
-    if !held_why.is_empty() {
-        let why: Vec<_> = held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
-        let held = format!(
-            "HELD: patients were refused and are not purged unasked ({}). `healthex-sync purge --held --yes` if these are withdrawals; else mend the credentials and `healthex-sync sync`",
-            why.join(", ")
-        );
-        lines.add(0, &held, Some(Colour::Red));
+    for (kind, count) in held {
+        let text = format!("HELD, {count} {}: {}", kind.why.as_str(), kind.describe());
+        lines.add(0, &text, Some(Colour::Red));
     }
     if let Some(reader) = &report.reader {
         lines.add(0, &describe_reader(reader), None);

@@ -94,12 +94,9 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
     let why: Vec<(u64, &str)> = summary.held_why.iter().map(|(why, count)| (*count, *why)).collect();
     let why = list_counts(&why);
     if held > 0 && summary.is_rehearsal {
-        writeln!(out, "{held} would be held ({why}): the refusals are not to be believed yet")?;
+        writeln!(out, "{held} would be held ({why}), and not purged")?;
     } else if held > 0 {
-        writeln!(
-            out,
-            "{held} held ({why}): see `healthex-sync status`; `healthex-sync purge --held --yes` confirms them"
-        )?;
+        writeln!(out, "{held} held ({why}), and not purged: `healthex-sync status` says what to do")?;
     }
     if summary.still_refused > 0 {
         writeln!(

@@ -82,12 +82,12 @@ impl CycleTally {
                 self.held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
             let (held, why) = (self.held, why.join(", "));
             if is_rehearsal {
-                tracing::warn!(held, "{held} refused patients would be held ({why})");
+                tracing::warn!(held, "{held} patients would be held ({why})");
                 return;
             }
             tracing::error!(
                 held,
-                "{held} refused patients are held ({why}): their data is kept; see `healthex-sync status`"
+                "{held} patients are held ({why}): their data is kept; `healthex-sync status` says what to do"
             );
         }
     }

@@ -46,8 +46,9 @@ impl PatientState {
     }
 }
 
-/// Why a refused patient is not purged; the `held_why` column of `checkpoint`, by the same names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a patient who was refused or withdrawn is not purged; the `held_why` column of `checkpoint`, by
+/// the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HeldWhy {
     /// Nobody else was permitted, so that it may be our access that is broken.
     Alone,
@@ -75,6 +76,49 @@ impl HeldWhy {
     /// Reads a name that [`as_str`](Self::as_str) gave.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|why| why.as_str() == text)
+    }
+}
+
+/// The held patients that an operator has to deal with in one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeldKind {
+    pub why: HeldWhy,
+    /// Whether HealthEx refuses them. Else it permits those of whom its record says that the consent has ended.
+    pub is_refused: bool,
+}
+
+impl HeldKind {
+    /// Reads the columns `held_why` and `refused_at`.
+    pub fn read(why: Option<&str>, refused_at: Option<&str>) -> Self {
+        match why.and_then(HeldWhy::parse) {
+            Some(why) => Self { why, is_refused: refused_at.is_some() },
+            // Before there was another reason, it was always this one.
+            None => Self { why: HeldWhy::Many, is_refused: true },
+        }
+    }
+
+    /// Says what is known of such patients, and what to do; commands are in backquotes.
+    pub fn describe(self) -> &'static str {
+        match (self.why, self.is_refused) {
+            (HeldWhy::Alone, true) => {
+                "refused, while nobody else was permitted, so it may be our access that is broken: if it is, mend the API key's permissions. They are asked again each cycle, and taken as withdrawn after `consent.alone_after`, or by `healthex-sync purge --held --yes`"
+            }
+            (HeldWhy::Many, true) => {
+                "withdrawn, and too many at once to be purged unasked. If these are withdrawals: `healthex-sync purge --held --yes`; if not, mend the API key's permissions, then `healthex-sync sync`"
+            }
+            (HeldWhy::Token, true) => {
+                "refused, and there is no other token to ask again with. If these are withdrawals: `healthex-sync purge --held --yes`; if not, mend the token's permissions, then `healthex-sync sync`"
+            }
+            (HeldWhy::Contradicted, true) => {
+                "refused, while the consent record says that the patient consents: it is our access that is broken. Mend the API key's permissions, then `healthex-sync sync`"
+            }
+            (HeldWhy::Many, false) => {
+                "permitted, while the consent record says withdrawn or expired, and too many at once to be purged unasked. They are not pulled; `healthex-sync purge ID --yes` purges one"
+            }
+            (HeldWhy::Alone | HeldWhy::Token | HeldWhy::Contradicted, false) => {
+                "permitted, while the consent record says withdrawn or expired. They are not pulled, and purged once the record has said so for `consent.alone_after`; `healthex-sync purge ID --yes` purges one at once"
+            }
+        }
     }
 }
 

@@ -190,7 +190,7 @@ impl AlertState {
         let why: Vec<&str> = facts.held_why.iter().copied().collect();
         let held = self.set_patients(Problem::Held, held, now, |patients| {
             format!(
-                "{} held after a refusal ({}): if these are withdrawals, run `healthex-sync purge --held --yes`; if not, mend the API key's permissions; `healthex-sync status` says why",
+                "{} held, and not purged unasked ({}): `healthex-sync status` says why, and what to do",
                 are(patients),
                 why.join(", ")
             )
@@ -294,7 +294,7 @@ mod tests {
         let mut after = AlertState::recall(&known);
         assert_eq!(after.known(), known);
         let shown = after.shown();
-        assert_eq!(shown[&Problem::Held].text, "revocations are held: study-anna");
+        assert_eq!(shown[&Problem::Held].text, "patients are held: study-anna");
         assert_eq!(alerted(&mut after, &held(&["anna"])), []);
         assert_eq!(alerted(&mut after, &held(&["anna", "ben"])), [(Problem::Held, false)]);
         assert_eq!(alerted(&mut after, &Facts::default()), [(Problem::Held, true)]);

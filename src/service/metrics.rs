@@ -139,8 +139,11 @@ impl Metrics {
                 "watermark_oldest_age_seconds",
                 "Since when changes of an active or failing patient may be missing, the longest; without sync.overlap.",
             )?,
-            held: gauge("purges_held", "Withdrawals that wait for a person.")?,
-            held_why: make.gauges("held", "Refused patients that are not purged, by why.", &["why"])?,
+            held: gauge(
+                "purges_held",
+                "Patients that are held: refused or withdrawn, and not purged unasked.",
+            )?,
+            held_why: make.gauges("held", "Patients that are held, by why.", &["why"])?,
             purges: make.counters("purges_total", "Patients that were purged, by reason.", &["reason"])?,
             unscrubbed: gauge("purges_unscrubbed", "Purges whose last bytes are still in the file.")?,
             late_purges: gauge(
@@ -297,9 +300,9 @@ impl Metrics {
             self.patients.with_label_values(&[state]).set(count(state));
         }
         self.held.set(count("held"));
-        for why in HeldWhy::ALL.map(HeldWhy::as_str) {
-            let held = overview.held_why.get(why).copied().unwrap_or_default();
-            self.held_why.with_label_values(&[why]).set(to_gauge(held));
+        for why in HeldWhy::ALL {
+            let held = overview.held.iter().filter(|(kind, _)| kind.why == why).map(|(_, count)| count);
+            self.held_why.with_label_values(&[why.as_str()]).set(to_gauge(held.sum()));
         }
         self.watermark_age.set(age(overview.complete_up_to));
         self.unscrubbed.set(to_gauge(overview.unscrubbed));

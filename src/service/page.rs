@@ -15,7 +15,6 @@ use super::told_cycle::counts;
 use super::{chart, health};
 use crate::cycle::progress::Progress;
 use crate::plan::Timestamp;
-use crate::plan::state::HeldWhy;
 use crate::time::TimeDelta;
 use crate::warehouse::report::{ExpiringConsents, Overview, PatientBehind, RecentPurge, RecentPurges};
 use crate::warehouse::service::PastCycle;
@@ -170,7 +169,7 @@ fn cycle_under_way(model: &PageModel<'_>) -> Markup {
     }
 }
 
-/// Held revocations have a section of their own.
+/// The held patients have a section of their own.
 fn problems(model: &PageModel<'_>) -> Markup {
     let state = model.state;
     let text = |problem: &Problem, shown: &ShownProblem| match model.names {
@@ -213,27 +212,23 @@ fn held(overview: &Overview, names: Names) -> Markup {
     html! {
         @if count > 0 {
             section {
-                h2 { "Held revocations" }
+                h2 { "Held, and not purged unasked" }
                 @match names {
-                    Names::Shown => { p { "Refused, and not purged: " (held.join(", ")) @if held.len() as u64 != count { " and more, " (count) " in all" } } }
-                    Names::Hidden => { p { "Refused, and not purged: " (count) " patients" } }
+                    Names::Shown => { p { (held.join(", ")) @if held.len() as u64 != count { " and more, " (count) " in all" } } }
+                    Names::Hidden => { p { (count) " patients" } }
                 }
-                ul { @for (why, count) in &overview.held_why { li { (count) " " (why) ": " (held_because(why)) } } }
-                p { "If these are withdrawals: " code { "healthex-sync purge --held --yes" } }
-                p { "If not, mend the API key's permissions, then: " code { "healthex-sync sync" } }
+                ul { @for (kind, count) in &overview.held { li { (count) " " (kind.why.as_str()) ": " (with_code(kind.describe())) "." } } }
             }
         }
     }
 }
 
-/// Returns the words for a name of the `held_why` column.
-fn held_because(why: &str) -> &'static str {
-    match HeldWhy::parse(why) {
-        Some(HeldWhy::Alone) => "nobody else was permitted, so that it may be our access that is broken",
-        Some(HeldWhy::Contradicted) => "HealthEx's consent record says the opposite of what was answered",
-        Some(HeldWhy::Many) => "too many withdrawals at once to purge them unasked",
-        Some(HeldWhy::Token) => "there is no other token to ask again with",
-        None => "see the column held_why",
+/// Shows as code what is in backquotes.
+fn with_code(text: &str) -> Markup {
+    html! {
+        @for (at, part) in text.split('`').enumerate() {
+            @if at % 2 == 0 { (part) } @else { code { (part) } }
+        }
     }
 }
 

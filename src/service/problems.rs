@@ -54,7 +54,7 @@ impl Problem {
     /// Returns the words for a sentence that lists several.
     pub(super) fn title(self) -> &'static str {
         match self {
-            Self::Held => "revocations are held",
+            Self::Held => "patients are held",
             Self::Credentials => "the credentials are missing or refused",
             Self::Stale => "patients are behind",
             Self::Scrub => "bytes of purged patients wait to be removed",
@@ -68,7 +68,7 @@ impl Problem {
 
     pub(super) fn over(self) -> &'static str {
         match self {
-            Self::Held => "no purge is held any more",
+            Self::Held => "nobody is held any more",
             Self::Credentials => "the credentials are accepted again",
             Self::Stale => "no patient is behind any more",
             Self::Scrub => "the last bytes of purged patients are gone",

@@ -9,6 +9,7 @@ use super::failure::LedgerFault;
 use super::purge::{CarriedOut, DiskRoom};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::leaver::Missing;
+use crate::plan::state::HeldKind;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::Dropped;
 
@@ -133,8 +134,7 @@ pub struct OverviewRequest {
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
     pub states: BTreeMap<String, u64>,
-    /// The held patients, by the names in the `held_why` column.
-    pub held_why: BTreeMap<String, u64>,
+    pub held: BTreeMap<HeldKind, u64>,
     /// What every one of those that are pulled is complete up to.
     pub complete_up_to: Option<Timestamp>,
     pub quarantined: u64,

@@ -176,7 +176,11 @@ fn a_record_that_is_withdrawn_and_permitted_is_held_not_pulled_and_purged_when_i
     assert_eq!(world.checkpoint("anna", "refused_at"), None);
     assert_eq!(world.rows("anna").len(), 6);
     assert!(world.asked("anna").iter().all(|request| request.query == "_count=1"));
-    world.run(["status"]).exits(3).says("HealthEx permits it all");
+    world
+        .run(["status"])
+        .exits(3)
+        .says("HealthEx permits it all")
+        .says("HELD, 1 contradicted: permitted, while");
     world.run(["purge", "--held", "--yes"]).exits(3).says("its consent record says");
     assert_eq!(purges(&world), 0);
 

@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 
 use super::{checkpoint, consents, purge};
 use crate::plan::since::IGNORED_TOLD;
+use crate::plan::state::HeldKind;
 use crate::plan::{Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::place::folder_of;
@@ -37,7 +38,7 @@ pub(super) fn overview(
     let behind_total = behind_total.collect::<Result<_, _>>()?;
     Ok(Overview {
         states,
-        held_why: held_why(&transaction)?,
+        held: held(&transaction)?,
         complete_up_to,
         quarantined: transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?,
         since_ignored: count_if_known(&transaction, "since_ignored", &format!(">= {IGNORED_TOLD}"))?,
@@ -90,15 +91,16 @@ fn count_if_known(connection: &Connection, column: &str, condition: &str) -> Res
     Ok(connection.query_row(&count, [], |row| row.get(0))?)
 }
 
-/// Counts the held patients by why they are.
-fn held_why(connection: &Connection) -> Result<BTreeMap<String, u64>, StoreFailed> {
+/// Counts the held patients of each kind.
+fn held(connection: &Connection) -> Result<BTreeMap<HeldKind, u64>, StoreFailed> {
     let mut statement = connection.prepare("SELECT * FROM checkpoint WHERE state = 'held'")?;
     let mut rows = statement.query([])?;
     let mut counts = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let why: Option<String> = checkpoint::new_column(row, "held_why")?;
-        // Before there was another reason, it was always this one.
-        *counts.entry(why.unwrap_or_else(|| "many".to_owned())).or_default() += 1;
+        let refused_at: Option<String> = checkpoint::new_column(row, "refused_at")?;
+        let kind = HeldKind::read(why.as_deref(), refused_at.as_deref());
+        *counts.entry(kind).or_default() += 1;
     }
     Ok(counts)
 }

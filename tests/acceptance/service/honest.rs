@@ -111,12 +111,12 @@ fn history_and_known_problems_survive_a_restart() {
     let cycles = world.count("SELECT count(*) FROM cycle");
     assert!(cycles >= 3, "{cycles}");
 
-    world.run(["status"]).exits(3).says("problem: revocations are held, since");
+    world.run(["status"]).exits(3).says("problem: patients are held, since");
     world.change_setting("sync.schedule", r#""every 7d""#);
     let daemon = world.daemon();
     daemon.shows("healthex_sync_problem{problem=\"held\"}", |held| held == 1);
     let page = daemon.get("/").body;
-    assert!(page.contains("This needs a person: revocations are held"), "{page}");
+    assert!(page.contains("This needs a person: patients are held"), "{page}");
     assert!(page.matches("<rect class=").count() >= 3, "no history: {page}");
     assert_eq!(get(&daemon.address(), "/healthz?strict", "").status, 503);
     daemon.stops();

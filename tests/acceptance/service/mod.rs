@@ -366,7 +366,7 @@ fn the_page_says_who_is_behind_why_and_what_to_do() {
     let page = daemon.waits("a page with all of it", || {
         let page = daemon.get("/").body;
         [
-            "This needs a person: revocations are held",
+            "This needs a person: patients are held",
             "healthex-sync purge --held --yes",
             "demo-07",
             "demo-09",
