@@ -206,8 +206,11 @@ impl BundleReader {
         if capture.size <= max as u64 {
             capture.bytes.extend_from_slice(&bytes[..taken]);
         } else if capture.is_entry {
-            // Its bytes are freed now, and the rest is not collected.
-            capture.bytes.truncate(OVERSIZED_KEPT);
+            // Its bytes are freed now, and the rest is not collected. As many are kept however they came.
+            let kept = OVERSIZED_KEPT.min(max);
+            let lacking = kept.saturating_sub(capture.bytes.len()).min(taken);
+            capture.bytes.extend_from_slice(&bytes[..lacking]);
+            capture.bytes.truncate(kept);
             capture.bytes.shrink_to_fit();
         } else {
             return Err(self.refuse("a value beside the entries is too long"));
@@ -479,11 +482,17 @@ mod tests {
         let deep = format!("{begin}\"x\":{}", "[".repeat(200));
         assert_eq!(read(&[deep.as_bytes()]).unwrap_err().what, "nested too deeply");
         let large = format!("{begin}\"entry\":[\"{}\",1]}}", "x".repeat(20_000));
-        let mut reader = BundleReader::new(LIMITS);
-        let mut entries = Vec::new();
-        reader.push(large.as_bytes(), &mut entries).unwrap();
-        assert_eq!(entries.iter().map(|entry| entry.size).collect::<Vec<_>>(), [20_002, 1]);
-        assert!(entries[0].bytes.len() <= OVERSIZED_KEPT);
+        for piece in [1, 7_000, 15_000, large.len()] {
+            let mut reader = BundleReader::new(LIMITS);
+            let mut entries = Vec::new();
+            large.as_bytes().chunks(piece).for_each(|piece| reader.push(piece, &mut entries).unwrap());
+            assert_eq!(entries.iter().map(|entry| entry.size).collect::<Vec<_>>(), [20_002, 1]);
+            assert_eq!(
+                entries[0].bytes,
+                format!("\"{}", "x".repeat(OVERSIZED_KEPT - 1)).as_bytes(),
+                "{piece}"
+            );
+        }
     }
 
     proptest::proptest! {
