@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::named::known_patient;
+use super::terminal::Screen;
 use super::{Context, ExitStatus, place};
 use crate::cli::AuditArgs;
 use crate::clock;
@@ -46,28 +47,31 @@ pub(super) fn audit(
 }
 
 fn print_table(purges: &[PurgeLine], out: &mut dyn Write) -> std::io::Result<()> {
-    writeln!(
-        out,
-        "{:20}  {:15}  {:14}  {:20}  {:20}  {:30}  rows",
-        "patient", "reason", "by", "confirmed", "rows gone", "last byte gone"
-    )?;
+    let screen = Screen::of_stdout();
+    let width = purges.iter().map(|purge| purge.person_id.len()).max().unwrap_or(0).max("patient".len());
+    writeln!(out, "{:width$}  {:15}  {:14}  confirmed", "patient", "reason", "by")?;
     for purge in purges {
         let PurgeLine { person_id, reason, by, confirmed_at, purged_at, scrubbed_at, .. } = purge;
-        let scrubbed = match (scrubbed_at, &purge.scrubbed_by) {
-            (Some(at), Some(way)) => format!("{at} ({way})"),
-            (Some(at), None) => at.clone(),
-            (None, _) => "not yet".to_owned(),
+        writeln!(out, "{person_id:width$}  {reason:15}  {by:14}  {confirmed_at}")?;
+        let last = match (scrubbed_at, &purge.scrubbed_by) {
+            (Some(at), Some(way)) => format!("the last byte {at} ({way})"),
+            (Some(at), None) => format!("the last byte {at}"),
+            (None, _) => "the last byte not yet".to_owned(),
         };
         let rows: Vec<_> =
             purge.rows_by_table.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
-        writeln!(
-            out,
-            "{person_id:20}  {reason:15}  {by:14}  {confirmed_at:20}  {purged_at:20}  {scrubbed:30}  {}",
-            rows.join(", ")
-        )?;
+        let sum: u64 = purge.rows_by_table.values().sum();
+        let rows =
+            if rows.is_empty() { "no rows".to_owned() } else { format!("{sum} rows: {}", rows.join(", ")) };
+        for text in [format!("rows gone {purged_at}, {last}"), rows] {
+            screen.wrap(INDENT, &text).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        }
     }
     Ok(())
 }
+
+/// Of what is said about the purge above.
+const INDENT: usize = 4;
 
 /// Prints how long each purge took, and the copies that it could not reach.
 fn print_details(

@@ -5,13 +5,14 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use super::setup::{make_private_folder, write_new};
 use super::sync::{Session, api, run_cycle};
+use super::terminal::Screen;
 use super::{Context, ExitStatus, place, runtime, summary};
 use crate::cli::SandboxArgs;
 use crate::cycle::{RecordsAsked, SyncRequest};
@@ -73,10 +74,11 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
         let first = run_cycle(session.clone(), open()?, &roster, request()).await?;
         summary::print(&first, out)?;
         let Changes { changed, consents, withdraws } = change_the_server(&sandbox)?;
-        writeln!(
-            out,
-            "\nOn the server, {changed} has a new lab result, {withdraws} withdraws the consent, and {consents}, whom no file lists, consents."
-        )?;
+        writeln!(out)?;
+        let happens = format!(
+            "On the server, {changed} has a new lab result, {withdraws} withdraws the consent, and {consents}, whom no file lists, consents."
+        );
+        Screen::of_stdout().wrap(0, &happens).iter().try_for_each(|line| writeln!(out, "{line}"))?;
         writeln!(out, "Second cycle: what changed.")?;
         let second = run_cycle(session, open()?, &roster, request()).await?;
         summary::print(&second, out)?;
@@ -91,26 +93,47 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
 
 fn print_next_steps(dir: &Path, base_url: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     let listen = base_url.trim_start_matches("http://");
-    let program = name_of_this_program();
-    writeln!(out, "\nThe warehouse is {}.", dir.join("warehouse.db").display())?;
-    writeln!(out, "Open it with sqlite3, DuckDB or Python. Then:")?;
+    let program = name_of_this_program(dir);
+    let screen = Screen::of_stdout();
+    writeln!(out)?;
+    let warehouse = dir.join("warehouse.db");
+    let place = format!("The warehouse is {}, a SQLite file. Type next:", warehouse.display());
+    screen.wrap(0, &place).iter().try_for_each(|line| writeln!(out, "{line}"))?;
     writeln!(out, "  cd {}", dir.display())?;
-    for command in ["status", "audit"] {
-        writeln!(out, "  {program} {command}")?;
+    let sandbox = format!("sandbox --listen {listen} &");
+    for (command, remark) in [
+        ("status", ""),
+        ("audit", ""),
+        (sandbox.as_str(), ""),
+        ("sync", "  # from the server as it was at first"),
+    ] {
+        let line = format!("  {program} {command}");
+        let fits = line.chars().count() + remark.len() <= screen.width;
+        writeln!(out, "{line}{}", if fits { remark } else { "" })?;
     }
-    writeln!(out, "  {program} sandbox --listen {listen} &")?;
-    writeln!(out, "  {program} sync          # that is the server again, as it was at first")?;
     Ok(())
 }
 
-/// Returns what a shell finds this program by.
-fn name_of_this_program() -> String {
+/// Returns what a shell in `dir` finds this program by: its name, or its path, the shorter of two.
+fn name_of_this_program(dir: &Path) -> String {
     const NAME: &str = "healthex-sync";
     let Ok(program) = std::env::current_exe() else { return NAME.to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join(NAME)).find(|file| file.is_file());
     let is_it = found.and_then(|file| fs::canonicalize(file).ok()).is_some_and(|file| file == program);
-    if is_it { NAME.to_owned() } else { program.display().to_string() }
+    if is_it {
+        return NAME.to_owned();
+    }
+    let (near, far) =
+        (fs::canonicalize(dir).map(|dir| relative(&program, &dir)), program.display().to_string());
+    near.map(|near| near.display().to_string()).ok().filter(|near| near.len() < far.len()).unwrap_or(far)
+}
+
+/// Returns the way to `path` from `folder`, both of them absolute.
+fn relative(path: &Path, folder: &Path) -> PathBuf {
+    let shared = path.components().zip(folder.components()).take_while(|(one, other)| one == other).count();
+    let up = folder.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(path.components().skip(shared)).collect()
 }
 
 /// Makes a folder, or clears an earlier demo's of what that has made.
@@ -155,7 +178,7 @@ fn clear(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<std::path::PathBuf> {
+fn write_files(dir: &Path, base_url: &str, ids: &[String]) -> anyhow::Result<PathBuf> {
     let dir = fs::canonicalize(dir)?;
     let config = dir.join("healthex-sync.toml");
     let text = format!(
@@ -276,4 +299,19 @@ pub(super) fn sandbox(
     out.flush()?;
     runtime.block_on(stop.gently.cancelled());
     Ok(ExitStatus::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_path_goes_up_as_far_as_needed() {
+        let check = |path: &str, folder: &str, way: &str| {
+            assert_eq!(relative(Path::new(path), Path::new(folder)), Path::new(way), "{path} from {folder}");
+        };
+        check("/a/target/release/x", "/a/demo", "../target/release/x");
+        check("/a/x", "/a", "x");
+        check("/x", "/tmp/demo", "../../x");
+    }
 }
