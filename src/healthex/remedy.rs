@@ -62,6 +62,10 @@ pub(super) fn describe(breakage: &Breakage, peer: &Peer) -> String {
         format!(
             "{certificate} is of an unknown issuer; if it is to be trusted, put the issuer's certificate into a file and name that in api.ca_file"
         )
+    } else if says(&["CaUsedAsEndEntity"]) {
+        format!(
+            "{certificate} is an authority's own, which no server may use; give the server one of its own, issued by that authority, and name the authority's in api.ca_file"
+        )
     } else if says(&["certificate expired", "Expired"]) {
         format!(
             "{certificate} has expired; it has to be renewed there, or the clock of this machine is wrong"
@@ -70,17 +74,21 @@ pub(super) fn describe(breakage: &Breakage, peer: &Peer) -> String {
         format!("{certificate} is not valid yet; the clock of this machine may be wrong")
     } else if says(&["NotValidForName", "not valid for name"]) {
         format!("{certificate} is for another name; check api.base_url")
+    } else if says(&["invalid peer certificate"]) {
+        format!("{certificate} cannot be accepted; it has to be mended there")
     } else if says(&["InvalidContentType", "corrupt message", "wrong version number"]) {
         format!(
             "{server} does not speak TLS; check scheme and port of api.base_url: is it http://, or another port?"
         )
-    } else if says(&["tunnel", "proxy auth", "Proxy Authentication"]) {
-        format!("the proxy {first} does not lead to {server}; check api.proxy, and what it wants")
     } else if breakage.is_refused || says(&["Connection refused"]) {
         let key = if peer.proxy.is_some() { "api.proxy" } else { "api.base_url" };
         format!("{first} refuses the connection; is it up, and is the port in {key} right?")
-    } else if !peer.is_https && says(&["invalid HTTP version", "invalid HTTP status-line"]) {
-        format!("{server} does not answer by HTTP; is it https:// in api.base_url?")
+    } else if says(&["tunnel", "proxy auth", "Proxy Authentication"]) {
+        format!("the proxy {first} does not lead to {server}; check api.proxy, and what it wants")
+    } else if !peer.is_https
+        && says(&["invalid HTTP version", "invalid HTTP status-line", "unexpected message"])
+    {
+        format!("{server} does not answer by HTTP; is it https:// in api.base_url, or another port?")
     } else if breakage.kind == BreakageKind::NoConnectionInTime {
         format!(
             "no connection to {first} within api.connect_timeout; is there a firewall between, or a proxy needed (api.proxy)?"
@@ -91,6 +99,8 @@ pub(super) fn describe(breakage: &Breakage, peer: &Peer) -> String {
         format!("no connection to {server}{via}")
     } else if breakage.kind == BreakageKind::Damage {
         format!("the body of the answer of {server}{via} is damaged")
+    } else if !peer.is_https && says(&["SendRequest"]) {
+        format!("{server}{via} broke off the connection before it answered; is it https:// in api.base_url?")
     } else {
         format!("the connection to {server}{via} broke off")
     };
@@ -140,6 +150,22 @@ mod tests {
             Some("proxy.example:3128"),
             "no byte came from api.example:443, through the proxy proxy.example:3128 for longer than api.idle_timeout",
         );
+        check(
+            &because("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))"),
+            None,
+            "the certificate of api.example:443 is an authority's own, which no server may use; give the server one of its own, issued by that authority, and name the authority's in api.ca_file (invalid peer certificate: Other(OtherError(CaUsedAsEndEntity)))",
+        );
         check(&Breakage::default(), None, "the connection to api.example:443 broke off");
+    }
+
+    #[test]
+    fn a_port_that_is_not_spoken_to_in_its_own_way_is_asked_about() {
+        let peer = Peer { server: "api.example:80".to_owned(), is_https: false, proxy: None };
+        let causes = vec!["client error (SendRequest)".to_owned(), "connection error".to_owned()];
+        let breakage = Breakage { causes, ..Breakage::default() };
+        assert_eq!(
+            describe(&breakage, &peer),
+            "api.example:80 broke off the connection before it answered; is it https:// in api.base_url? (connection error)"
+        );
     }
 }
