@@ -116,3 +116,33 @@ impl Checkpoint {
         self.label.as_deref().unwrap_or(self.person.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_server_is_pulled_in_full_and_what_is_known_of_consent_stays() {
+        let now = Timestamp::UNIX_EPOCH;
+        let new = Checkpoint::unknown(PersonId::parse("p1").unwrap(), Some("one".to_owned()));
+        let known = Checkpoint { refused_at: Some(now), last_success_at: Some(now), ..new };
+        let mut here = Checkpoint {
+            watermark: Some(now),
+            last_full_at: Some(now),
+            sweep_guarded_at: Some(now),
+            renamed_full_at: Some(now),
+            short_since: Some(ShortSince { since: now, fingerprint: 7 }),
+            ..known.clone()
+        };
+        here.forget_server();
+        assert_eq!(here, known);
+    }
+
+    #[test]
+    fn a_patient_goes_by_its_label_else_by_its_id() {
+        let patient = |label: Option<&str>| {
+            Checkpoint::unknown(PersonId::parse("p1").unwrap(), label.map(str::to_owned))
+        };
+        assert_eq!((patient(Some("one")).name(), patient(None).name()), ("one", "p1"));
+    }
+}

@@ -327,7 +327,11 @@ mod tests {
             let fall = fall(3, totals[0].max(totals[1]));
             check(Full, 2, &[moved.clone(), moved], complete(Coverage::TotalMoves(fall)));
         }
-        let moved = walk(&[(&[1, 2], Some(4)), (&[3], Some(3))]);
+        // It moved in one of the two.
+        let [moved, steady] = [3, 4].map(|last| walk(&[(&[1, 2], Some(4)), (&[3], Some(last))]));
+        for walks in [[moved.clone(), steady.clone()], [steady, moved.clone()]] {
+            check(Full, 2, &walks, complete(Coverage::TotalMoves(fall(3, 4))));
+        }
         check(Full, 2, &[moved, walk(&[(&[1, 2], Some(3)), (&[3], Some(3))])], complete(Coverage::Whole));
     }
 
@@ -386,6 +390,25 @@ mod tests {
     fn an_outcome_that_a_total_counts_makes_no_pull_short() {
         let stray = walk_of([PageCounts { stray_outcomes: 1, ..page(&(&[1, 2], Some(3))) }]);
         check(Full, 9, &[stray.clone(), stray], complete(Coverage::CountsOtherwise(fall(2, 3))));
+    }
+
+    #[test]
+    fn more_is_promised_until_as_many_were_counted() {
+        let check = |keys: &[KeyHash], total, promises| {
+            assert_eq!(walk(&[(keys, total)]).promises_more(), promises, "{keys:?} of {total:?}");
+        };
+        check(&[1, 2], Some(3), true);
+        check(&[1, 2, 3], Some(3), false);
+        check(&[1, 2, 3, 4], Some(3), false);
+        check(&[1, 2], None, false);
+    }
+
+    #[test]
+    fn a_walk_hides_something_if_one_of_its_pages_does() {
+        let page = |hides_any| PageCounts { hides_any, ..page(&(&[1], None)) };
+        for hides in [[true, false], [false, true], [true, true], [false, false]] {
+            assert_eq!(walk_of(hides.map(page)).counts.hides_any, hides.contains(&true), "{hides:?}");
+        }
     }
 
     #[test]

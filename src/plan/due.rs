@@ -209,6 +209,8 @@ mod tests {
         check(&active, &request(), &Due::Pull(PullMode::Incremental));
         check(&Checkpoint { watermark: None, ..active.clone() }, &request(), &full);
         check(&Checkpoint { watermark: Some(at(1)), ..active.clone() }, &request(), &full);
+        let caught_up = Checkpoint { watermark: Some(at(0)), ..active.clone() };
+        check(&caught_up, &request(), &Due::Pull(PullMode::Incremental));
         check(&Checkpoint { last_full_at: Some(at(-168 * HOUR)), ..active.clone() }, &request(), &full);
         check(&Checkpoint { types: TypeFilter::parse("Observation"), ..active.clone() }, &request(), &full);
         check(&Checkpoint { sweep_guarded_at: Some(at(-24 * HOUR)), ..active.clone() }, &request(), &full);
@@ -247,6 +249,33 @@ mod tests {
             ..checkpoint(PatientState::Revoked)
         };
         check(&now, &request(), &Due::Pull(PullMode::Full));
+        for (hours, reason) in [(25, PurgeReason::ConsentRevoked), (23, PurgeReason::Roster)] {
+            let purged = Some(PastPurge { at: at(-hours * HOUR), reason });
+            check(&Checkpoint { purged, ..now.clone() }, &request(), &Due::Nothing(NotDue::WithinRecheck));
+        }
+        // Asked just now, and by a clock that was ahead.
+        let gone =
+            |asked| Checkpoint { last_asked_at: Some(at(asked)), ..checkpoint(PatientState::NotFound) };
+        check(&gone(0), &request(), &Due::Nothing(NotDue::WithinRecheck));
+        check(&gone(1), &request(), &Due::Pull(PullMode::Incremental));
+    }
+
+    #[test]
+    fn whoever_is_refused_is_asked_again_and_pulled_only_if_it_is_to_be_pulled() {
+        let again = |pulls: bool| Due::AskAgain(pulls.then_some(PullMode::Incremental));
+        for state in [PatientState::Refused, PatientState::Held] {
+            let with_rows = checkpoint(state);
+            let empty = Checkpoint { holds_rows: false, ..with_rows.clone() };
+            let disabled = PatientRequest { enabled: false, ..request() };
+            let unlisted = PatientRequest { listed: false, ..request() };
+            check(&with_rows, &request(), &again(true));
+            check(&empty, &request(), &again(true));
+            check(&with_rows, &disabled, &again(false));
+            check(&with_rows, &unlisted, &again(false));
+            check(&with_rows, &PatientRequest { named: true, ..disabled.clone() }, &again(true));
+            check(&empty, &disabled, &Due::Nothing(NotDue::Disabled));
+            check(&empty, &unlisted, &Due::Nothing(NotDue::Unlisted));
+        }
     }
 
     #[test]
@@ -290,6 +319,8 @@ mod tests {
             &PatientRequest { impatient: false, ..request() },
             &Due::Nothing(NotDue::WaitsAfterFailure),
         );
+        let over = Checkpoint { next_attempt_at: Some(at(0)), ..failing };
+        check(&over, &PatientRequest { impatient: false, ..request() }, &Due::Pull(PullMode::Incremental));
         let absurd =
             Checkpoint { next_attempt_at: Some(at(100 * 24 * HOUR)), ..checkpoint(PatientState::Failing) };
         check(&absurd, &PatientRequest { impatient: false, ..request() }, &Due::Pull(PullMode::Incremental));
@@ -300,6 +331,7 @@ mod tests {
         assert!(may_pull_renamed(None, at(0)));
         assert!(!may_pull_renamed(Some(at(1 - HOUR)), at(0)));
         assert!(may_pull_renamed(Some(at(-HOUR)), at(0)));
+        assert!(!may_pull_renamed(Some(at(0)), at(0)));
         assert!(may_pull_renamed(Some(at(1)), at(0)));
     }
 }

@@ -238,4 +238,11 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn keys_that_differ_have_hashes_that_differ() {
+        let hashes = ["", "Observation/1", "Observation/2"].map(key_hash);
+        assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2]);
+        assert_eq!(hashes[1], key_hash("Observation/1"));
+    }
 }

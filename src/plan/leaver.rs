@@ -119,4 +119,10 @@ mod tests {
         let never = judge_leaver(missing(0, 2), Duration::MAX, at(0));
         assert_eq!(never, LeaverVerdict::Waits { until: Timestamp::MAX_UTC });
     }
+
+    #[test]
+    fn who_lists_a_patient_has_the_name_that_the_column_has() {
+        let names = [ListedBy::File, ListedBy::Study, ListedBy::Both].map(ListedBy::as_str);
+        assert_eq!(names, ["file", "study", "both"]);
+    }
 }

@@ -168,4 +168,19 @@ mod tests {
         check("Observation", "Condition,Observation", false);
         check("Condition,Observation", "Observation", true);
     }
+
+    #[test]
+    fn a_mode_is_read_by_the_name_that_the_column_has() {
+        for (mode, name) in [(PullMode::Full, "full"), (PullMode::Incremental, "incremental")] {
+            assert_eq!((mode.as_str(), PullMode::parse(name)), (name, Some(mode)));
+        }
+        assert_eq!(PullMode::parse("Full"), None);
+    }
+
+    #[test]
+    fn a_filter_names_each_type_once_and_in_order() {
+        let filter = TypeFilter::parse("Observation,,Condition,Observation");
+        assert_eq!(filter.types(), ["Condition", "Observation"]);
+        assert_eq!(filter.to_string(), "Condition,Observation");
+    }
 }

@@ -319,12 +319,28 @@ mod tests {
         check(&format!("http://api.example{path}?a"), Err(LinkRefused::OtherServer));
         check(&format!("https://api.example:8443{path}?a"), Err(LinkRefused::OtherServer));
         check(&format!("//evil.example{path}?a"), Err(LinkRefused::OtherServer));
-        check(&format!("https://u:p@api.example{path}?a"), Err(LinkRefused::UserInfo));
+        for user in ["u:p", "u", ":p"] {
+            check(&format!("https://{user}@api.example{path}?a"), Err(LinkRefused::UserInfo));
+        }
         check("https://api.example/x/FHIR/R4/Person/p2/$everything?a", Err(LinkRefused::OtherPath));
         check("../p2/$everything?a", Err(LinkRefused::OtherPath));
         check("https://", Err(LinkRefused::NotAUrl));
         check(HERE, Err(LinkRefused::Loop));
-        check(&format!("?{}", "x".repeat(LINK_LENGTH_MAX)), Err(LinkRefused::TooLong));
+    }
+
+    #[test]
+    fn a_link_may_have_sixteen_kibibytes() {
+        let path = "https://api.example/x/FHIR/R4/Person/p1/$everything";
+        let long = "x".repeat(16_383);
+        check(&format!("?{long}"), Ok(&format!("{path}?{long}")));
+        check(&format!("?{long}x"), Err(LinkRefused::TooLong));
+    }
+
+    #[test]
+    fn the_root_is_below_the_base_url_with_or_without_a_slash_at_its_end() {
+        for base in ["https://api.example/x", "https://api.example/x/"] {
+            assert_eq!(fhir_root(&Url::parse(base).unwrap()), "https://api.example/x/FHIR/R4/");
+        }
     }
 
     #[test]

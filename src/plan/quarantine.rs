@@ -95,3 +95,30 @@ pub(super) fn hash_key(type_name: &str, bytes: &[u8]) -> String {
 fn string(json: &str) -> Option<String> {
     serde_json::from_str(json).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quarantined(reason: &'static str, is_named: bool) -> Quarantined {
+        let (key, entry) = ("Observation/1".to_owned(), b"Anna".to_vec());
+        Quarantined { key, reason, entry, is_named, table: None, id: None }
+    }
+
+    #[test]
+    fn only_what_cannot_be_read_and_has_no_name_may_be_any_row() {
+        for unreadable in [NOT_JSON, NOT_UTF_8, TOO_LARGE] {
+            assert!(quarantined(unreadable, false).may_be_any(), "{unreadable}");
+            assert!(!quarantined(unreadable, true).may_be_any(), "{unreadable}");
+        }
+        assert!(!quarantined("nested too deeply", false).may_be_any());
+        assert!(!quarantined("nested too deeply", true).may_be_any());
+    }
+
+    #[test]
+    fn nothing_of_an_entry_is_in_what_is_told_of_it() {
+        let told = format!("{:?}", quarantined(NOT_JSON, true));
+        assert!(told.contains("Observation/1") && told.contains("4 bytes"), "{told}");
+        assert!(!told.contains("Anna"), "{told}");
+    }
+}

@@ -108,4 +108,11 @@ mod tests {
         assert!(ResourceType::by_name("observation").is_none());
         assert!(US_CORE.iter().all(|name| ResourceType::by_name(name).is_some()));
     }
+
+    #[test]
+    fn a_type_is_found_by_its_table_too() {
+        let name = |table| ResourceType::by_table(table).map(|known| known.name);
+        assert_eq!(name("medication_request"), Some("MedicationRequest"));
+        assert_eq!(name("MedicationRequest"), None);
+    }
 }

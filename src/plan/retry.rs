@@ -82,5 +82,9 @@ mod tests {
         assert_eq!(after_failure(None, None, max, 0.5), AfterFailure::GiveUp);
         assert_eq!(after_failure(Some(second), None, max, 0.5), AfterFailure::Wait(second / 2));
         assert_eq!(after_failure(Some(second), Some(second * 3), max, 0.0), AfterFailure::Wait(second * 3));
+        assert_eq!(after_failure(Some(second), Some(max), max, 0.5), AfterFailure::Wait(max));
+        // A twentieth of our own delay on top of what was asked for.
+        let together = AfterFailure::Wait(second * 7 / 2);
+        assert_eq!(after_failure(Some(second * 10), Some(second * 3), max, 0.5), together);
     }
 }

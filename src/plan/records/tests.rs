@@ -83,6 +83,9 @@ fn of_several_records_a_consent_that_lasts_counts_and_then_what_might_be_one() {
             }
         }
     }
+    let twin =
+        |id: &str| Answered::Recorded(ConsentRecord { id: Some(id.to_owned()), ..record(true, Some(DAY)) });
+    assert_eq!(weightier(twin("1"), twin("2"), at(0)), twin("1"), "of two alike the first stays");
     assert_eq!(record(true, Some(0)).standing(at(0)), Standing::Expired);
     assert_eq!(record(true, Some(1)).standing(at(0)), Standing::Consented);
     assert_eq!(record(false, None).standing(at(0)), Standing::Withdrawn);
@@ -227,6 +230,90 @@ fn records_are_read_as_often_as_is_wanted_and_when_a_consent_has_run_out() {
     check(&kept(&[("anna", record(true, Some(-1)))]), 2 * 24 * 3600, true);
     check(&kept(&[("anna", record(true, Some(-2 * DAY)))]), 2 * 24 * 3600, false);
     check(&KeptConsents::default(), 2 * 24 * 3600, true);
+    // A tenth earlier will do, and half a minute at the most.
+    let read_at = |seconds: i64| {
+        let studies = vec![KeptStudy { read_at: Some(at(seconds)), ..kept_study() }];
+        KeptConsents { studies, ..kept(&[]) }
+    };
+    check(&read_at(-53), 60, false);
+    check(&read_at(-54), 60, true);
+    check(&read_at(-3569), 3600, false);
+    check(&read_at(-3570), 3600, true);
+    check(&read_at(0), 3600, false);
+    // It was noted by a clock that was ahead.
+    check(&read_at(1), 3600, true);
     assert_eq!(read.unread(wanted), []);
+    let of_another_type = Wanted { consent_type: "FUTURE_DATA_USE", ..wanted };
+    assert_eq!(read.unread(of_another_type), [study()]);
+    let another: [Arc<str>; 1] = ["another".into()];
+    assert_eq!(read.unread(Wanted { studies: &another, ..wanted }), another);
     assert_eq!(KeptConsents::default().unread(wanted), [study()]);
+}
+
+#[test]
+fn an_answer_has_each_patient_once_and_in_order() {
+    let entry = |id: &str, answered| (person(id), answered);
+    let patients = vec![entry("ben", withdrawn()), entry("anna", given()), entry("ben", given())];
+    let mut answer = StudyAnswer { patients, nameless: 0 };
+    answer.settle(at(0));
+    assert_eq!(answer.patients, [entry("anna", given()), entry("ben", given())]);
+    let counted = [Standing::Consented, Standing::Withdrawn, Standing::Expired];
+    assert_eq!(counted.map(|standing| answer.count(standing, at(0))), [2, 0, 0]);
+    assert_eq!(counted.map(|standing| answer.count(standing, at(DAY))), [0, 0, 2]);
+}
+
+#[test]
+fn where_no_records_are_asked_for_nothing_is_out_of_date() {
+    let unasked = RecordsNow::unasked();
+    assert!(unasked.is_new && unasked.patients().is_empty() && unasked.problems.is_empty());
+}
+
+#[test]
+fn each_study_has_its_own_note() {
+    let studies: [Arc<str>; 2] = ["one".into(), "two".into()];
+    let wanted = Wanted { studies: &studies, consent_type: TYPE, ..Wanted::default() };
+    let noted = |number: usize, since: i64| KeptStudy {
+        study: studies[number].clone(),
+        failing_since: Some(at(since)),
+        ..kept_study()
+    };
+    let kept = KeptConsents { studies: vec![noted(0, -9), noted(1, -5)], ..KeptConsents::default() };
+    let failed = |study: &Arc<str>| StudyReading { study: study.clone(), answer: Err("down".to_owned()) };
+    let (update, _) = take_over(kept, wanted, studies.iter().map(failed).collect(), Clocks::of(at(0), None));
+    let since: Vec<_> =
+        update.studies.iter().map(|study| (study.study.clone(), study.failing_since)).collect();
+    assert_eq!(since, [(studies[0].clone(), Some(at(-9))), (studies[1].clone(), Some(at(-5)))]);
+}
+
+#[test]
+fn an_answer_that_lost_many_is_taken_where_that_is_allowed_or_where_it_names_nobody() {
+    let names: Vec<String> = (0..10).map(|number| format!("p{number}")).collect();
+    let rows: Vec<(&str, ConsentRecord)> =
+        names.iter().map(|name| (name.as_str(), record(true, Some(DAY)))).collect();
+    let (update, records) = taken(kept(&rows), Ok(StudyAnswer { nameless: 1, ..StudyAnswer::default() }));
+    assert_eq!((update.gone.len(), records.patients().len()), (0, 10));
+    assert!(records.problems[0].contains("1 entries"), "{:?}", records.problems);
+
+    let studies = [study()];
+    let hold = HoldRule { hold_after: 5, hold_fraction: 0.02 };
+    let wanted = Wanted { studies: &studies, consent_type: TYPE, hold, allow_shrunk: true };
+    let reading = StudyReading { study: study(), answer: Ok(StudyAnswer::default()) };
+    let (update, records) = take_over(kept(&rows), wanted, vec![reading], Clocks::of(at(0), None));
+    assert_eq!((update.gone.len(), records.problems.len()), (10, 0));
+}
+
+#[test]
+fn what_a_consent_lets_through_is_the_same_in_whatever_order() {
+    let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    assert_eq!(scopes_hash(None, None), None);
+    let all = [
+        scopes_hash(list(&["a", "b"]), None),
+        scopes_hash(None, list(&["a", "b"])),
+        scopes_hash(list(&["a"]), list(&["b"])),
+        scopes_hash(list(&[]), None),
+    ];
+    for (at, one) in all.iter().enumerate() {
+        assert!(one.is_some() && !all[..at].contains(one), "{at}");
+    }
+    assert_eq!(scopes_hash(list(&["b", "a", "b"]), None), all[0]);
 }
