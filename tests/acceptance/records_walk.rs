@@ -7,7 +7,7 @@
 //!
 //! `HEALTHEX_SYNC_WALK_SECONDS` makes it longer, `HEALTHEX_SYNC_WALK_SEED` repeats one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use healthex_sync::sandbox::{PersonConsent, Population};
@@ -55,11 +55,21 @@ struct Stand {
     permitted: bool,
 }
 
+impl Stand {
+    /// Returns whether a cycle may purge a patient who stands so.
+    fn may_be_purged(self, is_outage: bool) -> bool {
+        !self.permitted && (is_outage || self.says != Says::Consented)
+    }
+}
+
 struct Life {
     world: World,
     dice: StdRng,
     persons: Vec<&'static str>,
     stands: BTreeMap<&'static str, Stand>,
+    /// Whose purge may stand in the ledger and not be done: a kill came between the two. The next cycle
+    /// carries it out, whatever is so by then.
+    owed: BTreeSet<&'static str>,
     edits: usize,
     said: Vec<String>,
 }
@@ -85,7 +95,7 @@ impl Life {
         let begins = Stand { says: Says::Consented, permitted: true };
         let stands = persons.iter().map(|person| (*person, begins)).collect();
         let said = vec![format!("{} persons, files: {files}", persons.len())];
-        Self { world, dice, persons, stands, edits: 0, said }
+        Self { world, dice, persons, stands, owed: BTreeSet::new(), edits: 0, said }
     }
 
     fn change(&mut self) {
@@ -135,10 +145,13 @@ impl Life {
             self.said.push(format!("outage: {outage}"));
             self.world.fault(&format!("{outage}, at = 'consents'"));
         }
-        if self.dice.random_bool(0.25) {
+        let is_killed = self.dice.random_bool(0.25);
+        let mut is_dry = false;
+        if is_killed {
             self.kill();
         } else {
             let dry = self.dice.random_bool(0.2);
+            is_dry = dry;
             let ran = if dry { self.world.run(["sync", "--dry-run"]) } else { self.world.run(["sync"]) };
             self.said.push(format!("sync (dry: {dry}): exit {}", ran.code));
             assert!([0, 3].contains(&ran.code), "{ran}\n{}", self.story());
@@ -148,6 +161,12 @@ impl Life {
         }
         self.world.sandbox.clear_script();
         self.assert_safe(&before, is_outage);
+        if is_killed {
+            let may_be_purged = |(_, stand): &(&&str, &Stand)| stand.may_be_purged(is_outage);
+            self.owed.extend(self.stands.iter().filter(may_be_purged).map(|(person, _)| *person));
+        } else if !is_dry {
+            self.owed.clear();
+        }
     }
 
     /// Kills a cycle after so many requests, or at its end.
@@ -169,13 +188,20 @@ impl Life {
         for (person, stand) in &self.stands {
             let (Some(before), Some(after)) = (before.get(person), after.get(person)) else { continue };
             let has_lost = !before.is_empty() && after.is_empty();
-            let may_lose = !stand.permitted && (is_outage || stand.says != Says::Consented);
+            let may_lose =
+                stand.may_be_purged(is_outage) || self.owed.contains(person) && self.is_carried_out(person);
             assert!(!has_lost || may_lose, "{person} has lost all as {stand:?}\n{}", self.story());
             let is_pulled = before != after && !after.is_empty();
             let may_be_pulled =
                 stand.permitted && (is_outage || matches!(stand.says, Says::Consented | Says::Nothing));
             assert!(!is_pulled || may_be_pulled, "{person} was pulled as {stand:?}\n{}", self.story());
         }
+    }
+
+    /// Returns whether a purge of the ledger was done that the warehouse did not know.
+    fn is_carried_out(&self, person: &str) -> bool {
+        let carried_out = "SELECT count(*) FROM purge_log WHERE carried_out_at IS NOT NULL AND person_id";
+        self.world.count(&format!("{carried_out} = '{person}'")) > 0
     }
 
     /// Two cycles without an outage show where everybody stands.
