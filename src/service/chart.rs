@@ -34,7 +34,9 @@ pub(super) fn bars(cycles: &VecDeque<PastCycle>) -> Markup {
     let shown: Vec<&PastCycle> = cycles.iter().rev().take(BARS_MAX as usize).rev().collect();
     let count = shown.len();
     let first = BARS_MAX - u32::try_from(count).unwrap_or(BARS_MAX);
-    let gaps = gaps(&shown);
+    let (gaps, ticks) = (gaps(&shown), ticks(&shown));
+    // One by itself is of the last bar, which may have less room below it than a time takes.
+    let before = if ticks.len() < 2 { 0.0 } else { f64::from(first) / f64::from(BARS_MAX) * 100.0 };
     html! {
         svg viewBox=(format!("0 0 {width} 78")) role="img" aria-label=(format!("The last {count} cycles; the longest took {longest:.1} s")) {
             line.axis x1="0" x2=(width) y1="75" y2="75" {}
@@ -50,8 +52,8 @@ pub(super) fn bars(cycles: &VecDeque<PastCycle>) -> Markup {
                 line.gap x1=(x) x2=(x) y1="2" y2="75" { title { (text) } }
             }
         }
-        div.times style=(format!("padding-left: {:.1}%", f64::from(first) / f64::from(BARS_MAX) * 100.0)) {
-            @for moment in ticks(&shown) { span { (moment) } }
+        div.times style=(format!("padding-left: {before:.1}%")) {
+            @for moment in ticks { span { (moment) } }
         }
         div.key {
             @for (class, word) in LEGEND.iter().filter(|(class, _)| cycles.iter().any(|cycle| cycle.verdict.as_str() == *class)) {

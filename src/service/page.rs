@@ -214,7 +214,10 @@ fn held(overview: &Overview, names: Names) -> Markup {
             section {
                 h2 { "Held, and not purged unasked" }
                 @match names {
-                    Names::Shown => { p { (held.join(", ")) @if held.len() as u64 != count { " and more, " (count) " in all" } } }
+                    Names::Shown => { p {
+                        @for name in &held { span.whole { (name) } " " }
+                        @if held.len() as u64 != count { "and " (count - held.len() as u64) " more" }
+                    } }
                     Names::Hidden => { p { (count) " patients" } }
                 }
                 ul { @for (kind, count) in &overview.held { li { (count) " " (kind.why.as_str()) ": " (with_code(kind.describe())) "." } } }
@@ -315,11 +318,23 @@ fn patients_behind(overview: &Overview, model: &PageModel<'_>) -> Markup {
     }
 }
 
+/// Those that are alike stand together below what they have in common.
 fn behind_by_name(behind: &[&PatientBehind], now: Timestamp) -> Markup {
+    let mut groups: Vec<(&str, Vec<&PatientBehind>)> = Vec::new();
+    for &patient in behind {
+        let why = why_behind(patient);
+        match groups.iter_mut().find(|(other, _)| *other == why) {
+            Some((_, alike)) => alike.push(patient),
+            None => groups.push((why, vec![patient])),
+        }
+    }
     html! {
-        table {
-            thead { tr { th { "patient" } th { "last success" } th { "why" } } }
-            tbody { @for patient in behind { (behind_row(patient, now)) } }
+        @for (why, alike) in &groups {
+            p { (why) }
+            table {
+                thead { tr { th { "patient" } th { "last success" } th {} } }
+                tbody { @for patient in alike { (behind_row(patient, now)) } }
+            }
         }
     }
 }
@@ -361,8 +376,7 @@ fn behind_row(patient: &PatientBehind, now: Timestamp) -> Markup {
             td.name { (patient.name) }
             td data-is="last success" { (last) }
             td {
-                (why_behind(patient))
-                @if patient.failures > 0 { br; small {
+                @if patient.failures > 0 { small {
                     (patient.failures) " in a row"
                     @if let Some(next) = patient.next_attempt_at { "; asked again at " (moment(next)) }
                 } }
