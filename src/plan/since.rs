@@ -53,6 +53,7 @@ mod tests {
         // It may have changed within the overlap.
         check(SinceFacts { newest: Some(at(0)), ..facts }, false);
         check(SinceFacts { newest: None, ..facts }, false);
+        check(SinceFacts { newest: None, last_full_at: at(0), ..facts }, false);
         check(SinceFacts { newest: None, last_full_at: at(-1), ..facts }, true);
     }
 }

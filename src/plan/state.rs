@@ -237,4 +237,31 @@ mod tests {
         }
         assert_eq!(PatientState::parse("asleep"), None);
     }
+
+    #[test]
+    fn a_reason_is_read_by_the_name_that_the_column_has() {
+        let held = ["alone", "many", "contradicted", "token"];
+        assert_eq!(HeldWhy::ALL.map(HeldWhy::as_str), held);
+        assert_eq!(held.map(HeldWhy::parse), HeldWhy::ALL.map(Some));
+        let purged = ["consent_revoked", "operator", "roster"];
+        assert_eq!(PurgeReason::ALL.map(PurgeReason::as_str), purged);
+        assert_eq!(purged.map(PurgeReason::parse), PurgeReason::ALL.map(Some));
+        assert_eq!((HeldWhy::parse("asleep"), PurgeReason::parse("asleep")), (None, None));
+    }
+
+    #[test]
+    fn who_is_permitted_and_held_is_not_called_refused() {
+        for why in HeldWhy::ALL {
+            for refused_at in [None, Some("2026-11-26T10:00:00Z")] {
+                let kind = HeldKind::read(Some(why.as_str()), refused_at);
+                assert_eq!(kind, HeldKind { why, is_refused: refused_at.is_some() });
+                let told = kind.describe();
+                assert_eq!(told.starts_with("permitted, "), !kind.is_refused, "{told}");
+                assert_eq!(told.matches('`').count() % 2, 0, "{told}");
+                // `purge --held` leaves those alone that are permitted.
+                assert!(kind.is_refused || !told.contains("purge --held"), "{told}");
+            }
+        }
+        assert_eq!(HeldKind::read(None, None), HeldKind { why: HeldWhy::Many, is_refused: true });
+    }
 }

@@ -30,3 +30,15 @@ impl TableSet {
         Self::ALL.iter().find(|(_, set)| *set == self).map_or("", |(name, _)| name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_set_has_its_own_name() {
+        for (name, set) in TableSet::ALL {
+            assert_eq!(set.name(), name);
+        }
+    }
+}

@@ -151,6 +151,9 @@ mod tests {
         check(facts(PatientCounts { skipped: 2, ..NONE }), "idle", true);
         check(facts(PatientCounts { ok: 2, failed: 1, ..NONE }), "partly", false);
         check(facts(PatientCounts { held: 2, ..NONE }), "partly", false);
+        check(facts(PatientCounts { not_found: 1, ..NONE }), "partly", false);
+        check(facts(PatientCounts { held: 1, not_found: 1, ..NONE }), "partly", false);
+        check(facts(PatientCounts { ok: 1, revoked: 1, ..NONE }), "good", true);
         check(facts(PatientCounts { failed: 2, ..NONE }), "bad", false);
         check(CycleFacts { end: CycleEnding::Early("down"), ..through }, "bad", false);
         check(CycleFacts { end: CycleEnding::Stopped, ..through }, "interrupted", false);
