@@ -287,6 +287,7 @@ pub enum ViewsAction {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct ExportArgs {
     /// ndjson: the resources, a file a type; csv: the analysts' tables; parquet: both; bundle: a FHIR Bundle a person
     #[arg(long, value_enum)]
