@@ -9,17 +9,18 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use super::patient::Refusal;
+use super::tasks::Task;
 use super::{Cycle, RecordsAsked};
 use crate::clock;
 use crate::healthex::RequestFailed;
 use crate::healthex::client::Api;
 use crate::healthex::consents::{RecordsFailed, RecordsOf};
+use crate::plan::Timestamp;
 use crate::plan::consent::{Answer, RecordSays, Standing, kept_says};
 use crate::plan::records::{
     Answered, Clocks, ConsentToLookAt, ConsentsUpdate, PatientRecord, RecordsNow, SCOPES_LOOKED_AT_MAX,
     ScopesSeen, StudyReading, take_over, weightier,
 };
-use crate::plan::{PersonId, Timestamp};
 use crate::roster::RosterPatient;
 use crate::settings::RosterSettings;
 use crate::stop::Stop;
@@ -74,7 +75,7 @@ pub(crate) struct Asked {
 pub(crate) async fn ask_studies(api: &Api, roster: &RosterSettings, due: &[Arc<str>], stop: &Stop) -> Asked {
     let mut asked = Asked::default();
     for study in due {
-        let of = RecordsOf { study, consent_type: &roster.consent_type, person: None };
+        let of = RecordsOf { study, consent_type: &roster.consent_type, person: None, name: None };
         let answer = match api.consents(of, clock::now(), stop).await {
             Ok(dated) => {
                 asked.server_date = asked.server_date.into_iter().chain(dated.server_date).min();
@@ -174,7 +175,7 @@ pub(super) async fn says(cycle: &Cycle, refusal: &Refusal, answer: Answer) -> Re
     {
         return said(Some(*standing));
     }
-    match ask_about(cycle, refusal.task.person()).await {
+    match ask_about(cycle, &refusal.task).await {
         Ok(standing) => said(standing),
         Err(failed) => {
             let name = refusal.task.name();
@@ -188,13 +189,14 @@ pub(super) async fn says(cycle: &Cycle, refusal: &Refusal, answer: Answer) -> Re
 
 /// Asks the records of all studies about one patient. One that does not answer matters only where no
 /// other has a consent.
-async fn ask_about(cycle: &Cycle, person: &PersonId) -> Result<Option<Standing>, RecordsFailed> {
+async fn ask_about(cycle: &Cycle, task: &Task) -> Result<Option<Standing>, RecordsFailed> {
     let mut failure = None;
     let mut clocks = Clocks::of(clock::now(), None);
     let mut all = Answered::Nothing;
     let roster = &cycle.settings.roster;
     for study in &roster.studies {
-        let of = RecordsOf { study, consent_type: &roster.consent_type, person: Some(person) };
+        let (person, name) = (Some(task.person()), Some(task.name()));
+        let of = RecordsOf { study, consent_type: &roster.consent_type, person, name };
         match cycle.api.consents(of, clocks.now, &cycle.stop).await {
             Ok(dated) => {
                 clocks = Clocks::of(clocks.earlier, dated.server_date);

@@ -204,11 +204,16 @@ impl Api {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let json = request.json.map(ToString::to_string);
-        let request = Request { url: request.url.clone(), headers, json };
+        let (url, method) = (request.url, if json.is_some() { "POST" } else { "GET" });
+        let request = Request { url: url.clone(), headers, json };
         self.meter.count_request();
-        let ends = (Instant::now() + self.limits.page_timeout).min(budget.ends);
+        let sent = Instant::now();
+        let ends = (sent + self.limits.page_timeout).min(budget.ends);
         let response = transport::before(ends, stop, self.door.send(request)).await?;
-        self.meter.count_answer(RequestKind::Records, status_of(&response));
+        let status = status_of(&response);
+        self.meter.count_answer(RequestKind::Records, status);
+        let (name, attempt) = (budget.name(), budget.count_attempt(url.as_str()));
+        Sent { method, url, name, attempt, status, took: sent.elapsed() }.log();
         let response = response.map_err(|broken| transport::transient(&broken, FailureStage::NoAnswer))?;
         if response.status() != StatusCode::UNAUTHORIZED {
             token.prove();

@@ -62,6 +62,8 @@ pub(crate) struct RecordsOf<'r> {
     pub(crate) consent_type: &'r str,
     /// Everybody's, or one patient's.
     pub(crate) person: Option<&'r PersonId>,
+    /// What that one goes by in the log.
+    pub(crate) name: Option<&'r str>,
 }
 
 /// An answer of a study's records, and the server's clock when it came.
@@ -89,6 +91,10 @@ impl Api {
             json["patientId"] = person.as_str().into();
         }
         let budget = Budget::new(ANSWER_BYTES_MAX, Instant::now() + TIME_MAX);
+        let budget = match of.name {
+            Some(name) => budget.named(name),
+            None => budget,
+        };
         let request = RecordsRequest { url: &url, json: Some(&json) };
         let ask = || async {
             let mut records = self.open_records(request, &budget, stop).await?;
@@ -365,7 +371,7 @@ mod tests {
     use crate::plan::parse_stamp;
 
     const OF: RecordsOf<'static> =
-        RecordsOf { study: "s-1", consent_type: "PATIENT_DIRECTED_DATA_EXCHANGE", person: None };
+        RecordsOf { study: "s-1", consent_type: "PATIENT_DIRECTED_DATA_EXCHANGE", person: None, name: None };
 
     fn now() -> Timestamp {
         parse_stamp("2026-11-26T00:00:00Z").unwrap()

@@ -39,11 +39,12 @@ impl Sent<'_> {
     }
 }
 
-/// Returns path and query, without the id of the patient.
+/// Returns path and query, without the id of the patient or of its consent record.
 fn target(url: &Url) -> String {
-    let mut after_person = false;
+    let mut before_id = false;
     let segments = url.path().split('/').map(|segment| {
-        let is_id = std::mem::replace(&mut after_person, segment.eq_ignore_ascii_case("Person"));
+        let begins = ["Person", "consents"].iter().any(|one| segment.eq_ignore_ascii_case(one));
+        let is_id = std::mem::replace(&mut before_id, begins);
         if is_id { "*" } else { segment }
     });
     let path = segments.collect::<Vec<_>>().join("/");
@@ -66,5 +67,7 @@ mod tests {
             "/FHIR/R4/Person/*/$everything?_count=500&_since=2026-01-01T00:00:00Z&cursor=…",
         );
         check("https://h/v1/auth/token", "/v1/auth/token");
+        check("https://h/v1/consents", "/v1/consents");
+        check("https://h/v1/consents/4711", "/v1/consents/*");
     }
 }

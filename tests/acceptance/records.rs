@@ -589,3 +589,19 @@ fn people_can_change_what_the_sandbox_says() {
     assert!(!send(r#"{"consentd": true}"#).0);
     assert!(!send("nonsense").0);
 }
+
+#[test]
+fn what_is_asked_about_one_patient_is_logged_by_its_label() {
+    let world = consenting(["anna", "ben"]);
+    world.change_setting("roster.files", r#"["roster.toml"]"#);
+    world.write_roster(
+        "[[patient]]\nid = \"anna\"\nlabel = \"one\"\n[[patient]]\nid = \"ben\"\nlabel = \"two\"\n",
+    );
+    world.run(["sync"]).exits(0);
+    world.sandbox.withdraw("anna");
+    record(&world, "anna", |consent| consent.consented = Some(true));
+    let ran = world.run(["-v", "sync"]).exits(3).says("1 contradicted");
+    let asks = |line: &&str| line.contains("POST /v1/consents ") && line.contains("person=one ");
+    assert_eq!(ran.stderr.lines().filter(asks).count(), 1, "{ran}");
+    assert!(!ran.stderr.contains("anna") && !ran.stderr.contains("ben"), "{ran}");
+}
