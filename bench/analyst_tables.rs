@@ -14,7 +14,7 @@ use healthex_sync::sandbox::Population;
 use healthex_sync::views::{AnalystTable, Evaluation, Several};
 use healthex_sync::warehouse::page::{Batch, IncomingRow, PullProgress};
 use healthex_sync::warehouse::patient::{Listed, ListedBy, RosterReading};
-use healthex_sync::warehouse::place::{OtherServer, Place};
+use healthex_sync::warehouse::place::{Location, OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use healthex_sync::warehouse::{Reader, RowFormat, Warehouse};
 use healthex_sync::{clock, views};
@@ -61,7 +61,7 @@ impl Took {
 fn fill(folder: &Path, views: Vec<AnalystTable>, rows: &[Row]) -> (PathBuf, Took) {
     let path = folder.join("warehouse.db");
     let place = Place {
-        path: path.clone(),
+        location: Location::File(path.clone()),
         base_url: "https://x".to_owned(),
         group: None,
         ledger: None,
@@ -122,7 +122,7 @@ fn run_view(path: &Path, name: &str) -> (Duration, u64) {
     let view = views::built_in(name).unwrap().view().unwrap();
     let begun = Instant::now();
     let evaluation = Evaluation { now: clock::now(), several: Several::KeepFirst };
-    let reader = Reader::open(path).unwrap();
+    let reader = Reader::open(&Location::File(path.to_owned())).unwrap();
     let run = reader.run_view(view, evaluation, RowFormat::Csv, &mut std::io::sink()).unwrap();
     (begun.elapsed(), run.rows)
 }

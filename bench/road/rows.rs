@@ -11,7 +11,7 @@ use healthex_sync::warehouse::page::{
     Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkMark,
 };
 use healthex_sync::warehouse::patient::{Listed, ListedBy, RosterReading};
-use healthex_sync::warehouse::place::{OtherServer, Place};
+use healthex_sync::warehouse::place::{Location, OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use healthex_sync::{clock, views};
 use rusqlite::{Connection, params};
@@ -94,7 +94,7 @@ pub(crate) fn insert_raw(patients: &[Vec<Row>]) -> Cost {
 pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
     let folder = scratch();
     let place = Place {
-        path: folder.path().join("warehouse.db"),
+        location: Location::File(folder.path().join("warehouse.db")),
         base_url: BASE_URL.to_owned(),
         group: None,
         ledger: None,

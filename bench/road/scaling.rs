@@ -6,7 +6,7 @@ use healthex_sync::clock;
 use healthex_sync::plan::PersonId;
 use healthex_sync::plan::state::PurgeReason;
 use healthex_sync::warehouse::Warehouse;
-use healthex_sync::warehouse::place::{OtherServer, Place};
+use healthex_sync::warehouse::place::{Location, OtherServer, Place};
 
 use crate::data::{Data, RECORD};
 use crate::process::Cost;
@@ -79,7 +79,7 @@ fn millions(resources: usize) -> String {
 fn purge(program: &Program, server: &Server, of: &str) -> [Measured; 2] {
     let mut rows = Measured::new(format!("erase one patient's rows of {of}"), "rows");
     let place = Place {
-        path: program.warehouse(),
+        location: Location::File(program.warehouse()),
         base_url: server.base_url.clone(),
         group: None,
         ledger: None,

@@ -8,7 +8,7 @@ use healthex_sync::plan::PersonId;
 use healthex_sync::plan::row::Row;
 use healthex_sync::plan::state::PurgeReason;
 use healthex_sync::warehouse::Warehouse;
-use healthex_sync::warehouse::place::{OtherServer, Place};
+use healthex_sync::warehouse::place::{Location, OtherServer, Place};
 use healthex_sync::warehouse::purge::{Scrub, ScrubbedBy};
 use rusqlite::Connection;
 
@@ -35,7 +35,7 @@ pub(crate) fn measure(
     let place = Place {
         ledger: None,
         history: false,
-        path: program.warehouse(),
+        location: Location::File(program.warehouse()),
         base_url: server.base_url.clone(),
         group: None,
         views: Vec::new(),

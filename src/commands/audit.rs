@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::named::known_patient;
 use super::terminal::Screen;
-use super::{Context, ExitStatus, place};
+use super::{Context, ExitStatus, location, place};
 use crate::cli::AuditArgs;
 use crate::clock;
 use crate::plan::{PersonId, Timestamp, parse_stamp};
@@ -23,7 +23,7 @@ pub(super) fn audit(
     if args.new_ledger {
         return new_ledger(&settings, args.json, out);
     }
-    let reader = Reader::open(&settings.warehouse.path)?;
+    let reader = Reader::open(&location(&settings))?;
     if args.verify {
         let report = reader.ledger(settings.consent.ledger.as_deref())?;
         return verify_ledger(&report, args.json, out);

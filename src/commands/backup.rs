@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{Context, ExitStatus, place, progress, runtime};
+use super::{Context, ExitStatus, location, place, progress, runtime};
 use crate::cli::{BackupArgs, RestoreArgs};
 use crate::clock;
 use crate::settings::Complaints;
@@ -20,7 +20,7 @@ pub(super) fn backup(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let reader = Reader::open(&settings.warehouse.path)?;
+    let reader = Reader::open(&location(&settings))?;
     expect_free(&args.file)?;
     let copy = PatientCopy { kind: CopyKind::Backup, place: &args.file, person: None };
     reader.begin_copy(&copy, clock::now())?;
@@ -83,9 +83,9 @@ pub(super) fn restore(
     let restored = with_bar(|told| restore_warehouse(&place, &args.file, clock::now, told))?;
     let restored = restored.map_err(error_of)?;
     if args.json {
-        writeln!(out, "{}", as_json(&place.path, &restored))?;
+        writeln!(out, "{}", as_json(place.path(), &restored))?;
     } else {
-        say_restored(&place.path, &args.file, &restored, out)?;
+        say_restored(place.path(), &args.file, &restored, out)?;
     }
     if restored.ledger_was_missing {
         tracing::warn!(

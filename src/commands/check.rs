@@ -10,7 +10,7 @@ use super::checks::Checks;
 use super::kept_records::{kept_consents, kept_records};
 use super::status_text::{describe_reader, describe_unscrubbed};
 use super::summary::list_counts;
-use super::{Context, ExitStatus, check_service, in_full, place, runtime, sync, wanted_tables};
+use super::{Context, ExitStatus, check_service, in_full, location, place, runtime, sync, wanted_tables};
 use crate::cli::CheckArgs;
 use crate::clock;
 use crate::clock::Instant;
@@ -104,7 +104,7 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
             let Preflight { schema, schema_known: known, room, ref patients, mode, access, .. } = found;
             let later = if schema < known { ": the next cycle brings it up to date" } else { "" };
             checks
-                .ok("warehouse", &format!("{}, schema {schema} of {known}{later}", place.path.display()))?;
+                .ok("warehouse", &format!("{}, schema {schema} of {known}{later}", place.path().display()))?;
             checks.ok("patients", &describe_drift(drift(roster, patients), settings.roster.on_removed))?;
             let ignored = patients.iter().filter(|patient| patient.since_ignored >= IGNORED_TOLD).count();
             if ignored > 0 {
@@ -170,7 +170,7 @@ fn describe_leaver(missing: Missing, settings: &Settings, now: Timestamp) -> Str
 }
 
 fn check_ledger(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
-    let reader = Reader::open(&settings.warehouse.path)?;
+    let reader = Reader::open(&location(settings))?;
     let LedgerReport { fault, purges, unknown } = reader.ledger(settings.consent.ledger.as_deref())?;
     if let Some(fault) = fault {
         let status = match fault {
@@ -221,7 +221,7 @@ fn describe_drift(drift: Drift, on_removed: OnRemoved) -> String {
 }
 
 fn check_access(place: &Place, mode: u32, access: Access, checks: &mut Checks<'_>) -> anyhow::Result<()> {
-    let path = place.path.display();
+    let path = place.path().display();
     let wrong = match access {
         Access::AsWanted => return Ok(checks.ok("file mode", &format!("{mode:04o}"))?),
         Access::TooNarrow => {
@@ -235,7 +235,7 @@ fn check_access(place: &Place, mode: u32, access: Access, checks: &mut Checks<'_
         Access::OtherGroup => format!("a group other than warehouse.group can read it; chmod 600 {path}"),
         Access::TooWide => format!("others can read or write it; chmod 600 {path}"),
         Access::ClosedFolder => {
-            let folder = place.path.parent().unwrap_or(&place.path).display();
+            let folder = place.path().parent().unwrap_or(place.path()).display();
             format!("warehouse.group cannot enter its folder; chgrp that group {folder}, chmod 750 {folder}")
         }
     };

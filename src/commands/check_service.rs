@@ -11,7 +11,7 @@ use rustix::fs::{Access, access};
 use url::Url;
 
 use super::checks::Checks;
-use super::{Context, ExitStatus, runtime, service_view};
+use super::{Context, ExitStatus, location, runtime, service_view};
 use crate::clock;
 use crate::plan::stale::Freshness;
 use crate::plan::state::PatientState;
@@ -32,7 +32,7 @@ pub(super) fn check_run(
     roster: &Roster,
     checks: &mut Checks<'_>,
 ) -> anyhow::Result<()> {
-    let Ok(reader) = Reader::open(&settings.warehouse.path) else { return Ok(()) };
+    let Ok(reader) = Reader::open(&location(settings)) else { return Ok(()) };
     let service = reader.service()?;
     let now = clock::now();
     for line in service_view::lines(&service, now) {
@@ -133,7 +133,7 @@ fn outdated_credential(settings: &Settings, handed_over: &Path) -> Option<PathBu
 /// Says as whom this runs and as whom the service would, and what that account cannot read or write.
 pub(super) fn check_account(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let here = geteuid();
-    let warehouse = &settings.warehouse.path;
+    let warehouse = settings.warehouse.path.as_path();
     let found = std::fs::metadata(warehouse).or_else(|_| std::fs::metadata(folder_of(warehouse)));
     let owner = found.map_or(here, |found| Uid::from_raw(found.uid()));
     let mut line = name_of(here);
@@ -229,7 +229,7 @@ impl Account {
 /// Tries the status page's port, unless a `run` has it.
 pub(super) fn check_port(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let Some(listen) = settings.http.listen.as_ref() else { return Ok(()) };
-    let run = crate::warehouse::look_for_service(&settings.warehouse.path);
+    let run = crate::warehouse::look_for_service(&location(settings));
     let is_alive = matches!(run, RunState::Alive { .. });
     match try_to_listen(&settings.http) {
         Ok(()) => checks.ok("http.listen", &format!("{listen} is free"))?,

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use super::setup::{make_private_folder, write_new};
 use super::sync::{Session, api, run_cycle};
 use super::terminal::Screen;
-use super::{Context, ExitStatus, place, runtime, summary};
+use super::{Context, ExitStatus, location, place, runtime, summary};
 use crate::cli::SandboxArgs;
 use crate::cycle::{RecordsAsked, SyncRequest};
 use crate::sandbox::{PersonConsent, Population, Sandbox, ScriptedFault};
@@ -84,7 +84,7 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
         summary::print(&second, out)?;
         anyhow::Ok(ExitStatus::of_cycle(&second))
     })?;
-    let reader = Reader::open(&settings.warehouse.path)?;
+    let reader = Reader::open(&location(&settings))?;
     writeln!(out, "\nThe latest HbA1c of each patient, from the warehouse:")?;
     print_table(&reader.demo_table()?, out)?;
     print_next_steps(dir, &base_url, out)?;

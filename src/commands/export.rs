@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::named::known_patient;
-use super::{Context, ExitStatus, progress, wanted_tables};
+use super::{Context, ExitStatus, location, progress, wanted_tables};
 use crate::cli::{ExportArgs, ExportFormat as FormatArg};
 use crate::clock;
 use crate::export::{
@@ -33,7 +33,7 @@ pub(super) fn export(
     let format = format_of(args)?;
     check_free(&args.dir)?;
     let split_bytes = parse_bytes(&args.split).map_err(|why| complain(format!("--split: {why}")))?;
-    let reader = Reader::open(&settings.warehouse.path)?;
+    let reader = Reader::open(&location(&settings))?;
     check_purges(&reader, &settings)?;
     let person = args.patient.as_deref().map(|named| known_patient(&settings, &reader, named)).transpose()?;
     if let Some(person) = &person

@@ -1,5 +1,6 @@
 //! What the warehouse keeps of consent records, for commands that look without asking HealthEx.
 
+use super::location;
 use crate::clock;
 use crate::plan::records::{Clocks, KeptConsents, RecordsNow, take_over};
 use crate::settings::Settings;
@@ -8,7 +9,7 @@ use crate::warehouse::failure::OpenFailed;
 
 /// Returns what the warehouse keeps of consent records; nothing where there is no warehouse yet.
 pub(super) fn kept_consents(settings: &Settings) -> anyhow::Result<KeptConsents> {
-    match Reader::open(&settings.warehouse.path) {
+    match Reader::open(&location(settings)) {
         Ok(reader) => Ok(reader.consents()?),
         Err(OpenFailed::Missing(_)) => Ok(KeptConsents::default()),
         Err(failed) => Err(failed.into()),

@@ -39,7 +39,7 @@ use crate::settings::{Complaints, Environment, Settings};
 use crate::telemetry::ColourChoice;
 use crate::views::{AnalystTable, Loaded};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::place::Place;
+use crate::warehouse::place::{Location, Place};
 use crate::{roster, settings, telemetry, views};
 
 /// The six exit statuses.
@@ -209,9 +209,14 @@ fn analyst_tables(settings: &Settings) -> Vec<AnalystTable> {
     tables
 }
 
+/// Returns where the warehouse is.
+fn location(settings: &Settings) -> Location {
+    Location::File(settings.warehouse.path.clone())
+}
+
 fn place(settings: &Settings) -> Place {
     Place {
-        path: settings.warehouse.path.clone(),
+        location: location(settings),
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: settings.warehouse.group,
         ledger: settings.consent.ledger.clone(),

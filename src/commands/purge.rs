@@ -41,7 +41,7 @@ pub(super) fn purge(
     }
     let place = place(&settings);
     // A purge does not make a warehouse.
-    let reader = Reader::open(&place.path)?;
+    let reader = Reader::open(&place.location)?;
     let patient = args.id.as_deref().map(|named| Patient::find(&settings, &reader, named)).transpose()?;
     drop(reader);
     let by = account();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Context, ExitStatus};
+use super::{Context, ExitStatus, location};
 use crate::clock::Instant;
 use crate::warehouse::look_for_service;
 use crate::warehouse::service::{LastReload, RunReport, RunState};
@@ -18,9 +18,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) fn reload(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     // With a configuration that cannot be used, its warehouse is not known: that is the answer already.
-    let path = context.settings()?.warehouse.path;
+    let path = location(&context.settings()?);
     let RunState::Alive { pid, report } = look_for_service(&path) else {
-        anyhow::bail!("no `run` of {} is alive", path.display());
+        anyhow::bail!("no `run` of {path} is alive");
     };
     let before = report.map_or(0, |report| report.reloads);
     let number = pid.parse().ok().and_then(Pid::from_raw);

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::audit::describe_unknown;
-use super::{Context, ExitStatus, place};
+use super::{Context, ExitStatus, location, place};
 use crate::cli::VerifyArgs;
 use crate::clock;
 use crate::warehouse::Reader;
@@ -18,7 +18,7 @@ pub(super) fn verify(
 ) -> anyhow::Result<ExitStatus> {
     let depth = if args.deep { VerifyDepth::Pages } else { VerifyDepth::Rows };
     let settings = context.settings()?;
-    let reader = Reader::open(&settings.warehouse.path)?;
+    let reader = Reader::open(&location(&settings))?;
     let findings = reader.verify(&place(&settings).views, depth, clock::now())?;
     let LedgerReport { fault, unknown, .. } = reader.ledger(settings.consent.ledger.as_deref())?;
     if args.json {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::ExitStatus;
 use super::kept_records::kept_records;
+use super::location;
 use crate::cli::StatusArgs;
 use crate::plan::records::KeptStudy;
 use crate::plan::stale::Freshness;
@@ -37,7 +38,7 @@ pub(super) struct Found {
 
 impl Found {
     pub(super) fn read(settings: &Settings, args: &StatusArgs, now: Timestamp) -> anyhow::Result<Self> {
-        let reader = Reader::open(&settings.warehouse.path)?;
+        let reader = Reader::open(&location(settings))?;
         let service = reader.service()?;
         let (disabled, roster_refused) = match roster::load(&settings.roster) {
             Ok(roster) => {

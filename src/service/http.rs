@@ -4,7 +4,6 @@
 //! is answered is said in `access`, and how many at a time in `port`. Absent on purpose: TLS, and
 //! scripts.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ use crate::plan::stamp;
 use crate::settings::{Complaints, HttpSettings, Listen, read_secret};
 use crate::time::TimeDelta;
 use crate::warehouse::Reader;
-use crate::warehouse::place::{Place, folder_of};
+use crate::warehouse::place::{Location, Place, folder_of};
 use crate::warehouse::report::{Overview, OverviewRequest};
 
 /// Patients of one state that the page lists; the rest are counted.
@@ -39,7 +38,7 @@ const OVERVIEW_AGE_MAX: Duration = Duration::from_secs(1);
 /// All that answers are made from.
 struct AppState {
     status: Arc<Status>,
-    warehouse: PathBuf,
+    warehouse: Location,
     access: Access,
     last_overview: tokio::sync::Mutex<Option<CachedOverview>>,
 }
@@ -91,7 +90,7 @@ pub(super) async fn serve(
     tracing::info!("status page at {port}");
     let app = Arc::new(AppState {
         status,
-        warehouse: place.path.clone(),
+        warehouse: place.location.clone(),
         access,
         last_overview: tokio::sync::Mutex::default(),
     });

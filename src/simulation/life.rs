@@ -13,7 +13,7 @@ use crate::service::{Daemon, Signals};
 use crate::settings::{Environment, Settings};
 use crate::stop::Stop;
 use crate::warehouse::Warehouse;
-use crate::warehouse::place::{Close, OtherServer, Place};
+use crate::warehouse::place::{Close, Location, OtherServer, Place};
 use crate::{clock, roster, service, settings, views};
 
 /// The configuration in a folder.
@@ -24,7 +24,7 @@ pub(super) fn settings(folder: &Path) -> Arc<Settings> {
 
 pub(super) fn place(settings: &Settings) -> Place {
     Place {
-        path: settings.warehouse.path.clone(),
+        location: Location::File(settings.warehouse.path.clone()),
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: None,
         history: settings.warehouse.history,

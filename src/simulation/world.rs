@@ -211,7 +211,7 @@ impl World {
                 self.for_a_while(minutes, Ending::DiskFull);
             }
             What::Reader { minutes } => {
-                self.reader = open_reader(&self.place.path);
+                self.reader = open_reader(self.place.path());
                 self.for_a_while(minutes, Ending::Reader);
             }
         }
@@ -317,7 +317,7 @@ impl World {
     }
 
     fn back_up(&mut self) {
-        let Ok(reader) = Reader::open(&self.place.path) else { return };
+        let Ok(reader) = Reader::open(&self.place.location) else { return };
         let file = self.folder.path().join("backup.db");
         let _ = fs::remove_file(&file);
         self.backup = reader.backup(&file, clock::now, |_| true).is_ok().then_some(file);
@@ -353,7 +353,7 @@ impl World {
     }
 
     fn ledger(&self) -> Vec<(String, bool)> {
-        let mut path = self.place.path.clone().into_os_string();
+        let mut path = self.place.path().as_os_str().to_owned();
         path.push(".purges");
         let text = fs::read_to_string(path).unwrap_or_default();
         let entries = text.lines().skip(1).map(|line| {
@@ -369,7 +369,7 @@ impl World {
         let answered = self.stage.network.take_answered();
         self.truths.hear(answered, &mut self.people, now);
         self.truths.a_problem_is_told_once_and_again_when_it_is_over(self.stage.take_told())?;
-        let Some(look) = Look::at(&self.place.path) else { return Ok(()) };
+        let Some(look) = Look::at(self.place.path()) else { return Ok(()) };
         for person in &mut self.people {
             let has_rows = look.patients.get(&person.id).is_some_and(|patient| patient.holds_rows);
             if !has_rows {
@@ -409,7 +409,7 @@ impl World {
         self.scrubbed = look.purges.len();
         let mut files = Vec::new();
         for suffix in ["", "-wal"] {
-            let mut path = self.place.path.clone().into_os_string();
+            let mut path = self.place.path().as_os_str().to_owned();
             path.push(suffix);
             files.push(fs::read(path).unwrap_or_default());
         }
@@ -429,7 +429,7 @@ impl World {
 
     /// "Analysts' tables equal a fresh build", and whatever else `verify` knows.
     pub(super) fn verify(&self) -> Result<(), Untrue> {
-        let Ok(reader) = Reader::open(&self.place.path) else { return Ok(()) };
+        let Ok(reader) = Reader::open(&self.place.location) else { return Ok(()) };
         let findings = reader.verify(&self.place.views, VerifyDepth::Rows, clock::now()).unwrap();
         let mut wrong = findings.wrong;
         wrong.extend(reader.ledger(None).unwrap().fault.map(|fault| fault.to_string()));
@@ -455,7 +455,7 @@ impl World {
     /// Returns a problem that an operator was told of and that is not over, but for patients who are
     /// held and have indeed withdrawn: that is for the operator to say.
     pub(super) fn open_problem(&self) -> Option<String> {
-        let look = Look::at(&self.place.path)?;
+        let look = Look::at(self.place.path())?;
         let is_held =
             |person: &&Person| look.patients.get(&person.id).is_some_and(|patient| patient.state == "held");
         let mut held = self.people.iter().filter(is_held).peekable();
@@ -470,7 +470,7 @@ impl World {
         &self,
         truth: impl FnOnce(&Moment<'_>, &[Person]) -> Result<(), Untrue>,
     ) -> Result<(), Untrue> {
-        let Some(look) = Look::at(&self.place.path) else { return Ok(()) };
+        let Some(look) = Look::at(self.place.path()) else { return Ok(()) };
         let moment = Moment {
             now: self.stage.true_time(),
             calm_since: self.calm_since,

@@ -11,6 +11,7 @@ impl Warehouse {
     pub(crate) async fn has_consents(&self) -> Result<bool, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.has_consents().await,
+            Self::Postgres(engine) => engine.has_consents().await,
             Self::Rehearsal(rehearsal) => Ok(!rehearsal.consents()?.studies.is_empty()),
         }
     }
@@ -19,6 +20,7 @@ impl Warehouse {
     pub(crate) async fn consents(&self) -> Result<KeptConsents, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.consents().await,
+            Self::Postgres(engine) => engine.consents().await,
             Self::Rehearsal(rehearsal) => rehearsal.consents(),
         }
     }
@@ -31,6 +33,7 @@ impl Warehouse {
     ) -> Result<(), StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.note_consents(update, now).await,
+            Self::Postgres(engine) => engine.note_consents(update, now).await,
             Self::Rehearsal(rehearsal) => {
                 rehearsal.note_consents(update, now);
                 Ok(())
@@ -42,6 +45,7 @@ impl Warehouse {
     pub(crate) async fn consents_to_look_at(&self, most: usize) -> Result<Vec<ConsentToLookAt>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.consents_to_look_at(most).await,
+            Self::Postgres(engine) => engine.consents_to_look_at(most).await,
             Self::Rehearsal(rehearsal) => rehearsal.consents_to_look_at(most),
         }
     }
@@ -55,6 +59,7 @@ impl Warehouse {
     ) -> Result<Vec<PersonId>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.note_scopes(seen, now).await,
+            Self::Postgres(engine) => engine.note_scopes(seen, now).await,
             Self::Rehearsal(rehearsal) => rehearsal.note_scopes(&seen),
         }
     }
@@ -69,6 +74,7 @@ impl Warehouse {
     ) -> Result<Option<ExpiringConsents>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.tell_expiring(until, most, now).await,
+            Self::Postgres(engine) => engine.tell_expiring(until, most, now).await,
             Self::Rehearsal(_) => Ok(None),
         }
     }
@@ -77,7 +83,10 @@ impl Warehouse {
 impl Reader {
     /// Returns all that is kept of consent records, and of whom the warehouse knows.
     pub(crate) fn consents(&self) -> Result<KeptConsents, StoreFailed> {
-        self.engine.consents()
+        match self {
+            Self::Sqlite(engine) => engine.consents(),
+            Self::Postgres(engine) => engine.consents(),
+        }
     }
 
     /// Returns the consents that run out until then.
@@ -87,6 +96,9 @@ impl Reader {
         until: Timestamp,
         most: usize,
     ) -> Result<ExpiringConsents, StoreFailed> {
-        self.engine.expiring_consents(now, until, most)
+        match self {
+            Self::Sqlite(engine) => engine.expiring_consents(now, until, most),
+            Self::Postgres(engine) => engine.expiring_consents(now, until, most),
+        }
     }
 }

@@ -26,6 +26,16 @@ pub enum OpenFailed {
     OtherLedger { path: PathBuf, ledger: PathBuf },
     #[error("there is no warehouse at {}, and {} tells of the purges of one; put that warehouse back with `healthex-sync restore FILE`, or, if it is to be given up, move the ledger away and keep it", .path.display(), .ledger.display())]
     LedgerWithoutWarehouse { path: PathBuf, ledger: PathBuf },
+    #[error("cannot use {server}: {why}")]
+    Server { server: String, why: String },
+    #[error("{server} is in use by another healthex-sync ({holder}); wait for it or stop it")]
+    ServerInUse { server: String, holder: String },
+    #[error("{server} has no warehouse of this version; run `healthex-sync migrate` as its owner")]
+    NotMigrated { server: String },
+    #[error(
+        "{server} has schema version {version}, and this healthex-sync knows {known}; install the newer program"
+    )]
+    NewerServerSchema { server: String, version: i64, known: i64 },
     #[error("cannot use {}: {source}; check that the folder exists, is writable and has room", .path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("cannot use {}: {source}", .path.display())]
@@ -43,6 +53,10 @@ pub enum StoreFailed {
     Damaged(String),
     #[error("the warehouse file was replaced or removed while in use; restart to use the new one")]
     Replaced,
+    #[error(
+        "another healthex-sync has taken the warehouse over, because this one was silent for too long; what was committed before is kept"
+    )]
+    TakenOver,
     #[error("the warehouse is busy: {0}")]
     Busy(String),
     #[error("the warehouse failed: {0}")]
@@ -144,9 +158,12 @@ impl StoreFailed {
     pub fn concern(&self) -> Concern {
         match self {
             Self::Data(_) | Self::Ledger(_) => Concern::Patient,
-            Self::DiskFull | Self::ReadOnly | Self::Busy(_) | Self::Engine(_) | Self::WriterGone => {
-                Concern::Cycle
-            }
+            Self::DiskFull
+            | Self::ReadOnly
+            | Self::Busy(_)
+            | Self::TakenOver
+            | Self::Engine(_)
+            | Self::WriterGone => Concern::Cycle,
             Self::Damaged(_) | Self::Replaced => Concern::File,
         }
     }

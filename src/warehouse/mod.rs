@@ -13,42 +13,39 @@ mod conformance;
 mod consents;
 pub mod extract;
 pub(crate) mod failure;
+mod looks;
 pub mod page;
 pub mod patient;
 pub mod place;
+mod postgres;
 pub mod pull;
 pub mod purge;
+mod reader;
 mod rehearsal;
 pub(crate) mod report;
 pub mod service;
 mod snapshot;
 mod sqlite;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use self::failure::{CopyFailed, OpenFailed, RestoreFailed, StoreFailed};
+use self::failure::{OpenFailed, RestoreFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
 use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
-use self::place::{Close, FileIdentity, OtherServer, Place, WriterActivity};
+use self::place::{Close, FileIdentity, Location, OtherServer, Place, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use self::purge::{
-    CarriedOut, Erased, LedgerReport, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub,
-};
+use self::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub};
 use self::rehearsal::Rehearsal;
-use self::report::{
-    BackedUp, CopyLine, Findings, Overview, OverviewRequest, PatientCopy, Preflight, PurgeLine, Restored,
-    StatusReport, Steps, StoredTable, VerifyDepth, ViewRefused,
-};
-use self::service::{RunReport, RunState, ServiceMemory, ServiceNote, ServiceView};
+use self::report::{Preflight, Restored, Steps, ViewRefused};
+use self::service::{RunReport, RunState, ServiceMemory, ServiceNote};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
-use crate::views::{AnalystTable, Evaluation, View};
+use crate::views::AnalystTable;
 
+pub use self::reader::Reader;
 pub use self::report::{RowFormat, ViewRun};
 pub use self::snapshot::Snapshot;
 /// For `fuzz/`.
@@ -60,6 +57,7 @@ pub use self::sqlite::{RowsFailed, ServiceLock};
 /// until it is closed.
 pub enum Warehouse {
     Sqlite(sqlite::Engine),
+    Postgres(postgres::Engine),
     /// Answers every write from a reader and changes nothing: what `--dry-run` is run over.
     Rehearsal(Rehearsal),
 }
@@ -70,7 +68,12 @@ impl Warehouse {
     ///
     /// Takes as long as a large migration or a WAL left by a crash takes; blocks.
     pub fn open(place: &Place, other_server: OtherServer, now: Timestamp) -> Result<Self, OpenFailed> {
-        sqlite::Engine::open(place, other_server, now).map(Self::Sqlite)
+        match &place.location {
+            Location::File(_) => sqlite::Engine::open(place, other_server, now).map(Self::Sqlite),
+            Location::Server(server) => {
+                postgres::Engine::open(place, server, other_server, now).map(Self::Postgres)
+            }
+        }
     }
 
     /// Opens what is there to be read, so that everything can be asked and nothing is changed.
@@ -86,8 +89,10 @@ impl Warehouse {
     /// Lets the warehouse go. Blocks while the last of it is moved into its place, unless others
     /// still hold it.
     pub fn close(self: Arc<Self>, how: Close) {
-        if let (Self::Sqlite(engine), Close::Abandon) = (&*self, how) {
-            engine.abandon();
+        match (&*self, how) {
+            (Self::Sqlite(engine), Close::Abandon) => engine.abandon(),
+            (Self::Postgres(engine), Close::Abandon) => engine.abandon(),
+            _ => {}
         }
     }
 
@@ -95,6 +100,7 @@ impl Warehouse {
     pub fn activity(&self) -> WriterActivity {
         match self {
             Self::Sqlite(engine) => engine.activity(),
+            Self::Postgres(engine) => engine.activity(),
             Self::Rehearsal(_) => WriterActivity::Idle { done: 0 },
         }
     }
@@ -104,6 +110,7 @@ impl Warehouse {
     pub(crate) fn carried_out(&self) -> Vec<CarriedOut> {
         match self {
             Self::Sqlite(engine) => engine.carried_out(),
+            Self::Postgres(engine) => engine.carried_out(),
             Self::Rehearsal(_) => Vec::new(),
         }
     }
@@ -112,6 +119,7 @@ impl Warehouse {
     pub async fn cycle_times(&self) -> Result<CycleTimes, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.cycle_times().await,
+            Self::Postgres(engine) => engine.cycle_times().await,
             Self::Rehearsal(_) => Ok(CycleTimes::default()),
         }
     }
@@ -125,6 +133,7 @@ impl Warehouse {
     ) -> Result<Vec<Lease>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.begin_cycle(roster, now).await,
+            Self::Postgres(engine) => engine.begin_cycle(roster, now).await,
             Self::Rehearsal(rehearsal) => rehearsal.begin_cycle(&roster, now),
         }
     }
@@ -134,6 +143,7 @@ impl Warehouse {
     pub async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.end_cycle(end).await,
+            Self::Postgres(engine) => engine.end_cycle(end).await,
             Self::Rehearsal(_) => Ok(Forgotten::default()),
         }
     }
@@ -142,6 +152,7 @@ impl Warehouse {
     pub async fn attention(&self) -> Result<Attention, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.attention().await,
+            Self::Postgres(engine) => engine.attention().await,
             Self::Rehearsal(_) => Ok(Attention::default()),
         }
     }
@@ -150,6 +161,7 @@ impl Warehouse {
     pub async fn remember(&self, note: ServiceNote) -> Result<(), StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.remember(note).await,
+            Self::Postgres(engine) => engine.remember(note).await,
             Self::Rehearsal(_) => Ok(()),
         }
     }
@@ -158,6 +170,7 @@ impl Warehouse {
     pub async fn recall(&self) -> Result<ServiceMemory, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.recall().await,
+            Self::Postgres(engine) => engine.recall().await,
             Self::Rehearsal(_) => Ok(ServiceMemory::default()),
         }
     }
@@ -166,6 +179,7 @@ impl Warehouse {
     pub async fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.claim(person).await,
+            Self::Postgres(engine) => engine.claim(person).await,
             Self::Rehearsal(rehearsal) => rehearsal.claim(person),
         }
     }
@@ -174,6 +188,7 @@ impl Warehouse {
     pub async fn unfinished_walks(&self, person: &PersonId) -> Result<Vec<Walk>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.unfinished_walks(person).await,
+            Self::Postgres(engine) => engine.unfinished_walks(person).await,
             Self::Rehearsal(rehearsal) => rehearsal.unfinished_walks(person),
         }
     }
@@ -189,6 +204,7 @@ impl Warehouse {
     ) -> Result<Fenced<StoredBatch>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.store_page(head, cost, batch, now).await,
+            Self::Postgres(engine) => engine.store_page(head, cost, batch, now).await,
             Self::Rehearsal(rehearsal) => rehearsal.store_page(head, &batch, now),
         }
     }
@@ -197,6 +213,7 @@ impl Warehouse {
     pub async fn restart_pull(&self, head: &PullHead) -> Result<Fenced<()>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.restart_pull(head).await,
+            Self::Postgres(engine) => engine.restart_pull(head).await,
             Self::Rehearsal(_) => Ok(Fenced::Kept(())),
         }
     }
@@ -205,6 +222,7 @@ impl Warehouse {
     pub async fn note_renamed_full(&self, person: &PersonId, now: Timestamp) -> Result<(), StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.note_renamed_full(person, now).await,
+            Self::Postgres(engine) => engine.note_renamed_full(person, now).await,
             Self::Rehearsal(_) => Ok(()),
         }
     }
@@ -213,6 +231,7 @@ impl Warehouse {
     pub async fn end_pull(&self, ended: PullEnded, now: Timestamp) -> Result<Fenced<()>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.end_pull(ended, now).await,
+            Self::Postgres(engine) => engine.end_pull(ended, now).await,
             Self::Rehearsal(rehearsal) => {
                 rehearsal.end_pull(&ended.head.person);
                 Ok(Fenced::Kept(()))
@@ -229,6 +248,7 @@ impl Warehouse {
     ) -> Result<Fenced<()>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.note_answer(person, answer, now).await,
+            Self::Postgres(engine) => engine.note_answer(person, answer, now).await,
             Self::Rehearsal(_) => Ok(Fenced::Kept(())),
         }
     }
@@ -243,6 +263,7 @@ impl Warehouse {
     ) -> Result<Option<i64>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.note_refusal(head, cost, now).await,
+            Self::Postgres(engine) => engine.note_refusal(head, cost, now).await,
             Self::Rehearsal(_) => Ok(None),
         }
     }
@@ -252,6 +273,7 @@ impl Warehouse {
     pub(crate) async fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.withdrawals(now).await,
+            Self::Postgres(engine) => engine.withdrawals(now).await,
             Self::Rehearsal(rehearsal) => rehearsal.withdrawals(now),
         }
     }
@@ -261,6 +283,7 @@ impl Warehouse {
     pub(crate) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.departures(now).await,
+            Self::Postgres(engine) => engine.departures(now).await,
             Self::Rehearsal(rehearsal) => rehearsal.departures(now),
         }
     }
@@ -269,6 +292,7 @@ impl Warehouse {
     pub async fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.latest_pulled(most).await,
+            Self::Postgres(engine) => engine.latest_pulled(most).await,
             Self::Rehearsal(rehearsal) => rehearsal.latest_pulled(most),
         }
     }
@@ -277,6 +301,7 @@ impl Warehouse {
     pub async fn refused(&self) -> Result<u64, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.refused().await,
+            Self::Postgres(engine) => engine.refused().await,
             Self::Rehearsal(_) => Ok(0),
         }
     }
@@ -285,6 +310,7 @@ impl Warehouse {
     pub async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.held().await,
+            Self::Postgres(engine) => engine.held().await,
             Self::Rehearsal(rehearsal) => rehearsal.held(),
         }
     }
@@ -299,6 +325,7 @@ impl Warehouse {
     ) -> Result<Option<Erased>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.revoke(ended, confirmed_at, now).await,
+            Self::Postgres(engine) => engine.revoke(ended, confirmed_at, now).await,
             Self::Rehearsal(rehearsal) => rehearsal.erasable(&ended.head.person),
         }
     }
@@ -315,6 +342,7 @@ impl Warehouse {
     ) -> Result<Option<PurgedPatient>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.purge(person, reason, by, now).await,
+            Self::Postgres(engine) => engine.purge(person, reason, by, now).await,
             Self::Rehearsal(rehearsal) => rehearsal.purgeable(person),
         }
     }
@@ -324,14 +352,16 @@ impl Warehouse {
     pub(crate) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
         match self {
             Self::Sqlite(engine) => engine.take_purge_requests(now),
-            Self::Rehearsal(_) => Vec::new(),
+            Self::Postgres(_) | Self::Rehearsal(_) => Vec::new(),
         }
     }
 
     /// Tells the command that has left an order what came of it.
     pub(crate) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
-        if let Self::Sqlite(engine) = self {
-            engine.answer_purge_request(request, answer);
+        match self {
+            Self::Sqlite(engine) => engine.answer_purge_request(request, answer),
+            // None is ever taken there: who orders a purge carries it out.
+            Self::Postgres(_) | Self::Rehearsal(_) => {}
         }
     }
 
@@ -339,6 +369,7 @@ impl Warehouse {
     pub async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.unscrubbed().await,
+            Self::Postgres(engine) => engine.unscrubbed().await,
             Self::Rehearsal(rehearsal) => rehearsal.unscrubbed(),
         }
     }
@@ -349,14 +380,17 @@ impl Warehouse {
     pub async fn scrub(&self, clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.scrub(clock).await,
+            Self::Postgres(engine) => engine.scrub(clock).await,
             Self::Rehearsal(_) => Ok(Scrub::NothingToDo),
         }
     }
 
     /// Stops a scrub that a shutdown cannot wait for.
     pub fn interrupt(&self) {
-        if let Self::Sqlite(engine) = self {
-            engine.interrupt();
+        match self {
+            Self::Sqlite(engine) => engine.interrupt(),
+            Self::Postgres(engine) => engine.interrupt(),
+            Self::Rehearsal(_) => {}
         }
     }
 
@@ -365,6 +399,7 @@ impl Warehouse {
     pub async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.settle_views(now).await,
+            Self::Postgres(engine) => engine.settle_views(now).await,
             Self::Rehearsal(_) => Ok(()),
         }
     }
@@ -378,6 +413,7 @@ impl Warehouse {
     ) -> Result<Vec<ViewRefused>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.rebuild_views(now, told).await,
+            Self::Postgres(engine) => engine.rebuild_views(now, told).await,
             Self::Rehearsal(_) => Ok(Vec::new()),
         }
     }
@@ -409,144 +445,30 @@ impl LeftRequest {
     }
 }
 
-/// A warehouse, open for reading. It is never made by that, and never waited for.
-pub struct Reader {
-    engine: sqlite::Reader,
-}
-
-impl Reader {
-    pub fn open(place: &Path) -> Result<Self, OpenFailed> {
-        Ok(Self { engine: sqlite::Reader::open(place)? })
-    }
-
-    /// Returns what `status` tells, as of one moment.
-    pub fn status(&self) -> Result<StatusReport, StoreFailed> {
-        self.engine.status()
-    }
-
-    /// Returns what is known of the service: whether it is alive, its last cycles, what it has told.
-    pub fn service(&self) -> Result<ServiceView, StoreFailed> {
-        self.engine.service()
-    }
-
-    /// Returns counts, who is behind and who was purged. Resources are not counted, which takes
-    /// longer than a look may.
-    pub fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
-        self.engine.overview(request)
-    }
-
-    /// Returns all purges, or those of one patient.
-    pub fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
-        self.engine.purges(person)
-    }
-
-    /// Returns how many purges took longer than `deadline`, from the refusal to the last byte.
-    pub fn late_purges(&self, deadline: Duration, now: Timestamp) -> Result<u64, StoreFailed> {
-        self.engine.late_purges(deadline, now)
-    }
-
-    /// Holds the ledger of purges, which is there or beside the warehouse, against it.
-    pub(crate) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
-        self.engine.ledger(ledger)
-    }
-
-    /// Notes that a copy is about to be made. Without it none may be.
-    pub fn begin_copy(&self, copy: &PatientCopy<'_>, now: Timestamp) -> Result<(), CopyFailed> {
-        self.engine.note_copy(copy, sqlite::CopyStep::Begun, now)
-    }
-
-    /// Notes that a copy was made, or that it failed and is not there.
-    pub fn end_copy(&self, copy: &PatientCopy<'_>, is_made: bool, now: Timestamp) -> Result<(), CopyFailed> {
-        let step = if is_made { sqlite::CopyStep::Made } else { sqlite::CopyStep::Failed };
-        self.engine.note_copy(copy, step, now)
-    }
-
-    /// Returns the copies that may hold rows of a patient that is not purged.
-    pub fn copies_of(&self, person: &PersonId) -> Result<Vec<CopyLine>, StoreFailed> {
-        self.engine.copies_of(person)
-    }
-
-    /// Writes a consistent copy of the warehouse into a new file. `told` hears how far it has come,
-    /// and says whether to go on.
-    pub fn backup(
-        &self,
-        file: &Path,
-        clock: fn() -> Timestamp,
-        told: impl FnMut(Steps) -> bool,
-    ) -> Result<BackedUp, CopyFailed> {
-        self.engine.backup(file, clock, told)
-    }
-
-    /// Checks everything that must be true of a sound warehouse.
-    pub fn verify(
-        &self,
-        views: &[AnalystTable],
-        depth: VerifyDepth,
-        now: Timestamp,
-    ) -> Result<Findings, StoreFailed> {
-        self.engine.verify(views, depth, now)
-    }
-
-    /// Returns the analysts' tables as they are stored.
-    pub fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {
-        self.engine.views()
-    }
-
-    /// Returns the patients of a label.
-    pub fn labelled(&self, label: &str) -> Result<Vec<PersonId>, StoreFailed> {
-        self.engine.labelled(label)
-    }
-
-    /// Returns whether anything is known of a patient.
-    pub fn knows(&self, person: &PersonId) -> Result<bool, StoreFailed> {
-        self.engine.knows(person)
-    }
-
-    /// Begins to read the warehouse as of now, whatever is stored meanwhile.
-    pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreFailed> {
-        self.engine.snapshot().map(Snapshot::of)
-    }
-
-    /// Returns the number of the last purge as of now; 0 is none.
-    pub fn last_purge(&self) -> Result<i64, StoreFailed> {
-        self.engine.last_purge()
-    }
-
-    /// Writes the rows of a view that is stored nowhere.
-    pub fn run_view(
-        &self,
-        view: &View,
-        evaluation: Evaluation,
-        format: RowFormat,
-        out: &mut dyn Write,
-    ) -> Result<ViewRun, RowsFailed> {
-        self.engine.run_view(view, evaluation, format, out)
-    }
-
-    /// Returns what the demo shows of each patient as text, the names of the columns first.
-    pub fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {
-        self.engine.demo_table()
-    }
-}
-
 /// Tells others what the service is doing. Not durable: it is told again within a second.
 pub(crate) fn tell_of_service(place: &Place, report: &RunReport) -> std::io::Result<()> {
     sqlite::tell_of_service(place, report)
 }
 
 /// Returns whether a `run` of this warehouse is alive, and what it tells of itself.
-pub(crate) fn look_for_service(place: &Path) -> RunState {
-    sqlite::look_for_service(place)
+pub(crate) fn look_for_service(location: &Location) -> RunState {
+    sqlite::look_for_service(location.path())
 }
 
 /// Returns what `check` wants to know. Only looks.
 pub fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
-    sqlite::preflight(place)
+    match &place.location {
+        Location::File(_) => sqlite::preflight(place),
+        Location::Server(server) => postgres::preflight(server),
+    }
 }
 
 /// Tries to be the one that writes, for a moment.
 pub fn try_lock(place: &Place) -> Result<(), OpenFailed> {
-    sqlite::try_lock(place)
+    match &place.location {
+        Location::File(_) => sqlite::try_lock(place),
+        Location::Server(server) => postgres::try_lock(server),
+    }
 }
 
 /// Puts a backup in the warehouse's place, on which the ledger of purges has been carried out. `told`
@@ -557,12 +479,18 @@ pub fn restore(
     clock: fn() -> Timestamp,
     told: impl FnMut(Steps) -> bool,
 ) -> Result<Restored, RestoreFailed> {
-    sqlite::restore(place, file, clock, told)
+    match &place.location {
+        Location::File(_) => sqlite::restore(place, file, clock, told),
+        Location::Server(_) => Err(RestoreFailed::Store(postgres::copied_by_the_server())),
+    }
 }
 
 /// Begins another ledger in place of one that is lost or damaged. Returns where that is now.
 pub fn begin_ledger_anew(place: &Place, now: Timestamp) -> Result<Option<PathBuf>, OpenFailed> {
-    sqlite::begin_ledger_anew(place, now)
+    match &place.location {
+        Location::File(_) => sqlite::begin_ledger_anew(place, now),
+        Location::Server(server) => postgres::begin_ledger_anew(place, server, now),
+    }
 }
 
 /// Tries all views on an empty warehouse, and returns what is wrong with them.
@@ -570,9 +498,12 @@ pub fn rehearse_views(views: &[AnalystTable]) -> Result<Vec<ViewRefused>, StoreF
     sqlite::rehearse_views(views)
 }
 
-/// Returns which file the path names now, so that one that was replaced is noticed.
+/// Returns which file the path names now, so that one that was replaced is noticed; `None` where it is none.
 pub fn identity(place: &Place) -> Option<FileIdentity> {
-    sqlite::identity(&place.path)
+    match &place.location {
+        Location::File(path) => sqlite::identity(path),
+        Location::Server(_) => None,
+    }
 }
 
 /// Returns the number of the schema that this program writes.

@@ -1,13 +1,17 @@
 //! Where a warehouse is, and what it is opened for.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::SecretString;
 
 use crate::views::AnalystTable;
 
 /// Where a warehouse is, whom it is filled from, and who may read it.
 #[derive(Clone, Debug)]
 pub struct Place {
-    pub path: PathBuf,
+    pub location: Location,
     pub base_url: String,
     /// A Unix group that may read: the file is then 0640.
     pub group: Option<u32>,
@@ -17,6 +21,66 @@ pub struct Place {
     pub history: bool,
     /// The analysts' tables that are kept up with the resources.
     pub views: Vec<AnalystTable>,
+}
+
+impl Place {
+    /// Returns the file, or what this machine's own files are named after.
+    pub fn path(&self) -> &Path {
+        self.location.path()
+    }
+}
+
+/// Where a warehouse is. Written, it names no secret.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// One SQLite file.
+    File(PathBuf),
+    /// A schema of a PostgreSQL server.
+    Server(Arc<Server>),
+}
+
+impl Location {
+    /// Returns the file, or what this machine's own files are named after: its ledger of purges, its
+    /// register of copies, what its service tells of itself.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Server(server) => &server.beside,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Server(server) => server.fmt(f),
+        }
+    }
+}
+
+/// A schema of a PostgreSQL server, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Without a password.
+    pub url: String,
+    pub password: Option<SecretString>,
+    /// Who may vouch for the server beside those that the system trusts.
+    pub ca_file: Option<PathBuf>,
+    pub schema: String,
+    /// Whether statements are kept prepared by name. Not through a pooler that lends each transaction
+    /// another connection, and does not know them.
+    pub prepared: bool,
+    /// How long backups and archives of the server keep what was purged, where that is stated.
+    pub retention: Option<std::time::Duration>,
+    /// What this machine's own files are named after.
+    pub beside: PathBuf,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (schema {})", self.url, self.schema)
+    }
 }
 
 /// What to do with a warehouse that another server filled.

@@ -12,7 +12,7 @@ use super::patient::{Listed, RosterReading};
 use super::place::{OtherServer, Place};
 use super::pull::{Fenced, Lease, PullHead};
 use super::purge::{Erased, PurgedPatient};
-use super::sqlite;
+use super::{Reader, looks};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -30,7 +30,7 @@ pub struct Rehearsal {
 #[derive(Default)]
 struct State {
     /// `None` where there is no warehouse yet.
-    reader: Option<sqlite::Reader>,
+    reader: Option<Reader>,
     /// Another server filled it, whose watermarks mean nothing.
     adopts: bool,
     /// What the consent records would have changed, had they been kept: since when a patient's consent
@@ -43,7 +43,7 @@ struct State {
 
 impl Rehearsal {
     pub(super) fn open(place: &Place, other_server: OtherServer) -> Result<Self, OpenFailed> {
-        let reader = match sqlite::Reader::open(&place.path) {
+        let reader = match Reader::open(&place.location) {
             Ok(reader) => Some(reader),
             Err(OpenFailed::Missing(_)) => None,
             Err(failed) => return Err(failed),
@@ -62,7 +62,7 @@ impl Rehearsal {
     /// Answers by the reader, or as an empty warehouse would.
     fn ask<T: Default>(
         &self,
-        read: impl FnOnce(&sqlite::Reader) -> Result<T, StoreFailed>,
+        read: impl FnOnce(&Reader) -> Result<T, StoreFailed>,
     ) -> Result<T, StoreFailed> {
         self.state().reader.as_ref().map_or_else(|| Ok(T::default()), read)
     }
@@ -73,7 +73,7 @@ impl Rehearsal {
         now: Timestamp,
     ) -> Result<Vec<Lease>, StoreFailed> {
         let RosterReading { listed, is_new } = roster;
-        let mut known = self.ask(sqlite::Reader::checkpoints)?;
+        let mut known = self.ask(Reader::checkpoints)?;
         let on_roster: HashMap<&PersonId, &Listed> =
             listed.iter().map(|patient| (&patient.person, patient)).collect();
         for checkpoint in &mut known {
@@ -123,7 +123,7 @@ impl Rehearsal {
     }
 
     pub(super) fn consents(&self) -> Result<KeptConsents, StoreFailed> {
-        self.ask(sqlite::Reader::consents)
+        self.ask(Reader::consents)
     }
 
     pub(super) fn note_consents(&self, update: ConsentsUpdate, now: Timestamp) {
@@ -155,7 +155,7 @@ impl Rehearsal {
         let mut state = self.state();
         let State { reader, compared, .. } = &mut *state;
         let compared_before = compared.entry(head.person.clone()).or_default();
-        let stored = sqlite::compare_page(reader.as_ref(), head, batch, compared_before, now)?;
+        let stored = looks::compare_page(reader.as_ref(), head, batch, compared_before, now)?;
         if matches!(batch.progress, PullProgress::End(_)) && stored.sweep != SweepOutcome::WalkAgain {
             compared.remove(&head.person);
         }
@@ -189,12 +189,12 @@ impl Rehearsal {
     }
 
     pub(super) fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
-        let all = self.ask(sqlite::Reader::checkpoints)?;
+        let all = self.ask(Reader::checkpoints)?;
         let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
         Ok(held.map(|checkpoint| Lease { checkpoint }).collect())
     }
 
     pub(super) fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
-        self.ask(sqlite::Reader::unscrubbed)
+        self.ask(Reader::unscrubbed)
     }
 }

@@ -196,7 +196,7 @@ impl<C: Candidate> Trial<C> {
     }
 
     pub(super) fn reader(&self) -> Reader {
-        Reader::open(&self.candidate.place().path).unwrap()
+        Reader::open(&self.candidate.place().location).unwrap()
     }
 
     pub(super) fn kept(&self) -> Kept {
@@ -247,6 +247,9 @@ impl<C: Candidate> Trial<C> {
 
     #[track_caller]
     pub(super) fn assert_sound(&self) {
+        if !C::VERIFIES {
+            return;
+        }
         let found = self.reader().verify(&self.candidate.place().views, VerifyDepth::Rows, at(0)).unwrap();
         assert!(found.is_sound(), "{:?}", found.wrong);
     }

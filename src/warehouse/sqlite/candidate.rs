@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use crate::plan::table_set::TableSet;
 use crate::views;
 use crate::warehouse::conformance::{Candidate, Kept, KeptRow};
-use crate::warehouse::place::Place;
+use crate::warehouse::place::{Location, Place};
 
 pub(in crate::warehouse) struct SqliteCandidate {
     place: Place,
@@ -18,7 +18,7 @@ impl Candidate for SqliteCandidate {
     fn new(base_url: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = Place {
-            path: folder.path().join("warehouse.db"),
+            location: Location::File(folder.path().join("warehouse.db")),
             base_url: base_url.to_owned(),
             group: None,
             ledger: None,
@@ -33,11 +33,11 @@ impl Candidate for SqliteCandidate {
     }
 
     fn kept(&self) -> Kept {
-        if !self.place.path.exists() {
+        if !self.place.path().exists() {
             return Kept::default();
         }
         let connection =
-            Connection::open_with_flags(&self.place.path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+            Connection::open_with_flags(self.place.path(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
         let mut tables = connection
             .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
             .unwrap();

@@ -74,11 +74,11 @@ fn in_real_folder(path: &Path) -> PathBuf {
 
 /// Refuses to make a warehouse where there is a ledger already: that of one which was lost.
 pub(super) fn expect_none(place: &Place) -> Result<(), OpenFailed> {
-    let ledger = resolve(&place.path, place.ledger.as_deref());
+    let ledger = resolve(place.path(), place.ledger.as_deref());
     if std::fs::symlink_metadata(&ledger).is_err() {
         return Ok(());
     }
-    Err(OpenFailed::LedgerWithoutWarehouse { path: place.path.clone(), ledger })
+    Err(OpenFailed::LedgerWithoutWarehouse { path: place.path().to_owned(), ledger })
 }
 
 /// Gives a new warehouse the id by which its ledger names it.

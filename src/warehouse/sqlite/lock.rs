@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::files::{careful, checked, give_to_owner, with_suffix};
 use super::open;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::place::Place;
+use crate::warehouse::place::{Location, Place};
 
 /// The right to write, for a cycle or a purge. Held until dropped.
 #[derive(Debug)]
@@ -45,9 +45,12 @@ pub struct ServiceLock {
 impl ServiceLock {
     /// Takes the lock at once, or says whose it is.
     pub fn take(place: &Place) -> Result<Self, OpenFailed> {
+        if let Location::Server(server) = &place.location {
+            return Self::take_beside(&server.beside);
+        }
         let place = open::resolve_place(place)?;
         open::prepare(&place)?;
-        Self::take_beside(&place.path)
+        Self::take_beside(place.path())
     }
 
     /// Takes the lock of whatever is in the warehouse's place.
@@ -58,7 +61,7 @@ impl ServiceLock {
 
 /// Takes the writer's lock for a moment.
 pub(in crate::warehouse) fn try_lock(place: &Place) -> Result<(), OpenFailed> {
-    WriterLock::take(&open::resolve(&place.path)?).map(drop)
+    WriterLock::take(&open::resolve(place.path())?).map(drop)
 }
 
 fn take(warehouse: &Path, suffix: &str) -> Result<File, OpenFailed> {

@@ -15,7 +15,7 @@ use super::{checkpoint, header, ledger_book, tables};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::{ResourceType, US_CORE};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::place::{FileIdentity, OtherServer, Place, folder_of};
+use crate::warehouse::place::{FileIdentity, Location, OtherServer, Place, folder_of};
 
 /// `HEXS`
 pub(super) const APPLICATION_ID: i32 = 0x4845_5853;
@@ -73,7 +73,7 @@ pub(in crate::warehouse) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 /// Returns the same place by the path of the file itself, where `path` is a symbolic link: its locks
 /// and what lies beside it are found there by whatever name it is opened.
 pub(super) fn resolve_place(place: &Place) -> Result<Place, OpenFailed> {
-    Ok(Place { path: resolve(&place.path)?, ..place.clone() })
+    Ok(Place { location: Location::File(resolve(place.path())?), ..place.clone() })
 }
 
 /// Returns the path of the file itself where the last part of `path` is a symbolic link.
@@ -89,7 +89,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenFailed> {
 
 /// Refuses what is not a warehouse, and makes the folder of a new one. Touches nothing else.
 pub(super) fn prepare(place: &Place) -> Result<(), OpenFailed> {
-    if look(&place.path)? == Found::Warehouse {
+    if look(place.path())? == Found::Warehouse {
         return Ok(());
     }
     make_folder(place)
@@ -97,7 +97,7 @@ pub(super) fn prepare(place: &Place) -> Result<(), OpenFailed> {
 
 /// Makes the folder of a warehouse where there is none. Who may read the file may enter it.
 pub(super) fn make_folder(place: &Place) -> Result<(), OpenFailed> {
-    let folder = folder_of(&place.path);
+    let folder = folder_of(place.path());
     let missing: Vec<&Path> =
         folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
     let make = || {
@@ -118,12 +118,12 @@ pub(super) fn open_writer(
     other_server: OtherServer,
     now: Timestamp,
 ) -> Result<Connection, OpenFailed> {
-    let path = &place.path;
+    let path = place.path();
     if look(path)? == Found::Nothing {
         ledger_book::expect_none(place)?;
         create(place)?;
     }
-    let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.clone(), source };
+    let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(error.into()))?;
     set_pragmas(&connection, path).map_err(|error| unusable(error.into()))?;
@@ -134,7 +134,7 @@ pub(super) fn open_writer(
     }
     let version = user_version(&connection).map_err(unusable)?;
     if version > SCHEMA_VERSION {
-        return Err(OpenFailed::NewerSchema { path: path.clone(), version, known: SCHEMA_VERSION });
+        return Err(OpenFailed::NewerSchema { path: path.to_owned(), version, known: SCHEMA_VERSION });
     }
     match check_server(&connection, place) {
         Ok(()) => migrate(&mut connection, version).map_err(unusable)?,
@@ -145,7 +145,7 @@ pub(super) fn open_writer(
         Err(failed) => return Err(failed),
     }
     analyst_tables.migrate(&mut connection, now).map_err(unusable)?;
-    restrict(place).map_err(|source| OpenFailed::Io { path: path.clone(), source })?;
+    restrict(place).map_err(|source| OpenFailed::Io { path: path.to_owned(), source })?;
     Ok(connection)
 }
 
@@ -168,7 +168,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
 
 /// Refuses a warehouse that another server filled.
 pub(super) fn check_server(connection: &Connection, place: &Place) -> Result<(), OpenFailed> {
-    let path = place.path.clone();
+    let path = place.path().to_owned();
     let filled_from =
         filled_from(connection).map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
     if filled_from == place.base_url {
@@ -212,13 +212,13 @@ pub(super) fn look(path: &Path) -> Result<Found, OpenFailed> {
 
 /// Built beside its place and renamed once it is whole, so that a kill leaves none or all of it.
 fn create(place: &Place) -> Result<(), OpenFailed> {
-    let path = &place.path;
-    let failed = |source| OpenFailed::Io { path: path.clone(), source };
+    let path = place.path();
+    let failed = |source| OpenFailed::Io { path: path.to_owned(), source };
     prepare(place)?;
     let new = with_suffix(path, ".new");
     remove_with_sides(&new).map_err(failed)?;
     make_private_for_owner(&new).map_err(failed)?;
-    let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.clone(), source };
+    let unusable = |source: StoreFailed| OpenFailed::Unusable { path: path.to_owned(), source };
     build(&new, &place.base_url).map_err(unusable)?;
     fs::rename(&new, path).map_err(failed)?;
     File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)
@@ -328,7 +328,7 @@ fn filled_from(connection: &Connection) -> Result<String, StoreFailed> {
 pub(super) fn restrict(place: &Place) -> std::io::Result<()> {
     let mode = if place.group.is_some() { MODE_FOR_GROUP } else { MODE };
     for suffix in ["", "-wal", "-shm"] {
-        let path = with_suffix(&place.path, suffix);
+        let path = with_suffix(place.path(), suffix);
         let Ok(found) = fs::metadata(&path) else { continue };
         // A reader has made it, where it may: it is not ours to change.
         if !suffix.is_empty() && found.uid() != rustix::process::geteuid().as_raw() {

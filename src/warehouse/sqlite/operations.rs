@@ -57,13 +57,13 @@ impl Engine {
     ) -> Result<Self, OpenFailed> {
         let place = &open::resolve_place(place)?;
         open::prepare(place)?;
-        let lock = WriterLock::take(&place.path)?;
+        let lock = WriterLock::take(place.path())?;
         let analyst_tables = Arc::new(AnalystTables::new(&place.views));
         let mut connection = open::open_writer(place, &analyst_tables, other_server, now)?;
         let ledger = open_ledger(place, &mut connection, now)?;
         let (identity, writer) = (
-            open::identity(&place.path),
-            Writer::start(connection, &place.path, analyst_tables.clone(), now)?,
+            open::identity(place.path()),
+            Writer::start(connection, place.path(), analyst_tables.clone(), now)?,
         );
         let (purged, ledger) = (ledger.purged(), Arc::new(Mutex::new(ledger)));
         let history = History::of(place.history);
@@ -483,7 +483,7 @@ fn lock(ledger: &Mutex<LedgerBook>) -> MutexGuard<'_, LedgerBook> {
 }
 
 fn open_ledger(place: &Place, connection: &mut Connection, now: Timestamp) -> Result<LedgerBook, OpenFailed> {
-    let path = place.path.clone();
+    let path = place.path().to_owned();
     let ledger = ledger_book::resolve(&path, place.ledger.as_deref());
     let book = LedgerBook::open(ledger.clone(), connection, now)
         .map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
@@ -500,7 +500,7 @@ pub(in crate::warehouse) fn begin_ledger_anew(
     now: Timestamp,
 ) -> Result<Option<PathBuf>, OpenFailed> {
     let place = &open::resolve_place(place)?;
-    let path = place.path.clone();
+    let path = place.path().to_owned();
     let _lock = WriterLock::take(&path)?;
     let analyst_tables = AnalystTables::new(&place.views);
     let mut connection = open::open_writer(place, &analyst_tables, OtherServer::Refuse, now)?;

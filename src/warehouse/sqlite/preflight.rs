@@ -9,7 +9,7 @@ use crate::warehouse::report::{Access, Preflight};
 
 /// Looks at a warehouse without a lock.
 pub(in crate::warehouse) fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
-    let path = &open::resolve(&place.path)?;
+    let path = &open::resolve(place.path())?;
     let connection = open::open_reader(path)?;
     open::check_server(&connection, place)?;
     let look = || -> Result<Preflight, StoreFailed> {

@@ -200,7 +200,7 @@ pub(in crate::warehouse) struct LeftRequest {
 
 impl LeftRequest {
     pub(in crate::warehouse) fn leave(place: &Place, request: &PurgeRequest) -> Result<Self, OpenFailed> {
-        let requests = Requests::beside(&open::resolve(&place.path)?);
+        let requests = Requests::beside(&open::resolve(place.path())?);
         let left = requests.leave(request);
         left.map_err(|source| OpenFailed::Io { path: requests.folder.clone(), source })?;
         Ok(Self { requests, person: request.person.clone() })
@@ -226,7 +226,7 @@ impl LeftRequest {
     /// Clears away what was ordered for a patient, also by a command that was killed or for a holder
     /// that was. To be called by the holder of the lock, which purges by itself.
     pub(in crate::warehouse) fn take_over(place: &Place, person: &PersonId) {
-        let Ok(path) = open::resolve(&place.path) else { return };
+        let Ok(path) = open::resolve(place.path()) else { return };
         let left = Self { requests: Requests::beside(&path), person: person.clone() };
         if left.requests.is_ours() {
             remove(&left.requests.file(&left.person, TAKEN));

@@ -33,7 +33,7 @@ use crate::warehouse::report::{
 use crate::warehouse::service::ServiceView;
 
 /// A file that is open for reading.
-pub(in crate::warehouse) struct Reader {
+pub struct Reader {
     connection: Connection,
     path: PathBuf,
 }

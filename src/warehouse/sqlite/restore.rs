@@ -33,12 +33,12 @@ pub(in crate::warehouse) fn restore(
 ) -> Result<Restored, RestoreFailed> {
     // A link to the warehouse stays one.
     let place = &open::resolve_place(place)?;
-    expect_warehouse(file, &place.path)?;
+    expect_warehouse(file, place.path())?;
     open::make_folder(place)?;
     // Whatever the file in the warehouse's place is by now: it may be damaged from its first byte.
-    let _no_daemon = ServiceLock::take_beside(&place.path)?;
-    let _no_cycle = WriterLock::take(&place.path)?;
-    let path = place.path.clone();
+    let _no_daemon = ServiceLock::take_beside(place.path())?;
+    let _no_cycle = WriterLock::take(place.path())?;
+    let path = place.path().to_owned();
     let failed = |source| RestoreFailed::Io { path: path.clone(), source };
     let new = with_suffix(&path, ".new");
     files::remove_with_sides(&new).map_err(failed)?;
@@ -114,7 +114,7 @@ fn bring_up_to_date(
         ));
     }
     open::migrate(&mut connection, version)?;
-    let ledger = ledger_book::resolve(&place.path, place.ledger.as_deref());
+    let ledger = ledger_book::resolve(place.path(), place.ledger.as_deref());
     let ledger_was_missing = fs::symlink_metadata(&ledger).is_err();
     let mut book = LedgerBook::open(ledger.clone(), &mut connection, clock())?;
     let ledger_fault = book.fault();
@@ -124,7 +124,7 @@ fn bring_up_to_date(
     let mut purged = book.take_carried_out();
     if ledger_fault.is_some() || ledger_was_missing {
         // Then the former file is who else knows.
-        purged.extend(purges_of_former(&place.path, &mut connection, clock())?);
+        purged.extend(purges_of_former(place.path(), &mut connection, clock())?);
     }
     match scrub::scrub_private(&connection, new, clock)? {
         Scrub::Waits(waits) => return Err(RestoreFailed::NotScrubbed(waits.to_string())),

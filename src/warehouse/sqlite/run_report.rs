@@ -23,7 +23,7 @@ const REPORT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Replaces what was told before. Whoever may read the warehouse may read it.
 pub(in crate::warehouse) fn tell(place: &Place, report: &RunReport) -> std::io::Result<()> {
-    let path = open::resolve(&place.path).map_err(|failed| std::io::Error::other(failed.to_string()))?;
+    let path = open::resolve(place.path()).map_err(|failed| std::io::Error::other(failed.to_string()))?;
     let (told, new) = (with_suffix(&path, REPORT), with_suffix(&path, ".run.json.new"));
     match fs::remove_file(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

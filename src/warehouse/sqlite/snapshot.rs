@@ -18,7 +18,7 @@ use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::CycleTimes;
 use crate::warehouse::report::StoredTable;
 
-pub(in crate::warehouse) struct Snapshot<'c> {
+pub struct Snapshot<'c> {
     transaction: Transaction<'c>,
 }
 

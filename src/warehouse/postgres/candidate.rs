@@ -1,0 +1,196 @@
+//! PostgreSQL's part in the conformance suite: a database of a cluster that lives as long as the test process.
+//!
+//! Where PostgreSQL is not installed, no claim is tried, and that is said; `HEALTHEX_SYNC_REQUIRE_ALL=1` makes it a
+//! failure.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+use super::{runtime, schema};
+use crate::plan::stamp;
+use crate::warehouse::conformance::{Candidate, Kept, KeptRow};
+use crate::warehouse::place::{Location, Place, Server};
+
+pub(in crate::warehouse) struct PostgresCandidate {
+    place: Place,
+    _folder: TempDir,
+}
+
+/// A server of its own for this process.
+struct Cluster {
+    port: u16,
+    /// While its input is open, the server runs.
+    _watcher: Child,
+}
+
+const SCHEMA: &str = "healthex";
+/// Where Debian has the programs of each version.
+const VERSIONS: &str = "/usr/lib/postgresql";
+
+impl Candidate for PostgresCandidate {
+    fn new(base_url: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("claim_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let folder = tempfile::tempdir().unwrap();
+        let port = cluster().expect("a claim was begun without a server").port;
+        let url = |database: &str| format!("postgres://postgres@127.0.0.1:{port}/{database}");
+        runtime::wait(async {
+            connect(&url("postgres")).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+            let text = schema::text(SCHEMA, crate::warehouse::schema_version());
+            connect(&url(&name)).await.batch_execute(&text).await.unwrap();
+        })
+        .unwrap();
+        let server = Server {
+            url: url(&name),
+            password: None,
+            ca_file: None,
+            schema: SCHEMA.to_owned(),
+            prepared: true,
+            retention: None,
+            beside: folder.path().join("healthex-sync"),
+        };
+        let place = Place {
+            location: Location::Server(Arc::new(server)),
+            base_url: base_url.to_owned(),
+            group: None,
+            ledger: None,
+            history: true,
+            views: Vec::new(),
+        };
+        Self { place, _folder: folder }
+    }
+
+    fn is_here() -> bool {
+        let is_here = cluster().is_some();
+        let is_required = std::env::var_os("HEALTHEX_SYNC_REQUIRE_ALL").is_some_and(|value| value == "1");
+        assert!(is_here || !is_required, "PostgreSQL is not installed below {VERSIONS}");
+        if !is_here {
+            let said = format!("skipped: PostgreSQL is not installed below {VERSIONS}\n");
+            std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
+        }
+        is_here
+    }
+
+    const VERIFIES: bool = false;
+
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn kept(&self) -> Kept {
+        let Location::Server(server) = &self.place.location else { return Kept::default() };
+        let read = async {
+            let client = connect(&server.url).await;
+            let names = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'healthex'
+                            AND tablename NOT IN ('migration', 'writer')";
+            let mut kept = Kept::default();
+            for name in client.query(names, &[]).await.unwrap() {
+                let table: String = name.get(0);
+                kept.0.insert(table.clone(), rows_of(&client, &table).await);
+            }
+            kept
+        };
+        runtime::wait(read).unwrap()
+    }
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+async fn rows_of(client: &Client, table: &str) -> Vec<KeptRow> {
+    let rows = client.query(&format!("SELECT * FROM healthex.\"{table}\""), &[]).await.unwrap();
+    let mut kept: Vec<KeptRow> = rows
+        .iter()
+        .map(|row| {
+            let columns = row.columns().iter().enumerate();
+            columns.filter_map(|(at, column)| Some((column.name().to_owned(), text_of(row, at)?))).collect()
+        })
+        .collect();
+    kept.sort();
+    kept
+}
+
+fn text_of(row: &tokio_postgres::Row, at: usize) -> Option<String> {
+    match row.columns()[at].type_().name() {
+        "text" => row.get(at),
+        "int8" => row.get::<_, Option<i64>>(at).map(|number| number.to_string()),
+        "float8" => row.get::<_, Option<f64>>(at).map(|number| number.to_string()),
+        "bool" => row.get::<_, Option<bool>>(at).map(|value| u8::from(value).to_string()),
+        "bytea" => row.get::<_, Option<Vec<u8>>>(at).map(|bytes| format!("{bytes:02x?}")),
+        "timestamptz" => row.get::<_, Option<crate::plan::Timestamp>>(at).map(stamp),
+        "json" => row.get::<_, Option<Verbatim>>(at).map(|text| text.0),
+        other => panic!("a column of type {other}"),
+    }
+}
+
+/// JSON as it is stored, to the last blank.
+struct Verbatim(String);
+
+impl<'a> tokio_postgres::types::FromSql<'a> for Verbatim {
+    fn from_sql(
+        _: &tokio_postgres::types::Type,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(std::str::from_utf8(raw)?.to_owned()))
+    }
+
+    fn accepts(kind: &tokio_postgres::types::Type) -> bool {
+        *kind == tokio_postgres::types::Type::JSON
+    }
+}
+
+fn cluster() -> Option<&'static Cluster> {
+    static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
+    CLUSTER.get_or_init(|| newest_programs().map(|programs| start(&programs))).as_ref()
+}
+
+fn newest_programs() -> Option<PathBuf> {
+    let versions = fs::read_dir(VERSIONS).ok()?.filter_map(|found| Some(found.ok()?.path()));
+    let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
+    versions
+        .filter(|path| path.join("bin/initdb").exists())
+        .max_by_key(|path| version(path))
+        .map(|path| path.join("bin"))
+}
+
+/// Starts a server that ends with this process, however that ends: the watcher sees its input close.
+fn start(programs: &Path) -> Cluster {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let script = format!(
+        r#"set -e
+        folder=$(mktemp -d)
+        trap 'rm -rf "$folder"' EXIT
+        as=
+        if [ "$(id -u)" = 0 ]; then chown postgres "$folder"; as="setpriv --reuid postgres --regid postgres --clear-groups"; fi
+        cd "$folder"
+        $as {bin}/initdb -D "$folder/data" -U postgres -A trust -E UTF8 --no-sync >/dev/null
+        $as {bin}/pg_ctl -D "$folder/data" -w -s -l "$folder/log" \
+            -o "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200" start
+        echo ready
+        cat >/dev/null
+        $as {bin}/pg_ctl -D "$folder/data" -s -m immediate stop"#,
+        bin = programs.display()
+    );
+    let mut watcher = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(watcher.stdout.take().unwrap()), &mut told)
+        .unwrap();
+    assert_eq!(told, "ready\n", "the server does not start");
+    Cluster { port, _watcher: watcher }
+}

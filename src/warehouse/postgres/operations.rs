@@ -1,0 +1,442 @@
+//! The door's writing operations, each of them one transaction.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::analyst_tables::AnalystTables;
+use super::failure::Undone;
+use super::history::History;
+use super::lease::{WriterLease, expect_held};
+use super::missing::not_yet;
+use super::page::IncomingBatch;
+use super::pool::Pool;
+use super::session::Session;
+use super::writing::{Step, Writing};
+use super::{
+    checkpoint, consents, cycle_ends, keep_deleted, open, page, pulls, removed, runtime, service_memory,
+};
+use crate::plan::completeness::Walk;
+use crate::plan::consent::Withdrawals;
+use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
+use crate::plan::state::{PatientState, PurgeReason};
+use crate::plan::{PersonId, Timestamp};
+use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::page::{Batch, StoredBatch, Tally};
+use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
+use crate::warehouse::place::{OtherServer, Place, Server, WriterActivity};
+use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
+use crate::warehouse::purge::{CarriedOut, Erased, PurgedPatient, Scrub};
+use crate::warehouse::report::{ExpiringConsents, Steps, ViewRefused};
+use crate::warehouse::service::{ServiceMemory, ServiceNote};
+
+/// A warehouse that is open for writing, and the right to write to it.
+pub struct Engine {
+    writing: Writing,
+    lease: WriterLease,
+    analyst_tables: Arc<AnalystTables>,
+    history: History,
+    is_abandoned: AtomicBool,
+}
+
+impl Engine {
+    pub(in crate::warehouse) fn open(
+        place: &Place,
+        server: &Arc<Server>,
+        other_server: OtherServer,
+        _now: Timestamp,
+    ) -> Result<Self, OpenFailed> {
+        let pool = Pool::new(server)?;
+        let opening = async {
+            open::expect_schema(&pool).await?;
+            let lease = WriterLease::take(&pool).await?;
+            if let Err(failed) = open::expect_server(&pool, place, other_server).await {
+                lease.give_back().await;
+                return Err(failed);
+            }
+            Ok::<_, OpenFailed>(lease)
+        };
+        let waited = runtime::wait(opening);
+        let lease = waited
+            .map_err(|error| OpenFailed::Server { server: server.to_string(), why: error.to_string() })??;
+        Ok(Self {
+            writing: Writing::new(pool),
+            lease,
+            analyst_tables: Arc::new(AnalystTables::new(&place.views)),
+            history: History::of(place.history),
+            is_abandoned: AtomicBool::new(false),
+        })
+    }
+
+    /// Carries out a piece of work that no pull can be superseded in.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
+    ) -> Result<T, StoreFailed> {
+        self.run(work).await.map_err(Undone::into_failure)
+    }
+
+    /// Carries out a move of a pull.
+    async fn write_fenced<T: Send + 'static>(
+        &self,
+        work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
+    ) -> Result<Fenced<T>, StoreFailed> {
+        match self.run(work).await {
+            Ok(done) => Ok(Fenced::Kept(done)),
+            Err(Undone::Superseded) => Ok(Fenced::Superseded),
+            Err(undone) => Err(undone.into_failure()),
+        }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
+    ) -> Result<T, Undone> {
+        let owner = self.lease.owner();
+        let written = self.writing.write(move |session| {
+            let (owner, work) = (owner.clone(), work(session));
+            Box::pin(async move {
+                // Sent with the first of the work's statements, and answered before them.
+                let (held, done) = tokio::join!(biased; expect_held(session, &owner), work);
+                held.and(done)
+            })
+        });
+        // Else all that a transaction may have to do would lie in the task of each pull.
+        Box::pin(written).await
+    }
+
+    pub(in crate::warehouse) fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::Relaxed);
+    }
+
+    pub(in crate::warehouse) fn activity(&self) -> WriterActivity {
+        self.writing.activity()
+    }
+
+    pub(in crate::warehouse) async fn cycle_times(&self) -> Result<CycleTimes, StoreFailed> {
+        self.write(|session| Box::pin(cycle_ends::cycle_times(session))).await
+    }
+
+    pub(in crate::warehouse) async fn begin_cycle(
+        &self,
+        roster: RosterReading,
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreFailed> {
+        let roster = Arc::new(roster);
+        let begin = self.write(|session| {
+            let roster = roster.clone();
+            Box::pin(async move {
+                pulls::close_cut_off(session, now).await?;
+                cycle_ends::note_cycle(session, now).await?;
+                cycle_ends::take_roster(session, &roster, now).await?;
+                checkpoint::drop_unlisted(session).await?;
+                checkpoint::all(session).await
+            })
+        });
+        Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
+    }
+
+    pub(in crate::warehouse) async fn has_consents(&self) -> Result<bool, StoreFailed> {
+        self.write(|session| Box::pin(consents::has_any(session))).await
+    }
+
+    pub(in crate::warehouse) async fn consents(&self) -> Result<KeptConsents, StoreFailed> {
+        self.write(|session| Box::pin(consents::all(session))).await
+    }
+
+    pub(in crate::warehouse) async fn note_consents(
+        &self,
+        update: ConsentsUpdate,
+        now: Timestamp,
+    ) -> Result<(), StoreFailed> {
+        let update = Arc::new(update);
+        self.write(|session| {
+            let update = update.clone();
+            Box::pin(async move { consents::note(session, &update, now).await })
+        })
+        .await
+    }
+
+    pub(in crate::warehouse) async fn consents_to_look_at(
+        &self,
+        most: usize,
+    ) -> Result<Vec<ConsentToLookAt>, StoreFailed> {
+        self.write(move |session| Box::pin(consents::to_look_at(session, most))).await
+    }
+
+    pub(in crate::warehouse) async fn note_scopes(
+        &self,
+        seen: Vec<ScopesSeen>,
+        now: Timestamp,
+    ) -> Result<Vec<PersonId>, StoreFailed> {
+        let seen = Arc::new(seen);
+        self.write(|session| {
+            let seen = seen.clone();
+            Box::pin(async move { consents::note_scopes(session, &seen, now).await })
+        })
+        .await
+    }
+
+    pub(in crate::warehouse) async fn tell_expiring(
+        &self,
+        until: Timestamp,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Option<ExpiringConsents>, StoreFailed> {
+        self.write(move |session| Box::pin(consents::tell_expiring(session, until, most, now))).await
+    }
+
+    pub(in crate::warehouse) async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
+        self.write(move |session| Box::pin(pulls::prune(session, end.now))).await?;
+        self.write(move |session| Box::pin(removed::prune(session, end.now))).await?;
+        let mut forgotten = Forgotten::default();
+        let Some(limit) = keep_deleted::limit(end) else { return Ok(forgotten) };
+        for table in
+            self.write(move |session| Box::pin(keep_deleted::tables_with_marked(session, limit))).await?
+        {
+            loop {
+                let removed = self
+                    .write(move |session| Box::pin(keep_deleted::remove_some(session, table, limit)))
+                    .await?;
+                forgotten.deleted_rows += removed;
+                if removed < keep_deleted::BATCH_ROWS {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
+    }
+
+    pub(in crate::warehouse) async fn attention(&self) -> Result<Attention, StoreFailed> {
+        let patients = self.write(|session| Box::pin(checkpoint::all(session))).await?;
+        Ok(Attention { patients, oldest_unscrubbed: None, ledger_fault: None })
+    }
+
+    pub(in crate::warehouse) async fn remember(&self, note: ServiceNote) -> Result<(), StoreFailed> {
+        let note = Arc::new(note);
+        self.write(|session| {
+            let note = note.clone();
+            Box::pin(async move { service_memory::remember(session, &note).await })
+        })
+        .await
+    }
+
+    pub(in crate::warehouse) async fn recall(&self) -> Result<ServiceMemory, StoreFailed> {
+        self.write(|session| Box::pin(service_memory::recall(session))).await
+    }
+
+    pub(in crate::warehouse) async fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
+        let person = person.clone();
+        Ok(self
+            .write(|session| {
+                let person = person.clone();
+                Box::pin(async move { checkpoint::one(session, &person).await })
+            })
+            .await?
+            .map(|checkpoint| Lease { checkpoint }))
+    }
+
+    pub(in crate::warehouse) async fn unfinished_walks(
+        &self,
+        person: &PersonId,
+    ) -> Result<Vec<Walk>, StoreFailed> {
+        let person = person.clone();
+        self.write(|session| {
+            let person = person.clone();
+            Box::pin(async move { checkpoint::walks(session, &person).await })
+        })
+        .await
+    }
+
+    pub(in crate::warehouse) async fn store_page(
+        &self,
+        head: &PullHead,
+        cost: PullCost,
+        batch: Batch,
+        now: Timestamp,
+    ) -> Result<Fenced<StoredBatch>, StoreFailed> {
+        let incoming =
+            IncomingBatch { head: head.clone(), cost, batch, gained: Vec::new(), history: self.history, now };
+        let incoming = Arc::new(incoming);
+        self.write_fenced(|session| {
+            let (incoming, tables) = (incoming.clone(), self.analyst_tables.clone());
+            Box::pin(async move { page::store(session, &tables, &incoming).await })
+        })
+        .await
+    }
+
+    pub(in crate::warehouse) async fn restart_pull(
+        &self,
+        head: &PullHead,
+    ) -> Result<Fenced<()>, StoreFailed> {
+        let head = Arc::new(head.clone());
+        self.write_fenced(|session| {
+            let head = head.clone();
+            Box::pin(async move { checkpoint::begin_pull(session, &head).await })
+        })
+        .await
+    }
+
+    pub(in crate::warehouse) async fn note_renamed_full(
+        &self,
+        person: &PersonId,
+        now: Timestamp,
+    ) -> Result<(), StoreFailed> {
+        let person = person.clone();
+        self.write(|session| {
+            let person = person.clone();
+            Box::pin(async move { checkpoint::note_renamed_full(session, &person, now).await })
+        })
+        .await
+    }
+
+    pub(in crate::warehouse) async fn end_pull(
+        &self,
+        ended: PullEnded,
+        now: Timestamp,
+    ) -> Result<Fenced<()>, StoreFailed> {
+        let ended = Arc::new(ended);
+        self.write_fenced(|session| {
+            let ended = ended.clone();
+            Box::pin(async move {
+                let PullEnded { head, is_marked, setback, .. } = &*ended;
+                if *is_marked {
+                    checkpoint::expect_under_way(session, head).await?;
+                }
+                pulls::note_end(session, &ended, now).await?;
+                match setback {
+                    Some(setback) => checkpoint::set_back(session, head, setback, now).await,
+                    None => Ok(()),
+                }
+            })
+        })
+        .await
+    }
+
+    pub(in crate::warehouse) async fn note_answer(
+        &self,
+        person: &PersonId,
+        answer: Setback,
+        now: Timestamp,
+    ) -> Result<Fenced<()>, StoreFailed> {
+        let noted = Arc::new((person.clone(), answer));
+        self.write_fenced(|session| {
+            let noted = noted.clone();
+            Box::pin(async move { checkpoint::apply(session, &noted.0, &noted.1, now).await })
+        })
+        .await
+    }
+
+    pub(in crate::warehouse) async fn note_refusal(
+        &self,
+        head: &PullHead,
+        cost: PullCost,
+        now: Timestamp,
+    ) -> Result<Option<i64>, StoreFailed> {
+        let head = Arc::new(head.clone());
+        match self
+            .write_fenced(|session| {
+                let head = head.clone();
+                Box::pin(async move {
+                    checkpoint::apply(session, &head.person, &Setback::refused(), now).await?;
+                    Ok(Some(pulls::note(session, &head, &cost, Tally::default(), None).await?))
+                })
+            })
+            .await?
+        {
+            Fenced::Kept(row) => Ok(row),
+            // A patient that is not known any more has nothing to be refused.
+            Fenced::Superseded => Ok(None),
+        }
+    }
+
+    pub(in crate::warehouse) async fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        let reason = PurgeReason::ConsentRevoked;
+        self.write(move |session| Box::pin(checkpoint::withdrawals(session, reason, now))).await
+    }
+
+    pub(in crate::warehouse) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+        let reason = PurgeReason::Roster;
+        self.write(move |session| Box::pin(checkpoint::withdrawals(session, reason, now))).await
+    }
+
+    pub(in crate::warehouse) async fn latest_pulled(
+        &self,
+        most: usize,
+    ) -> Result<Vec<PersonId>, StoreFailed> {
+        self.write(move |session| Box::pin(checkpoint::latest_pulled(session, most))).await
+    }
+
+    pub(in crate::warehouse) async fn refused(&self) -> Result<u64, StoreFailed> {
+        self.write(|session| Box::pin(checkpoint::count_refused(session))).await
+    }
+
+    pub(in crate::warehouse) async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
+        let all = self.write(|session| Box::pin(checkpoint::all(session))).await?;
+        let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
+        Ok(held.map(|checkpoint| Lease { checkpoint }).collect())
+    }
+
+    pub(in crate::warehouse) fn carried_out(&self) -> Vec<CarriedOut> {
+        Vec::new()
+    }
+
+    pub(in crate::warehouse) fn interrupt(&self) {}
+
+    pub(in crate::warehouse) async fn revoke(
+        &self,
+        _ended: PullEnded,
+        _confirmed_at: Timestamp,
+        _now: Timestamp,
+    ) -> Result<Option<Erased>, StoreFailed> {
+        Err(not_yet("a purge"))
+    }
+
+    pub(in crate::warehouse) async fn purge(
+        &self,
+        _person: &PersonId,
+        _reason: PurgeReason,
+        _by: &str,
+        _now: Timestamp,
+    ) -> Result<Option<PurgedPatient>, StoreFailed> {
+        Err(not_yet("a purge"))
+    }
+
+    pub(in crate::warehouse) async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
+        Ok(None)
+    }
+
+    pub(in crate::warehouse) async fn scrub(&self, _clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
+        Ok(Scrub::NothingToDo)
+    }
+
+    pub(in crate::warehouse) async fn settle_views(&self, _now: Timestamp) -> Result<(), StoreFailed> {
+        Ok(())
+    }
+
+    pub(in crate::warehouse) async fn rebuild_views(
+        &self,
+        _now: Timestamp,
+        _told: impl FnMut(Steps) + Send + 'static,
+    ) -> Result<Vec<ViewRefused>, StoreFailed> {
+        Err(not_yet("views apply"))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if !self.is_abandoned.load(Ordering::Relaxed) {
+            // Whoever cannot be told finds the row free once it has run out.
+            let _ = runtime::wait(self.lease.give_back());
+        }
+    }
+}
+
+/// Begins another ledger in place of one that is lost or damaged.
+pub(in crate::warehouse) fn begin_ledger_anew(
+    _place: &Place,
+    server: &Arc<Server>,
+    _now: Timestamp,
+) -> Result<Option<PathBuf>, OpenFailed> {
+    Err(OpenFailed::Server { server: server.to_string(), why: not_yet("a ledger").to_string() })
+}

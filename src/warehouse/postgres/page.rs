@@ -1,0 +1,160 @@
+//! What is true of one patient's rows after a page, a crash or a restart.
+//!
+//! Promise: rows, the marks of what was seen and the progress of the pull change in one
+//! transaction, so the checkpoint never points past data we have, and a page that is sent
+//! again changes nothing. Absent on purpose: any DELETE of a purge.
+
+use super::analyst_tables::AnalystTables;
+use super::changes::Changes;
+use super::checkpoint::Finished;
+use super::failure::Undone;
+use super::history::History;
+use super::pulls::End;
+use super::session::Session;
+use super::upserts::Upserts;
+use super::{checkpoint, pulls, shortfall, sweep};
+use crate::plan::{PullMode, Timestamp};
+use crate::views::KeptRows;
+use crate::warehouse::page::{Batch, Completion, PullProgress, StoredBatch, SweepOutcome, Tally, WalkMark};
+use crate::warehouse::pull::{PullCost, PullHead, PullOutcome};
+
+/// A batch of a pull on its way into the database.
+pub(super) struct IncomingBatch {
+    pub(super) head: PullHead,
+    pub(super) cost: PullCost,
+    pub(super) batch: Batch,
+    /// What its rows give their views as far as that was worked out before: nothing, or one for each row.
+    pub(super) gained: Vec<Option<KeptRows>>,
+    pub(super) history: History,
+    pub(super) now: Timestamp,
+}
+
+/// Stores a batch and the fact that it is stored, or neither. Runs inside a transaction.
+pub(super) async fn store(
+    session: &Session,
+    analyst_tables: &AnalystTables,
+    incoming: &IncomingBatch,
+) -> Result<StoredBatch, Undone> {
+    let IncomingBatch { head, cost, batch, gained, history, now } = incoming;
+    let now = *now;
+    let mut mark = PullMark { session, head, is_set: cost.row.is_some() || head.is_resumed };
+    let mut respelled = Vec::new();
+    let mut changes = Changes::default();
+    let mut upserts = Upserts::begin(session, &head.person, *history, now, batch).await?;
+    let mut tally = upserts.rows(&batch.rows, gained, &mut respelled, &mut changes).await?;
+    let mut none = Vec::new();
+    // Things whose name is another's, under the keys that they have instead.
+    tally += upserts.rows(&respelled, &[], &mut none, &mut changes).await?;
+    tally.quarantined = upserts.quarantine(&batch.quarantined, &mut changes).await?;
+    let renamed = head.mode == PullMode::Incremental && upserts.met_a_renamed_entry(&mut changes).await?;
+    let mut stored = StoredBatch { tally, renamed, ..StoredBatch::default() };
+    let mut note = None;
+    let mut has_ended = false;
+    match &batch.progress {
+        PullProgress::Partial if mark.is_set => checkpoint::expect_under_way(session, head).await?,
+        PullProgress::Partial => mark.set().await?,
+        PullProgress::Next { url, keys, walk } => mark.advance(Some(url), keys, *walk).await?,
+        PullProgress::WalkAgain { keys, walk } => mark.advance(None, keys, *walk).await?,
+        PullProgress::End(completion) => {
+            stored.sweep =
+                run_sweep(&mut mark, completion, *history, now, &mut stored.tally, &mut changes).await?;
+            has_ended = stored.sweep != SweepOutcome::WalkAgain;
+            if has_ended {
+                note = note_of(completion, stored.sweep);
+                stored.since_ignored = finish(&mark, incoming, completion, &stored).await?;
+            }
+        }
+    }
+    analyst_tables.apply_changes(session, &head.person, &changes, now).await?;
+    if renamed {
+        checkpoint::note_renamed(session, &head.person).await?;
+    }
+    let end = End { outcome: PullOutcome::Ok, error: note.as_deref(), at: now };
+    let end = has_ended.then_some(&end);
+    stored.row = Some(pulls::note(session, head, cost, stored.tally, end).await?);
+    Ok(stored)
+}
+
+/// Moves the watermark. Returns how many pulls in a row have brought everything, whatever was asked for.
+async fn finish(
+    mark: &PullMark<'_>,
+    IncomingBatch { head, cost, batch, now, .. }: &IncomingBatch,
+    completion: &Completion,
+    stored: &StoredBatch,
+) -> Result<u64, Undone> {
+    let finished = Finished {
+        is_marked: mark.is_set,
+        watermark: completion.watermark,
+        stored_rows: !(batch.rows.is_empty() && batch.quarantined.is_empty()),
+        swept: completion.sweep.is_some() && stored.sweep == SweepOutcome::Done,
+        shortfall: completion.shortfall,
+        now: *now,
+    };
+    let Tally { inserted, updated, .. } = stored.tally;
+    let has_news = inserted + updated > 0 || pulls::has_changed(mark.session, cost).await?;
+    let since_ignored = shortfall::note_brought(mark.session, head, completion.brought, has_news).await?;
+    checkpoint::finish_pull(mark.session, head, &finished).await?;
+    Ok(since_ignored)
+}
+
+/// The mark in the checkpoint that a pull is under way. One that begins and ends in a single
+/// batch goes without.
+struct PullMark<'c> {
+    session: &'c Session,
+    head: &'c PullHead,
+    is_set: bool,
+}
+
+impl PullMark<'_> {
+    async fn set(&mut self) -> Result<(), Undone> {
+        if !self.is_set {
+            checkpoint::begin_pull(self.session, self.head).await?;
+            self.is_set = true;
+        }
+        Ok(())
+    }
+
+    /// Notes that a page is whole: its link is next, or (`None`) the walk begins again.
+    async fn advance(&mut self, next_url: Option<&str>, keys: &[u64], walk: WalkMark) -> Result<(), Undone> {
+        self.set().await?;
+        checkpoint::keep_seen(self.session, &self.head.person, walk, keys).await?;
+        checkpoint::advance(self.session, self.head, next_url, walk).await
+    }
+}
+
+/// Marks what a complete full pull no longer held, unless the walk is to be repeated first.
+async fn run_sweep(
+    mark: &mut PullMark<'_>,
+    completion: &Completion,
+    history: History,
+    now: Timestamp,
+    tally: &mut Tally,
+    changes: &mut Changes<'_>,
+) -> Result<SweepOutcome, Undone> {
+    let Some(request) = &completion.sweep else { return Ok(SweepOutcome::Done) };
+    match sweep::run(mark.session, mark.head, request, tally.quarantined, history, now, changes).await? {
+        sweep::Swept::Marked { deleted } => {
+            tally.deleted = deleted;
+            Ok(SweepOutcome::Done)
+        }
+        sweep::Swept::WalkAgain => {
+            let all = || request.seen.last().map(|seen| seen.iter().copied().collect());
+            let keys = completion.keys.clone().or_else(all).unwrap_or_default();
+            mark.advance(None, &keys, completion.walk).await?;
+            Ok(SweepOutcome::WalkAgain)
+        }
+        sweep::Swept::Guarded { unseen } => Ok(SweepOutcome::Guarded(unseen)),
+    }
+}
+
+/// Returns what is said beside the outcome `ok`.
+fn note_of(completion: &Completion, sweep: SweepOutcome) -> Option<String> {
+    let held = match sweep {
+        SweepOutcome::Guarded(unseen) => {
+            Some(format!("{unseen} resources were gone at once; nothing is marked as deleted for 24 hours"))
+        }
+        SweepOutcome::Done | SweepOutcome::WalkAgain => None,
+    };
+    let notes: Vec<String> = completion.note.iter().cloned().chain(held).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
+}

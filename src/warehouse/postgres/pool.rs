@@ -1,0 +1,218 @@
+//! Connections to the server: how one is made, how many there are, and what is set on each.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, RecyclingMethod, Runtime};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use secrecy::ExposeSecret;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::failure::{Undone, innermost};
+use super::runtime;
+use super::session::{Begin, Session};
+use crate::warehouse::failure::OpenFailed;
+use crate::warehouse::place::Server;
+
+/// As many as pulls work side by side, their ends, and a look at what is there.
+const CONNECTIONS_MAX: usize = 16;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whoever waits longer for a connection that is free is told so.
+const WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// Connections that are made when they are wanted, and kept.
+#[derive(Clone)]
+pub(super) struct Pool {
+    connections: deadpool_postgres::Pool,
+    server: Arc<Server>,
+}
+
+impl Pool {
+    /// Makes the pool. Nothing is connected yet.
+    pub(super) fn new(server: &Arc<Server>) -> Result<Self, OpenFailed> {
+        let refused = |why: String| OpenFailed::Server { server: server.to_string(), why };
+        let config = config(server).map_err(|error| refused(innermost(&error)))?;
+        let connect = Connector::new(server, &config).map_err(refused)?;
+        let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let connections = deadpool_postgres::Pool::builder(Manager::from_connect(config, connect, how))
+            .max_size(CONNECTIONS_MAX)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(WAIT_MAX))
+            .build()
+            .map_err(|error| refused(error.to_string()))?;
+        Ok(Self { connections, server: server.clone() })
+    }
+
+    /// Returns a connection that nobody else uses.
+    pub(super) async fn connection(&self) -> Result<Object, Undone> {
+        self.connections.get().await.map_err(|failed| match failed {
+            deadpool_postgres::PoolError::Backend(error) => error.into(),
+            other => Undone::Lost(other.to_string()),
+        })
+    }
+
+    /// Begins a transaction on a connection that nobody else uses.
+    pub(super) async fn begin(&self, begin: Begin) -> Result<Session, Undone> {
+        Session::begin(self.connection().await?, self.server.prepared, begin).await
+    }
+
+    pub(super) fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+}
+
+/// Connects for what is done once by a role of its own, outside the pool.
+pub(super) async fn connect_once(server: &Arc<Server>) -> Result<Client, OpenFailed> {
+    let refused = |why: String| OpenFailed::Server { server: server.to_string(), why };
+    let config = config(server).map_err(|error| refused(innermost(&error)))?;
+    let connector = Connector::new(server, &config).map_err(refused)?;
+    match connector.connect(&config).await {
+        Ok((client, _)) => Ok(client),
+        Err(error) => Err(refused(why_not(&error, server))),
+    }
+}
+
+/// Says why there is no connection, and what mends it.
+pub(super) fn why_not(error: &Error, server: &Server) -> String {
+    let told = error.as_db_error();
+    let code = told.map(|told| told.code().code()).unwrap_or_default();
+    let why = told.map_or_else(|| innermost(error), |told| told.message().to_owned());
+    match code {
+        "28P01" | "28000" => {
+            format!("{why}; check the role in warehouse.url, and its password in warehouse.password_file")
+        }
+        "3D000" => format!("{why}; create the database, or correct warehouse.url"),
+        "" if server.password.is_none() && why.contains("password") => {
+            "it asks for a password; put it into warehouse.password_file, mode 0600".to_owned()
+        }
+        "" if why.contains("certificate") => {
+            format!("{why}; name who vouches for the server in warehouse.ca_file")
+        }
+        "" => format!("{why}; check host and port in warehouse.url, and that the server runs"),
+        _ => why,
+    }
+}
+
+fn config(server: &Server) -> Result<Config, Error> {
+    let mut config: Config = server.url.parse()?;
+    let tls = if is_near(&config) { SslMode::Disable } else { SslMode::Require };
+    if let Some(password) = &server.password {
+        config.password(password.expose_secret());
+    }
+    config
+        .application_name("healthex-sync")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .keepalives_idle(Duration::from_secs(30))
+        // Analysts and operators see the same texts, whatever the server's settings are.
+        .options(format!(
+            "-c search_path={},pg_catalog -c timezone=UTC -c client_min_messages=warning",
+            server.schema
+        ))
+        .ssl_mode(tls);
+    Ok(config)
+}
+
+/// Returns whether every host is this machine: nobody else can listen on the way there.
+fn is_near(config: &Config) -> bool {
+    config.get_hosts().iter().all(|host| match host {
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        Host::Unix(_) => true,
+    })
+}
+
+/// Returns how the server proves who it is; `None` where it need not.
+fn tls(server: &Server, config: &Config) -> Result<Option<MakeRustlsConnect>, String> {
+    if is_near(config) {
+        return Ok(None);
+    }
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(system.certs);
+    if let Some(file) = &server.ca_file {
+        let unreadable = |why: String| format!("warehouse.ca_file: {}: {why}", file.display());
+        let certificates =
+            CertificateDer::pem_file_iter(file).map_err(|error| unreadable(error.to_string()))?;
+        for certificate in certificates {
+            let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
+            roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Some(MakeRustlsConnect::new(config)))
+}
+
+/// Makes connections that outlive whoever asked for them.
+struct Connector {
+    carrier: Handle,
+    tls: Option<MakeRustlsConnect>,
+}
+
+type Connecting<'c> = Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'c>>;
+
+impl Connector {
+    fn new(server: &Server, config: &Config) -> Result<Self, String> {
+        let carrier = runtime::handle().map_err(|error| error.to_string())?;
+        Ok(Self { carrier, tls: tls(server, config)? })
+    }
+
+    async fn open(&self, config: &Config) -> Result<(Client, JoinHandle<()>), Error> {
+        let carry = |connection: Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>| {
+            self.carrier.spawn(async move {
+                // Whoever uses the connection learns of its end from what it asked for.
+                if let Err(error) = connection.await {
+                    tracing::debug!("a connection to the database has ended: {}", innermost(&error));
+                }
+            })
+        };
+        match &self.tls {
+            None => {
+                let (client, connection) = config.connect(NoTls).await?;
+                Ok((client, carry(Box::pin(connection))))
+            }
+            Some(tls) => {
+                let (client, connection) = config.connect(tls.clone()).await?;
+                Ok((client, carry(Box::pin(connection))))
+            }
+        }
+    }
+}
+
+impl Connect for Connector {
+    fn connect(&self, config: &Config) -> Connecting<'_> {
+        let config = config.clone();
+        let open = Box::pin(async move { self.open(&config).await });
+        Box::pin(Carried { carrier: self.carrier.clone(), work: open })
+    }
+}
+
+/// Work whose sockets and timers belong to the runtime that carries the connections.
+struct Carried<F> {
+    carrier: Handle,
+    work: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Carried<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let carrier = self.carrier.clone();
+        let _entered = carrier.enter();
+        self.work.as_mut().poll(context)
+    }
+}

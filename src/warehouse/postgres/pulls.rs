@@ -1,0 +1,122 @@
+//! One row for each pull of a patient: what an operator looks at afterwards.
+
+use super::failure::Undone;
+use super::session::Session;
+use super::values::{count, span};
+use crate::plan::Timestamp;
+use crate::warehouse::page::Tally;
+use crate::warehouse::pull::{PullCost, PullEnded, PullHead, PullOutcome};
+
+/// Rows older than this go.
+const KEPT: std::time::Duration = std::time::Duration::from_hours(30 * 24);
+
+/// How a pull ended: its outcome, what is said of it, and when.
+pub(super) struct End<'e> {
+    pub(super) outcome: PullOutcome,
+    pub(super) error: Option<&'e str>,
+    pub(super) at: Timestamp,
+}
+
+/// Writes what a pull has cost so far, adds what it has changed, and notes its end. Returns its id.
+pub(super) async fn note(
+    session: &Session,
+    head: &PullHead,
+    cost: &PullCost,
+    tally: Tally,
+    end: Option<&End<'_>>,
+) -> Result<i64, Undone> {
+    let person = head.person.as_str();
+    let (finished_at, outcome) = (end.map(|end| end.at), end.map(|end| end.outcome.as_str()));
+    let error = end.and_then(|end| end.error);
+    let costs = [cost.pages, cost.requests, cost.bytes, cost.entries].map(count);
+    let Tally { inserted, updated, unchanged, deleted, quarantined } = tally;
+    let changes = [inserted, updated, unchanged, deleted, quarantined].map(count);
+    let [pages, requests, bytes, entries] = &costs;
+    let [inserted, updated, unchanged, deleted, quarantined] = &changes;
+    if let Some(row) = cost.row {
+        let noted = session
+            .row_or_none(
+                include_str!("../../../schema/postgres/note_pull.sql"),
+                &[
+                    &row,
+                    &person,
+                    &finished_at,
+                    &outcome,
+                    &error,
+                    pages,
+                    requests,
+                    bytes,
+                    entries,
+                    inserted,
+                    updated,
+                    unchanged,
+                    deleted,
+                    quarantined,
+                ],
+            )
+            .await?;
+        if let Some(noted) = noted {
+            return Ok(noted.try_get(0)?);
+        }
+        // It went with a purge: what follows is a pull of its own.
+    }
+    let begun = session
+        .row(
+            include_str!("../../../schema/postgres/begin_pull_row.sql"),
+            &[
+                &person,
+                &finished_at,
+                &outcome,
+                &error,
+                pages,
+                requests,
+                bytes,
+                entries,
+                inserted,
+                updated,
+                unchanged,
+                deleted,
+                quarantined,
+                &head.mode.as_str(),
+                &head.since,
+                &head.started_at,
+            ],
+        )
+        .await?;
+    Ok(begun.try_get(0)?)
+}
+
+/// Returns whether the pull has changed anything so far, by its row.
+pub(super) async fn has_changed(session: &Session, cost: &PullCost) -> Result<bool, Undone> {
+    let Some(row) = cost.row else { return Ok(false) };
+    let statement = "SELECT 1 FROM pull WHERE id = $1 AND inserted + updated > 0";
+    Ok(session.row_or_none(statement, &[&row]).await?.is_some())
+}
+
+/// Writes the end of a pull that did not finish.
+pub(super) async fn note_end(session: &Session, ended: &PullEnded, now: Timestamp) -> Result<(), Undone> {
+    let end = End { outcome: ended.outcome, error: ended.error.as_deref(), at: now };
+    note(session, &ended.head, &ended.cost, Tally::default(), Some(&end)).await?;
+    Ok(())
+}
+
+/// Says of pulls that a kill cut off that they were.
+pub(super) async fn close_cut_off(session: &Session, now: Timestamp) -> Result<(), Undone> {
+    let statement = "UPDATE pull SET finished_at = $1, outcome = 'interrupted', error = 'the process ended before the pull did'
+          WHERE finished_at IS NULL";
+    session.execute(statement, &[&now]).await?;
+    Ok(())
+}
+
+/// Removes old rows, which keeps the table from growing for ever.
+pub(super) async fn prune(session: &Session, now: Timestamp) -> Result<(), Undone> {
+    let Some(limit) = now.checked_sub_signed(span(KEPT)) else { return Ok(()) };
+    session.execute("DELETE FROM pull WHERE finished_at < $1", &[&limit]).await?;
+    Ok(())
+}
+
+/// Returns when the oldest pull began that is still known.
+pub(super) async fn first_started_at(session: &Session) -> Result<Option<Timestamp>, Undone> {
+    let first = session.row_or_none("SELECT started_at FROM pull ORDER BY id LIMIT 1", &[]).await?;
+    Ok(first.map(|row| row.try_get(0)).transpose()?)
+}

@@ -1,0 +1,184 @@
+//! One transaction, and the statements in it.
+//!
+//! Promise: `Ok` of a commit means that the server has committed. Absent on purpose: which
+//! statements there are.
+
+use std::future::Future;
+
+use deadpool_postgres::Object;
+use futures_util::future::try_join_all;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage};
+
+use super::failure::Undone;
+use super::values::Param;
+use crate::warehouse::failure::StoreFailed;
+
+/// The parameters of a statement.
+pub(super) type Params<'p> = &'p [&'p dyn Param];
+
+/// A connection, and the transaction that is open on it. Dropped, it takes the transaction back.
+pub(super) struct Session {
+    /// `None` once it is given back.
+    client: Option<Object>,
+    prepared: bool,
+    /// The transaction's number, where it may have to be asked after.
+    number: Option<String>,
+}
+
+/// How a transaction begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// To write.
+    Write,
+    /// To read as of one moment.
+    Snapshot,
+}
+
+impl Session {
+    /// Begins a transaction. One that writes is known by its number from its beginning.
+    pub(super) async fn begin(client: Object, prepared: bool, begin: Begin) -> Result<Self, Undone> {
+        let mut session = Self { client: Some(client), prepared, number: None };
+        match begin {
+            Begin::Write => {
+                let client = session.client()?;
+                let begun = client.batch_execute("BEGIN");
+                let number = session.row("SELECT pg_current_xact_id()::text", &[]);
+                let ((), row) = tokio::try_join!(async { Ok::<_, Undone>(begun.await?) }, number)?;
+                session.number = Some(row.try_get(0)?);
+            }
+            Begin::Snapshot => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                session.client()?.batch_execute(begin).await?;
+            }
+        }
+        Ok(session)
+    }
+
+    fn client(&self) -> Result<&Object, Undone> {
+        self.client.as_ref().ok_or(Undone::Failed(StoreFailed::WriterGone))
+    }
+
+    /// Returns the transaction's number.
+    pub(super) fn number(&self) -> Option<String> {
+        self.number.clone()
+    }
+
+    /// Runs a statement and returns its rows. Statements that are begun together are sent together.
+    pub(super) async fn rows(&self, statement: &str, params: Params<'_>) -> Result<Vec<Row>, Undone> {
+        let client = self.client()?;
+        if self.prepared {
+            let kinds: Vec<Type> = params.iter().map(|param| param.kind()).collect();
+            let prepared = client.prepare_typed_cached(statement, &kinds).await?;
+            let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| as_sql(*param)).collect();
+            return Ok(client.query(&prepared, &params).await?);
+        }
+        let params: Vec<(&(dyn ToSql + Sync), Type)> =
+            params.iter().map(|param| (as_sql(*param), param.kind())).collect();
+        Ok(client.query_typed(statement, &params).await?)
+    }
+
+    /// Runs a statement that gives one row.
+    pub(super) async fn row(&self, statement: &str, params: Params<'_>) -> Result<Row, Undone> {
+        let rows = self.rows(statement, params).await?;
+        let missing = || Undone::Failed(StoreFailed::Engine("a statement gave no row".to_owned()));
+        rows.into_iter().next().ok_or_else(missing)
+    }
+
+    /// Runs a statement that gives one row or none.
+    pub(super) async fn row_or_none(
+        &self,
+        statement: &str,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, Undone> {
+        Ok(self.rows(statement, params).await?.into_iter().next())
+    }
+
+    /// Runs a statement and returns how many rows it has changed.
+    pub(super) async fn execute(&self, statement: &str, params: Params<'_>) -> Result<u64, Undone> {
+        let client = self.client()?;
+        let changed = if self.prepared {
+            let kinds: Vec<Type> = params.iter().map(|param| param.kind()).collect();
+            let prepared = client.prepare_typed_cached(statement, &kinds).await?;
+            let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| as_sql(*param)).collect();
+            client.execute(&prepared, &params).await?
+        } else {
+            let params: Vec<(&(dyn ToSql + Sync), Type)> =
+                params.iter().map(|param| (as_sql(*param), param.kind())).collect();
+            client.execute_typed(statement, &params).await?
+        };
+        Ok(changed)
+    }
+
+    /// Runs statements without parameters, one after the other.
+    pub(super) async fn batch(&self, statements: &str) -> Result<(), Undone> {
+        Ok(self.client()?.batch_execute(statements).await?)
+    }
+
+    /// Gets statements ready, so that those that follow are sent without waiting for an answer.
+    pub(super) async fn prepare(&self, statements: &[(&str, Vec<Type>)]) -> Result<(), Undone> {
+        if !self.prepared {
+            return Ok(());
+        }
+        let client = self.client()?;
+        try_join_all(statements.iter().map(|(text, kinds)| client.prepare_typed_cached(text, kinds))).await?;
+        Ok(())
+    }
+
+    /// Commits. Sent by itself, once the answer to everything before is known, and asked after in the
+    /// same breath: of a transaction that has failed, the server answers COMMIT with success.
+    pub(super) async fn commit(mut self) -> Result<(), Undone> {
+        let client = self.client.take().ok_or(Undone::Failed(StoreFailed::WriterGone))?;
+        let status = self.number.as_deref().map(status_of).unwrap_or_default();
+        match client.simple_query(&format!("COMMIT; {status}")).await {
+            Ok(told) if self.number.is_none() || was_committed(&told) => Ok(()),
+            Ok(_) => Err(Undone::Failed(StoreFailed::Engine("a commit was taken back".to_owned()))),
+            Err(error) => {
+                drop(Object::take(client));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Takes everything back.
+    pub(super) async fn rollback(mut self) {
+        let Some(client) = self.client.take() else { return };
+        if client.batch_execute("ROLLBACK").await.is_err() {
+            drop(Object::take(client));
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Whoever was cut off leaves a transaction open, which goes with its connection.
+        if let Some(client) = self.client.take() {
+            drop(Object::take(client));
+        }
+    }
+}
+
+/// Asks what became of a transaction.
+pub(super) fn status_of(number: &str) -> String {
+    // It is the server's own: digits.
+    let number: String = number.chars().filter(char::is_ascii_digit).collect();
+    format!("SELECT pg_xact_status('{number}'::xid8)")
+}
+
+pub(super) fn was_committed(told: &[SimpleQueryMessage]) -> bool {
+    told.iter().any(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("committed"),
+        _ => false,
+    })
+}
+
+fn as_sql(param: &dyn Param) -> &(dyn ToSql + Sync) {
+    param
+}
+
+/// Waits for futures that were made together, so that what they send goes out together.
+pub(super) async fn together<T>(
+    futures: impl IntoIterator<Item = impl Future<Output = Result<T, Undone>>>,
+) -> Result<Vec<T>, Undone> {
+    try_join_all(futures).await
+}

@@ -1,0 +1,49 @@
+//! The tables of resources, and every table that has rows of a patient.
+
+use std::sync::LazyLock;
+
+use super::failure::Undone;
+use super::session::Session;
+use super::values::counted;
+use crate::plan::resource_type::ResourceType;
+
+/// Puts the name of a table into a statement from `schema/`.
+pub(super) fn fill_in(statement: &str, table: &str) -> String {
+    statement.replace("{table}", table)
+}
+
+/// Returns the resource types, all of which have a table.
+pub(super) fn resource_tables() -> impl Iterator<Item = &'static ResourceType> {
+    ResourceType::all()
+}
+
+/// A table that has rows of a patient.
+pub(super) struct RowsOf {
+    pub(super) known: &'static ResourceType,
+    pub(super) rows: u64,
+    pub(super) live: u64,
+}
+
+/// Returns the tables that have rows of a patient, and how many.
+pub(super) async fn with_rows_of(session: &Session, person: &str) -> Result<Vec<RowsOf>, Undone> {
+    let mut found = Vec::new();
+    for row in session.rows(&COUNT_ALL, &[&person]).await? {
+        let (table, rows, live): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        if let Some(known) = ResourceType::by_table(&table) {
+            found.push(RowsOf { known, rows: counted(rows), live: counted(live) });
+        }
+    }
+    Ok(found)
+}
+
+/// One statement for all tables: a round trip for each would take longer than the rest of a pull's end.
+static COUNT_ALL: LazyLock<String> = LazyLock::new(|| {
+    let counts = resource_tables().map(|ResourceType { table, .. }| {
+        format!(
+            "SELECT '{table}' AS name, count(*) AS all_rows, count(*) FILTER (WHERE deleted_at IS NULL) AS live
+               FROM \"{table}\" WHERE person_id = $1"
+        )
+    });
+    let counts: Vec<String> = counts.collect();
+    format!("SELECT * FROM ({}) AS counted WHERE all_rows > 0", counts.join("\nUNION ALL "))
+});
