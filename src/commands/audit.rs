@@ -64,7 +64,7 @@ fn print_table(purges: &[PurgeLine], out: &mut dyn Write) -> std::io::Result<()>
         let rows =
             if rows.is_empty() { "no rows".to_owned() } else { format!("{sum} rows: {}", rows.join(", ")) };
         for text in [format!("rows gone {purged_at}, {last}"), rows] {
-            screen.wrap(INDENT, &text).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+            screen.write(INDENT, &text, out)?;
         }
     }
     Ok(())

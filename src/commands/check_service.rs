@@ -133,7 +133,7 @@ fn outdated_credential(settings: &Settings, handed_over: &Path) -> Option<PathBu
 /// Says as whom this runs and as whom the service would, and what that account cannot read or write.
 pub(super) fn check_account(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let here = geteuid();
-    let warehouse = settings.warehouse.path.as_path();
+    let warehouse = &settings.warehouse.path;
     let found = std::fs::metadata(warehouse).or_else(|_| std::fs::metadata(folder_of(warehouse)));
     let owner = found.map_or(here, |found| Uid::from_raw(found.uid()));
     let mut line = name_of(here);

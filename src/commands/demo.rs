@@ -78,7 +78,7 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
         let happens = format!(
             "On the server, {changed} has a new lab result, {withdraws} withdraws the consent, and {consents}, whom no file lists, consents."
         );
-        Screen::of_stdout().wrap(0, &happens).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        Screen::of_stdout().write(0, &happens, out)?;
         writeln!(out, "Second cycle: what changed.")?;
         let second = run_cycle(session, open()?, &roster, request()).await?;
         summary::print(&second, out)?;
@@ -98,7 +98,7 @@ fn print_next_steps(dir: &Path, base_url: &str, out: &mut dyn Write) -> anyhow::
     writeln!(out)?;
     let warehouse = dir.join("warehouse.db");
     let place = format!("The warehouse is {}, a SQLite file. Type next:", warehouse.display());
-    screen.wrap(0, &place).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    screen.write(0, &place, out)?;
     writeln!(out, "  cd {}", dir.display())?;
     let sandbox = format!("sandbox --listen {listen} &");
     for (command, remark) in [

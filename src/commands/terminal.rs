@@ -1,6 +1,6 @@
 //! The width and the colours of stdout.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use crate::telemetry::has_colours;
 
@@ -57,6 +57,11 @@ impl Screen {
             Some(colour) if self.has_colours => format!("\x1b[{}m{text}\x1b[0m", colour.code()),
             _ => text.to_owned(),
         }
+    }
+
+    /// Writes `text` in lines that fit, each behind `indent` spaces.
+    pub(super) fn write(&self, indent: usize, text: &str, out: &mut dyn Write) -> std::io::Result<()> {
+        self.wrap(indent, text).iter().try_for_each(|line| writeln!(out, "{line}"))
     }
 
     /// Breaks `text` into lines that fit, each behind `indent` spaces. A longer word stays whole.
