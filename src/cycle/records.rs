@@ -14,7 +14,7 @@ use super::{Cycle, RecordsAsked};
 use crate::clock;
 use crate::healthex::RequestFailed;
 use crate::healthex::client::Api;
-use crate::healthex::consents::{RecordsFailed, RecordsOf};
+use crate::healthex::consents::{AskedPatient, RecordsFailed, RecordsOf};
 use crate::plan::Timestamp;
 use crate::plan::consent::{Answer, RecordSays, Standing, kept_says};
 use crate::plan::records::{
@@ -75,7 +75,7 @@ pub(crate) struct Asked {
 pub(crate) async fn ask_studies(api: &Api, roster: &RosterSettings, due: &[Arc<str>], stop: &Stop) -> Asked {
     let mut asked = Asked::default();
     for study in due {
-        let of = RecordsOf { study, consent_type: &roster.consent_type, person: None, name: None };
+        let of = RecordsOf { study, consent_type: &roster.consent_type, patient: None };
         let answer = match api.consents(of, clock::now(), stop).await {
             Ok(dated) => {
                 asked.server_date = asked.server_date.into_iter().chain(dated.server_date).min();
@@ -195,8 +195,8 @@ async fn ask_about(cycle: &Cycle, task: &Task) -> Result<Option<Standing>, Recor
     let mut all = Answered::Nothing;
     let roster = &cycle.settings.roster;
     for study in &roster.studies {
-        let (person, name) = (Some(task.person()), Some(task.name()));
-        let of = RecordsOf { study, consent_type: &roster.consent_type, person, name };
+        let patient = Some(AskedPatient { person: task.person(), name: task.name() });
+        let of = RecordsOf { study, consent_type: &roster.consent_type, patient };
         match cycle.api.consents(of, clocks.now, &cycle.stop).await {
             Ok(dated) => {
                 clocks = Clocks::of(clocks.earlier, dated.server_date);

@@ -61,9 +61,15 @@ pub(crate) struct RecordsOf<'r> {
     pub(crate) study: &'r str,
     pub(crate) consent_type: &'r str,
     /// Everybody's, or one patient's.
-    pub(crate) person: Option<&'r PersonId>,
-    /// What that one goes by in the log.
-    pub(crate) name: Option<&'r str>,
+    pub(crate) patient: Option<AskedPatient<'r>>,
+}
+
+/// The patient whose records are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskedPatient<'r> {
+    pub(crate) person: &'r PersonId,
+    /// What it goes by in the log.
+    pub(crate) name: &'r str,
 }
 
 /// An answer of a study's records, and the server's clock when it came.
@@ -87,14 +93,11 @@ impl Api {
             "hasConsented": [true, false],
             "expiredConsents": true,
         });
-        if let Some(person) = of.person {
+        let mut budget = Budget::new(ANSWER_BYTES_MAX, Instant::now() + TIME_MAX);
+        if let Some(AskedPatient { person, name }) = of.patient {
             json["patientId"] = person.as_str().into();
+            budget = budget.named(name);
         }
-        let budget = Budget::new(ANSWER_BYTES_MAX, Instant::now() + TIME_MAX);
-        let budget = match of.name {
-            Some(name) => budget.named(name),
-            None => budget,
-        };
         let request = RecordsRequest { url: &url, json: Some(&json) };
         let ask = || async {
             let mut records = self.open_records(request, &budget, stop).await?;
@@ -240,7 +243,7 @@ fn read_entry(
         return None;
     };
     // A server that does not know the filter sends everybody.
-    if of.person.is_some_and(|wanted| *wanted != person) {
+    if of.patient.is_some_and(|wanted| *wanted.person != person) {
         return None;
     }
     let records =
@@ -371,7 +374,7 @@ mod tests {
     use crate::plan::parse_stamp;
 
     const OF: RecordsOf<'static> =
-        RecordsOf { study: "s-1", consent_type: "PATIENT_DIRECTED_DATA_EXCHANGE", person: None, name: None };
+        RecordsOf { study: "s-1", consent_type: "PATIENT_DIRECTED_DATA_EXCHANGE", patient: None };
 
     fn now() -> Timestamp {
         parse_stamp("2026-11-26T00:00:00Z").unwrap()
