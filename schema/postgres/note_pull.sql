@@ -1,8 +1,8 @@
 -- note_pull.sql: writes what a pull has cost so far, adds what it has changed, and notes its end if it has come.
 
 UPDATE pull
-   SET finished_at = $3, outcome = $4, error = $5, pages = $6, requests = $7, bytes = $8, entries = $9,
-       inserted = inserted + $10, updated = updated + $11, unchanged = unchanged + $12,
-       deleted = deleted + $13, quarantined = quarantined + $14
- WHERE id = $1 AND person_id = $2
+   SET finished_at = $2, outcome = $3, error = $4, pages = $5, requests = $6, bytes = $7, entries = $8,
+       inserted = inserted + $9, updated = updated + $10, unchanged = unchanged + $11,
+       deleted = deleted + $12, quarantined = quarantined + $13
+ WHERE person_id = $1 AND id = $14
 RETURNING id;

@@ -31,6 +31,7 @@ pub mod state;
 pub(crate) mod sweep;
 pub mod table_set;
 pub(crate) mod unreadable;
+pub(crate) mod unseen;
 pub mod verdict;
 
 use std::fmt;
@@ -122,6 +123,11 @@ impl TypeFilter {
 
     pub fn types(&self) -> &[String] {
         &self.0
+    }
+
+    /// Returns whether it lets a resource type through, by its name.
+    pub(crate) fn asks_for(&self, type_name: &str) -> bool {
+        self.is_everything() || self.0.iter().any(|name| name == type_name)
     }
 
     /// Does this filter let through a type that `before` did not?

@@ -23,10 +23,15 @@ pub(crate) struct SinceFacts {
 ///
 /// What changed within the overlap is sent again by right. So it must be older than `_since` by its
 /// own word, or have been stored before `_since` began.
-pub(crate) fn is_ignored(facts: SinceFacts) -> bool {
+fn is_ignored(facts: SinceFacts) -> bool {
     let is_all = facts.full_entries > 0 && facts.full_entries <= facts.entries;
     let is_old = facts.newest.map_or(facts.last_full_at < facts.since, |newest| newest < facts.since);
     is_all && is_old && !facts.brought_news
+}
+
+/// Returns how many pulls in a row have brought everything, whatever was asked for, after so many before.
+pub(crate) fn pulls_ignored(before: u64, facts: SinceFacts) -> u64 {
+    if is_ignored(facts) { before + 1 } else { 0 }
 }
 
 #[cfg(test)]

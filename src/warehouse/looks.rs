@@ -7,7 +7,7 @@ use super::page::{Batch, StoredBatch};
 use super::place::Place;
 use super::pull::PullHead;
 use super::purge::Erased;
-use super::{Reader, sqlite};
+use super::{Reader, postgres, sqlite};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -40,12 +40,24 @@ ask_engine! {
     fn withdrawals(now: Timestamp) -> Withdrawals;
     fn departures(now: Timestamp) -> Withdrawals;
     fn latest_pulled(most: usize) -> Vec<PersonId>;
-    /// Returns what a purge would remove.
-    fn erasable(person: &PersonId) -> Option<Erased>;
-    fn unscrubbed() -> Option<Timestamp>;
 }
 
 impl Reader {
+    /// Returns what a purge would remove.
+    pub(super) fn erasable(&self, person: &PersonId) -> Result<Option<Erased>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.erasable(person),
+            Self::Postgres(_) => Err(postgres::not_yet("what a purge would remove")),
+        }
+    }
+
+    pub(super) fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.unscrubbed(),
+            Self::Postgres(_) => Err(postgres::not_yet("scrub")),
+        }
+    }
+
     /// Refuses a warehouse that another server filled.
     pub(super) fn check_server(&self, place: &Place) -> Result<(), OpenFailed> {
         match self {
@@ -67,6 +79,6 @@ pub(super) fn compare_page(
     match reader {
         None => sqlite::compare_page(None, head, batch, compared, now),
         Some(Reader::Sqlite(engine)) => sqlite::compare_page(Some(engine), head, batch, compared, now),
-        Some(Reader::Postgres(engine)) => engine.compare_page(head, batch, compared, now),
+        Some(Reader::Postgres(_)) => Err(postgres::not_yet("sync --dry-run")),
     }
 }

@@ -8,6 +8,8 @@
 //! [`Warehouse`] is an enum because its engines are a closed set. `conformance` holds them to one
 //! meaning.
 
+mod about;
+mod changes;
 #[cfg(test)]
 mod conformance;
 mod consents;
@@ -110,8 +112,7 @@ impl Warehouse {
     pub(crate) fn carried_out(&self) -> Vec<CarriedOut> {
         match self {
             Self::Sqlite(engine) => engine.carried_out(),
-            Self::Postgres(engine) => engine.carried_out(),
-            Self::Rehearsal(_) => Vec::new(),
+            Self::Postgres(_) | Self::Rehearsal(_) => Vec::new(),
         }
     }
 
@@ -325,7 +326,7 @@ impl Warehouse {
     ) -> Result<Option<Erased>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.revoke(ended, confirmed_at, now).await,
-            Self::Postgres(engine) => engine.revoke(ended, confirmed_at, now).await,
+            Self::Postgres(_) => Err(postgres::not_yet("a purge")),
             Self::Rehearsal(rehearsal) => rehearsal.erasable(&ended.head.person),
         }
     }
@@ -342,7 +343,7 @@ impl Warehouse {
     ) -> Result<Option<PurgedPatient>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.purge(person, reason, by, now).await,
-            Self::Postgres(engine) => engine.purge(person, reason, by, now).await,
+            Self::Postgres(_) => Err(postgres::not_yet("a purge")),
             Self::Rehearsal(rehearsal) => rehearsal.purgeable(person),
         }
     }
@@ -369,7 +370,8 @@ impl Warehouse {
     pub async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.unscrubbed().await,
-            Self::Postgres(engine) => engine.unscrubbed().await,
+            // Nobody is purged there yet.
+            Self::Postgres(_) => Ok(None),
             Self::Rehearsal(rehearsal) => rehearsal.unscrubbed(),
         }
     }
@@ -380,8 +382,7 @@ impl Warehouse {
     pub async fn scrub(&self, clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.scrub(clock).await,
-            Self::Postgres(engine) => engine.scrub(clock).await,
-            Self::Rehearsal(_) => Ok(Scrub::NothingToDo),
+            Self::Postgres(_) | Self::Rehearsal(_) => Ok(Scrub::NothingToDo),
         }
     }
 
@@ -389,8 +390,7 @@ impl Warehouse {
     pub fn interrupt(&self) {
         match self {
             Self::Sqlite(engine) => engine.interrupt(),
-            Self::Postgres(engine) => engine.interrupt(),
-            Self::Rehearsal(_) => {}
+            Self::Postgres(_) | Self::Rehearsal(_) => {}
         }
     }
 
@@ -399,8 +399,7 @@ impl Warehouse {
     pub async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.settle_views(now).await,
-            Self::Postgres(engine) => engine.settle_views(now).await,
-            Self::Rehearsal(_) => Ok(()),
+            Self::Postgres(_) | Self::Rehearsal(_) => Ok(()),
         }
     }
 
@@ -413,7 +412,7 @@ impl Warehouse {
     ) -> Result<Vec<ViewRefused>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.rebuild_views(now, told).await,
-            Self::Postgres(engine) => engine.rebuild_views(now, told).await,
+            Self::Postgres(_) => Err(postgres::not_yet("views apply")),
             Self::Rehearsal(_) => Ok(Vec::new()),
         }
     }
@@ -459,7 +458,7 @@ pub(crate) fn look_for_service(location: &Location) -> RunState {
 pub fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
     match &place.location {
         Location::File(_) => sqlite::preflight(place),
-        Location::Server(server) => postgres::preflight(server),
+        Location::Server(server) => Err(server.unusable(postgres::not_yet("check"))),
     }
 }
 
@@ -489,7 +488,7 @@ pub fn restore(
 pub fn begin_ledger_anew(place: &Place, now: Timestamp) -> Result<Option<PathBuf>, OpenFailed> {
     match &place.location {
         Location::File(_) => sqlite::begin_ledger_anew(place, now),
-        Location::Server(server) => postgres::begin_ledger_anew(place, server, now),
+        Location::Server(server) => Err(server.unusable(postgres::not_yet("a ledger"))),
     }
 }
 

@@ -56,6 +56,33 @@ pub struct Completion {
     pub brought: Option<Brought>,
 }
 
+impl Completion {
+    /// Returns what is said beside the outcome `ok`, when this has become of the sweep.
+    pub(super) fn note_beside(&self, sweep: SweepOutcome) -> Option<String> {
+        let held = match sweep {
+            SweepOutcome::Guarded(unseen) => Some(format!(
+                "{unseen} resources were gone at once; nothing is marked as deleted for 24 hours"
+            )),
+            SweepOutcome::Done | SweepOutcome::WalkAgain => None,
+        };
+        let notes: Vec<String> = self.note.iter().cloned().chain(held).collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
+    }
+}
+
+/// What a complete pull leaves behind.
+pub(super) struct Finished {
+    /// Whether the pull was marked as under way, and so must still be.
+    pub(super) is_marked: bool,
+    pub(super) watermark: Timestamp,
+    /// Whether its last batch has stored anything.
+    pub(super) stored_rows: bool,
+    /// Whether it has looked for what had vanished.
+    pub(super) swept: bool,
+    pub(super) shortfall: ShortfallChange,
+    pub(super) now: Timestamp,
+}
+
 /// What a pull has brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Brought {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::failure::LedgerFault;
 use crate::plan::checkpoint::Checkpoint;
 pub use crate::plan::leaver::ListedBy;
+use crate::plan::leaver::{Missing, after_reading};
 use crate::plan::{PersonId, Timestamp};
+use crate::time::TimeDelta;
 
 /// A patient of the roster, as the checkpoint needs to know it.
 #[derive(Clone, Debug)]
@@ -24,12 +26,47 @@ pub struct RosterReading {
     pub is_new: bool,
 }
 
+impl RosterReading {
+    /// Returns since when, and how often, a patient that it lacks is missing.
+    pub(super) fn missing_after(&self, before: Option<Missing>, now: Timestamp) -> Option<Missing> {
+        if self.is_new { after_reading(before, false, now) } else { before }
+    }
+}
+
+/// What taking the roster over needs of a checkpoint.
+pub(super) struct KnownPatient {
+    pub(super) label: Option<String>,
+    pub(super) listed: bool,
+    pub(super) is_purged: bool,
+    pub(super) missing: Option<Missing>,
+    pub(super) listed_by: String,
+}
+
+impl KnownPatient {
+    /// Returns whether the roster says of it what is known. The label of a purged patient is not written
+    /// down again until something of it is stored.
+    pub(super) fn is_as(&self, patient: &Listed) -> bool {
+        self.listed
+            && self.missing.is_none()
+            && self.listed_by == patient.by.as_str()
+            && (self.is_purged && self.label.is_none() || self.label == patient.label)
+    }
+}
+
 /// The end of a cycle.
 #[derive(Clone, Copy, Debug)]
 pub struct CycleEnd {
     pub now: Timestamp,
     /// How long rows that vanished at the source stay, marked; `None` is for ever.
     pub keep_deleted: Option<Duration>,
+}
+
+impl CycleEnd {
+    /// Returns the time before which a row must have been marked to go; `None` where all of them stay.
+    pub(super) fn deleted_before(self) -> Option<Timestamp> {
+        let kept = TimeDelta::from_std(self.keep_deleted?).ok()?;
+        self.now.checked_sub_signed(kept)
+    }
 }
 
 /// What the end of a cycle has removed.

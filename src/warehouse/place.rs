@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
+use super::failure::OpenFailed;
 use crate::views::AnalystTable;
 
 /// Where a warehouse is, whom it is filled from, and who may read it.
@@ -75,6 +76,13 @@ pub struct Server {
     pub retention: Option<std::time::Duration>,
     /// What this machine's own files are named after.
     pub beside: PathBuf,
+}
+
+impl Server {
+    /// Returns the failure to use it.
+    pub(super) fn unusable(&self, why: impl fmt::Display) -> OpenFailed {
+        OpenFailed::Server { server: self.to_string(), why: why.to_string() }
+    }
 }
 
 impl fmt::Display for Server {

@@ -125,6 +125,29 @@ impl Setback {
         }
     }
 
+    /// Returns whether it counts among the failures in a row.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.event, Event::PullFailed | Event::CheckFailed)
+    }
+
+    /// Returns whether it begins a row of refusals, or goes on with it.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.event, Event::Refused | Event::Held(_)) && !self.was_permitted
+    }
+
+    /// Returns whether it ends a row of refusals.
+    pub(super) fn is_permission(&self) -> bool {
+        self.event == Event::StillPermitted || self.was_permitted
+    }
+
+    /// Returns what the `held_why` column is to say; `None` changes nothing.
+    pub(super) fn held_why(&self) -> Option<&'static str> {
+        match self.event {
+            Event::Held(why) => Some(why.as_str()),
+            _ => None,
+        }
+    }
+
     /// Returns what a refusal does until a round has judged it.
     pub(crate) fn refused() -> Self {
         let error = Some("refused (403); asked again before it is believed".to_owned());

@@ -35,7 +35,7 @@ impl Reader {
     pub fn status(&self) -> Result<StatusReport, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.status(),
-            Self::Postgres(engine) => engine.status(),
+            Self::Postgres(_) => Err(postgres::not_yet("status")),
         }
     }
 
@@ -52,7 +52,7 @@ impl Reader {
     pub fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.overview(request),
-            Self::Postgres(engine) => engine.overview(request),
+            Self::Postgres(_) => Err(postgres::not_yet("the status page")),
         }
     }
 
@@ -60,7 +60,7 @@ impl Reader {
     pub fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.purges(person),
-            Self::Postgres(engine) => engine.purges(person),
+            Self::Postgres(_) => Err(postgres::not_yet("audit")),
         }
     }
 
@@ -68,7 +68,7 @@ impl Reader {
     pub fn late_purges(&self, deadline: Duration, now: Timestamp) -> Result<u64, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.late_purges(deadline, now),
-            Self::Postgres(engine) => engine.late_purges(deadline, now),
+            Self::Postgres(_) => Err(postgres::not_yet("audit")),
         }
     }
 
@@ -76,7 +76,7 @@ impl Reader {
     pub(crate) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.ledger(ledger),
-            Self::Postgres(engine) => engine.ledger(ledger),
+            Self::Postgres(_) => Err(postgres::not_yet("audit")),
         }
     }
 
@@ -84,7 +84,7 @@ impl Reader {
     pub fn begin_copy(&self, copy: &PatientCopy<'_>, now: Timestamp) -> Result<(), CopyFailed> {
         match self {
             Self::Sqlite(engine) => engine.note_copy(copy, sqlite::CopyStep::Begun, now),
-            Self::Postgres(engine) => engine.note_copy(copy, sqlite::CopyStep::Begun, now),
+            Self::Postgres(_) => Err(postgres::not_yet("export").into()),
         }
     }
 
@@ -93,7 +93,7 @@ impl Reader {
         let step = if is_made { sqlite::CopyStep::Made } else { sqlite::CopyStep::Failed };
         match self {
             Self::Sqlite(engine) => engine.note_copy(copy, step, now),
-            Self::Postgres(engine) => engine.note_copy(copy, step, now),
+            Self::Postgres(_) => Err(postgres::not_yet("export").into()),
         }
     }
 
@@ -101,7 +101,7 @@ impl Reader {
     pub fn copies_of(&self, person: &PersonId) -> Result<Vec<CopyLine>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.copies_of(person),
-            Self::Postgres(engine) => engine.copies_of(person),
+            Self::Postgres(_) => Err(postgres::not_yet("audit")),
         }
     }
 
@@ -115,7 +115,7 @@ impl Reader {
     ) -> Result<BackedUp, CopyFailed> {
         match self {
             Self::Sqlite(engine) => engine.backup(file, clock, told),
-            Self::Postgres(engine) => engine.backup(file, clock, told),
+            Self::Postgres(_) => Err(postgres::copied_by_the_server().into()),
         }
     }
 
@@ -128,7 +128,7 @@ impl Reader {
     ) -> Result<Findings, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.verify(views, depth, now),
-            Self::Postgres(engine) => engine.verify(views, depth, now),
+            Self::Postgres(_) => Err(postgres::not_yet("verify")),
         }
     }
 
@@ -136,7 +136,7 @@ impl Reader {
     pub fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.views(),
-            Self::Postgres(engine) => engine.views(),
+            Self::Postgres(_) => Err(postgres::not_yet("views")),
         }
     }
 
@@ -159,8 +159,8 @@ impl Reader {
     /// Begins to read the warehouse as of now, whatever is stored meanwhile.
     pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.snapshot().map(Snapshot::Sqlite),
-            Self::Postgres(engine) => engine.snapshot().map(Snapshot::Postgres),
+            Self::Sqlite(engine) => engine.snapshot().map(Snapshot::of),
+            Self::Postgres(_) => Err(postgres::not_yet("export")),
         }
     }
 
@@ -168,7 +168,7 @@ impl Reader {
     pub fn last_purge(&self) -> Result<i64, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.last_purge(),
-            Self::Postgres(engine) => engine.last_purge(),
+            Self::Postgres(_) => Err(postgres::not_yet("export")),
         }
     }
 
@@ -182,7 +182,7 @@ impl Reader {
     ) -> Result<ViewRun, RowsFailed> {
         match self {
             Self::Sqlite(engine) => engine.run_view(view, evaluation, format, out),
-            Self::Postgres(engine) => engine.run_view(view, evaluation, format, out),
+            Self::Postgres(_) => Err(postgres::not_yet("views run").into()),
         }
     }
 
@@ -190,7 +190,7 @@ impl Reader {
     pub fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.demo_table(),
-            Self::Postgres(engine) => engine.demo_table(),
+            Self::Postgres(_) => Err(postgres::not_yet("demo")),
         }
     }
 }

@@ -530,6 +530,15 @@ pub(crate) struct ScopesSeen {
     pub(crate) scopes: Option<u64>,
 }
 
+/// Consents that run out soon are told so often.
+const EXPIRING_TOLD_EVERY: TimeDelta = TimeDelta::days(1);
+
+/// Returns whether consents that run out soon were told so lately that they are not told again.
+pub(crate) fn was_told_lately(told: Option<Timestamp>, now: Timestamp) -> bool {
+    // A time that lies ahead was noted by a wrong clock.
+    told.is_some_and(|told| told <= now && now - told < EXPIRING_TOLD_EVERY)
+}
+
 /// What a consent lets through may be looked at of so many records in one reading: each costs a request.
 pub(crate) const SCOPES_LOOKED_AT_MAX: usize = 100;
 

@@ -20,7 +20,7 @@ use crate::plan::row::KeyHash;
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::page::{ShortfallChange, WalkMark};
+use crate::warehouse::page::{Finished, ShortfallChange, WalkMark};
 use crate::warehouse::pull::{PullHead, Setback};
 
 /// The table's columns, and whether the server has counted the walk under way.
@@ -37,13 +37,6 @@ pub(super) async fn all(session: &Session) -> Result<Vec<Checkpoint>, Undone> {
 
 pub(super) async fn one(session: &Session, person: &PersonId) -> Result<Option<Checkpoint>, Undone> {
     let found = session.row_or_none(&format!("{SELECT} WHERE c.person_id = $1"), &[&person.as_str()]).await?;
-    found.as_ref().map(read).transpose()
-}
-
-/// As [`one`], and keeps everyone else from the patient until the transaction ends.
-pub(super) async fn locked(session: &Session, person: &PersonId) -> Result<Option<Checkpoint>, Undone> {
-    let statement = format!("{SELECT} WHERE c.person_id = $1 FOR UPDATE OF c");
-    let found = session.row_or_none(&statement, &[&person.as_str()]).await?;
     found.as_ref().map(read).transpose()
 }
 
@@ -300,19 +293,6 @@ async fn forget_walks(session: &Session, person: &PersonId) -> Result<(), Undone
     Ok(())
 }
 
-/// What a complete pull leaves behind.
-pub(super) struct Finished {
-    /// Whether the pull was marked as under way, and so must still be.
-    pub(super) is_marked: bool,
-    pub(super) watermark: Timestamp,
-    /// Whether its last batch has stored anything.
-    pub(super) stored_rows: bool,
-    /// Whether it has looked for what had vanished.
-    pub(super) swept: bool,
-    pub(super) shortfall: ShortfallChange,
-    pub(super) now: Timestamp,
-}
-
 /// Moves the watermark, in the transaction of the pull's last rows.
 pub(super) async fn finish_pull(
     session: &Session,
@@ -374,11 +354,6 @@ pub(super) async fn apply(
     let before = session.row_or_none(statement, &[&person.as_str()]).await?;
     let before: Option<String> = before.map(|row| row.try_get(0)).transpose()?;
     let before = before.as_deref().and_then(PatientState::parse).unwrap_or(PatientState::New);
-    let held_why = match setback.event {
-        Event::Held(why) => Some(why.as_str()),
-        _ => None,
-    };
-    let refused = matches!(setback.event, Event::Refused | Event::Held(_)) && !setback.was_permitted;
     let changed = session
         .execute(
             include_str!("../../../schema/postgres/set_back.sql"),
@@ -387,13 +362,13 @@ pub(super) async fn apply(
                 &next_state(before, setback.event).as_str(),
                 &setback.error,
                 &setback.next_attempt_at,
-                &matches!(setback.event, Event::PullFailed | Event::CheckFailed),
+                &setback.has_failed(),
                 &setback.was_answered,
                 &now,
-                &refused,
-                &(setback.event == Event::StillPermitted || setback.was_permitted),
+                &setback.is_refusal(),
+                &setback.is_permission(),
                 &setback.breaks_row,
-                &held_why,
+                &setback.held_why(),
             ],
         )
         .await?;
@@ -405,20 +380,6 @@ async fn count_link_failure(session: &Session, person: &PersonId) -> Result<(), 
     let statement = "UPDATE checkpoint SET pull_link_failures = coalesce(pull_link_failures, 0) + 1
           WHERE person_id = $1 AND pull_next_url IS NOT NULL";
     session.execute(statement, &[&person.as_str()]).await?;
-    Ok(())
-}
-
-/// Forgets what is known of a patient beside its id, when its rows are gone.
-pub(super) async fn forget(
-    session: &Session,
-    person: &PersonId,
-    reason: PurgeReason,
-    now: Timestamp,
-) -> Result<(), Undone> {
-    drop_pull(session, person).await?;
-    let state = next_state(PatientState::Active, Event::Purged(reason));
-    let statement = include_str!("../../../schema/postgres/forget_patient.sql");
-    session.execute(statement, &[&person.as_str(), &state.as_str(), &now, &reason.as_str()]).await?;
     Ok(())
 }
 

@@ -11,11 +11,11 @@ use super::values::count;
 use super::{checkpoint, cycle_ends};
 use crate::plan::records::{
     ConsentRecord, ConsentToLookAt, ConsentsUpdate, KeptConsent, KeptConsents, KeptStudy, KnownPatient,
-    ScopesSeen,
+    ScopesSeen, was_told_lately,
 };
 use crate::plan::state::PatientState;
 use crate::plan::{PersonId, Timestamp, stamp};
-use crate::time::TimeDelta;
+use crate::warehouse::about::EXPIRING_TOLD;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::report::{ExpiringConsent, ExpiringConsents};
 
@@ -192,10 +192,6 @@ pub(super) async fn expiring(
     Ok(ExpiringConsents { shown: shown.collect::<Result<_, Undone>>()?, total: rows.len() as u64 })
 }
 
-/// When consents that run out were last told.
-const EXPIRING_TOLD: &str = "expiring_consents_told_at";
-const TOLD_EVERY: TimeDelta = TimeDelta::days(1);
-
 /// Returns the consents that run out until then, at most once a day.
 pub(super) async fn tell_expiring(
     session: &Session,
@@ -204,8 +200,7 @@ pub(super) async fn tell_expiring(
     now: Timestamp,
 ) -> Result<Option<ExpiringConsents>, Undone> {
     let told = cycle_ends::noted_time(session, EXPIRING_TOLD).await?;
-    // A time that lies ahead was noted by a wrong clock.
-    if told.is_some_and(|told| told <= now && now - told < TOLD_EVERY) {
+    if was_told_lately(told, now) {
         return Ok(None);
     }
     let expiring = expiring(session, now, until, most).await?;

@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use super::failure::Undone;
 use super::session::Session;
 use super::values::counted;
-use crate::plan::leaver::{Missing, after_reading};
+use crate::plan::leaver::Missing;
 use crate::plan::{Timestamp, parse_stamp, stamp};
-use crate::warehouse::patient::{CycleTimes, RosterReading};
+use crate::warehouse::about::{LAST_CYCLE, LAST_GOOD_CYCLE};
+use crate::warehouse::patient::{CycleTimes, KnownPatient, Listed, RosterReading};
 
 /// Brings the checkpoint in line with the roster: new patients get a row, all others a mark, and
 /// those that it lacks are noted as missing.
@@ -16,17 +17,11 @@ pub(super) async fn take_roster(
     roster: &RosterReading,
     now: Timestamp,
 ) -> Result<(), Undone> {
-    let RosterReading { listed, is_new } = roster;
+    let listed = &roster.listed;
     let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
     let known = known_patients(session).await?;
-    let is_same = |patient: &&crate::warehouse::patient::Listed| {
-        known.get(patient.person.as_str()).is_some_and(|known| {
-            known.listed
-                && known.missing.is_none()
-                && known.listed_by == patient.by.as_str()
-                && (known.is_purged && known.label.is_none() || known.label == patient.label)
-        })
-    };
+    let is_same =
+        |patient: &Listed| known.get(patient.person.as_str()).is_some_and(|known| known.is_as(patient));
     let other: Vec<_> = listed.iter().filter(|patient| !is_same(patient)).collect();
     let persons: Vec<&str> = other.iter().map(|patient| patient.person.as_str()).collect();
     let labels: Vec<Option<&str>> = other.iter().map(|patient| patient.label.as_deref()).collect();
@@ -35,7 +30,7 @@ pub(super) async fn take_roster(
     session.execute(take, &[&persons, &labels, &by]).await?;
     let leave = "UPDATE checkpoint SET listed = false, missing_since = $2, missing_readings = $3 WHERE person_id = $1";
     for (person, known) in known.iter().filter(|(person, _)| !on_roster.contains(person.as_str())) {
-        let missing = if *is_new { after_reading(known.missing, false, now) } else { known.missing };
+        let missing = roster.missing_after(known.missing, now);
         if known.listed || missing != known.missing {
             let readings = missing.map_or(0, |missing| i64::from(missing.readings));
             session.execute(leave, &[person, &missing.map(|missing| missing.since), &readings]).await?;
@@ -64,15 +59,6 @@ async fn known_patients(session: &Session) -> Result<HashMap<String, KnownPatien
     Ok(known)
 }
 
-/// What taking the roster over needs of a checkpoint.
-struct KnownPatient {
-    label: Option<String>,
-    listed: bool,
-    is_purged: bool,
-    missing: Option<Missing>,
-    listed_by: String,
-}
-
 /// Notes that a cycle has begun: a daemon that starts wants to know whether it has missed one.
 pub(super) async fn note_cycle(session: &Session, now: Timestamp) -> Result<(), Undone> {
     note_time(session, LAST_CYCLE, now).await
@@ -89,9 +75,6 @@ pub(super) async fn cycle_times(session: &Session) -> Result<CycleTimes, Undone>
         last_good_end: noted_time(session, LAST_GOOD_CYCLE).await?,
     })
 }
-
-const LAST_CYCLE: &str = "last_cycle_started_at";
-const LAST_GOOD_CYCLE: &str = "last_good_cycle_ended_at";
 
 pub(super) async fn note_time(session: &Session, name: &str, now: Timestamp) -> Result<(), Undone> {
     note_text(session, name, &stamp(now)).await

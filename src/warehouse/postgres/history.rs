@@ -10,56 +10,43 @@ use super::session::Session;
 use super::tables::fill_in;
 use crate::plan::Timestamp;
 use crate::plan::resource_type::ResourceType;
+use crate::warehouse::changes::History;
 
-/// Whether former versions are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum History {
-    Kept,
-    #[default]
-    Forgotten,
+/// Keeps what is stored under keys and is about to be replaced.
+pub(super) async fn keep(
+    history: History,
+    session: &Session,
+    table: &str,
+    person: &str,
+    keys: Vec<&str>,
+    now: Timestamp,
+) -> Result<(), Undone> {
+    if history == History::Kept && !keys.is_empty() {
+        let statement = fill_in(include_str!("../../../schema/postgres/keep_former.sql"), table);
+        session.execute(&statement, &[&person, &keys, &type_name(table), &now]).await?;
+    }
+    Ok(())
 }
 
-impl History {
-    pub(super) fn of(is_kept: bool) -> Self {
-        if is_kept { Self::Kept } else { Self::Forgotten }
+/// Counts by id and content what a person's resources of one type say now; none where nothing is kept.
+pub(super) async fn contents(
+    history: History,
+    session: &Session,
+    table: &str,
+    person: &str,
+) -> Result<HashMap<Content, usize>, Undone> {
+    let mut contents = HashMap::new();
+    if history == History::Forgotten {
+        return Ok(contents);
     }
-
-    /// Keeps what is stored under keys and is about to be replaced.
-    pub(super) async fn keep(
-        self,
-        session: &Session,
-        table: &str,
-        person: &str,
-        keys: Vec<&str>,
-        now: Timestamp,
-    ) -> Result<(), Undone> {
-        if self == Self::Kept && !keys.is_empty() {
-            let statement = fill_in(include_str!("../../../schema/postgres/keep_former.sql"), table);
-            session.execute(&statement, &[&person, &keys, &type_name(table), &now]).await?;
-        }
-        Ok(())
+    let statement = format!(
+        "SELECT id, content_hash FROM \"{table}\" WHERE person_id = $1 AND id IS NOT NULL AND deleted_at IS NULL"
+    );
+    for row in session.rows(&statement, &[&person]).await? {
+        let content = Content { id: row.try_get(0)?, content_hash: row.try_get(1)? };
+        *contents.entry(content).or_default() += 1;
     }
-
-    /// Counts by id and content what a person's resources of one type say now; none where nothing is kept.
-    pub(super) async fn contents(
-        self,
-        session: &Session,
-        table: &str,
-        person: &str,
-    ) -> Result<HashMap<Content, usize>, Undone> {
-        let mut contents = HashMap::new();
-        if self == Self::Forgotten {
-            return Ok(contents);
-        }
-        let statement = format!(
-            "SELECT id, content_hash FROM \"{table}\" WHERE person_id = $1 AND id IS NOT NULL AND deleted_at IS NULL"
-        );
-        for row in session.rows(&statement, &[&person]).await? {
-            let content = Content { id: row.try_get(0)?, content_hash: row.try_get(1)? };
-            *contents.entry(content).or_default() += 1;
-        }
-        Ok(contents)
-    }
+    Ok(contents)
 }
 
 /// What a resource of an id says.

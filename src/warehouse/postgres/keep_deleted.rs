@@ -10,17 +10,9 @@ use super::session::Session;
 use super::{history, removed};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::ResourceType;
-use crate::time::TimeDelta;
-use crate::warehouse::patient::CycleEnd;
 
 /// Rows that are removed in one transaction: beside it, others want to write.
 pub(super) const BATCH_ROWS: u64 = 1000;
-
-/// Returns the time before which a row must have been marked to go; `None` where all of them stay.
-pub(super) fn limit(end: CycleEnd) -> Option<Timestamp> {
-    let kept = TimeDelta::from_std(end.keep_deleted?).ok()?;
-    end.now.checked_sub_signed(kept)
-}
 
 /// Returns the tables that have rows which were marked before `limit`.
 pub(super) async fn tables_with_marked(

@@ -31,12 +31,9 @@ pub(super) struct WriterLease {
 impl WriterLease {
     /// Takes the row at once, or says whose it is.
     pub(super) async fn take(pool: &Pool) -> Result<Self, OpenFailed> {
-        let server = pool.server().to_string();
+        let server = pool.server();
         let owner: Arc<str> = format!("{:032x}", machine::unique()).into();
-        let failed = |undone: Undone| OpenFailed::Server {
-            server: server.clone(),
-            why: undone.into_failure().to_string(),
-        };
+        let failed = |undone: Undone| server.unusable(undone.into_failure());
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let pid = i64::from(std::process::id());
         let session = pool.begin(Begin::Write).await.map_err(failed)?;
@@ -47,11 +44,10 @@ impl WriterLease {
             let holder = session.row_or_none("SELECT host, pid FROM writer", &[]).await.map_err(failed)?;
             session.rollback().await;
             let holder = holder.map_or_else(|| "unknown".to_owned(), |row| holder_of(&row));
-            return Err(OpenFailed::ServerInUse { server, holder });
+            return Err(OpenFailed::ServerInUse { server: server.to_string(), holder });
         }
         session.commit().await.map_err(failed)?;
-        let handle = runtime::handle()
-            .map_err(|error| OpenFailed::Server { server: server.clone(), why: error.to_string() })?;
+        let handle = runtime::handle().map_err(|error| server.unusable(error))?;
         let renewal = handle.spawn(renew(pool.clone(), owner.clone()));
         Ok(Self { owner, pool: pool.clone(), renewal })
     }
@@ -103,18 +99,12 @@ async fn renew(pool: Pool, owner: Arc<str>) {
 /// Says who has the row, if anybody has.
 pub(in crate::warehouse) fn try_lock(server: &Arc<Server>) -> Result<(), OpenFailed> {
     let pool = Pool::new(server)?;
-    let name = server.to_string();
-    let failed = |why: String| OpenFailed::Server { server: name.clone(), why };
-    let look = async {
-        let session = pool.begin(Begin::Snapshot).await?;
-        let statement = "SELECT host, pid FROM writer WHERE until > clock_timestamp()";
-        let holder = session.row_or_none(statement, &[]).await?;
-        session.rollback().await;
-        Ok::<_, Undone>(holder.map(|row| holder_of(&row)))
-    };
-    let looked = runtime::wait(look).map_err(|error| failed(error.to_string()))?;
-    match looked.map_err(|undone| failed(undone.into_failure().to_string()))? {
-        Some(holder) => Err(OpenFailed::ServerInUse { server: name, holder }),
+    let look = pool.look(|session| {
+        Box::pin(session.row_or_none("SELECT host, pid FROM writer WHERE until > clock_timestamp()", &[]))
+    });
+    let looked = runtime::wait(look).map_err(|error| server.unusable(error))?;
+    match looked.map_err(|undone| server.unusable(undone.into_failure()))? {
+        Some(row) => Err(OpenFailed::ServerInUse { server: server.to_string(), holder: holder_of(&row) }),
         None => Ok(()),
     }
 }

@@ -6,21 +6,13 @@
 //! their ledger, the analysts' tables, what `status`, `verify` and `export` read, and the setting that names a server:
 //! until all of it is there, only tests open one.
 
-#![allow(
-    dead_code,
-    clippy::unused_self,
-    clippy::unused_async,
-    reason = "purges and the command that migrates are not there yet"
-)]
-
-mod analyst_tables;
 #[cfg(test)]
 mod candidate;
-mod changes;
 mod checkpoint;
 mod consents;
 mod cycle_ends;
 mod failure;
+mod freshness;
 mod history;
 mod keep_deleted;
 mod lease;
@@ -33,11 +25,11 @@ mod pulls;
 mod reader;
 mod removed;
 mod runtime;
+#[cfg(test)]
 mod schema;
 mod service_memory;
 mod session;
 mod shortfall;
-mod snapshot;
 mod sweep;
 mod tables;
 mod upserts;
@@ -47,6 +39,6 @@ mod writing;
 #[cfg(test)]
 pub(super) use self::candidate::PostgresCandidate;
 pub(super) use self::lease::try_lock;
-pub(super) use self::operations::{Engine, begin_ledger_anew};
-pub(super) use self::reader::{Reader, copied_by_the_server, preflight};
-pub(super) use self::snapshot::Snapshot;
+pub(super) use self::missing::{copied_by_the_server, not_yet};
+pub(super) use self::operations::Engine;
+pub(super) use self::reader::Reader;

@@ -11,59 +11,61 @@ pub(super) const BASE_URL: &str = "base_url";
 
 /// Refuses a server without this program's schema, or with another's.
 pub(super) async fn expect_schema(pool: &Pool) -> Result<(), OpenFailed> {
-    let server = pool.server().to_string();
-    let connection = match pool.connection().await {
-        Ok(connection) => connection,
-        Err(undone) => {
-            return Err(OpenFailed::Server { server, why: undone.into_failure().to_string() });
-        }
-    };
-    let statement = "SELECT to_regclass($1) IS NOT NULL";
-    let table = format!("{}.migration", pool.server().schema);
-    let failed = |error: tokio_postgres::Error| OpenFailed::Server {
-        server: server.clone(),
-        why: Undone::from(error).into_failure().to_string(),
-    };
-    let is_there: bool = connection.query_one(statement, &[&table]).await.map_err(failed)?.get(0);
-    if !is_there {
-        return Err(OpenFailed::NotMigrated { server });
+    let (server, known) = (pool.server().to_string(), crate::warehouse::schema_version());
+    match schema_version(pool).await.map_err(|undone| pool.server().unusable(undone.into_failure()))? {
+        Some(version) if version > known => Err(OpenFailed::NewerServerSchema { server, version, known }),
+        Some(version) if version == known => Ok(()),
+        _ => Err(OpenFailed::NotMigrated { server }),
     }
-    let version: i64 =
-        connection.query_one("SELECT max(version) FROM migration", &[]).await.map_err(failed)?.get(0);
-    let known = crate::warehouse::schema_version();
-    match version {
-        version if version > known => Err(OpenFailed::NewerServerSchema { server, version, known }),
-        version if version < known => Err(OpenFailed::NotMigrated { server }),
+}
+
+async fn schema_version(pool: &Pool) -> Result<Option<i64>, Undone> {
+    let table = format!("{}.migration", pool.server().schema);
+    let look = pool.look(|session| {
+        Box::pin(async move {
+            let is_there = session.row("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?;
+            if !is_there.try_get(0)? {
+                return Ok(None);
+            }
+            Ok(session.row("SELECT max(version) FROM migration", &[]).await?.try_get(0)?)
+        })
+    });
+    look.await
+}
+
+/// Refuses a warehouse that another FHIR server filled.
+pub(super) fn expect_filled_from(place: &Place, filled_from: Option<String>) -> Result<(), OpenFailed> {
+    match filled_from {
+        Some(filled_from) if filled_from != place.base_url => Err(OpenFailed::OtherServer {
+            path: place.location.to_string().into(),
+            filled_from,
+            base_url: place.base_url.clone(),
+        }),
         _ => Ok(()),
     }
 }
 
-/// Refuses a warehouse that another FHIR server filled, unless it is to be taken over.
-pub(super) async fn expect_server(
+/// Refuses it too, unless it is to be taken over; and notes by whom a new one is filled.
+pub(super) async fn take_server(
     pool: &Pool,
     place: &Place,
     other_server: OtherServer,
 ) -> Result<(), OpenFailed> {
-    let failed = |undone: Undone| OpenFailed::Server {
-        server: pool.server().to_string(),
-        why: undone.into_failure().to_string(),
-    };
+    let failed = |undone: Undone| pool.server().unusable(undone.into_failure());
     let session = pool.begin(Begin::Write).await.map_err(failed)?;
-    match cycle_ends::noted_text(&session, BASE_URL).await.map_err(failed)? {
-        Some(filled_from) if filled_from == place.base_url => {
-            session.rollback().await;
-            return Ok(());
+    let filled_from = cycle_ends::noted_text(&session, BASE_URL).await.map_err(failed)?;
+    let is_new = filled_from.is_none();
+    match expect_filled_from(place, filled_from) {
+        Ok(()) if is_new => {
+            cycle_ends::note_text(&session, BASE_URL, &place.base_url).await.map_err(failed)?;
         }
-        Some(filled_from) if other_server == OtherServer::Refuse => {
-            session.rollback().await;
-            return Err(OpenFailed::OtherServer {
-                path: pool.server().to_string().into(),
-                filled_from,
-                base_url: place.base_url.clone(),
-            });
+        Err(OpenFailed::OtherServer { .. }) if other_server == OtherServer::Adopt => {
+            adopt(&session, &place.base_url).await.map_err(failed)?;
         }
-        Some(_) => adopt(&session, &place.base_url).await.map_err(failed)?,
-        None => cycle_ends::note_text(&session, BASE_URL, &place.base_url).await.map_err(failed)?,
+        known => {
+            session.rollback().await;
+            return known;
+        }
     }
     session.commit().await.map_err(failed)
 }

@@ -1,18 +1,14 @@
 //! The door's writing operations, each of them one transaction.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
-use super::history::History;
 use super::lease::{WriterLease, expect_held};
-use super::missing::not_yet;
 use super::page::IncomingBatch;
 use super::pool::Pool;
-use super::session::Session;
-use super::writing::{Step, Writing};
+use super::session::{Session, Step};
+use super::writing::Writing;
 use super::{
     checkpoint, consents, cycle_ends, keep_deleted, open, page, pulls, removed, runtime, service_memory,
 };
@@ -21,20 +17,19 @@ use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
+use crate::warehouse::changes::History;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use crate::warehouse::place::{OtherServer, Place, Server, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use crate::warehouse::purge::{CarriedOut, Erased, PurgedPatient, Scrub};
-use crate::warehouse::report::{ExpiringConsents, Steps, ViewRefused};
+use crate::warehouse::report::ExpiringConsents;
 use crate::warehouse::service::{ServiceMemory, ServiceNote};
 
 /// A warehouse that is open for writing, and the right to write to it.
 pub struct Engine {
     writing: Writing,
     lease: WriterLease,
-    analyst_tables: Arc<AnalystTables>,
     history: History,
     is_abandoned: AtomicBool,
 }
@@ -50,19 +45,16 @@ impl Engine {
         let opening = async {
             open::expect_schema(&pool).await?;
             let lease = WriterLease::take(&pool).await?;
-            if let Err(failed) = open::expect_server(&pool, place, other_server).await {
+            if let Err(failed) = open::take_server(&pool, place, other_server).await {
                 lease.give_back().await;
                 return Err(failed);
             }
             Ok::<_, OpenFailed>(lease)
         };
-        let waited = runtime::wait(opening);
-        let lease = waited
-            .map_err(|error| OpenFailed::Server { server: server.to_string(), why: error.to_string() })??;
+        let lease = runtime::wait(opening).map_err(|error| server.unusable(error))??;
         Ok(Self {
             writing: Writing::new(pool),
             lease,
-            analyst_tables: Arc::new(AnalystTables::new(&place.views)),
             history: History::of(place.history),
             is_abandoned: AtomicBool::new(false),
         })
@@ -74,6 +66,14 @@ impl Engine {
         work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
     ) -> Result<T, StoreFailed> {
         self.run(work).await.map_err(Undone::into_failure)
+    }
+
+    /// Answers by one look. It takes no right to write, and no number of a transaction.
+    async fn look<T: Send>(
+        &self,
+        look: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
+    ) -> Result<T, StoreFailed> {
+        self.writing.look(look).await.map_err(Undone::into_failure)
     }
 
     /// Carries out a move of a pull.
@@ -114,7 +114,7 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn cycle_times(&self) -> Result<CycleTimes, StoreFailed> {
-        self.write(|session| Box::pin(cycle_ends::cycle_times(session))).await
+        self.look(|session| Box::pin(cycle_ends::cycle_times(session))).await
     }
 
     pub(in crate::warehouse) async fn begin_cycle(
@@ -137,11 +137,11 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn has_consents(&self) -> Result<bool, StoreFailed> {
-        self.write(|session| Box::pin(consents::has_any(session))).await
+        self.look(|session| Box::pin(consents::has_any(session))).await
     }
 
     pub(in crate::warehouse) async fn consents(&self) -> Result<KeptConsents, StoreFailed> {
-        self.write(|session| Box::pin(consents::all(session))).await
+        self.look(|session| Box::pin(consents::all(session))).await
     }
 
     pub(in crate::warehouse) async fn note_consents(
@@ -161,7 +161,7 @@ impl Engine {
         &self,
         most: usize,
     ) -> Result<Vec<ConsentToLookAt>, StoreFailed> {
-        self.write(move |session| Box::pin(consents::to_look_at(session, most))).await
+        self.look(move |session| Box::pin(consents::to_look_at(session, most))).await
     }
 
     pub(in crate::warehouse) async fn note_scopes(
@@ -190,9 +190,9 @@ impl Engine {
         self.write(move |session| Box::pin(pulls::prune(session, end.now))).await?;
         self.write(move |session| Box::pin(removed::prune(session, end.now))).await?;
         let mut forgotten = Forgotten::default();
-        let Some(limit) = keep_deleted::limit(end) else { return Ok(forgotten) };
+        let Some(limit) = end.deleted_before() else { return Ok(forgotten) };
         for table in
-            self.write(move |session| Box::pin(keep_deleted::tables_with_marked(session, limit))).await?
+            self.look(move |session| Box::pin(keep_deleted::tables_with_marked(session, limit))).await?
         {
             loop {
                 let removed = self
@@ -208,7 +208,7 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn attention(&self) -> Result<Attention, StoreFailed> {
-        let patients = self.write(|session| Box::pin(checkpoint::all(session))).await?;
+        let patients = self.look(|session| Box::pin(checkpoint::all(session))).await?;
         Ok(Attention { patients, oldest_unscrubbed: None, ledger_fault: None })
     }
 
@@ -222,13 +222,13 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn recall(&self) -> Result<ServiceMemory, StoreFailed> {
-        self.write(|session| Box::pin(service_memory::recall(session))).await
+        self.look(|session| Box::pin(service_memory::recall(session))).await
     }
 
     pub(in crate::warehouse) async fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
         let person = person.clone();
         Ok(self
-            .write(|session| {
+            .look(|session| {
                 let person = person.clone();
                 Box::pin(async move { checkpoint::one(session, &person).await })
             })
@@ -241,7 +241,7 @@ impl Engine {
         person: &PersonId,
     ) -> Result<Vec<Walk>, StoreFailed> {
         let person = person.clone();
-        self.write(|session| {
+        self.look(|session| {
             let person = person.clone();
             Box::pin(async move { checkpoint::walks(session, &person).await })
         })
@@ -255,12 +255,11 @@ impl Engine {
         batch: Batch,
         now: Timestamp,
     ) -> Result<Fenced<StoredBatch>, StoreFailed> {
-        let incoming =
-            IncomingBatch { head: head.clone(), cost, batch, gained: Vec::new(), history: self.history, now };
+        let incoming = IncomingBatch { head: head.clone(), cost, batch, history: self.history, now };
         let incoming = Arc::new(incoming);
         self.write_fenced(|session| {
-            let (incoming, tables) = (incoming.clone(), self.analyst_tables.clone());
-            Box::pin(async move { page::store(session, &tables, &incoming).await })
+            let incoming = incoming.clone();
+            Box::pin(async move { page::store(session, &incoming).await })
         })
         .await
     }
@@ -352,74 +351,29 @@ impl Engine {
 
     pub(in crate::warehouse) async fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
         let reason = PurgeReason::ConsentRevoked;
-        self.write(move |session| Box::pin(checkpoint::withdrawals(session, reason, now))).await
+        self.look(move |session| Box::pin(checkpoint::withdrawals(session, reason, now))).await
     }
 
     pub(in crate::warehouse) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
         let reason = PurgeReason::Roster;
-        self.write(move |session| Box::pin(checkpoint::withdrawals(session, reason, now))).await
+        self.look(move |session| Box::pin(checkpoint::withdrawals(session, reason, now))).await
     }
 
     pub(in crate::warehouse) async fn latest_pulled(
         &self,
         most: usize,
     ) -> Result<Vec<PersonId>, StoreFailed> {
-        self.write(move |session| Box::pin(checkpoint::latest_pulled(session, most))).await
+        self.look(move |session| Box::pin(checkpoint::latest_pulled(session, most))).await
     }
 
     pub(in crate::warehouse) async fn refused(&self) -> Result<u64, StoreFailed> {
-        self.write(|session| Box::pin(checkpoint::count_refused(session))).await
+        self.look(|session| Box::pin(checkpoint::count_refused(session))).await
     }
 
     pub(in crate::warehouse) async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
-        let all = self.write(|session| Box::pin(checkpoint::all(session))).await?;
+        let all = self.look(|session| Box::pin(checkpoint::all(session))).await?;
         let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
         Ok(held.map(|checkpoint| Lease { checkpoint }).collect())
-    }
-
-    pub(in crate::warehouse) fn carried_out(&self) -> Vec<CarriedOut> {
-        Vec::new()
-    }
-
-    pub(in crate::warehouse) fn interrupt(&self) {}
-
-    pub(in crate::warehouse) async fn revoke(
-        &self,
-        _ended: PullEnded,
-        _confirmed_at: Timestamp,
-        _now: Timestamp,
-    ) -> Result<Option<Erased>, StoreFailed> {
-        Err(not_yet("a purge"))
-    }
-
-    pub(in crate::warehouse) async fn purge(
-        &self,
-        _person: &PersonId,
-        _reason: PurgeReason,
-        _by: &str,
-        _now: Timestamp,
-    ) -> Result<Option<PurgedPatient>, StoreFailed> {
-        Err(not_yet("a purge"))
-    }
-
-    pub(in crate::warehouse) async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
-        Ok(None)
-    }
-
-    pub(in crate::warehouse) async fn scrub(&self, _clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
-        Ok(Scrub::NothingToDo)
-    }
-
-    pub(in crate::warehouse) async fn settle_views(&self, _now: Timestamp) -> Result<(), StoreFailed> {
-        Ok(())
-    }
-
-    pub(in crate::warehouse) async fn rebuild_views(
-        &self,
-        _now: Timestamp,
-        _told: impl FnMut(Steps) + Send + 'static,
-    ) -> Result<Vec<ViewRefused>, StoreFailed> {
-        Err(not_yet("views apply"))
     }
 }
 
@@ -430,13 +384,4 @@ impl Drop for Engine {
             let _ = runtime::wait(self.lease.give_back());
         }
     }
-}
-
-/// Begins another ledger in place of one that is lost or damaged.
-pub(in crate::warehouse) fn begin_ledger_anew(
-    _place: &Place,
-    server: &Arc<Server>,
-    _now: Timestamp,
-) -> Result<Option<PathBuf>, OpenFailed> {
-    Err(OpenFailed::Server { server: server.to_string(), why: not_yet("a ledger").to_string() })
 }

@@ -4,18 +4,16 @@
 //! transaction, so the checkpoint never points past data we have, and a page that is sent
 //! again changes nothing. Absent on purpose: any DELETE of a purge.
 
-use super::analyst_tables::AnalystTables;
-use super::changes::Changes;
-use super::checkpoint::Finished;
 use super::failure::Undone;
-use super::history::History;
 use super::pulls::End;
 use super::session::Session;
 use super::upserts::Upserts;
-use super::{checkpoint, pulls, shortfall, sweep};
+use super::{checkpoint, freshness, pulls, shortfall, sweep};
 use crate::plan::{PullMode, Timestamp};
-use crate::views::KeptRows;
-use crate::warehouse::page::{Batch, Completion, PullProgress, StoredBatch, SweepOutcome, Tally, WalkMark};
+use crate::warehouse::changes::{Changes, History};
+use crate::warehouse::page::{
+    Batch, Completion, Finished, PullProgress, StoredBatch, SweepOutcome, Tally, WalkMark,
+};
 use crate::warehouse::pull::{PullCost, PullHead, PullOutcome};
 
 /// A batch of a pull on its way into the database.
@@ -23,28 +21,22 @@ pub(super) struct IncomingBatch {
     pub(super) head: PullHead,
     pub(super) cost: PullCost,
     pub(super) batch: Batch,
-    /// What its rows give their views as far as that was worked out before: nothing, or one for each row.
-    pub(super) gained: Vec<Option<KeptRows>>,
     pub(super) history: History,
     pub(super) now: Timestamp,
 }
 
 /// Stores a batch and the fact that it is stored, or neither. Runs inside a transaction.
-pub(super) async fn store(
-    session: &Session,
-    analyst_tables: &AnalystTables,
-    incoming: &IncomingBatch,
-) -> Result<StoredBatch, Undone> {
-    let IncomingBatch { head, cost, batch, gained, history, now } = incoming;
+pub(super) async fn store(session: &Session, incoming: &IncomingBatch) -> Result<StoredBatch, Undone> {
+    let IncomingBatch { head, cost, batch, history, now } = incoming;
     let now = *now;
     let mut mark = PullMark { session, head, is_set: cost.row.is_some() || head.is_resumed };
     let mut respelled = Vec::new();
-    let mut changes = Changes::default();
-    let mut upserts = Upserts::begin(session, &head.person, *history, now, batch).await?;
-    let mut tally = upserts.rows(&batch.rows, gained, &mut respelled, &mut changes).await?;
+    let mut changes = Changes::keeping(*history);
+    let mut upserts = Upserts::begin(session, &head.person, now, batch).await?;
+    let mut tally = upserts.rows(&batch.rows, &mut respelled, &mut changes).await?;
     let mut none = Vec::new();
     // Things whose name is another's, under the keys that they have instead.
-    tally += upserts.rows(&respelled, &[], &mut none, &mut changes).await?;
+    tally += upserts.rows(&respelled, &mut none, &mut changes).await?;
     tally.quarantined = upserts.quarantine(&batch.quarantined, &mut changes).await?;
     let renamed = head.mode == PullMode::Incremental && upserts.met_a_renamed_entry(&mut changes).await?;
     let mut stored = StoredBatch { tally, renamed, ..StoredBatch::default() };
@@ -56,16 +48,15 @@ pub(super) async fn store(
         PullProgress::Next { url, keys, walk } => mark.advance(Some(url), keys, *walk).await?,
         PullProgress::WalkAgain { keys, walk } => mark.advance(None, keys, *walk).await?,
         PullProgress::End(completion) => {
-            stored.sweep =
-                run_sweep(&mut mark, completion, *history, now, &mut stored.tally, &mut changes).await?;
+            stored.sweep = run_sweep(&mut mark, completion, now, &mut stored.tally, &mut changes).await?;
             has_ended = stored.sweep != SweepOutcome::WalkAgain;
             if has_ended {
-                note = note_of(completion, stored.sweep);
+                note = completion.note_beside(stored.sweep);
                 stored.since_ignored = finish(&mark, incoming, completion, &stored).await?;
             }
         }
     }
-    analyst_tables.apply_changes(session, &head.person, &changes, now).await?;
+    freshness::count(session, head.person.as_str(), changes.live).await?;
     if renamed {
         checkpoint::note_renamed(session, &head.person).await?;
     }
@@ -126,13 +117,12 @@ impl PullMark<'_> {
 async fn run_sweep(
     mark: &mut PullMark<'_>,
     completion: &Completion,
-    history: History,
     now: Timestamp,
     tally: &mut Tally,
     changes: &mut Changes<'_>,
 ) -> Result<SweepOutcome, Undone> {
     let Some(request) = &completion.sweep else { return Ok(SweepOutcome::Done) };
-    match sweep::run(mark.session, mark.head, request, tally.quarantined, history, now, changes).await? {
+    match sweep::run(mark.session, mark.head, request, tally.quarantined, now, changes).await? {
         sweep::Swept::Marked { deleted } => {
             tally.deleted = deleted;
             Ok(SweepOutcome::Done)
@@ -145,16 +135,4 @@ async fn run_sweep(
         }
         sweep::Swept::Guarded { unseen } => Ok(SweepOutcome::Guarded(unseen)),
     }
-}
-
-/// Returns what is said beside the outcome `ok`.
-fn note_of(completion: &Completion, sweep: SweepOutcome) -> Option<String> {
-    let held = match sweep {
-        SweepOutcome::Guarded(unseen) => {
-            Some(format!("{unseen} resources were gone at once; nothing is marked as deleted for 24 hours"))
-        }
-        SweepOutcome::Done | SweepOutcome::WalkAgain => None,
-    };
-    let notes: Vec<String> = completion.note.iter().cloned().chain(held).collect();
-    (!notes.is_empty()).then(|| notes.join("; "))
 }

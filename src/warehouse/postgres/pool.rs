@@ -19,7 +19,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::failure::{Undone, innermost};
 use super::runtime;
-use super::session::{Begin, Session};
+use super::session::{Begin, Session, Step};
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::Server;
 
@@ -39,16 +39,15 @@ pub(super) struct Pool {
 impl Pool {
     /// Makes the pool. Nothing is connected yet.
     pub(super) fn new(server: &Arc<Server>) -> Result<Self, OpenFailed> {
-        let refused = |why: String| OpenFailed::Server { server: server.to_string(), why };
-        let config = config(server).map_err(|error| refused(innermost(&error)))?;
-        let connect = Connector::new(server, &config).map_err(refused)?;
+        let config = config(server).map_err(|error| server.unusable(innermost(&error)))?;
+        let connect = Connector::new(server, &config).map_err(|why| server.unusable(why))?;
         let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let connections = deadpool_postgres::Pool::builder(Manager::from_connect(config, connect, how))
             .max_size(CONNECTIONS_MAX)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(WAIT_MAX))
             .build()
-            .map_err(|error| refused(error.to_string()))?;
+            .map_err(|error| server.unusable(error))?;
         Ok(Self { connections, server: server.clone() })
     }
 
@@ -65,40 +64,19 @@ impl Pool {
         Session::begin(self.connection().await?, self.server.prepared, begin).await
     }
 
+    /// Answers by one look as of one moment, which cannot write.
+    pub(super) async fn look<T>(
+        &self,
+        look: impl for<'s> FnOnce(&'s Session) -> Step<'s, T>,
+    ) -> Result<T, Undone> {
+        let session = self.begin(Begin::Snapshot).await?;
+        let found = look(&session).await?;
+        session.rollback().await;
+        Ok(found)
+    }
+
     pub(super) fn server(&self) -> &Arc<Server> {
         &self.server
-    }
-}
-
-/// Connects for what is done once by a role of its own, outside the pool.
-pub(super) async fn connect_once(server: &Arc<Server>) -> Result<Client, OpenFailed> {
-    let refused = |why: String| OpenFailed::Server { server: server.to_string(), why };
-    let config = config(server).map_err(|error| refused(innermost(&error)))?;
-    let connector = Connector::new(server, &config).map_err(refused)?;
-    match connector.connect(&config).await {
-        Ok((client, _)) => Ok(client),
-        Err(error) => Err(refused(why_not(&error, server))),
-    }
-}
-
-/// Says why there is no connection, and what mends it.
-pub(super) fn why_not(error: &Error, server: &Server) -> String {
-    let told = error.as_db_error();
-    let code = told.map(|told| told.code().code()).unwrap_or_default();
-    let why = told.map_or_else(|| innermost(error), |told| told.message().to_owned());
-    match code {
-        "28P01" | "28000" => {
-            format!("{why}; check the role in warehouse.url, and its password in warehouse.password_file")
-        }
-        "3D000" => format!("{why}; create the database, or correct warehouse.url"),
-        "" if server.password.is_none() && why.contains("password") => {
-            "it asks for a password; put it into warehouse.password_file, mode 0600".to_owned()
-        }
-        "" if why.contains("certificate") => {
-            format!("{why}; name who vouches for the server in warehouse.ca_file")
-        }
-        "" => format!("{why}; check host and port in warehouse.url, and that the server runs"),
-        _ => why,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::failure::Undone;
 use super::session::Session;
-use super::values::{count, span};
+use super::values::{Param, count, span};
 use crate::plan::Timestamp;
 use crate::warehouse::page::Tally;
 use crate::warehouse::pull::{PullCost, PullEnded, PullHead, PullOutcome};
@@ -25,65 +25,27 @@ pub(super) async fn note(
     tally: Tally,
     end: Option<&End<'_>>,
 ) -> Result<i64, Undone> {
-    let person = head.person.as_str();
     let (finished_at, outcome) = (end.map(|end| end.at), end.map(|end| end.outcome.as_str()));
     let error = end.and_then(|end| end.error);
-    let costs = [cost.pages, cost.requests, cost.bytes, cost.entries].map(count);
     let Tally { inserted, updated, unchanged, deleted, quarantined } = tally;
-    let changes = [inserted, updated, unchanged, deleted, quarantined].map(count);
-    let [pages, requests, bytes, entries] = &costs;
-    let [inserted, updated, unchanged, deleted, quarantined] = &changes;
+    let PullCost { pages, requests, bytes, entries, .. } = *cost;
+    let counts =
+        [pages, requests, bytes, entries, inserted, updated, unchanged, deleted, quarantined].map(count);
+    let person = head.person.as_str();
+    let mut told: Vec<&dyn Param> = vec![&person, &finished_at, &outcome, &error];
+    told.extend(counts.iter().map(|count| -> &dyn Param { count }));
     if let Some(row) = cost.row {
-        let noted = session
-            .row_or_none(
-                include_str!("../../../schema/postgres/note_pull.sql"),
-                &[
-                    &row,
-                    &person,
-                    &finished_at,
-                    &outcome,
-                    &error,
-                    pages,
-                    requests,
-                    bytes,
-                    entries,
-                    inserted,
-                    updated,
-                    unchanged,
-                    deleted,
-                    quarantined,
-                ],
-            )
-            .await?;
-        if let Some(noted) = noted {
+        let note = include_str!("../../../schema/postgres/note_pull.sql");
+        let told = [told.as_slice(), &[&row]].concat();
+        if let Some(noted) = session.row_or_none(note, &told).await? {
             return Ok(noted.try_get(0)?);
         }
         // It went with a purge: what follows is a pull of its own.
     }
-    let begun = session
-        .row(
-            include_str!("../../../schema/postgres/begin_pull_row.sql"),
-            &[
-                &person,
-                &finished_at,
-                &outcome,
-                &error,
-                pages,
-                requests,
-                bytes,
-                entries,
-                inserted,
-                updated,
-                unchanged,
-                deleted,
-                quarantined,
-                &head.mode.as_str(),
-                &head.since,
-                &head.started_at,
-            ],
-        )
-        .await?;
-    Ok(begun.try_get(0)?)
+    let begin = include_str!("../../../schema/postgres/begin_pull_row.sql");
+    let mode = head.mode.as_str();
+    told.extend([&mode as &dyn Param, &head.since, &head.started_at]);
+    Ok(session.row(begin, &told).await?.try_get(0)?)
 }
 
 /// Returns whether the pull has changed anything so far, by its row.

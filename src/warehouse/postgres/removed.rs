@@ -7,12 +7,7 @@ use super::cycle_ends;
 use super::failure::Undone;
 use super::session::Session;
 use crate::plan::{PersonId, Timestamp};
-use crate::time::TimeDelta;
-
-/// A server that names everything anew at each full pull would otherwise fill the database.
-const KEPT: TimeDelta = TimeDelta::days(90);
-
-const KNOWN_SINCE: &str = "removals_known_since";
+use crate::warehouse::about::{REMOVALS_KEPT, REMOVALS_KNOWN_SINCE};
 
 /// The names of a row that is removed.
 pub(super) struct RemovedRow {
@@ -36,7 +31,7 @@ pub(super) async fn note(
 
 /// Forgets what was removed so long ago that no copy can be expected to follow from there.
 pub(super) async fn prune(session: &Session, now: Timestamp) -> Result<(), Undone> {
-    let Some(limit) = now.checked_sub_signed(KEPT) else { return Ok(()) };
+    let Some(limit) = now.checked_sub_signed(REMOVALS_KEPT) else { return Ok(()) };
     let statement = "SELECT 1 FROM removed WHERE removed_at < $1 LIMIT 1";
     match session.row_or_none(statement, &[&limit]).await? {
         Some(_) => forget_before(session, limit).await,
@@ -48,12 +43,12 @@ pub(super) async fn prune(session: &Session, now: Timestamp) -> Result<(), Undon
 pub(super) async fn forget_before(session: &Session, limit: Timestamp) -> Result<(), Undone> {
     session.execute("DELETE FROM removed WHERE removed_at < $1", &[&limit]).await?;
     if known_since(session).await?.is_none_or(|known| known < limit) {
-        cycle_ends::note_time(session, KNOWN_SINCE, limit).await?;
+        cycle_ends::note_time(session, REMOVALS_KNOWN_SINCE, limit).await?;
     }
     Ok(())
 }
 
 /// Returns since when everything that vanished is still known; `None` is since ever.
 pub(super) async fn known_since(session: &Session) -> Result<Option<Timestamp>, Undone> {
-    cycle_ends::noted_time(session, KNOWN_SINCE).await
+    cycle_ends::noted_time(session, REMOVALS_KNOWN_SINCE).await
 }

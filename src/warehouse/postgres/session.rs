@@ -4,6 +4,7 @@
 //! statements there are.
 
 use std::future::Future;
+use std::pin::Pin;
 
 use deadpool_postgres::Object;
 use futures_util::future::try_join_all;
@@ -16,6 +17,9 @@ use crate::warehouse::failure::StoreFailed;
 
 /// The parameters of a statement.
 pub(super) type Params<'p> = &'p [&'p dyn Param];
+
+/// The work of a transaction.
+pub(super) type Step<'s, T> = Pin<Box<dyn Future<Output = Result<T, Undone>> + Send + 's>>;
 
 /// A connection, and the transaction that is open on it. Dropped, it takes the transaction back.
 pub(super) struct Session {
@@ -68,14 +72,10 @@ impl Session {
     pub(super) async fn rows(&self, statement: &str, params: Params<'_>) -> Result<Vec<Row>, Undone> {
         let client = self.client()?;
         if self.prepared {
-            let kinds: Vec<Type> = params.iter().map(|param| param.kind()).collect();
-            let prepared = client.prepare_typed_cached(statement, &kinds).await?;
-            let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| as_sql(*param)).collect();
-            return Ok(client.query(&prepared, &params).await?);
+            let prepared = client.prepare_typed_cached(statement, &kinds(params)).await?;
+            return Ok(client.query(&prepared, &values(params)).await?);
         }
-        let params: Vec<(&(dyn ToSql + Sync), Type)> =
-            params.iter().map(|param| (as_sql(*param), param.kind())).collect();
-        Ok(client.query_typed(statement, &params).await?)
+        Ok(client.query_typed(statement, &with_kinds(params)).await?)
     }
 
     /// Runs a statement that gives one row.
@@ -97,17 +97,11 @@ impl Session {
     /// Runs a statement and returns how many rows it has changed.
     pub(super) async fn execute(&self, statement: &str, params: Params<'_>) -> Result<u64, Undone> {
         let client = self.client()?;
-        let changed = if self.prepared {
-            let kinds: Vec<Type> = params.iter().map(|param| param.kind()).collect();
-            let prepared = client.prepare_typed_cached(statement, &kinds).await?;
-            let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| as_sql(*param)).collect();
-            client.execute(&prepared, &params).await?
-        } else {
-            let params: Vec<(&(dyn ToSql + Sync), Type)> =
-                params.iter().map(|param| (as_sql(*param), param.kind())).collect();
-            client.execute_typed(statement, &params).await?
-        };
-        Ok(changed)
+        if self.prepared {
+            let prepared = client.prepare_typed_cached(statement, &kinds(params)).await?;
+            return Ok(client.execute(&prepared, &values(params)).await?);
+        }
+        Ok(client.execute_typed(statement, &with_kinds(params)).await?)
     }
 
     /// Runs statements without parameters, one after the other.
@@ -172,8 +166,16 @@ pub(super) fn was_committed(told: &[SimpleQueryMessage]) -> bool {
     })
 }
 
-fn as_sql(param: &dyn Param) -> &(dyn ToSql + Sync) {
-    param
+fn kinds(params: Params<'_>) -> Vec<Type> {
+    params.iter().map(|param| param.kind()).collect()
+}
+
+fn values(params: Params<'_>) -> Vec<&(dyn ToSql + Sync)> {
+    params.iter().map(|param| *param as &(dyn ToSql + Sync)).collect()
+}
+
+fn with_kinds(params: Params<'_>) -> Vec<(&(dyn ToSql + Sync), Type)> {
+    values(params).into_iter().zip(kinds(params)).collect()
 }
 
 /// Waits for futures that were made together, so that what they send goes out together.

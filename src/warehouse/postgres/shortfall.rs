@@ -3,7 +3,7 @@
 use super::failure::Undone;
 use super::session::Session;
 use super::values::{count, counted};
-use crate::plan::since::{SinceFacts, is_ignored};
+use crate::plan::since::{SinceFacts, pulls_ignored};
 use crate::plan::{PullMode, Timestamp};
 use crate::warehouse::page::{Brought, ShortNote, ShortfallChange};
 use crate::warehouse::pull::PullHead;
@@ -37,7 +37,7 @@ pub(super) async fn note_brought(
         newest: brought.newest,
         last_full_at,
     };
-    let pulls = if is_ignored(facts) { before + 1 } else { 0 };
+    let pulls = pulls_ignored(before, facts);
     if pulls != before {
         let statement = "UPDATE checkpoint SET since_ignored = $2 WHERE person_id = $1";
         session.execute(statement, &[&person, &count(pulls)]).await?;

@@ -1,19 +1,21 @@
 //! Marks what a complete full pull no longer held, in the transaction that ends it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use super::changes::Changes;
 use super::failure::Undone;
-use super::history::{Content, History};
+use super::history;
+use super::history::Content;
 use super::removed;
 use super::removed::RemovedRow;
 use super::session::Session;
 use super::tables::{RowsOf, fill_in, with_rows_of};
+use crate::plan::Timestamp;
 use crate::plan::due::guard_expired;
 use crate::plan::identity::{Identity, KeyHash};
 use crate::plan::resource_type::ResourceType;
 use crate::plan::sweep::{SweepFacts, SweepVerdict, judge_sweep};
-use crate::plan::{Timestamp, TypeFilter};
+use crate::plan::unseen::{LiveRow, SortedRows, Unseen, UnseenOf};
+use crate::warehouse::changes::{Changes, History};
 use crate::warehouse::page::SweepRequest;
 use crate::warehouse::pull::PullHead;
 
@@ -23,25 +25,16 @@ pub(super) enum Swept {
     Guarded { unseen: u64 },
 }
 
-/// Rows of one table that no walk saw.
-struct Unseen {
-    table: &'static str,
-    /// Their type and id live on under a key that was not known beside theirs.
-    renamed: Vec<String>,
-    vanished: Vec<String>,
-}
-
 pub(super) async fn run(
     session: &Session,
     head: &PullHead,
     request: &SweepRequest,
     quarantined: u64,
-    history: History,
     now: Timestamp,
     changes: &mut Changes<'_>,
 ) -> Result<Swept, Undone> {
     let stored = with_rows_of(session, head.person.as_str()).await?;
-    let sweep = Sweep { session, head, request, history, now };
+    let sweep = Sweep { session, head, request, now };
     if sweep.holds_nothing_else(&stored, quarantined) {
         return sweep.settle(&[], &[], changes).await;
     }
@@ -52,27 +45,19 @@ pub(super) async fn run(
             sweep.set_guard(Some(judged.guarded_since.unwrap_or(now))).await?;
             Ok(Swept::Guarded { unseen: judged.facts.unseen })
         }
-        SweepVerdict::Mark => sweep.settle(&judged.unseen, &judged.tables_with_twins, changes).await,
+        SweepVerdict::Mark => {
+            let Unseen { tables, tables_with_twins, .. } = judged.unseen;
+            sweep.settle(&tables, &tables_with_twins, changes).await
+        }
     }
 }
 
-/// Returns what a sweep would do. Only reads: a dry run asks too.
-pub(super) async fn judge(
-    session: &Session,
-    head: &PullHead,
-    request: &SweepRequest,
-    now: Timestamp,
-) -> Result<Judged, Undone> {
-    let stored = with_rows_of(session, head.person.as_str()).await?;
-    Sweep { session, head, request, history: History::Forgotten, now }.judge(stored).await
-}
-
 /// What a sweep would do, and on which rows.
-pub(super) struct Judged {
-    pub(super) verdict: SweepVerdict,
-    pub(super) facts: SweepFacts,
-    unseen: Vec<Unseen>,
-    tables_with_twins: Vec<&'static str>,
+struct Judged {
+    verdict: SweepVerdict,
+    facts: SweepFacts,
+    /// By their keys.
+    unseen: Unseen<String>,
     guarded_since: Option<Timestamp>,
 }
 
@@ -80,19 +65,7 @@ struct Sweep<'s> {
     session: &'s Session,
     head: &'s PullHead,
     request: &'s SweepRequest,
-    history: History,
     now: Timestamp,
-}
-
-#[derive(Default)]
-struct Found {
-    unseen: Vec<Unseen>,
-    /// Tables in which two live rows have one id.
-    tables_with_twins: Vec<&'static str>,
-    /// Live rows of the patient in all tables, renamed ones left out.
-    live: u64,
-    /// Those of the types asked for, without the Person and Patients.
-    live_clinical: u64,
 }
 
 /// A row as a sweep looks at it.
@@ -117,7 +90,7 @@ impl Sweep<'_> {
 
     async fn settle(
         &self,
-        unseen: &[Unseen],
+        unseen: &[UnseenOf<String>],
         tables_with_twins: &[&str],
         changes: &mut Changes<'_>,
     ) -> Result<Swept, Undone> {
@@ -136,26 +109,19 @@ impl Sweep<'_> {
     }
 
     async fn judge(&self, stored: Vec<RowsOf>) -> Result<Judged, Undone> {
-        let Found { unseen, tables_with_twins, live, live_clinical } = self.find_unseen(stored).await?;
+        let unseen = self.find_unseen(stored).await?;
         let statement = "SELECT sweep_guarded_at FROM checkpoint WHERE person_id = $1";
         let guarded = self.session.row_or_none(statement, &[&self.person()]).await?;
         let guarded_since: Option<Timestamp> = guarded.map(|row| row.try_get(0)).transpose()?.flatten();
-        let vanished = |table: &Unseen| table.vanished.len() as u64;
-        let facts = SweepFacts {
-            unseen: unseen.iter().map(vanished).sum(),
-            unseen_clinical: unseen.iter().filter(|table| is_clinical(table.table)).map(vanished).sum(),
-            live,
-            live_clinical,
-            walk: self.request.walk,
-            guard_expired: guarded_since.is_some_and(|since| guard_expired(since, self.now)),
-        };
-        Ok(Judged { verdict: judge_sweep(facts), facts, unseen, tables_with_twins, guarded_since })
+        let guard_expired = guarded_since.is_some_and(|since| guard_expired(since, self.now));
+        let facts = unseen.facts(self.request.walk, guard_expired);
+        Ok(Judged { verdict: judge_sweep(facts), facts, unseen, guarded_since })
     }
 
-    async fn find_unseen(&self, stored: Vec<RowsOf>) -> Result<Found, Undone> {
-        let mut found = Found::default();
+    async fn find_unseen(&self, stored: Vec<RowsOf>) -> Result<Unseen<String>, Undone> {
+        let mut found = Unseen::default();
         let (asked, others): (Vec<_>, Vec<_>) =
-            stored.into_iter().partition(|table| is_asked(&self.head.types, table.known));
+            stored.into_iter().partition(|table| self.head.types.asks_for(table.known.name));
         let mut looked = Vec::new();
         let mut with_unseen = false;
         for RowsOf { known, .. } in &asked {
@@ -168,15 +134,14 @@ impl Sweep<'_> {
             return Ok(found);
         }
         found.live = others.iter().map(|table| table.live).sum();
-        let protected = self.quarantined_keys().await?;
+        let quarantined = self.quarantined_keys().await?;
         for (known, rows) in looked {
             let twins = self.twins(&known.table).await?;
-            let (unseen, live) = self.unseen_in(&known.table, rows, &twins, &protected);
-            found.live += live;
-            found.live_clinical += if is_clinical(&known.table) { live } else { 0 };
-            if !(unseen.renamed.is_empty() && unseen.vanished.is_empty()) {
-                found.unseen.push(unseen);
+            let mut sorted = SortedRows::new(&known.table, &self.request.seen, twins, &quarantined);
+            for Looked { key, id, is_superseded, .. } in rows.into_iter().filter(|row| row.is_live) {
+                sorted.add(LiveRow { row: key.clone(), key, id, is_superseded });
             }
+            found.add(sorted);
         }
         Ok(found)
     }
@@ -195,40 +160,6 @@ impl Sweep<'_> {
 
     fn was_seen(&self, table: &str, row: &Looked) -> bool {
         Identity::was_seen(&row.key, table, row.id.as_deref(), &self.request.seen)
-    }
-
-    fn unseen_in(
-        &self,
-        table: &'static str,
-        rows: Vec<Looked>,
-        twins: &HashSet<String>,
-        protected: &HashSet<String>,
-    ) -> (Unseen, u64) {
-        let mut unseen = Vec::new();
-        // By id, whether all keys that were seen are known to be twins.
-        let mut brought: HashMap<String, bool> = HashMap::new();
-        let mut live = 0;
-        for row in rows.into_iter().filter(|row| row.is_live) {
-            live += 1;
-            if self.was_seen(table, &row) {
-                if let Some(id) = row.id {
-                    *brought.entry(id).or_insert(true) &= twins.contains(&row.key);
-                }
-            } else if row.is_superseded && is_quarantined(&row.key, table, row.id.as_deref(), protected) {
-                // Its new version is there, and cannot be read.
-            } else {
-                unseen.push(row);
-            }
-        }
-        let mut found = Unseen { table, renamed: Vec::new(), vanished: Vec::new() };
-        for Looked { key, id, .. } in unseen {
-            match id.and_then(|id| brought.get(&id)) {
-                Some(all_twins) if !(*all_twins && twins.contains(&key)) => found.renamed.push(key),
-                _ => found.vanished.push(key),
-            }
-        }
-        live -= found.renamed.len() as u64;
-        (found, live)
     }
 
     async fn quarantined_keys(&self) -> Result<HashSet<String>, Undone> {
@@ -250,7 +181,7 @@ impl Sweep<'_> {
             self.session.rows("SELECT DISTINCT type FROM twin WHERE person_id = $1", &[&person]).await?;
         let known = known.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
         let asked = |table: &&String| {
-            ResourceType::by_table(table).is_some_and(|known| is_asked(&self.head.types, known))
+            ResourceType::by_table(table).is_some_and(|known| self.head.types.asks_for(known.name))
         };
         let asked: Vec<&str> = known.iter().filter(asked).map(String::as_str).collect();
         if !asked.is_empty() {
@@ -264,9 +195,9 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    async fn mark(&self, unseen: &[Unseen], changes: &mut Changes<'_>) -> Result<Swept, Undone> {
+    async fn mark(&self, unseen: &[UnseenOf<String>], changes: &mut Changes<'_>) -> Result<Swept, Undone> {
         let mut deleted = 0;
-        for Unseen { table, renamed, vanished } in unseen {
+        for UnseenOf { table, renamed, vanished } in unseen {
             if !vanished.is_empty() {
                 let statement =
                     format!("UPDATE \"{table}\" SET deleted_at = $3 WHERE person_id = $1 AND key = ANY($2)");
@@ -275,7 +206,7 @@ impl Sweep<'_> {
                     changes.gone(table, key.clone());
                 }
             }
-            for row in self.remove_renamed(table, renamed).await? {
+            for row in self.remove_renamed(table, renamed, changes.history).await? {
                 removed::note(self.session, table, &self.head.person, &row, self.now).await?;
                 changes.gone(table, row.key);
             }
@@ -284,12 +215,17 @@ impl Sweep<'_> {
     }
 
     /// Removes rows whose entries live on under another key. What no other row says is a former version.
-    async fn remove_renamed(&self, table: &str, renamed: &Vec<String>) -> Result<Vec<RemovedRow>, Undone> {
+    async fn remove_renamed(
+        &self,
+        table: &str,
+        renamed: &Vec<String>,
+        history: History,
+    ) -> Result<Vec<RemovedRow>, Undone> {
         if renamed.is_empty() {
             return Ok(Vec::new());
         }
         let (session, person) = (self.session, self.person());
-        let mut contents = self.history.contents(session, table, person).await?;
+        let mut contents = history::contents(history, session, table, person).await?;
         let find =
             format!("SELECT key, id, content_hash FROM \"{table}\" WHERE person_id = $1 AND key = ANY($2)");
         let mut removed = Vec::new();
@@ -305,7 +241,7 @@ impl Sweep<'_> {
             removed.push(row_names);
         }
         let only_here = only_here.iter().map(String::as_str).collect();
-        self.history.keep(session, table, person, only_here, self.now).await?;
+        history::keep(history, session, table, person, only_here, self.now).await?;
         let remove = format!("DELETE FROM \"{table}\" WHERE person_id = $1 AND key = ANY($2)");
         session.execute(&remove, &[&person, renamed]).await?;
         Ok(removed)
@@ -338,21 +274,7 @@ impl Sweep<'_> {
     }
 }
 
-/// What is left of a record that has been emptied.
-fn is_clinical(table: &str) -> bool {
-    !matches!(table, "person" | "patient")
-}
-
-fn is_asked(types: &TypeFilter, known: &ResourceType) -> bool {
-    types.is_everything() || types.types().iter().any(|name| name == known.name)
-}
-
 fn has_twins(rows: &[Looked]) -> bool {
     let mut ids = HashSet::new();
     rows.iter().filter(|row| row.is_live).filter_map(|row| row.id.as_deref()).any(|id| !ids.insert(id))
-}
-
-fn is_quarantined(key: &str, table: &str, id: Option<&str>, quarantined: &HashSet<String>) -> bool {
-    Identity::of_stored(key, table, id)
-        .any(|it| quarantined.contains(it.name) || quarantined.contains(&it.key_with_id()))
 }

@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tokio_postgres::types::Type;
 
-use super::changes::{Change, Changes};
 use super::failure::Undone;
-use super::history::History;
+use super::history;
 use super::session::{Session, together};
 use super::tables::{fill_in, resource_tables};
 use super::values::Param;
@@ -17,7 +16,7 @@ use crate::plan::duplicate::replaces;
 use crate::plan::identity::{Holder, KEY_BYTES_MAX, KeyForm, choose_key};
 use crate::plan::row::{NAME_TOO_LONG, Quarantined, Row};
 use crate::plan::{PersonId, Timestamp};
-use crate::views::KeptRows;
+use crate::warehouse::changes::{Change, Changes, History};
 use crate::warehouse::page::{Batch, IncomingRow, Tally};
 
 const KNOWN: &str =
@@ -61,7 +60,6 @@ pub(super) struct Upserts<'c> {
     session: &'c Session,
     person: &'c str,
     now: Timestamp,
-    history: History,
     /// Whether a thing of this patient may be stored with its id behind its name.
     shares_names: bool,
     has_quarantined: bool,
@@ -83,7 +81,6 @@ impl<'c> Upserts<'c> {
     pub(super) async fn begin(
         session: &'c Session,
         person: &'c PersonId,
-        history: History,
         now: Timestamp,
         batch: &Batch,
     ) -> Result<Self, Undone> {
@@ -92,7 +89,6 @@ impl<'c> Upserts<'c> {
             session,
             person,
             now,
-            history,
             shares_names: false,
             has_quarantined: false,
             known: Known::new(),
@@ -136,7 +132,6 @@ impl<'c> Upserts<'c> {
     pub(super) async fn rows<'b>(
         &mut self,
         rows: &'b [IncomingRow],
-        gained: &'b [Option<KeptRows>],
         respelled: &mut Vec<IncomingRow>,
         changes: &mut Changes<'b>,
     ) -> Result<Tally, Undone> {
@@ -147,12 +142,11 @@ impl<'c> Upserts<'c> {
         let shared_names = self.shares_names;
         let mut tally = Tally::default();
         let mut writes: BTreeMap<&'static str, Writes<'b>> = BTreeMap::new();
-        let gained = gained.iter().map(Option::as_ref).chain(std::iter::repeat(None));
-        for (incoming, gained) in rows.iter().zip(gained) {
-            let change = Change { row: &incoming.row, gained };
+        for incoming in rows {
+            let change = Change { row: &incoming.row, gained: None };
             self.decide(change, incoming.is_repeat, respelled, &mut writes, &mut tally, changes);
         }
-        self.write(&writes).await?;
+        self.write(&writes, changes.history).await?;
         if self.has_quarantined {
             let identities: Vec<i64> = rows.iter().map(|it| it.row.identity().hash().cast_signed()).collect();
             let mended = "DELETE FROM quarantine WHERE person_id = $1 AND identity = ANY($2)";
@@ -262,7 +256,11 @@ impl<'c> Upserts<'c> {
         false
     }
 
-    async fn write(&self, writes: &BTreeMap<&'static str, Writes<'_>>) -> Result<(), Undone> {
+    async fn write(
+        &self,
+        writes: &BTreeMap<&'static str, Writes<'_>>,
+        history: History,
+    ) -> Result<(), Undone> {
         let tables: Vec<(String, &Writes<'_>)> = writes
             .iter()
             .filter(|(_, writes)| !writes.rows.is_empty())
@@ -271,7 +269,8 @@ impl<'c> Upserts<'c> {
             })
             .collect();
         for (table, writes) in writes {
-            self.history.keep(self.session, table, self.person, writes.replaced.clone(), self.now).await?;
+            history::keep(history, self.session, table, self.person, writes.replaced.clone(), self.now)
+                .await?;
         }
         let kinds = || {
             let mut kinds = vec![Type::TEXT, Type::TIMESTAMPTZ];

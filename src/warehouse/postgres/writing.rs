@@ -3,21 +3,16 @@
 //! Promise: work is carried out once. Where the answer to a COMMIT is lost, the server is asked what
 //! became of that transaction before anything is done again.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::failure::Undone;
 use super::pool::Pool;
-use super::session::{Begin, Session, status_of, was_committed};
+use super::session::{Begin, Session, Step, status_of, was_committed};
 use crate::clock;
 use crate::clock::Instant;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::place::WriterActivity;
-
-/// The work of a transaction.
-pub(super) type Step<'s, T> = Pin<Box<dyn Future<Output = Result<T, Undone>> + Send + 's>>;
 
 /// So long a server that is away is waited for, before whoever asked is told.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -37,10 +32,6 @@ impl Writing {
         Self { pool, begun: AtomicU64::new(0), done: AtomicU64::new(0) }
     }
 
-    pub(super) fn pool(&self) -> &Pool {
-        &self.pool
-    }
-
     pub(super) fn activity(&self) -> WriterActivity {
         let done = self.done.load(Ordering::Relaxed);
         let is_working = self.begun.load(Ordering::Relaxed) > done;
@@ -57,6 +48,20 @@ impl Writing {
         let done = self.write_until_done(work).await;
         self.done.fetch_add(1, Ordering::Relaxed);
         done
+    }
+
+    /// Answers by one look, which cannot write. It is looked anew where the connection was lost.
+    pub(super) async fn look<T>(
+        &self,
+        look: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
+    ) -> Result<T, Undone> {
+        let mut pauses = Pauses::begin();
+        loop {
+            match self.pool.look(&look).await {
+                Err(Undone::Lost(why)) => pauses.wait(&why).await?,
+                found => return found,
+            }
+        }
     }
 
     async fn write_until_done<T>(

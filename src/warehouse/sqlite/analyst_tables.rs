@@ -12,7 +12,6 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::days::{Span, take_days};
 use super::facts::Facts;
-use super::history::History;
 use super::medicines::Which;
 use super::persons::Persons;
 use super::view_build::{drop_table, expect_free, in_transaction, note};
@@ -22,6 +21,7 @@ use super::{facts, freshness, medicines, persons, tables, view_build, view_check
 use crate::plan::row::Row;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, KeptRows, Made, TapeMemory};
+use crate::warehouse::changes::{Change, Changed, Changes};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::IncomingRow;
 use crate::warehouse::report::{StoredTable, ViewRefused};
@@ -41,74 +41,16 @@ pub(super) struct AnalystTables {
     is_building: AtomicBool,
 }
 
-/// A resource that changed, and the rows it gives its views where they are known already.
-#[derive(Clone, Copy)]
-pub(super) struct Change<'b> {
-    pub(super) row: &'b Row,
-    pub(super) gained: Option<&'b KeptRows>,
-}
-
-/// The rows of one person that a page changed, by resource table.
-#[derive(Default)]
-pub(super) struct Changes<'b> {
-    by_table: BTreeMap<&'static str, Changed<'b>>,
-    /// Rows that came to life, less those that were marked or removed.
-    live: i64,
-    /// Whether the versions that they replace are kept.
-    pub(super) history: History,
-}
-
-#[derive(Default)]
-pub(super) struct Changed<'b> {
-    pub(super) new: Vec<Change<'b>>,
-    /// Or brought back.
-    updated: Vec<Change<'b>>,
-    /// Marked as deleted or superseded, or removed: their keys.
-    gone: Vec<String>,
-}
-
-impl Changed<'_> {
-    /// Of the resources whose rows may be there, as a JSON array; `None` if there are none.
-    fn keys_to_forget(&self) -> Result<Option<String>, StoreFailed> {
-        let keys: Vec<&String> =
-            self.updated.iter().map(|change| &change.row.key).chain(&self.gone).collect();
-        if keys.is_empty() {
-            return Ok(None);
-        }
-        let keys = serde_json::to_string(&keys)
-            .map_err(|error| StoreFailed::Data(format!("listing changed keys: {error}")))?;
-        Ok(Some(keys))
+/// Returns the keys of resources whose rows may be there, as a JSON array; `None` if there are none.
+fn keys_to_forget(changed: &Changed<'_>) -> Result<Option<String>, StoreFailed> {
+    let keys: Vec<&String> =
+        changed.updated.iter().map(|change| &change.row.key).chain(&changed.gone).collect();
+    if keys.is_empty() {
+        return Ok(None);
     }
-}
-
-impl<'b> Changes<'b> {
-    pub(super) fn keeping(history: History) -> Self {
-        Self { history, ..Self::default() }
-    }
-
-    pub(super) fn inserted(&mut self, change: Change<'b>) {
-        self.by_table.entry(change.row.table).or_default().new.push(change);
-        self.live += 1;
-    }
-
-    pub(super) fn updated(&mut self, change: Change<'b>, was_deleted: bool) {
-        self.by_table.entry(change.row.table).or_default().updated.push(change);
-        self.live += i64::from(was_deleted);
-    }
-
-    pub(super) fn gone(&mut self, table: &'static str, key: String) {
-        self.by_table.entry(table).or_default().gone.push(key);
-        self.live -= 1;
-    }
-
-    /// A row is superseded: it lives on, and no analyst sees it.
-    pub(super) fn hidden(&mut self, table: &'static str, key: String) {
-        self.by_table.entry(table).or_default().gone.push(key);
-    }
-
-    pub(super) fn by_table(&self) -> impl Iterator<Item = (&'static str, &Changed<'b>)> {
-        self.by_table.iter().map(|(table, changed)| (*table, changed))
-    }
+    let keys = serde_json::to_string(&keys)
+        .map_err(|error| StoreFailed::Data(format!("listing changed keys: {error}")))?;
+    Ok(Some(keys))
 }
 
 impl AnalystTables {
@@ -280,12 +222,12 @@ impl AnalystTables {
         let changed_at = &analysts_time(now);
         let mut memory = TapeMemory::default();
         let mut span = Span::default();
-        for (source, changed) in changes.by_table() {
+        for (source, changed) in &changes.by_table {
             let places = self.by_source.tables(source);
             if places.is_empty() {
                 continue;
             }
-            let keys = changed.keys_to_forget()?;
+            let keys = keys_to_forget(changed)?;
             // One page can bring a resource and supersede it.
             let is_there = |change: &&Change<'_>| !changed.gone.contains(&change.row.key);
             let there: Vec<&Change<'_>> =
@@ -359,7 +301,7 @@ impl AnalystTables {
             return Ok(());
         };
         // A day that is gone may have been the first or the last.
-        let may_lose_days = changes.by_table().any(|(source, changed)| {
+        let may_lose_days = changes.by_table.iter().any(|(source, changed)| {
             let has_days = |at: &usize| !self.known[*at].days.is_empty();
             !(changed.updated.is_empty() && changed.gone.is_empty())
                 && self.by_source.tables(source).iter().any(has_days)

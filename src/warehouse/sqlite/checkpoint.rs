@@ -18,7 +18,7 @@ use crate::plan::row::KeyHash;
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::page::{ShortfallChange, WalkMark};
+use crate::warehouse::page::{Finished, ShortfallChange, WalkMark};
 use crate::warehouse::pull::{PullHead, Setback};
 
 /// The table's columns, and whether the server has counted the walk under way.
@@ -352,19 +352,6 @@ fn forget_walks(connection: &Connection, person: &PersonId) -> Result<(), StoreF
     Ok(())
 }
 
-/// What a complete pull leaves behind.
-pub(super) struct Finished {
-    /// Whether the pull was marked as under way, and so must still be.
-    pub(super) is_marked: bool,
-    pub(super) watermark: Timestamp,
-    /// Whether its last batch has stored anything.
-    pub(super) stored_rows: bool,
-    /// Whether it has looked for what had vanished.
-    pub(super) swept: bool,
-    pub(super) shortfall: ShortfallChange,
-    pub(super) now: Timestamp,
-}
-
 /// Moves the watermark, in the transaction of the pull's last rows.
 pub(super) fn finish_pull(
     connection: &Connection,
@@ -431,22 +418,18 @@ pub(super) fn apply(
         .query_row("SELECT state FROM checkpoint WHERE person_id = ?1", [person.as_str()], |row| row.get(0))
         .optional()?;
     let before = before.as_deref().and_then(PatientState::parse).unwrap_or(PatientState::New);
-    let held_why = match setback.event {
-        Event::Held(why) => Some(why.as_str()),
-        _ => None,
-    };
     let changed =
         connection.prepare_cached(include_str!("../../../schema/set_back.sql"))?.execute(named_params! {
             ":person_id": person.as_str(),
             ":state": next_state(before, setback.event).as_str(),
             ":last_error": setback.error,
             ":next_attempt_at": setback.next_attempt_at.map(stamp),
-            ":failed": matches!(setback.event, Event::PullFailed | Event::CheckFailed),
+            ":failed": setback.has_failed(),
             ":answered": setback.was_answered,
-            ":refused": matches!(setback.event, Event::Refused | Event::Held(_)) && !setback.was_permitted,
+            ":refused": setback.is_refusal(),
             ":breaks_row": setback.breaks_row,
-            ":permitted": setback.event == Event::StillPermitted || setback.was_permitted,
-            ":held_why": held_why,
+            ":permitted": setback.is_permission(),
+            ":held_why": setback.held_why(),
             ":now": stamp(now),
         })?;
     expect_one(changed)

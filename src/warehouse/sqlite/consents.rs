@@ -8,11 +8,11 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use super::{checkpoint, cycle_ends, tables};
 use crate::plan::records::{
     ConsentRecord, ConsentToLookAt, ConsentsUpdate, KeptConsent, KeptConsents, KeptStudy, KnownPatient,
-    ScopesSeen,
+    ScopesSeen, was_told_lately,
 };
 use crate::plan::state::PatientState;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
-use crate::time::TimeDelta;
+use crate::warehouse::about::EXPIRING_TOLD;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::report::{ExpiringConsent, ExpiringConsents};
 
@@ -241,10 +241,6 @@ pub(super) fn expiring(
     Ok(expiring)
 }
 
-/// When consents that run out were last told.
-const EXPIRING_TOLD: &str = "expiring_consents_told_at";
-const TOLD_EVERY: TimeDelta = TimeDelta::days(1);
-
 /// Returns the consents that run out until then, at most once a day.
 pub(super) fn tell_expiring(
     connection: &Connection,
@@ -253,8 +249,7 @@ pub(super) fn tell_expiring(
     now: Timestamp,
 ) -> Result<Option<ExpiringConsents>, StoreFailed> {
     let told = cycle_ends::noted_time(connection, EXPIRING_TOLD)?;
-    // A time that lies ahead was noted by a wrong clock.
-    if told.is_some_and(|told| told <= now && now - told < TOLD_EVERY) {
+    if was_told_lately(told, now) {
         return Ok(None);
     }
     let expiring = expiring(connection, now, until, most)?;

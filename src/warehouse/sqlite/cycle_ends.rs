@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::plan::leaver::{Missing, after_reading};
+use crate::plan::leaver::Missing;
 use crate::plan::{Timestamp, parse_stamp, stamp};
+use crate::warehouse::about::{LAST_CYCLE, LAST_GOOD_CYCLE};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::patient::{CycleTimes, RosterReading};
+use crate::warehouse::patient::{CycleTimes, KnownPatient, RosterReading};
 
 /// Brings the checkpoint in line with the roster: new patients get a row, all others a mark, and
 /// those that it lacks are noted as missing.
@@ -16,7 +17,7 @@ pub(super) fn take_roster(
     roster: &RosterReading,
     now: Timestamp,
 ) -> Result<(), StoreFailed> {
-    let RosterReading { listed, is_new } = roster;
+    let listed = &roster.listed;
     let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
     let known = known_patients(connection)?;
     // The label of a purged patient is not written down again until something of it is stored.
@@ -28,12 +29,7 @@ pub(super) fn take_roster(
                 missing_since = NULL, missing_readings = 0",
     )?;
     for patient in listed {
-        let is_same = known.get(patient.person.as_str()).is_some_and(|known| {
-            known.listed
-                && known.missing.is_none()
-                && known.listed_by == patient.by.as_str()
-                && (known.is_purged && known.label.is_none() || known.label == patient.label)
-        });
+        let is_same = known.get(patient.person.as_str()).is_some_and(|known| known.is_as(patient));
         if !is_same {
             add.execute(params![patient.person.as_str(), patient.label, patient.by.as_str()])?;
         }
@@ -42,7 +38,7 @@ pub(super) fn take_roster(
         "UPDATE checkpoint SET listed = 0, missing_since = ?2, missing_readings = ?3 WHERE person_id = ?1",
     )?;
     for (person, known) in known.iter().filter(|(person, _)| !on_roster.contains(person.as_str())) {
-        let missing = if *is_new { after_reading(known.missing, false, now) } else { known.missing };
+        let missing = roster.missing_after(known.missing, now);
         if known.listed || missing != known.missing {
             let readings = missing.map_or(0, |missing| missing.readings);
             leave.execute(params![person, missing.map(|missing| stamp(missing.since)), readings])?;
@@ -66,15 +62,6 @@ fn known_patients(connection: &Connection) -> Result<HashMap<String, KnownPatien
     Ok(known.collect::<Result<_, _>>()?)
 }
 
-/// What taking the roster over needs of a checkpoint.
-struct KnownPatient {
-    label: Option<String>,
-    listed: bool,
-    is_purged: bool,
-    missing: Option<Missing>,
-    listed_by: String,
-}
-
 /// Notes that a cycle has begun: a daemon that starts wants to know whether it has missed one.
 pub(super) fn note_cycle(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
     note_time(connection, LAST_CYCLE, now)
@@ -92,8 +79,6 @@ pub(super) fn cycle_times(connection: &Connection) -> Result<CycleTimes, StoreFa
     })
 }
 
-const LAST_CYCLE: &str = "last_cycle_started_at";
-const LAST_GOOD_CYCLE: &str = "last_good_cycle_ended_at";
 const READER_SINCE: &str = "reader_since";
 
 /// Notes that somebody keeps the WAL from being emptied, since now if not since earlier.

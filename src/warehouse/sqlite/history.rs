@@ -9,58 +9,45 @@ use rusqlite::{Connection, params};
 
 use super::tables;
 use crate::plan::resource_type::ResourceType;
+use crate::warehouse::changes::History;
 use crate::warehouse::failure::StoreFailed;
 
-/// Whether former versions are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum History {
-    Kept,
-    #[default]
-    Forgotten,
+/// Keeps what is stored under a key and is about to be replaced.
+pub(super) fn keep(
+    history: History,
+    connection: &Connection,
+    table: &str,
+    person: &str,
+    key: &str,
+    now: &str,
+) -> Result<(), StoreFailed> {
+    if history == History::Kept {
+        let statement = tables::fill_in(include_str!("../../../schema/keep_former.sql"), table);
+        connection.prepare_cached(&statement)?.execute(params![person, key, type_name(table), now])?;
+    }
+    Ok(())
 }
 
-impl History {
-    pub(super) fn of(is_kept: bool) -> Self {
-        if is_kept { Self::Kept } else { Self::Forgotten }
+/// Counts by id and content what a person's resources of one type say now; none where nothing is kept.
+pub(super) fn contents(
+    history: History,
+    connection: &Connection,
+    table: &str,
+    person: &str,
+) -> Result<HashMap<Content, usize>, StoreFailed> {
+    if history == History::Forgotten {
+        return Ok(HashMap::new());
     }
-
-    /// Keeps what is stored under a key and is about to be replaced.
-    pub(super) fn keep(
-        self,
-        connection: &Connection,
-        table: &str,
-        person: &str,
-        key: &str,
-        now: &str,
-    ) -> Result<(), StoreFailed> {
-        if self == Self::Kept {
-            let statement = tables::fill_in(include_str!("../../../schema/keep_former.sql"), table);
-            connection.prepare_cached(&statement)?.execute(params![person, key, type_name(table), now])?;
-        }
-        Ok(())
+    let statement = format!(
+        "SELECT id, content_hash FROM \"{table}\" WHERE person_id = ?1 AND id IS NOT NULL AND deleted_at IS NULL"
+    );
+    let mut statement = connection.prepare_cached(&statement)?;
+    let mut rows = statement.query([person])?;
+    let mut contents = HashMap::new();
+    while let Some(row) = rows.next()? {
+        *contents.entry(Content { id: row.get(0)?, content_hash: row.get(1)? }).or_default() += 1;
     }
-
-    /// Counts by id and content what a person's resources of one type say now; none where nothing is kept.
-    pub(super) fn contents(
-        self,
-        connection: &Connection,
-        table: &str,
-        person: &str,
-    ) -> Result<HashMap<Content, usize>, StoreFailed> {
-        if self == Self::Forgotten {
-            return Ok(HashMap::new());
-        }
-        let statement = format!(
-            "SELECT id, content_hash FROM \"{table}\" WHERE person_id = ?1 AND id IS NOT NULL AND deleted_at IS NULL"
-        );
-        let mut statement = connection.prepare_cached(&statement)?;
-        let mut rows = statement.query([person])?;
-        let mut contents = HashMap::new();
-        while let Some(row) = rows.next()? {
-            *contents.entry(Content { id: row.get(0)?, content_hash: row.get(1)? }).or_default() += 1;
-        }
-        Ok(contents)
-    }
+    Ok(contents)
 }
 
 /// What a resource of an id says.

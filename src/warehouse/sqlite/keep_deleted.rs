@@ -8,20 +8,10 @@ use rusqlite::{Connection, params};
 
 use super::{history, removed, tables};
 use crate::plan::resource_type::ResourceType;
-use crate::plan::stamp;
-use crate::time::TimeDelta;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::patient::CycleEnd;
 
 /// Rows that are removed in one transaction: beside it, others want to write.
 pub(super) const BATCH_ROWS: u64 = 1000;
-
-/// Returns the time before which a row must have been marked to go, as it is stored; `None` where all
-/// of them stay.
-pub(super) fn limit(end: CycleEnd) -> Option<String> {
-    let kept = TimeDelta::from_std(end.keep_deleted?).ok()?;
-    end.now.checked_sub_signed(kept).map(stamp)
-}
 
 /// Makes the index that finds marked rows, where it is missing, and returns the tables that have any.
 ///

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
-use super::history::History;
 use super::ledger_book::{LedgerBook, PurgedPatients};
 use super::lock::WriterLock;
 use super::page::EvaluatedBatch;
@@ -22,8 +21,9 @@ use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
 use crate::plan::state::{PatientState, PurgeReason};
-use crate::plan::{PersonId, Timestamp};
+use crate::plan::{PersonId, Timestamp, stamp};
 use crate::views::{KeptRows, TapeMemory};
+use crate::warehouse::changes::History;
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
@@ -170,7 +170,7 @@ impl Engine {
         self.writer.write(move |connection| removed::prune(connection, end.now)).await?;
         self.writer.alone(move |connection| staying_reader::look(connection, end.now)).await?;
         let mut forgotten = Forgotten::default();
-        let Some(limit) = keep_deleted::limit(end) else { return Ok(forgotten) };
+        let Some(limit) = end.deleted_before().map(stamp) else { return Ok(forgotten) };
         for table in self.writer.write(keep_deleted::prepare).await? {
             loop {
                 let limit = limit.clone();

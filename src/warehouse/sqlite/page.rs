@@ -10,20 +10,19 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::analyst_tables::{AnalystTables, Change, Changed, Changes};
-use super::checkpoint::Finished;
+use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
-use super::history::History;
 use super::pulls::End;
-use super::{checkpoint, pulls, shortfall, sweep, tables};
+use super::{checkpoint, history, pulls, shortfall, sweep, tables};
 use crate::plan::duplicate::replaces;
 use crate::plan::identity::{Holder, KEY_BYTES_MAX, KeyForm, choose_key};
 use crate::plan::row::{KeyHash, NAME_TOO_LONG, Quarantined, Row};
 use crate::plan::{PersonId, PullMode, Timestamp, stamp};
 use crate::views::KeptRows;
+use crate::warehouse::changes::{Change, Changed, Changes, History};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{
-    Batch, Completion, IncomingRow, PullProgress, StoredBatch, SweepOutcome, Tally, WalkMark,
+    Batch, Completion, Finished, IncomingRow, PullProgress, StoredBatch, SweepOutcome, Tally, WalkMark,
 };
 use crate::warehouse::pull::{PullCost, PullHead, PullOutcome};
 
@@ -66,7 +65,7 @@ pub(super) fn store(
             stored.sweep = sweep(&mut mark, completion, now, &mut stored.tally, &mut changes)?;
             has_ended = stored.sweep != SweepOutcome::WalkAgain;
             if has_ended {
-                note = note_of(completion, stored.sweep);
+                note = completion.note_beside(stored.sweep);
                 let stored_rows = !(batch.rows.is_empty() && batch.quarantined.is_empty());
                 let finished = Finished {
                     is_marked: mark.is_set,
@@ -140,18 +139,6 @@ fn sweep(
         }
         sweep::Swept::Guarded { unseen } => Ok(SweepOutcome::Guarded(unseen)),
     }
-}
-
-/// Returns what is said beside the outcome `ok`.
-fn note_of(completion: &Completion, sweep: SweepOutcome) -> Option<String> {
-    let held = match sweep {
-        SweepOutcome::Guarded(unseen) => {
-            Some(format!("{unseen} resources were gone at once; nothing is marked as deleted for 24 hours"))
-        }
-        SweepOutcome::Done | SweepOutcome::WalkAgain => None,
-    };
-    let notes: Vec<String> = completion.note.iter().cloned().chain(held).collect();
-    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 struct Upserts<'c> {
@@ -313,7 +300,8 @@ impl<'c> Upserts<'c> {
             Some(_) if is_repeat && self.is_superseded(row)? => tally.unchanged += 1,
             Some(known) => {
                 if known.content_hash != row.content_hash {
-                    self.changes.history.keep(
+                    history::keep(
+                        self.changes.history,
                         self.connection,
                         row.table,
                         self.person,
@@ -465,11 +453,11 @@ impl<'c> Upserts<'c> {
     fn met_a_renamed_entry(&mut self) -> Result<bool, StoreFailed> {
         let mut met = false;
         let mut doubles = Vec::new();
-        for (table, Changed { new, .. }) in self.changes.by_table() {
+        for (table, Changed { new, .. }) in &self.changes.by_table {
             let new: Vec<&Row> = new.iter().map(|change| change.row).collect();
             if let Some(keys) = renamed(self.connection, self.person, table, &new)? {
                 met = true;
-                doubles.extend(keys.into_iter().map(|key| (table, key)));
+                doubles.extend(keys.into_iter().map(|key| (*table, key)));
             }
         }
         for (table, key) in doubles {

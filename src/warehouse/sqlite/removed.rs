@@ -6,13 +6,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
-use crate::time::TimeDelta;
+use crate::warehouse::about::{REMOVALS_KEPT, REMOVALS_KNOWN_SINCE};
 use crate::warehouse::failure::StoreFailed;
-
-/// A server that names everything anew at each full pull would otherwise fill the file.
-const KEPT: TimeDelta = TimeDelta::days(90);
-
-const KNOWN_SINCE: &str = "removals_known_since";
 
 /// Notes a row that is removed because its entry lives on under another key.
 pub(super) fn note(
@@ -37,7 +32,7 @@ pub(super) struct RemovedRow {
 
 /// Forgets what was removed so long ago that no copy can be expected to follow from there.
 pub(super) fn prune(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
-    let Some(limit) = now.checked_sub_signed(KEPT).map(stamp) else { return Ok(()) };
+    let Some(limit) = now.checked_sub_signed(REMOVALS_KEPT).map(stamp) else { return Ok(()) };
     let statement = "SELECT 1 FROM removed WHERE removed_at < ?1 LIMIT 1";
     if connection.prepare_cached(statement)?.exists([&limit])? {
         forget_before(connection, &limit)?;
@@ -50,7 +45,7 @@ pub(super) fn forget_before(connection: &Connection, limit: &str) -> Result<(), 
     connection.prepare_cached("DELETE FROM removed WHERE removed_at < ?1")?.execute([limit])?;
     let statement = "INSERT INTO about (name, value) VALUES (?1, ?2)
          ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
-    connection.prepare_cached(statement)?.execute([KNOWN_SINCE, limit])?;
+    connection.prepare_cached(statement)?.execute([REMOVALS_KNOWN_SINCE, limit])?;
     Ok(())
 }
 
@@ -58,6 +53,6 @@ pub(super) fn forget_before(connection: &Connection, limit: &str) -> Result<(), 
 pub(super) fn known_since(connection: &Connection) -> Result<Option<Timestamp>, StoreFailed> {
     let statement = "SELECT value FROM about WHERE name = ?1";
     let known: Option<String> =
-        connection.query_row(statement, [KNOWN_SINCE], |row| row.get(0)).optional()?;
+        connection.query_row(statement, [REMOVALS_KNOWN_SINCE], |row| row.get(0)).optional()?;
     Ok(known.as_deref().and_then(parse_stamp))
 }

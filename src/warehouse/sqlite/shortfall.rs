@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::plan::since::{SinceFacts, is_ignored};
+use crate::plan::since::{SinceFacts, pulls_ignored};
 use crate::plan::{PullMode, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{Brought, ShortNote, ShortfallChange};
@@ -41,7 +41,7 @@ pub(super) fn note_brought(
         newest: brought.newest,
         last_full_at,
     };
-    let pulls = if is_ignored(facts) { before + 1 } else { 0 };
+    let pulls = pulls_ignored(before, facts);
     if pulls != before {
         let statement = "UPDATE checkpoint SET since_ignored = ?2 WHERE person_id = ?1";
         connection.prepare_cached(statement)?.execute(params![person, pulls])?;

@@ -18,7 +18,7 @@ use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::CycleTimes;
 use crate::warehouse::report::StoredTable;
 
-pub struct Snapshot<'c> {
+pub(in crate::warehouse) struct Snapshot<'c> {
     transaction: Transaction<'c>,
 }
 

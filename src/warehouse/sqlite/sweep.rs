@@ -1,18 +1,19 @@
 //! Marks what a complete full pull no longer held, in the transaction that ends it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::analyst_tables::Changes;
-use super::history::{Content, History};
+use super::history::Content;
 use super::removed::RemovedRow;
-use super::{removed, tables};
+use super::{history, removed, tables};
 use crate::plan::due::guard_expired;
 use crate::plan::identity::{Identity, KeyHash};
 use crate::plan::resource_type::ResourceType;
 use crate::plan::sweep::{SweepFacts, SweepVerdict, judge_sweep};
+use crate::plan::unseen::{LiveRow, SortedRows, Unseen, UnseenOf};
 use crate::plan::{PersonId, Timestamp, TypeFilter, parse_stamp, stamp};
+use crate::warehouse::changes::{Changes, History};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::SweepRequest;
 use crate::warehouse::pull::PullHead;
@@ -21,14 +22,6 @@ pub(super) enum Swept {
     Marked { deleted: u64 },
     WalkAgain,
     Guarded { unseen: u64 },
-}
-
-/// Rows of one table that no walk saw.
-struct Unseen {
-    table: &'static str,
-    /// Their type and id live on under a key that was not known beside theirs.
-    renamed: Vec<i64>,
-    vanished: Vec<i64>,
 }
 
 pub(super) fn run(
@@ -50,8 +43,8 @@ pub(super) fn run(
             Ok(Swept::Guarded { unseen: judged.facts.unseen })
         }
         SweepVerdict::Mark => {
-            let Judged { unseen, tables_with_twins, .. } = judged;
-            settle(connection, head, request, &unseen, &tables_with_twins, now, changes)
+            let Unseen { tables, tables_with_twins, .. } = judged.unseen;
+            settle(connection, head, request, &tables, &tables_with_twins, now, changes)
         }
     }
 }
@@ -76,7 +69,7 @@ fn settle(
     connection: &Connection,
     head: &PullHead,
     request: &SweepRequest,
-    unseen: &[Unseen],
+    unseen: &[UnseenOf<i64>],
     tables_with_twins: &[&str],
     now: Timestamp,
     changes: &mut Changes<'_>,
@@ -103,8 +96,8 @@ fn set_guard(
 pub(super) struct Judged {
     pub(super) verdict: SweepVerdict,
     pub(super) facts: SweepFacts,
-    unseen: Vec<Unseen>,
-    tables_with_twins: Vec<&'static str>,
+    /// By their `rowid`.
+    unseen: Unseen<i64>,
     guarded_since: Option<Timestamp>,
 }
 
@@ -115,7 +108,7 @@ pub(super) fn judge(
     request: &SweepRequest,
     now: Timestamp,
 ) -> Result<Judged, StoreFailed> {
-    let found = find_unseen(connection, &head.person, &head.types, &request.seen)?;
+    let unseen = find_unseen(connection, &head.person, &head.types, &request.seen)?;
     let guarded_since: Option<String> = connection
         .query_row(
             "SELECT sweep_guarded_at FROM checkpoint WHERE person_id = ?1",
@@ -125,33 +118,8 @@ pub(super) fn judge(
         .optional()?
         .flatten();
     let guarded_since = guarded_since.as_deref().and_then(parse_stamp);
-    let Found { unseen, tables_with_twins, live, live_clinical } = found;
-    let vanished = |table: &Unseen| table.vanished.len() as u64;
-    let facts = SweepFacts {
-        unseen: unseen.iter().map(vanished).sum(),
-        unseen_clinical: unseen.iter().filter(|table| is_clinical(table.table)).map(vanished).sum(),
-        live,
-        live_clinical,
-        walk: request.walk,
-        guard_expired: guarded_since.is_some_and(|since| guard_expired(since, now)),
-    };
-    Ok(Judged { verdict: judge_sweep(facts), facts, unseen, tables_with_twins, guarded_since })
-}
-
-/// What is left of a record that has been emptied.
-fn is_clinical(table: &str) -> bool {
-    !matches!(table, "person" | "patient")
-}
-
-#[derive(Default)]
-struct Found {
-    unseen: Vec<Unseen>,
-    /// Tables in which two live rows have one id.
-    tables_with_twins: Vec<&'static str>,
-    /// Live rows of the patient in all tables, renamed ones left out.
-    live: u64,
-    /// Those of the types asked for, without the Person and Patients.
-    live_clinical: u64,
+    let facts = unseen.facts(request.walk, guarded_since.is_some_and(|since| guard_expired(since, now)));
+    Ok(Judged { verdict: judge_sweep(facts), facts, unseen, guarded_since })
 }
 
 fn find_unseen(
@@ -159,10 +127,10 @@ fn find_unseen(
     person: &PersonId,
     types: &TypeFilter,
     seen: &[HashSet<KeyHash>],
-) -> Result<Found, StoreFailed> {
-    let mut found = Found::default();
+) -> Result<Unseen<i64>, StoreFailed> {
+    let mut found = Unseen::default();
     let all = tables::resource_tables(connection)?;
-    let (asked, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|known| is_asked(types, known));
+    let (asked, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|known| types.asks_for(known.name));
     let mut with_unseen = false;
     for known in &asked {
         let glance = glance(connection, &known.table, person, seen)?;
@@ -175,20 +143,14 @@ fn find_unseen(
     for known in others {
         found.live += tables::live_rows_of(connection, &known.table, person.as_str())?;
     }
-    let protected = quarantined_keys(connection, person)?;
+    let quarantined = quarantined_keys(connection, person)?;
     for known in asked {
-        let Looked { unseen, live } = unseen_in(connection, &known.table, person, seen, &protected)?;
-        found.live += live;
-        found.live_clinical += if is_clinical(&known.table) { live } else { 0 };
-        if !(unseen.renamed.is_empty() && unseen.vanished.is_empty()) {
-            found.unseen.push(unseen);
-        }
+        let twins = twins(connection, &known.table, person)?;
+        let mut sorted = SortedRows::new(&known.table, seen, twins, &quarantined);
+        each_live_row(connection, &known.table, person, |row| sorted.add(row))?;
+        found.add(sorted);
     }
     Ok(found)
-}
-
-fn is_asked(types: &TypeFilter, known: &ResourceType) -> bool {
-    types.is_everything() || types.types().iter().any(|name| name == known.name)
 }
 
 struct Glance {
@@ -221,57 +183,23 @@ fn glance(
     Ok(glance)
 }
 
-struct Looked {
-    unseen: Unseen,
-    live: u64,
-}
-
-fn unseen_in(
+fn each_live_row(
     connection: &Connection,
-    table: &'static str,
+    table: &str,
     person: &PersonId,
-    seen: &[HashSet<KeyHash>],
-    protected: &HashSet<String>,
-) -> Result<Looked, StoreFailed> {
+    mut each: impl FnMut(LiveRow<i64>),
+) -> Result<(), StoreFailed> {
     let statement = format!(
         "SELECT rowid, key, id, superseded_at IS NOT NULL FROM \"{table}\"
           WHERE person_id = ?1 AND deleted_at IS NULL"
     );
     let mut statement = connection.prepare_cached(&statement)?;
     let mut rows = statement.query([person.as_str()])?;
-    let twins = twins(connection, table, person)?;
-    let mut unseen: Vec<(i64, String, Option<String>)> = Vec::new();
-    // By id, whether all keys that were seen are known to be twins.
-    let mut brought: HashMap<String, bool> = HashMap::new();
-    let mut live = 0;
     while let Some(row) = rows.next()? {
-        live += 1;
-        let (key, id): (String, Option<String>) = (row.get(1)?, row.get(2)?);
-        if Identity::was_seen(&key, table, id.as_deref(), seen) {
-            if let Some(id) = id {
-                *brought.entry(id).or_insert(true) &= twins.contains(&key);
-            }
-        } else if row.get(3)? && is_quarantined(&key, table, id.as_deref(), protected) {
-            // Its new version is there, and cannot be read.
-        } else {
-            unseen.push((row.get(0)?, key, id));
-        }
+        let (key, id) = (row.get(1)?, row.get(2)?);
+        each(LiveRow { row: row.get(0)?, key, id, is_superseded: row.get(3)? });
     }
-    let mut found = Unseen { table, renamed: Vec::new(), vanished: Vec::new() };
-    for (rowid, key, id) in unseen {
-        let lives_on = id.and_then(|id| brought.get(&id));
-        match lives_on {
-            Some(all_twins) if !(*all_twins && twins.contains(&key)) => found.renamed.push(rowid),
-            _ => found.vanished.push(rowid),
-        }
-    }
-    live -= found.renamed.len() as u64;
-    Ok(Looked { unseen: found, live })
-}
-
-fn is_quarantined(key: &str, table: &str, id: Option<&str>, quarantined: &HashSet<String>) -> bool {
-    Identity::of_stored(key, table, id)
-        .any(|it| quarantined.contains(it.name) || quarantined.contains(&it.key_with_id()))
+    Ok(())
 }
 
 fn quarantined_keys(connection: &Connection, person: &PersonId) -> Result<HashSet<String>, StoreFailed> {
@@ -293,7 +221,7 @@ fn note_twins(connection: &Connection, head: &PullHead, tables: &[&str]) -> Resu
     let mut known = connection.prepare_cached("SELECT DISTINCT type FROM twin WHERE person_id = ?1")?;
     let known = known.query_map([person], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     let is_asked =
-        |table: &str| ResourceType::by_table(table).is_some_and(|known| is_asked(&head.types, known));
+        |table: &str| ResourceType::by_table(table).is_some_and(|known| head.types.asks_for(known.name));
     for table in known.iter().filter(|table| is_asked(table)) {
         connection
             .prepare_cached("DELETE FROM twin WHERE person_id = ?1 AND type = ?2")?
@@ -309,12 +237,12 @@ fn note_twins(connection: &Connection, head: &PullHead, tables: &[&str]) -> Resu
 fn mark(
     connection: &Connection,
     person: &PersonId,
-    unseen: &[Unseen],
+    unseen: &[UnseenOf<i64>],
     now: Timestamp,
     changes: &mut Changes<'_>,
 ) -> Result<Swept, StoreFailed> {
     let mut deleted = 0;
-    for Unseen { table, renamed, vanished } in unseen {
+    for UnseenOf { table, renamed, vanished } in unseen {
         let mut marking = connection.prepare_cached(&format!(
             "UPDATE \"{table}\" SET deleted_at = ?2 WHERE rowid = ?1 RETURNING key"
         ))?;
@@ -342,7 +270,7 @@ fn remove_renamed(
     if renamed.is_empty() {
         return Ok(Vec::new());
     }
-    let mut contents = history.contents(connection, table, person.as_str())?;
+    let mut contents = history::contents(history, connection, table, person.as_str())?;
     let find = format!("SELECT key, id, content_hash FROM \"{table}\" WHERE rowid = ?1");
     let (mut find, mut remove) = (
         connection.prepare_cached(&find)?,
@@ -357,7 +285,7 @@ fn remove_renamed(
         if let Some(rows) = content.and_then(|content| contents.get_mut(&content)) {
             *rows -= 1;
             if *rows == 0 {
-                history.keep(connection, table, person.as_str(), &row.key, &stamp(now))?;
+                history::keep(history, connection, table, person.as_str(), &row.key, &stamp(now))?;
             }
         }
         remove.execute([rowid])?;

@@ -378,13 +378,14 @@ pub(super) fn in_transaction(
 
 #[cfg(test)]
 mod tests {
-    use super::super::analyst_tables::{AnalystTables, Change, Changes};
+    use super::super::analyst_tables::AnalystTables;
     use super::*;
     use crate::clock;
     use crate::plan::row::{Row, row_of};
     use crate::plan::table_set::TableSet;
     use crate::plan::{PersonId, parse_stamp};
     use crate::views::analyst_tables;
+    use crate::warehouse::changes::{Change, Changes};
 
     fn built_in() -> AnalystTables {
         AnalystTables::new(&analyst_tables(&[TableSet::Clinical], None).tables)

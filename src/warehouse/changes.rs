@@ -1,9 +1,23 @@
-//! The rows of one person that a page changed, for the analysts' tables to follow.
+//! The words for what a page has changed, for the analysts' tables to follow.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use crate::plan::row::Row;
 use crate::views::KeptRows;
+
+/// Whether former versions of resources are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum History {
+    Kept,
+    #[default]
+    Forgotten,
+}
+
+impl History {
+    pub(super) fn of(is_kept: bool) -> Self {
+        if is_kept { Self::Kept } else { Self::Forgotten }
+    }
+}
 
 /// A resource that changed, and the rows it gives its views where they are known already.
 #[derive(Clone, Copy)]
@@ -18,6 +32,8 @@ pub(super) struct Changes<'b> {
     pub(super) by_table: BTreeMap<&'static str, Changed<'b>>,
     /// Rows that came to life, less those that were marked or removed.
     pub(super) live: i64,
+    /// Whether the versions that they replace are kept.
+    pub(super) history: History,
 }
 
 #[derive(Default)]
@@ -26,10 +42,14 @@ pub(super) struct Changed<'b> {
     /// Or brought back.
     pub(super) updated: Vec<Change<'b>>,
     /// Marked as deleted or superseded, or removed: their keys.
-    pub(super) gone: HashSet<String>,
+    pub(super) gone: Vec<String>,
 }
 
 impl<'b> Changes<'b> {
+    pub(super) fn keeping(history: History) -> Self {
+        Self { history, ..Self::default() }
+    }
+
     pub(super) fn inserted(&mut self, change: Change<'b>) {
         self.of(change.row.table).new.push(change);
         self.live += 1;
@@ -41,13 +61,13 @@ impl<'b> Changes<'b> {
     }
 
     pub(super) fn gone(&mut self, table: &'static str, key: String) {
-        self.of(table).gone.insert(key);
+        self.of(table).gone.push(key);
         self.live -= 1;
     }
 
     /// A row is superseded: it lives on, and no analyst sees it.
     pub(super) fn hidden(&mut self, table: &'static str, key: String) {
-        self.of(table).gone.insert(key);
+        self.of(table).gone.push(key);
     }
 
     fn of(&mut self, table: &'static str) -> &mut Changed<'b> {
