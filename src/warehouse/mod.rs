@@ -13,9 +13,11 @@ mod changes;
 #[cfg(test)]
 mod conformance;
 mod consents;
+mod days;
 pub mod extract;
 pub(crate) mod failure;
 mod looks;
+mod medicines;
 pub mod page;
 pub mod patient;
 pub mod place;
@@ -25,6 +27,7 @@ pub mod purge;
 mod reader;
 mod rehearsal;
 pub(crate) mod report;
+mod rows;
 pub mod service;
 mod snapshot;
 mod sqlite;
@@ -49,11 +52,12 @@ use crate::views::AnalystTable;
 
 pub use self::reader::Reader;
 pub use self::report::{RowFormat, ViewRun};
+pub use self::rows::RowsFailed;
 pub use self::snapshot::Snapshot;
+pub use self::sqlite::ServiceLock;
 /// For `fuzz/`.
 #[doc(hidden)]
 pub use self::sqlite::scrub::{page as sqlite_page, walk as sqlite_walk};
-pub use self::sqlite::{RowsFailed, ServiceLock};
 
 /// A warehouse, open for writing or for a rehearsal of it. No other process writes to it
 /// until it is closed.

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::days::{Span, take_days};
 use super::facts::Facts;
 use super::medicines::Which;
 use super::persons::Persons;
@@ -22,6 +21,7 @@ use crate::plan::row::Row;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, KeptRows, Made, TapeMemory};
 use crate::warehouse::changes::{Change, Changed, Changes};
+use crate::warehouse::days::{Span, take_days};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::IncomingRow;
 use crate::warehouse::report::{StoredTable, ViewRefused};

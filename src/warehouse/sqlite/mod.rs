@@ -14,7 +14,6 @@ mod compare;
 mod consents;
 mod copies;
 mod cycle_ends;
-mod days;
 mod facts;
 mod failure;
 mod files;
@@ -39,7 +38,6 @@ mod reader;
 mod removed;
 mod report;
 mod restore;
-mod rows;
 mod run_report;
 mod run_view;
 pub(super) mod scrub;
@@ -59,7 +57,6 @@ mod view_table;
 mod writer;
 
 pub use self::lock::ServiceLock;
-pub use self::rows::RowsFailed;
 
 pub(super) use self::analyst_tables::rehearse_views;
 #[cfg(test)]

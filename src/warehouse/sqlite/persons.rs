@@ -8,9 +8,9 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
-use super::days::{DAYS, Span};
 use super::view_table::{ViewTable, hash};
 use crate::views::{SOURCE_HASH, persons_columns};
+use crate::warehouse::days::{DAYS, Span};
 use crate::warehouse::failure::StoreFailed;
 
 pub(super) const NAME: &str = "persons";

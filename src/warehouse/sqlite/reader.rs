@@ -9,7 +9,6 @@ use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
 use super::copies::{CopyStep, Presence};
-use super::rows::RowsFailed;
 use super::snapshot::Snapshot;
 use super::{
     analyst_tables, backup, checkpoint, consents, copies, cycle_ends, ledger_book, open, overview, pulls,
@@ -30,6 +29,7 @@ use crate::warehouse::report::{
     BackedUp, CopyLine, ExpiringConsents, Findings, Overview, OverviewRequest, PatientCopy, PurgeLine,
     RowFormat, StatusReport, Steps, StoredTable, VerifyDepth, ViewRun,
 };
+use crate::warehouse::rows::RowsFailed;
 use crate::warehouse::service::ServiceView;
 
 /// A file that is open for reading.

@@ -8,10 +8,11 @@ use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{days, medicines};
+use super::medicines;
 use crate::plan::resource_type::ResourceType;
 use crate::plan::{Timestamp, stamp};
 use crate::views::{AnalystTable, Cell, Column, Declared, Index, Made, RowSource, SOURCE_HASH};
+use crate::warehouse::days::days_of;
 
 /// When a row's resource was last changed here: the last column, unless a user's view has one of its own.
 const CHANGED_AT: &str = "changed_at";
@@ -57,7 +58,7 @@ impl ViewTable {
             create,
             late_indexes,
             has_changed_at,
-            days: days::days_of(name, columns),
+            days: days_of(name, columns),
         })
     }
 
