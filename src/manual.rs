@@ -30,9 +30,10 @@ const EXIT_STATUSES: [(&str, &str); 6] = [
     ("5", "The warehouse is in use by another process, or cannot be used."),
 ];
 
-const ENVIRONMENT: [(&str, &str); 8] = [
+const ENVIRONMENT: [(&str, &str); 10] = [
     ("HEALTHEX_TOKEN", "A ready JWT; comes before all other credentials."),
     ("HEALTHEX_API_KEY, HEALTHEX_API_SECRET", "The key and its secret, instead of files."),
+    ("HEALTHEX_DB_PASSWORD", "The password of warehouse.url, instead of a file."),
     ("HEALTHEX_SYNC_CONFIG", "The configuration, where --config does not name one."),
     (
         "HEALTHEX_SYNC__SECTION__KEY",
@@ -41,6 +42,10 @@ const ENVIRONMENT: [(&str, &str); 8] = [
     (
         "CREDENTIALS_DIRECTORY",
         "Where systemd hands over credentials; looked into before the configuration's folder.",
+    ),
+    (
+        "STATE_DIRECTORY",
+        "Where systemd has a service keep its own files, if the warehouse is on a server; else they are beside the configuration.",
     ),
     ("NO_COLOR", "No colours, where it is set and not empty."),
     ("SSL_CERT_FILE, SSL_CERT_DIR", "Root certificates instead of the system's."),

@@ -23,7 +23,7 @@ pub(super) fn audit(
     if args.new_ledger {
         return new_ledger(&settings, args.json, out);
     }
-    let reader = Reader::open(&location(&settings))?;
+    let reader = Reader::open(&location(&settings)?)?;
     if args.verify {
         let report = reader.ledger(settings.consent.ledger.as_deref())?;
         return verify_ledger(&report, args.json, out);
@@ -155,7 +155,7 @@ pub(super) fn describe_unknown(purges: u64) -> String {
 }
 
 fn new_ledger(settings: &Settings, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
-    match begin_ledger_anew(&place(settings), clock::now())? {
+    match begin_ledger_anew(&place(settings)?, clock::now())? {
         former if json => writeln!(out, "{}", serde_json::json!({ "former": former }))?,
         Some(former) => writeln!(
             out,

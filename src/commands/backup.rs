@@ -20,7 +20,7 @@ pub(super) fn backup(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let settings = context.settings()?;
-    let reader = Reader::open(&location(&settings))?;
+    let reader = Reader::open(&location(&settings)?)?;
     expect_free(&args.file)?;
     let copy = PatientCopy { kind: CopyKind::Backup, place: &args.file, person: None };
     reader.begin_copy(&copy, clock::now())?;
@@ -79,7 +79,7 @@ pub(super) fn restore(
     if !args.yes {
         return Err(Complaints::one("a restore takes the warehouse's place: add --yes".to_owned()).into());
     }
-    let place = place(&settings);
+    let place = place(&settings)?;
     let restored = with_bar(|told| restore_warehouse(&place, &args.file, clock::now, told))?;
     let restored = restored.map_err(error_of)?;
     if args.json {

@@ -93,7 +93,7 @@ fn check_all(context: &Context<'_>, args: &CheckArgs, checks: &mut Checks<'_>) -
 }
 
 fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>) -> anyhow::Result<()> {
-    let place = place(settings);
+    let place = place(settings)?;
     match preflight(&place) {
         Err(OpenFailed::Missing(path)) => {
             checks.ok("warehouse", &format!("{}: none yet; the first sync makes it", path.display()))?;
@@ -103,8 +103,7 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
         Ok(found) => {
             let Preflight { schema, schema_known: known, room, ref patients, mode, access, .. } = found;
             let later = if schema < known { ": the next cycle brings it up to date" } else { "" };
-            checks
-                .ok("warehouse", &format!("{}, schema {schema} of {known}{later}", place.path().display()))?;
+            checks.ok("warehouse", &format!("{}, schema {schema} of {known}{later}", place.location))?;
             checks.ok("patients", &describe_drift(drift(roster, patients), settings.roster.on_removed))?;
             let ignored = patients.iter().filter(|patient| patient.since_ignored >= IGNORED_TOLD).count();
             if ignored > 0 {
@@ -170,7 +169,7 @@ fn describe_leaver(missing: Missing, settings: &Settings, now: Timestamp) -> Str
 }
 
 fn check_ledger(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
-    let reader = Reader::open(&location(settings))?;
+    let reader = Reader::open(&location(settings)?)?;
     let LedgerReport { fault, purges, unknown } = reader.ledger(settings.consent.ledger.as_deref())?;
     if let Some(fault) = fault {
         let status = match fault {

@@ -32,7 +32,7 @@ pub(super) fn check_run(
     roster: &Roster,
     checks: &mut Checks<'_>,
 ) -> anyhow::Result<()> {
-    let Ok(reader) = Reader::open(&location(settings)) else { return Ok(()) };
+    let Ok(reader) = Reader::open(&location(settings)?) else { return Ok(()) };
     let service = reader.service()?;
     let now = clock::now();
     for line in service_view::lines(&service, now) {
@@ -229,7 +229,7 @@ impl Account {
 /// Tries the status page's port, unless a `run` has it.
 pub(super) fn check_port(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let Some(listen) = settings.http.listen.as_ref() else { return Ok(()) };
-    let run = crate::warehouse::look_for_service(&location(settings));
+    let run = crate::warehouse::look_for_service(&location(settings)?);
     let is_alive = matches!(run, RunState::Alive { .. });
     match try_to_listen(&settings.http) {
         Ok(()) => checks.ok("http.listen", &format!("{listen} is free"))?,

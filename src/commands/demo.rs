@@ -68,7 +68,7 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
     let status = runtime.block_on(async {
         let stop = Stop::on_signals()?;
         let session = Session { settings: settings.clone(), api, stop };
-        let place = place(&settings);
+        let place = place(&settings)?;
         let open = || Warehouse::open(&place, OtherServer::Refuse, clock::now());
         let request = || SyncRequest { records: RecordsAsked::Now, ..SyncRequest::default() };
         let first = run_cycle(session.clone(), open()?, &roster, request()).await?;
@@ -84,7 +84,7 @@ pub(super) fn demo(context: &Context<'_>, dir: &Path, out: &mut dyn Write) -> an
         summary::print(&second, out)?;
         anyhow::Ok(ExitStatus::of_cycle(&second))
     })?;
-    let reader = Reader::open(&location(&settings))?;
+    let reader = Reader::open(&location(&settings)?)?;
     writeln!(out, "\nThe latest HbA1c of each patient, from the warehouse:")?;
     print_table(&reader.demo_table()?, out)?;
     print_next_steps(dir, &base_url, out)?;

@@ -33,7 +33,7 @@ pub(super) fn export(
     let format = format_of(args)?;
     check_free(&args.dir)?;
     let split_bytes = parse_bytes(&args.split).map_err(|why| complain(format!("--split: {why}")))?;
-    let reader = Reader::open(&location(&settings))?;
+    let reader = Reader::open(&location(&settings)?)?;
     check_purges(&reader, &settings)?;
     let person = args.patient.as_deref().map(|named| known_patient(&settings, &reader, named)).transpose()?;
     if let Some(person) = &person

@@ -9,7 +9,7 @@ use crate::warehouse::failure::OpenFailed;
 
 /// Returns what the warehouse keeps of consent records; nothing where there is no warehouse yet.
 pub(super) fn kept_consents(settings: &Settings) -> anyhow::Result<KeptConsents> {
-    match Reader::open(&location(settings)) {
+    match Reader::open(&location(settings)?) {
         Ok(reader) => Ok(reader.consents()?),
         Err(OpenFailed::Missing(_)) => Ok(KeptConsents::default()),
         Err(failed) => Err(failed.into()),

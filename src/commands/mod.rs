@@ -35,11 +35,12 @@ use crate::cli::{Cli, Color, Command};
 use crate::cycle::{EndedEarly, Summary};
 use crate::healthex::RequestFailed;
 use crate::roster::Roster;
-use crate::settings::{Complaints, Environment, Settings};
+use crate::settings::{Complaints, Environment, ServerSettings, Settings, WarehouseSettings};
 use crate::telemetry::ColourChoice;
 use crate::views::{AnalystTable, Loaded};
+use crate::warehouse::check_server;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::place::{Location, Place};
+use crate::warehouse::place::{Location, Place, Server};
 use crate::{roster, settings, telemetry, views};
 
 /// The six exit statuses.
@@ -209,20 +210,27 @@ fn analyst_tables(settings: &Settings) -> Vec<AnalystTable> {
     tables
 }
 
-/// Returns where the warehouse is.
-fn location(settings: &Settings) -> Location {
-    Location::File(settings.warehouse.path.clone())
+/// Returns where the warehouse is, with the password for its server.
+fn location(settings: &Settings) -> Result<Location, Complaints> {
+    let WarehouseSettings { path, server, .. } = settings.warehouse.clone();
+    let Some(server) = server else { return Ok(Location::File(path)) };
+    let ServerSettings { url, password, ca_file, schema, prepared, retention } = server;
+    let asked_for = format!("put the password into {password}");
+    let password = password.read().map_err(Complaints::one)?;
+    let server = Server { url, password, asked_for, ca_file, schema, prepared, retention, beside: path };
+    check_server(&server).map_err(|why| Complaints::one(format!("warehouse.url: {why}")))?;
+    Ok(Location::Server(Arc::new(server)))
 }
 
-fn place(settings: &Settings) -> Place {
-    Place {
-        location: location(settings),
+fn place(settings: &Settings) -> Result<Place, Complaints> {
+    Ok(Place {
+        location: location(settings)?,
         base_url: settings.api.base_url.as_str().trim_end_matches('/').to_owned(),
         group: settings.warehouse.group,
         ledger: settings.consent.ledger.clone(),
         history: settings.warehouse.history,
         views: analyst_tables(settings),
-    }
+    })
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

@@ -39,7 +39,7 @@ pub(super) fn purge(
     if !args.yes {
         return Err(Complaints::one("a purge cannot be taken back: add --yes".to_owned()).into());
     }
-    let place = place(&settings);
+    let place = place(&settings)?;
     // A purge does not make a warehouse.
     let reader = Reader::open(&place.location)?;
     let patient = args.id.as_deref().map(|named| Patient::find(&settings, &reader, named)).transpose()?;

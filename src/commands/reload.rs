@@ -18,7 +18,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) fn reload(context: &Context<'_>, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
     // With a configuration that cannot be used, its warehouse is not known: that is the answer already.
-    let path = location(&context.settings()?);
+    let path = location(&context.settings()?)?;
     let RunState::Alive { pid, report } = look_for_service(&path) else {
         anyhow::bail!("no `run` of {path} is alive");
     };

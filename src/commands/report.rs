@@ -18,8 +18,8 @@ pub(super) fn verify(
 ) -> anyhow::Result<ExitStatus> {
     let depth = if args.deep { VerifyDepth::Pages } else { VerifyDepth::Rows };
     let settings = context.settings()?;
-    let reader = Reader::open(&location(&settings))?;
-    let findings = reader.verify(&place(&settings).views, depth, clock::now())?;
+    let reader = Reader::open(&location(&settings)?)?;
+    let findings = reader.verify(&place(&settings)?.views, depth, clock::now())?;
     let LedgerReport { fault, unknown, .. } = reader.ledger(settings.consent.ledger.as_deref())?;
     if args.json {
         return tell_as_json(&findings, fault.as_ref(), unknown, out);

@@ -9,7 +9,7 @@ use super::service_view::{self, ServiceJson};
 use super::status_found::{Found, StudyLine};
 use super::status_text::{self, StatusText};
 use super::terminal::Screen;
-use super::{Context, ExitStatus};
+use super::{Context, ExitStatus, location};
 use crate::cli::StatusArgs;
 use crate::clock;
 use crate::plan::stamp;
@@ -75,7 +75,7 @@ fn print_json(settings: &Settings, found: &Found, out: &mut dyn Write) -> anyhow
         enabled: (knows_roster && line.listed).then(|| !found.is_disabled(line)),
     });
     let status = StatusJson {
-        warehouse: settings.warehouse.path.display().to_string(),
+        warehouse: location(settings)?.to_string(),
         run: service_view::json(&found.service),
         stale_since: found.stale_since.map(stamp),
         patients: patients.collect(),

@@ -38,7 +38,7 @@ pub(super) struct Found {
 
 impl Found {
     pub(super) fn read(settings: &Settings, args: &StatusArgs, now: Timestamp) -> anyhow::Result<Self> {
-        let reader = Reader::open(&location(settings))?;
+        let reader = Reader::open(&location(settings)?)?;
         let service = reader.service()?;
         let (disabled, roster_refused) = match roster::load(&settings.roster) {
             Ok(roster) => {

@@ -35,7 +35,7 @@ pub(super) fn sync(
     let runtime = runtime()?;
     let summary = runtime.block_on(async {
         let stop = Stop::on_signals()?;
-        let place = place(&settings);
+        let place = place(&settings)?;
         let warehouse = if args.dry_run {
             Warehouse::rehearse(&place, other_server)?
         } else {
@@ -143,7 +143,7 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<ExitStatus> {
         let signals = service::Signals::listen()?;
         let (settings, roster) = context.settings_and_roster()?;
         let daemon = service::Daemon {
-            place: place(&settings),
+            place: place(&settings)?,
             settings,
             roster,
             config: context.cli.config.clone(),

@@ -37,7 +37,7 @@ fn complain(why: String) -> anyhow::Error {
 }
 
 fn list(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
-    let tables = Reader::open(&location(settings))?.views()?;
+    let tables = Reader::open(&location(settings)?)?.views()?;
     let width = tables.iter().map(|table| table.name.len()).max().unwrap_or(0).max(5);
     writeln!(out, "{:width$}  {:>9}  {:>7}  {:20}  built", "table", "rows", "columns", "from")?;
     for table in &tables {
@@ -67,13 +67,13 @@ fn shared_files() -> Option<PathBuf> {
 }
 
 fn list_as_json(settings: &Settings, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
-    let tables = Reader::open(&location(settings))?.views()?;
+    let tables = Reader::open(&location(settings)?)?.views()?;
     writeln!(out, "{}", serde_json::to_string(&tables)?)?;
     Ok(ExitStatus::Done)
 }
 
 fn apply(settings: &Settings, as_json: bool, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
-    let place = place(settings);
+    let place = place(settings)?;
     // Only a warehouse that is there has tables to build.
     drop(Reader::open(&place.location)?);
     let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now())?;
@@ -153,7 +153,7 @@ fn run(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
     let view = views::read(file).map_err(|why| complain(format!("{}: {why}", file.display())))?;
-    let reader = Reader::open(&location(settings))?;
+    let reader = Reader::open(&location(settings)?)?;
     let evaluation = Evaluation { now: clock::now(), several };
     let mut out = std::io::BufWriter::new(out);
     let run = reader.run_view(&view, evaluation, format, &mut out)?;

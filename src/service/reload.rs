@@ -7,7 +7,7 @@ use super::systemd;
 use super::worker::{CredentialTrust, Worker};
 use crate::healthex::client::Api;
 use crate::plan::stamp;
-use crate::settings::{Credentials, Settings};
+use crate::settings::{Credentials, ServerSettings, Settings};
 use crate::warehouse::service::LastReload;
 use crate::{clock, settings};
 
@@ -135,6 +135,18 @@ impl Worker {
     }
 }
 
+type ServerKey = fn(&ServerSettings) -> String;
+
+/// What says which server the warehouse is on and how it is reached: a service goes on with the one it began with.
+const SERVER_KEYS: [(&str, ServerKey); 6] = [
+    ("warehouse.url", |server| server.url.clone()),
+    ("warehouse.password_file", |server| server.password.to_string()),
+    ("warehouse.ca_file", |server| format!("{:?}", server.ca_file)),
+    ("warehouse.schema", |server| server.schema.clone()),
+    ("warehouse.prepared", |server| server.prepared.to_string()),
+    ("warehouse.retention", |server| format!("{:?}", server.retention)),
+];
+
 /// Takes over from `old` what only a restart can change, and returns the keys that differ.
 fn keep_fixed_settings(new: &mut Settings, old: &Settings) -> Vec<&'static str> {
     let mut changed = Vec::new();
@@ -146,6 +158,11 @@ fn keep_fixed_settings(new: &mut Settings, old: &Settings) -> Vec<&'static str> 
     compare("api.base_url", new.api.base_url != old.api.base_url);
     compare("warehouse.path", new.warehouse.path != old.warehouse.path);
     compare("warehouse.group", new.warehouse.group != old.warehouse.group);
+    compare("warehouse.history", new.warehouse.history != old.warehouse.history);
+    let server = |wanted: ServerKey, settings: &Settings| settings.warehouse.server.as_ref().map(wanted);
+    for (key, wanted) in SERVER_KEYS {
+        compare(key, server(wanted, new) != server(wanted, old));
+    }
     compare("http.listen", new.http.listen != old.http.listen);
     compare("http.token_file", new.http.token_file != old.http.token_file);
     compare("log.format", new.log.is_json != old.log.is_json);

@@ -108,6 +108,12 @@ impl<'c> Keys<'c> {
         })
     }
 
+    /// Returns whether somebody has written a key, in the file or as a variable.
+    pub(super) fn is_written(&self, section: &str, name: &str) -> bool {
+        let in_file = self.table.get(section).is_some_and(|entries| entries.get(name).is_some());
+        in_file || self.variables.contains_key(&format!("{section}.{name}"))
+    }
+
     /// Adds a complaint about more than one key.
     pub(super) fn complain(&mut self, why: &str) {
         self.general.push(format!("{}: {why}", self.file_name));
@@ -161,6 +167,9 @@ impl<'c> Keys<'c> {
         }
         if section == "api" && matches!(name, "api_key" | "api_secret" | "token") {
             return Some("secrets are never in the configuration; put it in a file named by api_key_file, api_secret_file or token_file".to_owned());
+        }
+        if section == "warehouse" && name == "password" {
+            return Some("secrets are never in the configuration; put it in the file named by password_file, or into HEALTHEX_DB_PASSWORD".to_owned());
         }
         if keys.is_empty() {
             return Some(self.unknown_section());

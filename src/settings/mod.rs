@@ -4,6 +4,7 @@
 //! named once, in the line that reads it. Absent on purpose: secrets. The file says where they
 //! are, and they are read when needed.
 
+mod database;
 mod duration;
 mod keys;
 mod network;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub(crate) use database::{ServerSettings, WarehouseSettings};
 use keys::Keys;
 pub(crate) use network::{NetworkSettings, Proxy, place_of};
 pub(crate) use schedule::{Schedule, SimpleSchedule};
@@ -116,14 +118,6 @@ pub(crate) struct SyncSettings {
     pub(crate) time_max: Duration,
     /// How long rows that vanished at the source stay, marked; `None` is for ever.
     pub(crate) keep_deleted: Option<Duration>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct WarehouseSettings {
-    pub(crate) path: PathBuf,
-    pub(crate) group: Option<u32>,
-    /// Whether former versions of resources are kept.
-    pub(crate) history: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -319,28 +313,13 @@ fn read(keys: &mut Keys<'_>, file: Option<PathBuf>, environment: &Environment) -
     let in_folder = |file: PathBuf| folder.join(file);
     let sync = read_sync(keys);
     let timezone = sync.timezone;
+    let warehouse = database::read(keys, file.as_deref(), environment);
     Settings {
         api: read_api(keys, environment, &folder),
         sync,
-        warehouse: WarehouseSettings {
-            path: in_folder(keys.read("warehouse", "path", "warehouse.db", &values::file_name())),
-            group: keys.read("warehouse", "group", "", &values::group_or_none()),
-            history: keys.read("warehouse", "history", false, &values::boolean()),
-        },
+        consent: read_consent(keys, &folder, timezone, warehouse.server.is_some()),
+        warehouse,
         roster: read_roster(keys, &folder),
-        consent: ConsentSettings {
-            recheck: keys.read("consent", "recheck", "24h", &values::duration()),
-            alone_after: keys.read("consent", "alone_after", "24h", &values::duration_or_zero()),
-            hold: HoldRule {
-                hold_after: keys.read("consent", "hold_after", 5, &values::count(1, 1_000_000)),
-                hold_fraction: keys.read("consent", "hold_fraction", 0.02, &values::fraction()),
-            },
-            ledger: keys.read("consent", "ledger", "", &values::file_name_or_none()).map(in_folder),
-            scrub: keys
-                .read("consent", "scrub", "cycle", &values::schedule_or_cycle())
-                .map(|scrub| scrub.in_zone(timezone)),
-            deadline: keys.read("consent", "deadline", "30d", &values::duration()),
-        },
         http: read_http(keys, &folder),
         alert: AlertSettings {
             heartbeat_url: keys.read("alert", "heartbeat_url", "", &values::url_or_none()),
@@ -359,6 +338,36 @@ fn read(keys: &mut Keys<'_>, file: Option<PathBuf>, environment: &Environment) -
             folder: keys.read("views", "folder", "", &values::file_name_or_none()).map(in_folder),
         },
         file,
+    }
+}
+
+/// Where the warehouse is on a server, last bytes are removed at a time of day: others wait meanwhile.
+fn read_consent(
+    keys: &mut Keys<'_>,
+    folder: &Path,
+    timezone: chrono_tz::Tz,
+    is_on_server: bool,
+) -> ConsentSettings {
+    let scrub = if is_on_server { database::SCRUB_ON_SERVER } else { "cycle" };
+    let scrub = keys.read("consent", "scrub", scrub, &values::schedule_or_cycle());
+    if is_on_server && scrub.is_none() {
+        keys.complain(&format!(
+            "consent.scrub: with warehouse.url it is a cron time, such as \"{}\": nobody reads a table while it is written anew",
+            database::SCRUB_ON_SERVER
+        ));
+    }
+    ConsentSettings {
+        recheck: keys.read("consent", "recheck", "24h", &values::duration()),
+        alone_after: keys.read("consent", "alone_after", "24h", &values::duration_or_zero()),
+        hold: HoldRule {
+            hold_after: keys.read("consent", "hold_after", 5, &values::count(1, 1_000_000)),
+            hold_fraction: keys.read("consent", "hold_fraction", 0.02, &values::fraction()),
+        },
+        ledger: keys
+            .read("consent", "ledger", "", &values::file_name_or_none())
+            .map(|file| folder.join(file)),
+        scrub: scrub.map(|scrub| scrub.in_zone(timezone)),
+        deadline: keys.read("consent", "deadline", "30d", &values::duration()),
     }
 }
 

@@ -84,7 +84,7 @@ fn is_this_machine(url: &Url) -> bool {
     }
 }
 
-fn why_no_certificates(file: &Path) -> Option<String> {
+pub(super) fn why_no_certificates(file: &Path) -> Option<String> {
     let name = file.display();
     match std::fs::read(file) {
         Err(error) => Some(format!("{name}: cannot be read: {error}")),

@@ -1,5 +1,6 @@
-//! Finds and reads key, secret and token.
+//! Finds and reads key, secret, token, and the password of a database.
 
+use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -90,21 +91,80 @@ impl Settings {
         found.into_iter().flatten().find(|found| !refused.iter().any(|refused| found.are(refused)))
     }
 
-    /// systemd's credentials come first; then the configuration's own folder.
     fn secret_path(&self, file: &Path, environment: &Environment) -> PathBuf {
-        let handed_over = environment.get("CREDENTIALS_DIRECTORY").map(|folder| Path::new(folder).join(file));
-        let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        handed_over.filter(|path| file.is_relative() && path.exists()).unwrap_or_else(|| folder.join(file))
+        secret_path(file, self.file.as_deref(), environment)
     }
 }
 
-/// Reads a secret that only its owner and its group may read, and only its owner write. The complaint
-/// never holds it.
+/// systemd's credentials come first; then the configuration's own folder.
+fn secret_path(file: &Path, configuration: Option<&Path>, environment: &Environment) -> PathBuf {
+    let handed_over = environment.get("CREDENTIALS_DIRECTORY").map(|folder| Path::new(folder).join(file));
+    let folder = configuration.and_then(Path::parent).unwrap_or(Path::new(""));
+    handed_over.filter(|path| file.is_relative() && path.exists()).unwrap_or_else(|| folder.join(file))
+}
+
+/// Where the password of a database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PasswordSource {
+    Variable,
+    /// Need not be there: a server may ask for no password.
+    File(PathBuf),
+}
+
+impl PasswordSource {
+    const VARIABLE: &str = "HEALTHEX_DB_PASSWORD";
+
+    /// Chooses the variable where it is set.
+    pub(super) fn find(file: &Path, configuration: Option<&Path>, environment: &Environment) -> Self {
+        match environment.get(Self::VARIABLE) {
+            Some(password) if !password.is_empty() => Self::Variable,
+            _ => Self::File(secret_path(file, configuration, environment)),
+        }
+    }
+
+    /// Reads the password, if there is one.
+    pub(crate) fn read(&self) -> Result<Option<SecretString>, String> {
+        let file = match self {
+            Self::Variable => return Ok(std::env::var(Self::VARIABLE).ok().map(SecretString::from)),
+            Self::File(file) if !file.try_exists().unwrap_or(true) => return Ok(None),
+            Self::File(file) => file,
+        };
+        let password = read_line(file, "it is warehouse.password_file")?;
+        if password.is_empty() || password.chars().any(char::is_control) {
+            return Err(format!("{}: must hold one line of text and nothing else", file.display()));
+        }
+        Ok(Some(SecretString::from(password)))
+    }
+}
+
+impl fmt::Display for PasswordSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable => f.write_str(Self::VARIABLE),
+            Self::File(file) => file.display().fmt(f),
+        }
+    }
+}
+
+/// Reads a secret of HealthEx's, which is one word. The complaint never holds it.
 pub(crate) fn read_secret(path: &Path) -> Result<SecretString, String> {
+    let secret = read_line(
+        path,
+        "put the API key and secret from HealthEx's admin page into api.api_key_file and api.api_secret_file, mode 0600",
+    )?;
+    let plain = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
+    if plain {
+        Ok(SecretString::from(secret))
+    } else {
+        Err(format!("{}: must hold one line of text and nothing else", path.display()))
+    }
+}
+
+/// Reads what only its owner and its group may read, and only its owner write, without blanks around it.
+fn read_line(path: &Path, what_to_do: &str) -> Result<String, String> {
     let name = path.display();
-    let file = std::fs::File::open(path).map_err(|error| {
-        format!("{name}: cannot be read: {error}; put the API key and secret from HealthEx's admin page into api.api_key_file and api.api_secret_file, mode 0600")
-    })?;
+    let file = std::fs::File::open(path)
+        .map_err(|error| format!("{name}: cannot be read: {error}; {what_to_do}"))?;
     let metadata = file.metadata().map_err(|error| format!("{name}: cannot be read: {error}"))?;
     if let Some(why) = trust::refusal_of_secret(path, &metadata) {
         return Err(why);
@@ -113,11 +173,5 @@ pub(crate) fn read_secret(path: &Path) -> Result<SecretString, String> {
     file.take(SECRET_BYTES_MAX)
         .read_to_string(&mut text)
         .map_err(|error| format!("{name}: cannot be read: {error}"))?;
-    let secret = text.trim();
-    let plain = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
-    if plain {
-        Ok(SecretString::from(secret))
-    } else {
-        Err(format!("{name}: must hold one line of text and nothing else"))
-    }
+    Ok(text.trim().to_owned())
 }

@@ -168,6 +168,34 @@ pub(super) fn url_or_none() -> ValueType<Option<Url>> {
     })
 }
 
+/// The URL of a PostgreSQL database without a password, or `None` for the empty text.
+pub(super) fn database_url_or_none() -> ValueType<Option<String>> {
+    ValueType::of_text(|text| match text {
+        "" => Ok(None),
+        url => check_database_url(url).map(|()| Some(url.to_owned())),
+    })
+}
+
+/// The name of a schema that needs no quotes.
+pub(super) fn schema_name() -> ValueType<String> {
+    ValueType::of_text(|name| {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let begins_well = !name.starts_with(|first: char| first.is_ascii_digit());
+        if !(1..=SCHEMA_LENGTH_MAX).contains(&name.len()) || !name.bytes().all(is_plain) || !begins_well {
+            return Err(format!(
+                "{name:?} is not the name of a schema: 1 to {SCHEMA_LENGTH_MAX} small letters, digits and _"
+            ));
+        }
+        if name.starts_with("pg_") || name == "information_schema" {
+            return Err(format!("{name:?} is one of the server for its own"));
+        }
+        Ok(name.to_owned())
+    })
+}
+
+/// PostgreSQL cuts off what is longer.
+const SCHEMA_LENGTH_MAX: usize = 63;
+
 /// An address with a port or the path of a Unix socket, or `None` for the empty text.
 pub(super) fn listen_or_none() -> ValueType<Option<Listen>> {
     ValueType::of_text(|text| {
@@ -204,6 +232,15 @@ pub(super) fn duration() -> ValueType<Duration> {
 
 pub(super) fn duration_or_zero() -> ValueType<Duration> {
     ValueType::of_text(parse_duration)
+}
+
+/// A duration of any length but zero, or `None` for the empty text.
+pub(super) fn duration_or_none() -> ValueType<Option<Duration>> {
+    let duration = duration();
+    ValueType::of_text(move |text| match text {
+        "" => Ok(None),
+        text => duration.parse(&Value::from(text)).map(Some),
+    })
 }
 
 /// A duration, or a word for there being none.
@@ -313,6 +350,61 @@ fn parse_web_url(text: &str) -> Result<Url, String> {
     }
 }
 
+/// What may stand behind the `?` of a database's URL: where it is, and how long it may be silent. How it proves
+/// who it is, and what is set in it, is not left to a URL.
+const DATABASE_OPTIONS: [&str; 9] = [
+    "host",
+    "hostaddr",
+    "port",
+    "target_session_attrs",
+    "load_balance_hosts",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+];
+
+const NO_PASSWORD: &str = "must hold no password; put it in the file named by warehouse.password_file, mode 0600, or into HEALTHEX_DB_PASSWORD";
+
+/// Checks what this program needs of a database's URL; the rest is the engine's. There may be many hosts, which a
+/// URL of the web cannot have.
+fn check_database_url(text: &str) -> Result<(), String> {
+    const EXAMPLE: &str = "such as postgres://healthex_worker@db.example/study";
+    let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+    // The text is not repeated: somebody may have written a password into it.
+    let rest = rest.ok_or_else(|| format!("must begin with postgres://, {EXAMPLE}"))?;
+    if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("must hold no blanks and no letters beyond ASCII; write them as %20".to_owned());
+    }
+    let (place, options) = rest.split_once('?').unwrap_or((rest, ""));
+    // What a password holds unescaped may look like the end of the host.
+    let (account, place) = place.rsplit_once('@').unwrap_or(("", place));
+    if account.contains(':') {
+        return Err(NO_PASSWORD.to_owned());
+    }
+    let (_, database) = place.split_once('/').unwrap_or((place, ""));
+    if account.is_empty() || database.is_empty() {
+        return Err(format!("must name the role and the database, {EXAMPLE}"));
+    }
+    let names = options.split('&').filter(|option| !option.is_empty());
+    let names = names.map(|option| option.split('=').next().unwrap_or_default());
+    for name in names {
+        match name {
+            "password" => return Err(NO_PASSWORD.to_owned()),
+            "sslmode" | "sslrootcert" => {
+                return Err(format!(
+                    "must not hold {name}: a server that is not on this machine always has to prove itself, by the system's certificates and those of warehouse.ca_file"
+                ));
+            }
+            known if DATABASE_OPTIONS.contains(&known) => {}
+            _ => {
+                return Err(format!("may hold, behind the ?, only {}", DATABASE_OPTIONS.join(", ")));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Parses `500MB`, `50GB`: powers of ten.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let refused = || format!("{text:?} is not a size such as 500MB or 50GB");
@@ -332,6 +424,31 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_databases_url_has_a_role_a_database_and_no_password() {
+        let check = |url: &str, why: Option<&str>| match (check_database_url(url), why) {
+            (Ok(()), None) => {}
+            (Err(told), Some(why)) => {
+                assert!(told.contains(why) && !told.contains("canary"), "{url}: {told}");
+            }
+            (told, why) => panic!("{url}: {told:?}, expected {why:?}"),
+        };
+        check("postgres://worker@db.example/study", None);
+        check("postgresql://worker@db.example:6432/study?target_session_attrs=read-write", None);
+        check("postgres://worker@one.example:5432,two.example:5433/study", None);
+        check("postgres://worker@%2Frun%2Fpostgresql/study", None);
+        check("postgres://worker@/study?host=/run/postgresql", None);
+        check("postgres://worker:canary@db.example/study", Some("no password"));
+        check("postgres://worker:can/ary@db.example/study", Some("no password"));
+        check("postgres://worker@db.example/study?password=canary", Some("no password"));
+        check("postgres://worker@db.example/study?sslmode=disable", Some("sslmode"));
+        check("postgres://worker@db.example/study?canary=1", Some("only host"));
+        check("postgres://db.example/study", Some("role and the database"));
+        check("postgres://worker@db.example", Some("role and the database"));
+        check("postgres://worker@db.example/a canary", Some("%20"));
+        check("mysql://canary@db.example/study", Some("postgres://"));
+    }
 
     #[test]
     fn sizes_have_a_unit() {

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use self::failure::{OpenFailed, RestoreFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
 use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
-use self::place::{Close, FileIdentity, Location, OtherServer, Place, WriterActivity};
+use self::place::{Close, FileIdentity, Location, OtherServer, Place, Server, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub};
 use self::rehearsal::Rehearsal;
@@ -464,6 +464,11 @@ pub fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
         Location::File(_) => sqlite::preflight(place),
         Location::Server(server) => Err(server.unusable(postgres::not_yet("check"))),
     }
+}
+
+/// Returns why a server's URL cannot be used. Nothing is connected.
+pub fn check_server(server: &Server) -> Result<(), String> {
+    postgres::check_url(server)
 }
 
 /// Tries to be the one that writes, for a moment.

@@ -66,6 +66,8 @@ pub struct Server {
     /// Without a password.
     pub url: String,
     pub password: Option<SecretString>,
+    /// What to do where it asks for a password and there is none, or another.
+    pub asked_for: String,
     /// Who may vouch for the server beside those that the system trusts.
     pub ca_file: Option<PathBuf>,
     pub schema: String,

@@ -23,6 +23,7 @@ mod ledger;
 mod memory;
 mod network;
 mod ownership;
+mod postgres;
 mod process;
 mod records;
 mod records_walk;

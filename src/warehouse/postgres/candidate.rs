@@ -49,6 +49,7 @@ impl Candidate for PostgresCandidate {
         let server = Server {
             url: url(&name),
             password: None,
+            asked_for: String::new(),
             ca_file: None,
             schema: SCHEMA.to_owned(),
             prepared: true,

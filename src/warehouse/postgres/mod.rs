@@ -3,8 +3,7 @@
 //! Promise: as the door's. A page, the fact that it is stored and what it gives the analysts' tables are
 //! one transaction, whose first statement keeps everyone else from its patient; COMMIT is sent alone.
 //! Absent on purpose: this machine's clock, which decides nothing about who may write. Absent for now: purges and
-//! their ledger, the analysts' tables, what `status`, `verify` and `export` read, and the setting that names a server:
-//! until all of it is there, only tests open one.
+//! their ledger, the analysts' tables, and what `status`, `verify` and `export` read: whoever asks for one is told so.
 
 #[cfg(test)]
 mod candidate;
@@ -41,4 +40,5 @@ pub(super) use self::candidate::PostgresCandidate;
 pub(super) use self::lease::try_lock;
 pub(super) use self::missing::{copied_by_the_server, not_yet};
 pub(super) use self::operations::Engine;
+pub(super) use self::pool::check_url;
 pub(super) use self::reader::Reader;

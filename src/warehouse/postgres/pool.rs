@@ -80,6 +80,11 @@ impl Pool {
     }
 }
 
+/// Returns why a URL cannot be used.
+pub(in crate::warehouse) fn check_url(server: &Server) -> Result<(), String> {
+    config(server).map(|_| ()).map_err(|error| innermost(&error))
+}
+
 fn config(server: &Server) -> Result<Config, Error> {
     let mut config: Config = server.url.parse()?;
     let tls = if is_near(&config) { SslMode::Disable } else { SslMode::Require };

@@ -107,6 +107,13 @@ impl World {
         self.write("healthex-sync.toml", &self.settings_text());
     }
 
+    /// Takes a setting out of the configuration.
+    pub(crate) fn without(self, key: &str) -> Self {
+        self.settings.borrow_mut().remove(key);
+        self.write("healthex-sync.toml", &self.settings_text());
+        self
+    }
+
     /// The configuration as it was last written.
     pub(crate) fn settings_text(&self) -> String {
         let settings = self.settings.borrow();

@@ -1,0 +1,3 @@
+//! A warehouse on a PostgreSQL server.
+
+mod settings;
