@@ -313,6 +313,11 @@ impl Day {
         self.0.num_days_from_ce() - Self::EPOCH
     }
 
+    /// Returns the day so many days after 1970-01-01.
+    pub fn after_1970(days: i32) -> Option<Self> {
+        NaiveDate::from_num_days_from_ce_opt(days.checked_add(Self::EPOCH)?).map(Self)
+    }
+
     pub fn year(self) -> i32 {
         self.0.year()
     }

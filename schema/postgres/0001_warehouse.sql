@@ -273,3 +273,18 @@ CREATE INDEX pull_unfinished ON pull (id) WHERE finished_at IS NULL;
 CREATE INDEX removed_by_time ON removed (removed_at);
 
 CREATE INDEX history_of_resource ON history (person_id, type, key);
+
+-- One row a patient that is not purged. A view, because an age that was stored would be young in a warehouse that
+-- nothing has written for a week.
+CREATE VIEW freshness AS
+SELECT c.person_id, c.label, c.state,
+       c.last_full_at IS NOT NULL AND c.short_since IS NULL                              AS is_complete,
+       nullif(c.types, '')                                                               AS types,
+       c.deletions_seen_at, c.short_by, c.watermark, c.last_success_at,
+       round((extract(epoch FROM now() - c.last_success_at) / 3600)::numeric, 2)         AS age_hours,
+       coalesce(l.resources, 0)                                                          AS live_resources,
+       (SELECT count(*) FROM quarantine AS q WHERE q.person_id = c.person_id)            AS quarantined,
+       c.last_full_at IS NOT NULL                                                        AS first_full_pull_completed
+  FROM checkpoint AS c
+  LEFT JOIN live_resources AS l ON l.person_id = c.person_id
+ WHERE c.purged_at IS NULL;

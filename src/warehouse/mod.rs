@@ -416,7 +416,7 @@ impl Warehouse {
     ) -> Result<Vec<ViewRefused>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.rebuild_views(now, told).await,
-            Self::Postgres(_) => Err(postgres::not_yet("views apply")),
+            Self::Postgres(engine) => engine.rebuild_views(now, told).await,
             Self::Rehearsal(_) => Ok(Vec::new()),
         }
     }

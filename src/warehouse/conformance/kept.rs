@@ -22,7 +22,7 @@ pub(super) struct KeptResource {
 }
 
 impl Kept {
-    pub(super) fn table(&self, name: &str) -> &[KeptRow] {
+    pub(in crate::warehouse) fn table(&self, name: &str) -> &[KeptRow] {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 

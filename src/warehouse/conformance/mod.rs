@@ -4,6 +4,7 @@
 //! engine keeps what it is given; what is looked at is what the door answers, and every row.
 
 mod cycles;
+mod equality;
 mod kept;
 mod pages;
 mod purges;
@@ -14,6 +15,7 @@ mod sweeps;
 mod trial;
 
 pub(super) use self::kept::{Kept, KeptRow};
+pub(super) use self::trial::{Pull, Trial, at, batch, end, person};
 
 use super::place::Place;
 

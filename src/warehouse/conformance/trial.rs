@@ -26,11 +26,11 @@ pub(super) const BY: &str = "an-operator";
 pub(super) const BASE_URL: &str = "https://api.example.org";
 
 /// A moment so long ago that no clock shows it.
-pub(super) fn at(seconds: i64) -> Timestamp {
+pub(in crate::warehouse) fn at(seconds: i64) -> Timestamp {
     parse_stamp("2001-02-03T04:05:06Z").unwrap() + crate::time::TimeDelta::seconds(seconds)
 }
 
-pub(super) fn person(id: &str) -> PersonId {
+pub(in crate::warehouse) fn person(id: &str) -> PersonId {
     PersonId::parse(id).unwrap()
 }
 
@@ -83,7 +83,7 @@ pub(super) fn link(page: u64) -> String {
 }
 
 /// The end of a pull that does not sweep.
-pub(super) fn end(rows: &[Row], watermark: Timestamp) -> PullProgress {
+pub(in crate::warehouse) fn end(rows: &[Row], watermark: Timestamp) -> PullProgress {
     let walk = mark(1, 1, rows.len() as u64);
     PullProgress::End(completion(watermark, None, rows, walk))
 }
@@ -107,7 +107,7 @@ fn completion(watermark: Timestamp, sweep: Option<SweepRequest>, rows: &[Row], w
     Completion { watermark, note: None, sweep, keys: Some(keys(rows)), walk, shortfall, brought: None }
 }
 
-pub(super) fn batch(rows: &[Row], progress: PullProgress) -> Batch {
+pub(in crate::warehouse) fn batch(rows: &[Row], progress: PullProgress) -> Batch {
     let rows = rows.iter().map(|row| IncomingRow { row: row.clone(), is_repeat: false }).collect();
     Batch { rows, quarantined: Vec::new(), progress, is_mostly_changes: true }
 }
@@ -126,9 +126,9 @@ pub(super) fn setback(event: Event) -> Setback {
 }
 
 /// A pull as its worker knows it.
-pub(super) struct Pull {
-    pub(super) head: PullHead,
-    pub(super) cost: PullCost,
+pub(in crate::warehouse) struct Pull {
+    pub(in crate::warehouse) head: PullHead,
+    pub(in crate::warehouse) cost: PullCost,
 }
 
 impl Pull {
@@ -139,7 +139,7 @@ impl Pull {
         Self { head, cost: PullCost::default() }
     }
 
-    pub(super) fn full(person: &PersonId, started_at: Timestamp) -> Self {
+    pub(in crate::warehouse) fn full(person: &PersonId, started_at: Timestamp) -> Self {
         Self::new(person, PullMode::Full, started_at)
     }
 
@@ -159,15 +159,15 @@ pub(super) fn kept<T>(answer: Fenced<T>) -> T {
     }
 }
 
-pub(super) struct Trial<C> {
-    pub(super) candidate: C,
+pub(in crate::warehouse) struct Trial<C> {
+    pub(in crate::warehouse) candidate: C,
     /// `None` between two openings.
     warehouse: Option<Arc<Warehouse>>,
 }
 
 impl<C: Candidate> Trial<C> {
     /// A new warehouse, and a cycle in it that has begun with these patients.
-    pub(super) async fn with<const N: usize>(persons: [&str; N]) -> Self {
+    pub(in crate::warehouse) async fn with<const N: usize>(persons: [&str; N]) -> Self {
         let mut trial = Self { candidate: C::new(BASE_URL), warehouse: None };
         trial.open();
         trial.begin_cycle(&persons, at(0)).await;
@@ -179,16 +179,16 @@ impl<C: Candidate> Trial<C> {
         self.warehouse = Some(Arc::new(opened));
     }
 
-    pub(super) fn warehouse(&self) -> &Warehouse {
+    pub(in crate::warehouse) fn warehouse(&self) -> &Warehouse {
         self.warehouse.as_deref().unwrap()
     }
 
     /// Closes the warehouse.
-    pub(super) fn close(&mut self) {
+    pub(in crate::warehouse) fn close(&mut self) {
         self.warehouse.take().unwrap().close(Close::Settle);
     }
 
-    pub(super) fn reopen(&mut self) {
+    pub(in crate::warehouse) fn reopen(&mut self) {
         if let Some(warehouse) = self.warehouse.take() {
             warehouse.close(Close::Settle);
         }
@@ -199,11 +199,11 @@ impl<C: Candidate> Trial<C> {
         Reader::open(&self.candidate.place().location).unwrap()
     }
 
-    pub(super) fn kept(&self) -> Kept {
+    pub(in crate::warehouse) fn kept(&self) -> Kept {
         self.candidate.kept()
     }
 
-    pub(super) async fn begin_cycle(&self, persons: &[&str], now: Timestamp) -> Vec<Lease> {
+    pub(in crate::warehouse) async fn begin_cycle(&self, persons: &[&str], now: Timestamp) -> Vec<Lease> {
         let listed = persons.iter().map(|id| Listed {
             person: person(id),
             label: Some(format!("label-{id}")),
@@ -231,7 +231,12 @@ impl<C: Candidate> Trial<C> {
     }
 
     /// Stores a batch that is to be kept.
-    pub(super) async fn store(&self, pull: &mut Pull, batch: Batch, now: Timestamp) -> StoredBatch {
+    pub(in crate::warehouse) async fn store(
+        &self,
+        pull: &mut Pull,
+        batch: Batch,
+        now: Timestamp,
+    ) -> StoredBatch {
         kept(self.answer(pull, batch, now).await)
     }
 

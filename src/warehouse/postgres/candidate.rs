@@ -12,9 +12,14 @@ use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-use super::{runtime, schema};
+use super::pool::Pool;
+use super::values::Decimal;
+use super::{runtime, schema, view_build};
 use crate::plan::stamp;
-use crate::warehouse::conformance::{Candidate, Kept, KeptRow};
+use crate::plan::table_set::TableSet;
+use crate::time::Day;
+use crate::views::analyst_tables;
+use crate::warehouse::conformance::{Candidate, Kept, KeptRow, at};
 use crate::warehouse::place::{Location, Place, Server};
 
 pub(in crate::warehouse) struct PostgresCandidate {
@@ -62,8 +67,12 @@ impl Candidate for PostgresCandidate {
             group: None,
             ledger: None,
             history: true,
-            views: Vec::new(),
+            views: analyst_tables(&[TableSet::Clinical], None).tables,
         };
+        let Location::Server(server) = &place.location else { unreachable!() };
+        let pool = Pool::new(server).unwrap();
+        let refused = runtime::wait(view_build::migrate(&pool, &place.views, at(0))).unwrap().unwrap();
+        assert!(refused.is_empty(), "{refused:?}");
         Self { place, _folder: folder }
     }
 
@@ -101,6 +110,29 @@ impl Candidate for PostgresCandidate {
     }
 }
 
+impl PostgresCandidate {
+    /// Does something to the database behind the program's back.
+    pub(super) fn run(&self, statements: &str) {
+        let Location::Server(server) = &self.place.location else { unreachable!() };
+        let run = async { connect_to(&server.url).await.batch_execute(statements).await.unwrap() };
+        runtime::wait(run).unwrap();
+    }
+
+    /// Returns what the database answers, yes or no.
+    pub(super) fn says(&self, question: &str) -> bool {
+        let Location::Server(server) = &self.place.location else { unreachable!() };
+        runtime::wait(async { connect_to(&server.url).await.query_one(question, &[]).await.unwrap().get(0) })
+            .unwrap()
+    }
+}
+
+/// Connects as somebody who stands in the schema.
+async fn connect_to(url: &str) -> Client {
+    let client = connect(url).await;
+    client.batch_execute(&format!("SET search_path = {SCHEMA}")).await.unwrap();
+    client
+}
+
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -129,6 +161,8 @@ fn text_of(row: &tokio_postgres::Row, at: usize) -> Option<String> {
         "bytea" => row.get::<_, Option<Vec<u8>>>(at).map(|bytes| format!("{bytes:02x?}")),
         "timestamptz" => row.get::<_, Option<crate::plan::Timestamp>>(at).map(stamp),
         "json" => row.get::<_, Option<Verbatim>>(at).map(|text| text.0),
+        "numeric" => row.get::<_, Option<Decimal>>(at).map(|number| number.0.to_string()),
+        "date" => row.get::<_, Option<Day>>(at).map(|day| day.to_string()),
         other => panic!("a column of type {other}"),
     }
 }

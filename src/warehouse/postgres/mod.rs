@@ -3,8 +3,9 @@
 //! Promise: as the door's. A page, the fact that it is stored and what it gives the analysts' tables are
 //! one transaction, whose first statement keeps everyone else from its patient; COMMIT is sent alone.
 //! Absent on purpose: this machine's clock, which decides nothing about who may write. Absent for now: purges and
-//! their ledger, the analysts' tables, and what `status`, `verify` and `export` read: whoever asks for one is told so.
+//! their ledger, and what `status`, `verify` and `export` read: whoever asks for one is told so.
 
+mod analyst_tables;
 #[cfg(test)]
 mod candidate;
 mod checkpoint;
@@ -15,10 +16,12 @@ mod freshness;
 mod history;
 mod keep_deleted;
 mod lease;
+mod medicines;
 mod missing;
 mod open;
 mod operations;
 mod page;
+mod persons;
 mod pool;
 mod pulls;
 mod reader;
@@ -33,6 +36,13 @@ mod sweep;
 mod tables;
 mod upserts;
 mod values;
+mod view_build;
+mod view_cells;
+mod view_rows;
+mod view_steps;
+mod view_table;
+#[cfg(test)]
+mod view_tests;
 mod writing;
 
 #[cfg(test)]
@@ -42,3 +52,5 @@ pub(super) use self::missing::{copied_by_the_server, not_yet};
 pub(super) use self::operations::Engine;
 pub(super) use self::pool::check_url;
 pub(super) use self::reader::Reader;
+#[cfg(test)]
+pub(super) use self::upserts::is_readable;

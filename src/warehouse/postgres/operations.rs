@@ -3,27 +3,31 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
 use super::lease::{WriterLease, expect_held};
 use super::page::IncomingBatch;
 use super::pool::Pool;
 use super::session::{Session, Step};
+use super::view_build::{Build, Which};
 use super::writing::Writing;
 use super::{
-    checkpoint, consents, cycle_ends, keep_deleted, open, page, pulls, removed, runtime, service_memory,
+    analyst_tables, checkpoint, consents, cycle_ends, keep_deleted, open, page, pulls, removed, runtime,
+    service_memory,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
+use crate::views::{AnalystTable, KeptRows, TapeMemory};
 use crate::warehouse::changes::History;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::page::{Batch, StoredBatch, Tally};
+use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use crate::warehouse::place::{OtherServer, Place, Server, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use crate::warehouse::report::ExpiringConsents;
+use crate::warehouse::report::{ExpiringConsents, Steps, ViewRefused};
 use crate::warehouse::service::{ServiceMemory, ServiceNote};
 
 /// A warehouse that is open for writing, and the right to write to it.
@@ -31,6 +35,11 @@ pub struct Engine {
     writing: Writing,
     lease: WriterLease,
     history: History,
+    /// Those that are stored as this program makes them.
+    analyst_tables: Arc<AnalystTables>,
+    /// Those that are not.
+    other_tables: Vec<String>,
+    views: Vec<AnalystTable>,
     is_abandoned: AtomicBool,
 }
 
@@ -49,13 +58,23 @@ impl Engine {
                 lease.give_back().await;
                 return Err(failed);
             }
-            Ok::<_, OpenFailed>(lease)
+            match pool.look(|session| Box::pin(analyst_tables::stored(session))).await {
+                Ok(stored) => Ok((lease, stored)),
+                Err(undone) => {
+                    lease.give_back().await;
+                    Err(server.unusable(undone.into_failure()))
+                }
+            }
         };
-        let lease = runtime::wait(opening).map_err(|error| server.unusable(error))??;
+        let (lease, stored) = runtime::wait(opening).map_err(|error| server.unusable(error))??;
+        let (analyst_tables, other_tables) = AnalystTables::new(&place.views).followed(&stored);
         Ok(Self {
             writing: Writing::new(pool),
             lease,
             history: History::of(place.history),
+            analyst_tables: Arc::new(analyst_tables),
+            other_tables,
+            views: place.views.clone(),
             is_abandoned: AtomicBool::new(false),
         })
     }
@@ -122,6 +141,7 @@ impl Engine {
         roster: RosterReading,
         now: Timestamp,
     ) -> Result<Vec<Lease>, StoreFailed> {
+        self.expect_own_tables()?;
         let roster = Arc::new(roster);
         let begin = self.write(|session| {
             let roster = roster.clone();
@@ -134,6 +154,29 @@ impl Engine {
             })
         });
         Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
+    }
+
+    /// Refuses to pull where tables would be left behind: nobody who pulls may make them.
+    fn expect_own_tables(&self) -> Result<(), StoreFailed> {
+        if self.other_tables.is_empty() {
+            return Ok(());
+        }
+        Err(StoreFailed::Engine(format!(
+            "the analysts' tables are not those of this program and its settings ({}); run `healthex-sync views apply`",
+            self.other_tables.join(", ")
+        )))
+    }
+
+    /// Makes every analysts' table anew. Returns those that cannot be made, and why.
+    pub(in crate::warehouse) async fn rebuild_views(
+        &self,
+        now: Timestamp,
+        mut told: impl FnMut(Steps) + Send + 'static,
+    ) -> Result<Vec<ViewRefused>, StoreFailed> {
+        let tables = AnalystTables::new(&self.views);
+        let owner = self.lease.owner();
+        let build = Build { pool: self.writing.pool(), owner: &owner, tables: &tables, now };
+        build.run(Which::All, &mut told).await.map_err(Undone::into_failure)
     }
 
     pub(in crate::warehouse) async fn has_consents(&self) -> Result<bool, StoreFailed> {
@@ -255,11 +298,14 @@ impl Engine {
         batch: Batch,
         now: Timestamp,
     ) -> Result<Fenced<StoredBatch>, StoreFailed> {
-        let incoming = IncomingBatch { head: head.clone(), cost, batch, history: self.history, now };
-        let incoming = Arc::new(incoming);
+        let tables = self.analyst_tables.clone();
+        let gained =
+            if batch.is_mostly_changes { evaluate(&tables, &batch.rows, now).await } else { Vec::new() };
+        let history = self.history;
+        let incoming = Arc::new(IncomingBatch { head: head.clone(), cost, batch, gained, history, now });
         self.write_fenced(|session| {
-            let incoming = incoming.clone();
-            Box::pin(async move { page::store(session, &incoming).await })
+            let (incoming, tables) = (incoming.clone(), tables.clone());
+            Box::pin(async move { page::store(session, &incoming, &tables).await })
         })
         .await
     }
@@ -375,6 +421,20 @@ impl Engine {
         let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
         Ok(held.map(|checkpoint| Lease { checkpoint }).collect())
     }
+}
+
+/// Rows that are evaluated between two looks at what else is to be done.
+const ROWS_AT_ONCE: usize = 64;
+
+/// Works out what rows give their views, on the task that pulled them.
+async fn evaluate(tables: &AnalystTables, rows: &[IncomingRow], now: Timestamp) -> Vec<Option<KeptRows>> {
+    let mut gained = Vec::with_capacity(rows.len());
+    for some in rows.chunks(ROWS_AT_ONCE) {
+        let mut memory = TapeMemory::default();
+        gained.extend(some.iter().map(|row| tables.evaluate(row, now, &mut memory)));
+        tokio::task::yield_now().await;
+    }
+    gained
 }
 
 impl Drop for Engine {

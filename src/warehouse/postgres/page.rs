@@ -4,12 +4,14 @@
 //! transaction, so the checkpoint never points past data we have, and a page that is sent
 //! again changes nothing. Absent on purpose: any DELETE of a purge.
 
+use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
 use super::pulls::End;
 use super::session::Session;
 use super::upserts::Upserts;
 use super::{checkpoint, freshness, pulls, shortfall, sweep};
 use crate::plan::{PullMode, Timestamp};
+use crate::views::KeptRows;
 use crate::warehouse::changes::{Changes, History};
 use crate::warehouse::page::{
     Batch, Completion, Finished, PullProgress, StoredBatch, SweepOutcome, Tally, WalkMark,
@@ -21,22 +23,28 @@ pub(super) struct IncomingBatch {
     pub(super) head: PullHead,
     pub(super) cost: PullCost,
     pub(super) batch: Batch,
+    /// What its rows give the analysts' tables, as far as that was worked out before; in their order.
+    pub(super) gained: Vec<Option<KeptRows>>,
     pub(super) history: History,
     pub(super) now: Timestamp,
 }
 
 /// Stores a batch and the fact that it is stored, or neither. Runs inside a transaction.
-pub(super) async fn store(session: &Session, incoming: &IncomingBatch) -> Result<StoredBatch, Undone> {
-    let IncomingBatch { head, cost, batch, history, now } = incoming;
+pub(super) async fn store(
+    session: &Session,
+    incoming: &IncomingBatch,
+    analyst_tables: &AnalystTables,
+) -> Result<StoredBatch, Undone> {
+    let IncomingBatch { head, cost, batch, gained, history, now } = incoming;
     let now = *now;
     let mut mark = PullMark { session, head, is_set: cost.row.is_some() || head.is_resumed };
     let mut respelled = Vec::new();
     let mut changes = Changes::keeping(*history);
     let mut upserts = Upserts::begin(session, &head.person, now, batch).await?;
-    let mut tally = upserts.rows(&batch.rows, &mut respelled, &mut changes).await?;
+    let mut tally = upserts.rows(&batch.rows, gained, &mut respelled, &mut changes).await?;
     let mut none = Vec::new();
     // Things whose name is another's, under the keys that they have instead.
-    tally += upserts.rows(&respelled, &mut none, &mut changes).await?;
+    tally += upserts.rows(&respelled, &[], &mut none, &mut changes).await?;
     tally.quarantined = upserts.quarantine(&batch.quarantined, &mut changes).await?;
     let renamed = head.mode == PullMode::Incremental && upserts.met_a_renamed_entry(&mut changes).await?;
     let mut stored = StoredBatch { tally, renamed, ..StoredBatch::default() };
@@ -57,6 +65,7 @@ pub(super) async fn store(session: &Session, incoming: &IncomingBatch) -> Result
         }
     }
     freshness::count(session, head.person.as_str(), changes.live).await?;
+    analyst_tables.follow(session, head.person.as_str(), &changes, now).await?;
     if renamed {
         checkpoint::note_renamed(session, &head.person).await?;
     }

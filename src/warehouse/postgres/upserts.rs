@@ -16,6 +16,7 @@ use crate::plan::duplicate::replaces;
 use crate::plan::identity::{Holder, KEY_BYTES_MAX, KeyForm, choose_key};
 use crate::plan::row::{NAME_TOO_LONG, Quarantined, Row};
 use crate::plan::{PersonId, Timestamp};
+use crate::views::KeptRows;
 use crate::warehouse::changes::{Change, Changes, History};
 use crate::warehouse::page::{Batch, IncomingRow, Tally};
 
@@ -128,10 +129,11 @@ impl<'c> Upserts<'c> {
         Ok(together(looks).await?.into_iter().collect())
     }
 
-    /// Decides on rows, and writes them. Those that need another key than their name come back in `respelled`.
+    /// Decides on rows, and writes them. `gained` has what they give the analysts' tables, as far as that is known. Those that need another key than their name come back in `respelled`.
     pub(super) async fn rows<'b>(
         &mut self,
         rows: &'b [IncomingRow],
+        gained: &'b [Option<KeptRows>],
         respelled: &mut Vec<IncomingRow>,
         changes: &mut Changes<'b>,
     ) -> Result<Tally, Undone> {
@@ -142,8 +144,9 @@ impl<'c> Upserts<'c> {
         let shared_names = self.shares_names;
         let mut tally = Tally::default();
         let mut writes: BTreeMap<&'static str, Writes<'b>> = BTreeMap::new();
-        for incoming in rows {
-            let change = Change { row: &incoming.row, gained: None };
+        let gained = gained.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        for (incoming, gained) in rows.iter().zip(gained) {
+            let change = Change { row: &incoming.row, gained };
             self.decide(change, incoming.is_repeat, respelled, &mut writes, &mut tally, changes);
         }
         self.write(&writes, changes.history).await?;
@@ -425,7 +428,7 @@ pub(super) async fn renamed(
 
 /// Returns whether PostgreSQL's functions can read a resource. One that holds U+0000 or half a surrogate
 /// pair would make every look into its table fail, for all rows.
-fn is_readable(resource: &str) -> bool {
+pub(in crate::warehouse) fn is_readable(resource: &str) -> bool {
     let mut rest = resource;
     let mut expects_low = false;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {

@@ -1,5 +1,6 @@
 //! What goes into statements and comes out of rows: each type by the type of its column.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::plan::Timestamp;
-use crate::time::TimeDelta;
+use crate::time::{Day, TimeDelta};
 
 type Conversion<T> = Result<T, Box<dyn Error + Sync + Send>>;
 
@@ -44,10 +45,12 @@ macro_rules! params {
 params! {
     &str => TEXT, TEXT_ARRAY;
     String => TEXT, TEXT_ARRAY;
+    Cow<'_, str> => TEXT, TEXT_ARRAY;
     i64 => INT8, INT8_ARRAY;
     f64 => FLOAT8, FLOAT8_ARRAY;
     bool => BOOL, BOOL_ARRAY;
     Timestamp => TIMESTAMPTZ, TIMESTAMPTZ_ARRAY;
+    Day => DATE, DATE_ARRAY;
     &[u8] => BYTEA, BYTEA_ARRAY;
     Vec<u8> => BYTEA, BYTEA_ARRAY;
 }
@@ -83,6 +86,62 @@ impl<'a> FromSql<'a> for Timestamp {
     }
 }
 
+/// Days between 1970 and 2000, where PostgreSQL's calendar begins.
+const DAYS_TO_2000: i32 = 10_957;
+
+impl ToSql for Day {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Conversion<IsNull> {
+        let days = self.since_1970() - DAYS_TO_2000;
+        out.extend_from_slice(&days.to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::DATE
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Day {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Conversion<Self> {
+        let days = i32::from_be_bytes(raw.try_into()?);
+        let found = days.checked_add(DAYS_TO_2000).and_then(Self::after_1970);
+        found.ok_or_else(|| "a day beyond what can be told".into())
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::DATE
+    }
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing reads the analysts' tables yet"))]
+/// A decimal number, as the nearest that a machine calculates with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Decimal(pub(super) f64);
+
+impl<'a> FromSql<'a> for Decimal {
+    /// Reads digits to the base of 10,000 behind how many there are, the power of the first, the sign, and how many
+    /// decimals are told.
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Conversion<Self> {
+        const NEGATIVE: u16 = 0x4000;
+        let (words, rest) = raw.as_chunks::<2>();
+        let words: Vec<u16> = words.iter().map(|word| u16::from_be_bytes(*word)).collect();
+        let [_, weight, sign, _, digits @ ..] = words.as_slice() else { return Err("a short number".into()) };
+        if !rest.is_empty() || ![0, NEGATIVE].contains(sign) {
+            return Err("no number".into());
+        }
+        let minus = if *sign == NEGATIVE { "-" } else { "" };
+        let written: Vec<String> = digits.iter().map(|digit| format!("{digit:04}")).collect();
+        let behind = i32::from(weight.cast_signed()) + 1 - i32::try_from(digits.len())?;
+        Ok(Self(format!("{minus}0{}e{}", written.concat(), behind * 4).parse()?))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::NUMERIC
+    }
+}
+
 /// Returns a count as the column for it has it.
 pub(super) fn count(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
@@ -102,6 +161,30 @@ pub(super) fn span(duration: Duration) -> TimeDelta {
 mod tests {
     use super::*;
     use crate::plan::parse_stamp;
+
+    #[test]
+    fn a_day_comes_back() {
+        for text in ["0001-01-01", "1969-12-31", "2000-02-29", "9999-12-31"] {
+            let day = Day::parse(text).unwrap();
+            let mut bytes = BytesMut::new();
+            day.to_sql(&Type::DATE, &mut bytes).unwrap();
+            assert_eq!(Day::from_sql(&Type::DATE, &bytes).unwrap(), day, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_decimal_is_read_as_the_server_sends_it() {
+        for (words, expected) in [
+            (&[0u16, 0, 0, 0][..], 0.0),
+            (&[2, 0, 0, 2, 5, 4000], 5.4),
+            (&[2, 0, 0x4000, 2, 5, 4000], -5.4),
+            (&[1, 0xFFFF, 0, 4, 25], 0.0025),
+            (&[1, 2, 0, 0, 7], 7e8),
+        ] {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            assert_eq!(Decimal::from_sql(&Type::NUMERIC, &bytes).unwrap(), Decimal(expected));
+        }
+    }
 
     #[test]
     fn a_time_comes_back_to_the_microsecond() {

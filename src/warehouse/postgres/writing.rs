@@ -32,6 +32,10 @@ impl Writing {
         Self { pool, begun: AtomicU64::new(0), done: AtomicU64::new(0) }
     }
 
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     pub(super) fn activity(&self) -> WriterActivity {
         let done = self.done.load(Ordering::Relaxed);
         let is_working = self.begun.load(Ordering::Relaxed) > done;
