@@ -79,6 +79,6 @@ pub(super) fn compare_page(
     match reader {
         None => sqlite::compare_page(None, head, batch, compared, now),
         Some(Reader::Sqlite(engine)) => sqlite::compare_page(Some(engine), head, batch, compared, now),
-        Some(Reader::Postgres(_)) => Err(postgres::not_yet("sync --dry-run")),
+        Some(Reader::Postgres(engine)) => engine.compare_page(head, batch, compared, now),
     }
 }

@@ -35,7 +35,7 @@ impl Reader {
     pub fn status(&self) -> Result<StatusReport, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.status(),
-            Self::Postgres(_) => Err(postgres::not_yet("status")),
+            Self::Postgres(engine) => engine.status(),
         }
     }
 
@@ -52,7 +52,7 @@ impl Reader {
     pub fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.overview(request),
-            Self::Postgres(_) => Err(postgres::not_yet("the status page")),
+            Self::Postgres(engine) => engine.overview(request),
         }
     }
 

@@ -9,13 +9,19 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::trial::{Pull, Trial, at, batch, end_with_sweep, person};
+use super::trial::{
+    Pull, Trial, at, batch, condition, end_with_sweep, kept, observation, person, quarantined, setback,
+};
 use super::{Candidate, Kept};
 use crate::plan::row::{Row, row_of};
+use crate::plan::state::{Event, HeldWhy};
 use crate::plan::{PersonId, Timestamp, parse_stamp};
 use crate::sandbox::Population;
+use crate::time::TimeDelta;
 use crate::warehouse::page::PullProgress;
 use crate::warehouse::postgres::{PostgresCandidate, is_readable};
+use crate::warehouse::pull::PullOutcome;
+use crate::warehouse::report::{OverviewRequest, StatusReport};
 use crate::warehouse::sqlite::SqliteCandidate;
 
 #[path = "../../../tests/support/shared_folder.rs"]
@@ -159,4 +165,61 @@ async fn the_analysts_tables_of_both_engines_hold_the_same() {
     assert_equal(&sqlite, &postgres, "built anew");
     let names: Vec<String> = ["observations", "persons", "codings"].map(str::to_owned).to_vec();
     assert_eq!(tables(&kept_up, &names), tables(&postgres.kept(), &names));
+}
+
+/// The same story of some patients: those that fail, are held, refused, or were not pulled for long.
+async fn live<C: Candidate>() -> Trial<C> {
+    let trial = Trial::<C>::with(["anna", "ben", "cora", "dan", "eve"]).await;
+    let [anna, ben, cora, dan] = ["anna", "ben", "cora", "dan"].map(person);
+    for (seconds, who) in [(10, &anna), (20, &ben), (30, &cora)] {
+        trial.pull(who, &[observation(1), condition(2)], at(seconds)).await;
+    }
+    trial.pull(&anna, &[observation(1)], at(40)).await;
+    let pull_of_dan = Pull::full(&dan, at(50));
+    trial.end(pull_of_dan.ended(PullOutcome::Failed, Some(setback(Event::PullFailed))), at(51)).await;
+    let refused = Pull::full(&ben, at(60));
+    trial.warehouse().note_refusal(&refused.head, refused.cost, at(61)).await.unwrap();
+    let held = setback(Event::Held(HeldWhy::Many));
+    kept(trial.warehouse().note_answer(&cora, held, at(62)).await.unwrap());
+    let mut unfinished = Pull::full(&person("eve"), at(70));
+    let mut page = batch(&[observation(5)], PullProgress::Partial);
+    page.quarantined.push(quarantined("Observation/6"));
+    trial.store(&mut unfinished, page, at(71)).await;
+    trial
+}
+
+fn told<C: Candidate>(trial: &Trial<C>) -> String {
+    let reader = trial.reader();
+    let status = reader.status().unwrap();
+    let request = OverviewRequest {
+        behind_since: at(45),
+        behind_max: 1,
+        overlap: TimeDelta::seconds(5),
+        purged_since: at(0),
+        now: at(100),
+        expiring_until: at(200),
+        expiring_max: 3,
+        purges_max: 3,
+    };
+    let mut overview = reader.overview(request).unwrap();
+    assert!(overview.bytes.iter().all(|size| size.bytes > 0) || overview.bytes[0].file == "database");
+    (overview.bytes, overview.disk_free) = (Vec::new(), None);
+    let patients = serde_json::to_string_pretty(&status.patients).unwrap();
+    let StatusReport { resources, quarantined, unscrubbed, .. } = status;
+    let own: Vec<_> = status.patients.iter().map(|patient| (patient.listed, patient.holds_rows)).collect();
+    format!("{patients}\n{own:?}\n{resources:?} {quarantined} {unscrubbed}\n{overview:#?}")
+}
+
+#[tokio::test]
+async fn status_and_overview_tell_the_same_of_both_engines() {
+    if !PostgresCandidate::is_here() {
+        return;
+    }
+    let (sqlite, postgres) = (live::<SqliteCandidate>().await, live::<PostgresCandidate>().await);
+    let (expected, found) = (told(&sqlite), told(&postgres));
+    assert_eq!(expected, found);
+    assert!(
+        expected.contains("\"held_why\": \"many\"") && expected.contains("\"observation\": 4"),
+        "{expected}"
+    );
 }

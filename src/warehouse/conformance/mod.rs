@@ -82,6 +82,8 @@ macro_rules! run_claims_of_all {
                 types_that_were_not_asked_for_are_not_swept
             }
             refusals {
+                a_withdrawal_that_is_held_keeps_all_rows
+                a_pull_that_fails_keeps_its_rows_its_watermark_and_its_place
                 a_pull_that_is_interrupted_is_held_against_nobody
                 a_link_that_fails_is_counted_and_a_new_page_clears_the_count
                 a_refusal_is_noted_the_moment_it_arrives
@@ -89,8 +91,12 @@ macro_rules! run_claims_of_all {
                 an_answer_for_somebody_unknown_is_answered
             }
             records {
+                a_rehearsal_of_a_reading_says_the_same_and_keeps_nothing
                 a_consent_that_lets_through_something_else_asks_for_a_full_pull
                 a_consent_that_runs_out_is_told_once_a_day
+            }
+            rehearsals {
+                a_rehearsed_page_is_answered_as_it_would_be_stored
             }
         }
     };
@@ -102,12 +108,10 @@ macro_rules! run_claims_of_whole_engines {
     () => {
         run! {
             cycles {
-                what_the_service_remembers_outlasts_a_restart_and_goes_with_a_purge
                 no_time_is_stored_that_was_not_told
+                what_the_service_remembers_outlasts_a_restart_and_goes_with_a_purge
             }
             refusals {
-                a_pull_that_fails_keeps_its_rows_its_watermark_and_its_place
-                a_withdrawal_that_is_held_keeps_all_rows
             }
             purges {
                 a_purge_leaves_no_row_but_what_is_known_about_the_patient
@@ -122,7 +126,6 @@ macro_rules! run_claims_of_whole_engines {
             records {
                 the_last_answer_is_kept_until_the_next_and_goes_with_a_purge
                 that_a_consent_has_ended_outlives_the_purge
-                a_rehearsal_of_a_reading_says_the_same_and_keeps_nothing
             }
             rehearsals {
                 a_rehearsal_answers_as_the_warehouse_would_and_changes_nothing

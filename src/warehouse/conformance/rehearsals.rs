@@ -14,6 +14,43 @@ use crate::warehouse::pull::PullOutcome;
 use crate::warehouse::purge::Scrub;
 use crate::warehouse::service::ServiceNote;
 
+pub(super) async fn a_rehearsed_page_is_answered_as_it_would_be_stored<C: Candidate>() {
+    let names = ["anna", "ben", "cora", "dan"];
+    let mut trial = Trial::<C>::with(names).await;
+    let stored: Vec<_> = (1..=30).map(observation).collect();
+    for name in names {
+        trial.pull(&person(name), &stored, at(10)).await;
+    }
+    let changed = [observation(1), observation_that(2, "is changed"), observation(31)];
+    let twice: Vec<_> = changed.iter().chain(&changed).cloned().collect();
+    let all_but_one: Vec<_> = (1..=29).map(observation).chain([observation(32)]).collect();
+    // The rows of a page, and those that each walk saw, where the pull ends with it.
+    // The rows of a page, in how many walks they were seen, where the pull ends with it, and its pages.
+    let pages = [(&twice[..], 0, 1), (&changed, 2, 1), (&all_but_one, 2, 1), (&all_but_one, 1, 2)];
+    let mut outcomes = Vec::new();
+    for (name, (rows, walks, pages)) in names.into_iter().zip(pages) {
+        let progress = || match walks {
+            0 => PullProgress::Partial,
+            walks => end_with_sweep(&vec![rows; walks], pages),
+        };
+        let page = || batch(rows, progress());
+        let pull = Pull::full(&person(name), at(20));
+        trial.close();
+        let before = trial.kept();
+        let rehearsal = Warehouse::rehearse(trial.candidate.place(), OtherServer::Refuse).unwrap();
+        let rehearsed = rehearsal.store_page(&pull.head, pull.cost, page(), at(21)).await.unwrap();
+        drop(rehearsal);
+        assert_eq!(trial.kept(), before);
+        trial.reopen();
+        let stored = trial.warehouse().store_page(&pull.head, pull.cost, page(), at(21)).await.unwrap();
+        let (rehearsed, stored) = (kept(rehearsed), kept(stored));
+        assert_eq!((rehearsed.tally, rehearsed.sweep), (stored.tally, stored.sweep), "{name}");
+        outcomes.push(stored.sweep);
+    }
+    let [done, again] = [SweepOutcome::Done, SweepOutcome::WalkAgain];
+    assert_eq!(outcomes, [done, SweepOutcome::Guarded(28), done, again]);
+}
+
 pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothing<C: Candidate>() {
     let mut trial = Trial::<C>::with(["anna", "ben", "cora"]).await;
     let [anna, ben, dan] = ["anna", "ben", "dan"].map(person);

@@ -107,7 +107,7 @@ impl Columns<'_> {
 }
 
 /// Returns a count that is never large.
-fn small(count: i64) -> u32 {
+pub(super) fn small(count: i64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 

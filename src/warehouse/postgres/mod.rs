@@ -9,6 +9,7 @@ mod analyst_tables;
 #[cfg(test)]
 mod candidate;
 mod checkpoint;
+mod compare;
 mod consents;
 mod cycle_ends;
 mod failure;
@@ -20,12 +21,15 @@ mod medicines;
 mod missing;
 mod open;
 mod operations;
+mod overview;
 mod page;
 mod persons;
 mod pool;
 mod pulls;
+mod purge_log;
 mod reader;
 mod removed;
+mod report;
 mod runtime;
 #[cfg(test)]
 mod schema;

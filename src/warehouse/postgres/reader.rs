@@ -1,21 +1,27 @@
 //! The door's reading operations: each of them one look as of one moment, in a transaction that cannot write.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::failure::Undone;
 use super::pool::Pool;
-use super::session::{Session, Step};
-use super::{checkpoint, consents, cycle_ends, open, pulls, runtime, service_memory};
+use super::session::{Begin, Session, Step};
+use super::{
+    checkpoint, compare, consents, cycle_ends, open, overview, pulls, report, runtime, service_memory,
+};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, KeptConsents, ScopesSeen};
+use crate::plan::row::KeyHash;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::page::{Batch, StoredBatch};
 use crate::warehouse::patient::CycleTimes;
 use crate::warehouse::place::{Location, Place, Server};
-use crate::warehouse::report::ExpiringConsents;
+use crate::warehouse::pull::PullHead;
+use crate::warehouse::report::{ExpiringConsents, Overview, OverviewRequest, StatusReport};
 use crate::warehouse::service::ServiceView;
 
 /// A warehouse that is open for reading.
@@ -113,6 +119,32 @@ impl Reader {
 
     pub(in crate::warehouse) fn knows(&self, person: &PersonId) -> Result<bool, StoreFailed> {
         Ok(self.checkpoint(person)?.is_some())
+    }
+
+    pub(in crate::warehouse) fn status(&self) -> Result<StatusReport, StoreFailed> {
+        self.ask(|session| Box::pin(report::status(session)))
+    }
+
+    pub(in crate::warehouse) fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
+        self.ask(move |session| Box::pin(overview::overview(session, request)))
+    }
+
+    /// Answers as storing the batch would, and writes nothing. `compared` is what this pull has brought already.
+    pub(in crate::warehouse) fn compare_page(
+        &self,
+        head: &PullHead,
+        batch: &Batch,
+        compared: &mut HashSet<KeyHash>,
+        now: Timestamp,
+    ) -> Result<StoredBatch, StoreFailed> {
+        let look = async {
+            let session = self.pool.begin(Begin::Snapshot).await?;
+            let stored = compare::compare_page(&session, head, batch, compared, now).await?;
+            session.rollback().await;
+            Ok(stored)
+        };
+        let found = runtime::wait(look).map_err(|error| StoreFailed::Engine(error.to_string()))?;
+        found.map_err(Undone::into_failure)
     }
 
     pub(in crate::warehouse) fn service(&self) -> Result<ServiceView, StoreFailed> {

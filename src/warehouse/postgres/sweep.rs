@@ -52,6 +52,18 @@ pub(super) async fn run(
     }
 }
 
+/// Returns what a sweep would do, and how many entries it did not see. Only reads.
+pub(super) async fn judge(
+    session: &Session,
+    head: &PullHead,
+    request: &SweepRequest,
+    now: Timestamp,
+) -> Result<(SweepVerdict, u64), Undone> {
+    let stored = with_rows_of(session, head.person.as_str()).await?;
+    let judged = Sweep { session, head, request, now }.judge(stored).await?;
+    Ok((judged.verdict, judged.facts.unseen))
+}
+
 /// What a sweep would do, and on which rows.
 struct Judged {
     verdict: SweepVerdict,

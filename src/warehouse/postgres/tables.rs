@@ -1,5 +1,6 @@
 //! The tables of resources, and every table that has rows of a patient.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::failure::Undone;
@@ -46,4 +47,18 @@ static COUNT_ALL: LazyLock<String> = LazyLock::new(|| {
     });
     let counts: Vec<String> = counts.collect();
     format!("SELECT * FROM ({}) AS counted WHERE all_rows > 0", counts.join("\nUNION ALL "))
+});
+
+/// Returns how many rows of each table are not marked as deleted; tables without any are left out.
+pub(super) async fn live_rows(session: &Session) -> Result<BTreeMap<String, u64>, Undone> {
+    let rows = session.rows(&COUNT_LIVE, &[]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, counted(row.try_get(1)?)))).collect()
+}
+
+static COUNT_LIVE: LazyLock<String> = LazyLock::new(|| {
+    let counts = resource_tables().map(|ResourceType { table, .. }| {
+        format!("SELECT '{table}' AS name, count(*) AS live FROM \"{table}\" WHERE deleted_at IS NULL")
+    });
+    let counts: Vec<String> = counts.collect();
+    format!("SELECT * FROM ({}) AS counted WHERE live > 0", counts.join("\nUNION ALL "))
 });

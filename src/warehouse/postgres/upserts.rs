@@ -29,7 +29,7 @@ const UNREADABLE: &str = "holds characters PostgreSQL cannot read";
 
 /// What is stored under a key.
 #[derive(Clone)]
-struct StoredVersion {
+pub(super) struct StoredVersion {
     id: Option<String>,
     content_hash: Vec<u8>,
     is_deleted: bool,
@@ -39,7 +39,7 @@ struct StoredVersion {
 
 impl StoredVersion {
     /// Returns whether the row is this one, and to be seen.
-    fn is_current(&self, row: &Row) -> bool {
+    pub(super) fn is_current(&self, row: &Row) -> bool {
         self.content_hash == row.content_hash && !self.is_deleted && !self.is_superseded
     }
 
@@ -54,7 +54,8 @@ impl StoredVersion {
     }
 }
 
-type Known = HashMap<&'static str, HashMap<String, StoredVersion>>;
+/// What is stored, by table and key.
+pub(super) type Known = HashMap<&'static str, HashMap<String, StoredVersion>>;
 
 /// The resources of one person, as they are decided on.
 pub(super) struct Upserts<'c> {
@@ -98,35 +99,15 @@ impl<'c> Upserts<'c> {
         let statement =
             "SELECT c.shares_names, EXISTS (SELECT 1 FROM quarantine AS q WHERE q.person_id = c.person_id)
                FROM checkpoint AS c WHERE c.person_id = $1 FOR UPDATE OF c";
-        let keys =
-            by_table(batch.rows.iter().map(|incoming| (incoming.row.table, incoming.row.key.as_str())));
+        let names = batch.rows.iter().map(|incoming| (incoming.row.table, incoming.row.key.as_str()));
         let params: [&dyn Param; 1] = [&person];
-        let (locked, known) = tokio::join!(session.row_or_none(statement, &params), upserts.look(&keys));
+        let (locked, known) =
+            tokio::join!(session.row_or_none(statement, &params), known(session, person, names));
         // Of a patient that is not known nothing is stored.
         let Some(locked) = locked? else { return Err(Undone::Superseded) };
         (upserts.shares_names, upserts.has_quarantined) = (locked.try_get(0)?, locked.try_get(1)?);
         upserts.known = known?;
         Ok(upserts)
-    }
-
-    /// Reads what is stored under keys.
-    async fn look(&self, keys: &BTreeMap<&'static str, Vec<&str>>) -> Result<Known, Undone> {
-        let looks = keys.iter().map(|(table, keys)| async move {
-            let rows = self.session.rows(&fill_in(KNOWN, table), &[&self.person, keys]).await?;
-            let mut found = HashMap::with_capacity(rows.len());
-            for row in rows {
-                let stored = StoredVersion {
-                    id: row.try_get(1)?,
-                    content_hash: row.try_get(2)?,
-                    is_deleted: row.try_get(3)?,
-                    is_superseded: row.try_get(4)?,
-                    last_updated: row.try_get(5)?,
-                };
-                found.insert(row.try_get(0)?, stored);
-            }
-            Ok::<_, Undone>((*table, found))
-        });
-        Ok(together(looks).await?.into_iter().collect())
     }
 
     /// Decides on rows, and writes them. `gained` has what they give the analysts' tables, as far as that is known. Those that need another key than their name come back in `respelled`.
@@ -177,7 +158,8 @@ impl<'c> Upserts<'c> {
         if keys.is_empty() {
             return Ok(());
         }
-        let found = self.look(&by_table(keys.iter().map(|(table, key)| (*table, key.as_str())))).await?;
+        let keys = keys.iter().map(|(table, key)| (*table, key.as_str()));
+        let found = known(self.session, self.person, keys).await?;
         for (table, found) in found {
             self.known.entry(table).or_default().extend(found);
         }
@@ -190,8 +172,7 @@ impl<'c> Upserts<'c> {
 
     /// Returns who holds a key, as seen from a thing that might be stored under it.
     fn holder(&self, table: &str, key: &str, row: &Row) -> Holder {
-        let stored = self.stored(table, key);
-        Holder::of(stored.map(|stored| stored.id.as_deref()), row.id.as_deref())
+        holder(self.stored(table, key), row)
     }
 
     fn decide<'b>(
@@ -385,6 +366,36 @@ impl<'c> Upserts<'c> {
         }
         Ok(met)
     }
+}
+
+/// Reads what is stored under keys.
+pub(super) async fn known<'k>(
+    session: &Session,
+    person: &str,
+    keys: impl Iterator<Item = (&'static str, &'k str)>,
+) -> Result<Known, Undone> {
+    let keys = by_table(keys);
+    let looks = keys.iter().map(|(table, keys)| async move {
+        let rows = session.rows(&fill_in(KNOWN, table), &[&person, keys]).await?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let stored = StoredVersion {
+                id: row.try_get(1)?,
+                content_hash: row.try_get(2)?,
+                is_deleted: row.try_get(3)?,
+                is_superseded: row.try_get(4)?,
+                last_updated: row.try_get(5)?,
+            };
+            found.insert(row.try_get(0)?, stored);
+        }
+        Ok::<_, Undone>((*table, found))
+    });
+    Ok(together(looks).await?.into_iter().collect())
+}
+
+/// Returns who holds a key, as seen from a thing that might be stored under it.
+pub(super) fn holder(stored: Option<&StoredVersion>, row: &Row) -> Holder {
+    Holder::of(stored.map(|stored| stored.id.as_deref()), row.id.as_deref())
 }
 
 fn by_table<'k>(keys: impl Iterator<Item = (&'static str, &'k str)>) -> BTreeMap<&'static str, Vec<&'k str>> {
