@@ -86,6 +86,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// Put a backup in the warehouse's place while nothing runs; purges in the ledger are carried out on it
     Restore(RestoreArgs),
+    /// Make the schema of a warehouse on a PostgreSQL server, or bring it to this program's version; as its owner
+    Migrate(MigrateArgs),
     /// List the analysts' tables, or run or rebuild their views
     Views(ViewsArgs),
     /// Write resources (ndjson, bundle) or the analysts' tables (csv, parquet) as files
@@ -242,6 +244,19 @@ pub struct RestoreArgs {
     /// Needed: the file takes the warehouse's place
     #[arg(long)]
     pub yes: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Print the statements instead, for somebody who carries them out in psql; asks no server
+    #[arg(long, conflicts_with = "json")]
+    pub print: bool,
+    /// Divide each table of resources into so many parts by patient, where they are not there yet
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=256))]
+    pub partitions: Option<u32>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

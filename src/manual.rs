@@ -64,7 +64,7 @@ const SIGNALS: [(&str, &str); 2] = [
 ];
 
 /// What a command is used for, with words of its own.
-const EXAMPLES: [(&str, &[(&str, &str)]); 18] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 19] = [
     ("demo", &[("healthex-sync demo", "The main job with made-up patients, in ./healthex-demo.")]),
     (
         "init",
@@ -136,6 +136,19 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 18] = [
             "healthex-sync restore /srv/backup/warehouse-2026-11-01.db --yes",
             "Puts a copy in place; purges since are carried out on it.",
         )],
+    ),
+    (
+        "migrate",
+        &[
+            (
+                "healthex-sync migrate --print | sudo -u postgres psql study",
+                "Makes schema, tables and roles in the database study.",
+            ),
+            (
+                "HEALTHEX_SYNC__WAREHOUSE__URL=postgres://healthex_owner@db.example/study healthex-sync migrate",
+                "The same, or a newer version's schema, as the schema's owner.",
+            ),
+        ],
     ),
     (
         "views",

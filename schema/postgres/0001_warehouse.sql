@@ -2,12 +2,8 @@
 -- that says who may write.
 --
 -- Names are SQLite's; our own times are timestamptz, flags are boolean, bytes are bytea. The migrations here have
--- the numbers of SQLite's. A released migration is never edited, only followed.
-
-CREATE TABLE migration (
-    version    bigint PRIMARY KEY,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
+-- the numbers of SQLite's. A released migration is never edited, only followed. {compression} is lz4, where the server
+-- has it.
 
 CREATE TABLE writer (
     one   boolean PRIMARY KEY CHECK (one),
@@ -150,7 +146,7 @@ CREATE TABLE history (
     changed_at timestamptz NOT NULL,
     deleted_at timestamptz,
     content_hash bytea NOT NULL CHECK (octet_length(content_hash) = 16),
-    resource json NOT NULL,
+    resource json {compression} NOT NULL,
     superseded_at timestamptz,
     replaced_at timestamptz NOT NULL
 );

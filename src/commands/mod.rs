@@ -9,6 +9,7 @@ mod checks;
 mod demo;
 mod export;
 mod kept_records;
+mod migrate;
 mod named;
 mod progress;
 mod purge;
@@ -140,6 +141,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
         Command::Backup(args) => backup::backup(&context, args, out),
         Command::Restore(args) => backup::restore(&context, args, out),
         Command::Export(args) => export::export(&context, args, out),
+        Command::Migrate(args) => migrate::migrate(&context, args, out),
         Command::Views(args) => views_command::views(&context, args, out),
         Command::Roster(args) => roster_command::roster(&context, args, out),
         Command::Purge(args) => purge::purge(&context, args, out),
@@ -217,7 +219,17 @@ fn location(settings: &Settings) -> Result<Location, Complaints> {
     let ServerSettings { url, password, ca_file, schema, prepared, retention } = server;
     let asked_for = format!("put the password into {password}");
     let password = password.read().map_err(Complaints::one)?;
-    let server = Server { url, password, asked_for, ca_file, schema, prepared, retention, beside: path };
+    let server = Server {
+        url,
+        password,
+        asked_for,
+        ca_file,
+        schema,
+        acting_as: None,
+        prepared,
+        retention,
+        beside: path,
+    };
     check_server(&server).map_err(|why| Complaints::one(format!("warehouse.url: {why}")))?;
     Ok(Location::Server(Arc::new(server)))
 }

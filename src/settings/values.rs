@@ -193,8 +193,8 @@ pub(super) fn schema_name() -> ValueType<String> {
     })
 }
 
-/// PostgreSQL cuts off what is longer.
-const SCHEMA_LENGTH_MAX: usize = 63;
+/// Roles are named after it, and a name has at most 63 letters.
+const SCHEMA_LENGTH_MAX: usize = 48;
 
 /// An address with a port or the path of a Unix socket, or `None` for the empty text.
 pub(super) fn listen_or_none() -> ValueType<Option<Listen>> {

@@ -27,9 +27,7 @@ pub enum OpenFailed {
     #[error("there is no warehouse at {}, and {} tells of the purges of one; put that warehouse back with `healthex-sync restore FILE`, or, if it is to be given up, move the ledger away and keep it", .path.display(), .ledger.display())]
     LedgerWithoutWarehouse { path: PathBuf, ledger: PathBuf },
     #[error("cannot use {server}: {why}")]
-    Server { server: String, why: String },
-    #[error("{server} is in use by another healthex-sync ({holder}); wait for it or stop it")]
-    ServerInUse { server: String, holder: String },
+    Server { server: String, why: String, may_pass: bool },
     #[error("{server} has no warehouse of this version; run `healthex-sync migrate` as its owner")]
     NotMigrated { server: String },
     #[error(
@@ -59,6 +57,10 @@ pub enum StoreFailed {
     TakenOver,
     #[error("the warehouse is busy: {0}")]
     Busy(String),
+    #[error("{0}")]
+    Away(String),
+    #[error("{0}")]
+    Refused(String),
     #[error("the warehouse failed: {0}")]
     Engine(String),
     #[error("the warehouse cannot hold what this patient's record has: {0}")]
@@ -128,6 +130,7 @@ impl OpenFailed {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unusable { source, .. } => source.may_pass(),
+            Self::Server { may_pass, .. } => *may_pass,
             Self::Io { source, .. } => matches!(
                 source.kind(),
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
@@ -151,7 +154,7 @@ pub enum Concern {
 impl StoreFailed {
     /// Returns whether it may be over without anybody seeing to the warehouse itself.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::DiskFull | Self::ReadOnly | Self::Busy(_))
+        matches!(self, Self::DiskFull | Self::ReadOnly | Self::Busy(_) | Self::Away(_))
     }
 
     /// Returns whom the failure concerns, and with that what it ends.
@@ -162,6 +165,8 @@ impl StoreFailed {
             | Self::ReadOnly
             | Self::Busy(_)
             | Self::TakenOver
+            | Self::Away(_)
+            | Self::Refused(_)
             | Self::Engine(_)
             | Self::WriterGone => Concern::Cycle,
             Self::Damaged(_) | Self::Replaced => Concern::File,

@@ -42,7 +42,7 @@ use self::place::{Close, FileIdentity, Location, OtherServer, Place, Server, Wri
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub};
 use self::rehearsal::Rehearsal;
-use self::report::{Preflight, Restored, Steps, ViewRefused};
+use self::report::{Migrated, Preflight, Restored, Steps, ViewRefused};
 use self::service::{RunReport, RunState, ServiceMemory, ServiceNote};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -469,6 +469,23 @@ pub fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
 /// Returns why a server's URL cannot be used. Nothing is connected.
 pub fn check_server(server: &Server) -> Result<(), String> {
     postgres::check_url(server)
+}
+
+/// Makes the schema of a warehouse on a server, and brings it to this program's version. `partitions` is into how many
+/// parts tables of resources are divided that are not there yet. With it are made those of the analysts' tables that are
+/// new or made from something else.
+pub fn migrate(
+    server: &Arc<Server>,
+    partitions: Option<u32>,
+    views: &[AnalystTable],
+    now: Timestamp,
+) -> Result<Migrated, OpenFailed> {
+    postgres::migrate(server, partitions, views, now)
+}
+
+/// Returns the statements that [`migrate`] carries out.
+pub fn migration_script(schema: &str, partitions: Option<u32>, views: &[AnalystTable]) -> String {
+    postgres::migration_script(schema, partitions, views)
 }
 
 /// Tries to be the one that writes, for a moment.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::failure::OpenFailed;
+use super::failure::{OpenFailed, StoreFailed};
 use crate::views::AnalystTable;
 
 /// Where a warehouse is, whom it is filled from, and who may read it.
@@ -71,6 +71,8 @@ pub struct Server {
     /// Who may vouch for the server beside those that the system trusts.
     pub ca_file: Option<PathBuf>,
     pub schema: String,
+    /// As which role statements are carried out, where that is another than the URL's.
+    pub acting_as: Option<String>,
     /// Whether statements are kept prepared by name. Not through a pooler that lends each transaction
     /// another connection, and does not know them.
     pub prepared: bool,
@@ -81,9 +83,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns the failure to use it.
+    /// Returns the failure to use it, which somebody has to see to.
     pub(super) fn unusable(&self, why: impl fmt::Display) -> OpenFailed {
-        OpenFailed::Server { server: self.to_string(), why: why.to_string() }
+        OpenFailed::Server { server: self.to_string(), why: why.to_string(), may_pass: false }
+    }
+
+    /// Returns the failure to use it, which may be over by itself.
+    pub(super) fn away(&self, why: impl fmt::Display) -> OpenFailed {
+        OpenFailed::Server { server: self.to_string(), why: why.to_string(), may_pass: true }
+    }
+
+    /// Returns the failure to use it for what it has answered, or not.
+    pub(super) fn failed(&self, failed: StoreFailed) -> OpenFailed {
+        if failed.may_pass() { self.away(failed) } else { self.unusable(failed) }
     }
 }
 

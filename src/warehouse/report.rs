@@ -13,6 +13,24 @@ use crate::plan::state::HeldKind;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::Dropped;
 
+/// What `migrate` has come to.
+#[derive(Debug, Clone)]
+pub struct Migrated {
+    pub server: String,
+    pub version: i64,
+    /// `None` where there was no schema.
+    pub from_version: Option<i64>,
+    /// Of each table of resources; 0 where they are in one piece.
+    pub partitions: u32,
+    /// As whom it was made.
+    pub role: String,
+    /// The analysts' tables, and those that cannot be made.
+    pub tables: usize,
+    pub refused: Vec<ViewRefused>,
+    /// What has to be carried out by somebody who may create roles.
+    pub missing_roles: Option<String>,
+}
+
 /// One patient in `status`.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PatientLine {

@@ -81,6 +81,17 @@ impl AnalystTables {
         hash(&[&format!("{:?}", self.facts)])
     }
 
+    /// Returns whether all of them are stored as they are made here, and nothing else.
+    pub(super) fn are_stored_in(&self, stored: &BTreeMap<String, String>) -> bool {
+        let definitions = self.definitions();
+        let facts = self.facts_definition();
+        let wanted = definitions.into_iter().chain([(FACTS, facts.as_str()), (FRESHNESS, "1")]);
+        let wanted: BTreeMap<&str, &str> = wanted.collect();
+        let stored: BTreeMap<&str, &str> =
+            stored.iter().map(|(name, definition)| (name.as_str(), definition.as_str())).collect();
+        wanted == stored
+    }
+
     /// Returns those that are stored as they are made here, to be followed; and the names of those that are not.
     /// One that has failed before is among neither.
     pub(super) fn followed(self, stored: &BTreeMap<String, String>) -> (Self, Vec<String>) {

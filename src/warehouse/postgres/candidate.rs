@@ -3,18 +3,15 @@
 //! Where PostgreSQL is not installed, no claim is tried, and that is said; `HEALTHEX_SYNC_REQUIRE_ALL=1` makes it a
 //! failure.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-use super::pool::Pool;
+use super::cluster::{Cluster, VERSIONS};
+use super::runtime;
 use super::values::Decimal;
-use super::{runtime, schema, view_build};
 use crate::plan::stamp;
 use crate::plan::table_set::TableSet;
 use crate::time::Day;
@@ -27,28 +24,17 @@ pub(in crate::warehouse) struct PostgresCandidate {
     _folder: TempDir,
 }
 
-/// A server of its own for this process.
-struct Cluster {
-    port: u16,
-    /// While its input is open, the server runs.
-    _watcher: Child,
-}
-
 const SCHEMA: &str = "healthex";
-/// Where Debian has the programs of each version.
-const VERSIONS: &str = "/usr/lib/postgresql";
 
 impl Candidate for PostgresCandidate {
     fn new(base_url: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("claim_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::tempdir().unwrap();
-        let port = cluster().expect("a claim was begun without a server").port;
-        let url = |database: &str| format!("postgres://postgres@127.0.0.1:{port}/{database}");
+        let cluster = Cluster::shared().expect("a claim was begun without a server");
+        let url = |database: &str| cluster.url("postgres", database);
         runtime::wait(async {
             connect(&url("postgres")).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-            let text = schema::text(SCHEMA, crate::warehouse::schema_version());
-            connect(&url(&name)).await.batch_execute(&text).await.unwrap();
         })
         .unwrap();
         let server = Server {
@@ -57,27 +43,28 @@ impl Candidate for PostgresCandidate {
             asked_for: String::new(),
             ca_file: None,
             schema: SCHEMA.to_owned(),
+            acting_as: None,
             prepared: true,
             retention: None,
             beside: folder.path().join("healthex-sync"),
         };
+        let server = Arc::new(server);
+        let views = analyst_tables(&[TableSet::Clinical], None).tables;
+        let migrated = super::migrate(&server, None, &views, at(0)).unwrap();
+        assert!(migrated.refused.is_empty(), "{:?}", migrated.refused);
         let place = Place {
-            location: Location::Server(Arc::new(server)),
+            location: Location::Server(server),
             base_url: base_url.to_owned(),
             group: None,
             ledger: None,
             history: true,
-            views: analyst_tables(&[TableSet::Clinical], None).tables,
+            views,
         };
-        let Location::Server(server) = &place.location else { unreachable!() };
-        let pool = Pool::new(server).unwrap();
-        let refused = runtime::wait(view_build::migrate(&pool, &place.views, at(0))).unwrap().unwrap();
-        assert!(refused.is_empty(), "{refused:?}");
         Self { place, _folder: folder }
     }
 
     fn is_here() -> bool {
-        let is_here = cluster().is_some();
+        let is_here = Cluster::shared().is_some();
         let is_required = std::env::var_os("HEALTHEX_SYNC_REQUIRE_ALL").is_some_and(|value| value == "1");
         assert!(is_here || !is_required, "PostgreSQL is not installed below {VERSIONS}");
         if !is_here {
@@ -181,51 +168,4 @@ impl<'a> tokio_postgres::types::FromSql<'a> for Verbatim {
     fn accepts(kind: &tokio_postgres::types::Type) -> bool {
         *kind == tokio_postgres::types::Type::JSON
     }
-}
-
-fn cluster() -> Option<&'static Cluster> {
-    static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
-    CLUSTER.get_or_init(|| newest_programs().map(|programs| start(&programs))).as_ref()
-}
-
-fn newest_programs() -> Option<PathBuf> {
-    let versions = fs::read_dir(VERSIONS).ok()?.filter_map(|found| Some(found.ok()?.path()));
-    let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
-    versions
-        .filter(|path| path.join("bin/initdb").exists())
-        .max_by_key(|path| version(path))
-        .map(|path| path.join("bin"))
-}
-
-/// Starts a server that ends with this process, however that ends: the watcher sees its input close.
-fn start(programs: &Path) -> Cluster {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    let script = format!(
-        r#"set -e
-        folder=$(mktemp -d)
-        trap 'rm -rf "$folder"' EXIT
-        as=
-        if [ "$(id -u)" = 0 ]; then chown postgres "$folder"; as="setpriv --reuid postgres --regid postgres --clear-groups"; fi
-        cd "$folder"
-        $as {bin}/initdb -D "$folder/data" -U postgres -A trust -E UTF8 --no-sync >/dev/null
-        $as {bin}/pg_ctl -D "$folder/data" -w -s -l "$folder/log" \
-            -o "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200" start
-        echo ready
-        cat >/dev/null
-        $as {bin}/pg_ctl -D "$folder/data" -s -m immediate stop"#,
-        bin = programs.display()
-    );
-    let mut watcher = Command::new("sh")
-        .args(["-c", &script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut told = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(watcher.stdout.take().unwrap()), &mut told)
-        .unwrap();
-    assert_eq!(told, "ready\n", "the server does not start");
-    Cluster { port, _watcher: watcher }
 }

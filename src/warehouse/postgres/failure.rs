@@ -38,7 +38,7 @@ impl Undone {
         match self {
             Self::Failed(failed) => failed,
             Self::Superseded => StoreFailed::Engine("a pull was superseded".to_owned()),
-            Self::Lost(why) => StoreFailed::Busy(why),
+            Self::Lost(why) => StoreFailed::Away(why),
         }
     }
 }
@@ -86,11 +86,20 @@ fn of_server(told: &DbError) -> Undone {
         SqlState::DISK_FULL => StoreFailed::DiskFull,
         SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => StoreFailed::Damaged(describe(told)),
         SqlState::INSUFFICIENT_PRIVILEGE => StoreFailed::Engine(format!(
-            "{}; `healthex-sync migrate` gives the worker's role what it needs",
+            "{}; `healthex-sync migrate`, run by the schema's owner, grants the worker's role what it needs",
             describe(told)
         )),
         SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN | SqlState::INVALID_SCHEMA_NAME => {
-            StoreFailed::Engine(format!("{}; run `healthex-sync migrate`", describe(told)))
+            StoreFailed::Engine(format!(
+                "{}; run `healthex-sync migrate` as the schema's owner",
+                describe(told)
+            ))
+        }
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => {
+            StoreFailed::Refused(format!(
+                "{}: a pooler in between lends each transaction another connection; set warehouse.prepared = false",
+                describe(told)
+            ))
         }
         _ if code.code().starts_with("22") || code.code().starts_with("23") || code.code() == "54000" => {
             StoreFailed::Data(describe(told))
@@ -103,7 +112,7 @@ fn of_server(told: &DbError) -> Undone {
 /// the connection, roles or tables; elsewhere its number and what it is about.
 pub(super) fn describe(told: &DbError) -> String {
     let code = told.code().code();
-    let names_no_value = ["08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57"];
+    let names_no_value = ["08", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57"];
     if names_no_value.iter().any(|class| code.starts_with(class)) {
         return format!("{} ({code})", told.message());
     }

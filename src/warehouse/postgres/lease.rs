@@ -33,7 +33,7 @@ impl WriterLease {
     pub(super) async fn take(pool: &Pool) -> Result<Self, OpenFailed> {
         let server = pool.server();
         let owner: Arc<str> = format!("{:032x}", machine::unique()).into();
-        let failed = |undone: Undone| server.unusable(undone.into_failure());
+        let failed = |undone: Undone| server.failed(undone.into_failure());
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let pid = i64::from(std::process::id());
         let session = pool.begin(Begin::Write).await.map_err(failed)?;
@@ -44,7 +44,7 @@ impl WriterLease {
             let holder = session.row_or_none("SELECT host, pid FROM writer", &[]).await.map_err(failed)?;
             session.rollback().await;
             let holder = holder.map_or_else(|| "unknown".to_owned(), |row| holder_of(&row));
-            return Err(OpenFailed::ServerInUse { server: server.to_string(), holder });
+            return Err(in_use(server, holder));
         }
         session.commit().await.map_err(failed)?;
         let handle = runtime::handle().map_err(|error| server.unusable(error))?;
@@ -103,13 +103,17 @@ pub(in crate::warehouse) fn try_lock(server: &Arc<Server>) -> Result<(), OpenFai
         Box::pin(session.row_or_none("SELECT host, pid FROM writer WHERE until > clock_timestamp()", &[]))
     });
     let looked = runtime::wait(look).map_err(|error| server.unusable(error))?;
-    match looked.map_err(|undone| server.unusable(undone.into_failure()))? {
-        Some(row) => Err(OpenFailed::ServerInUse { server: server.to_string(), holder: holder_of(&row) }),
+    match looked.map_err(|undone| server.failed(undone.into_failure()))? {
+        Some(row) => Err(in_use(server, holder_of(&row))),
         None => Ok(()),
     }
 }
 
+fn in_use(server: &Server, pid: String) -> OpenFailed {
+    OpenFailed::InUse { path: server.to_string().into(), pid }
+}
+
 fn holder_of(row: &Row) -> String {
     let (host, pid): (String, i64) = (row.get(0), row.get(1));
-    format!("pid {pid} on {}", host.escape_default())
+    format!("{pid} on {}", host.escape_default())
 }

@@ -4,12 +4,12 @@ use crate::warehouse::failure::StoreFailed;
 
 /// Says that an operation is not there yet.
 pub(in crate::warehouse) fn not_yet(what: &str) -> StoreFailed {
-    StoreFailed::Engine(format!("{what} is not there yet for a warehouse in PostgreSQL"))
+    StoreFailed::Refused(format!("{what} is not there yet for a warehouse in PostgreSQL"))
 }
 
 /// Says who makes copies of a server's databases.
 pub(in crate::warehouse) fn copied_by_the_server() -> StoreFailed {
-    StoreFailed::Engine(
+    StoreFailed::Refused(
         "a warehouse in PostgreSQL is backed up and restored by the server's own means: pg_basebackup with its WAL archive, or pg_dump; see docs/scale-out.md".to_owned(),
     )
 }

@@ -9,6 +9,9 @@ mod analyst_tables;
 #[cfg(test)]
 mod candidate;
 mod checkpoint;
+#[cfg(test)]
+#[path = "../../../tests/support/cluster.rs"]
+mod cluster;
 mod compare;
 mod consents;
 mod cycle_ends;
@@ -18,7 +21,9 @@ mod history;
 mod keep_deleted;
 mod lease;
 mod medicines;
+mod migrate;
 mod missing;
+mod no_way_in;
 mod open;
 mod operations;
 mod overview;
@@ -31,8 +36,8 @@ mod reader;
 mod removed;
 mod report;
 mod runtime;
-#[cfg(test)]
 mod schema;
+mod server_state;
 mod service_memory;
 mod session;
 mod shortfall;
@@ -43,6 +48,7 @@ mod values;
 mod view_build;
 mod view_cells;
 mod view_rows;
+mod view_script;
 mod view_steps;
 mod view_table;
 #[cfg(test)]
@@ -52,6 +58,7 @@ mod writing;
 #[cfg(test)]
 pub(super) use self::candidate::PostgresCandidate;
 pub(super) use self::lease::try_lock;
+pub(super) use self::migrate::{migrate, migration_script};
 pub(super) use self::missing::{copied_by_the_server, not_yet};
 pub(super) use self::operations::Engine;
 pub(super) use self::pool::check_url;

@@ -1,36 +1,110 @@
 //! What must be true of a server before anything is done with it.
 
+use std::fmt;
+
+use tokio_postgres::Row;
+
 use super::cycle_ends;
 use super::failure::Undone;
 use super::pool::Pool;
+use super::server_state::ServerState;
 use super::session::{Begin, Session};
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::place::{OtherServer, Place};
+use crate::warehouse::place::{OtherServer, Place, Server};
 
 pub(super) const BASE_URL: &str = "base_url";
 
 /// Refuses a server without this program's schema, or with another's.
-pub(super) async fn expect_schema(pool: &Pool) -> Result<(), OpenFailed> {
-    let (server, known) = (pool.server().to_string(), crate::warehouse::schema_version());
-    match schema_version(pool).await.map_err(|undone| pool.server().unusable(undone.into_failure()))? {
-        Some(version) if version > known => Err(OpenFailed::NewerServerSchema { server, version, known }),
-        Some(version) if version == known => Ok(()),
-        _ => Err(OpenFailed::NotMigrated { server }),
+pub(super) async fn expect_schema(pool: &Pool) -> Result<ServerState, OpenFailed> {
+    let server = pool.server();
+    let state = ServerState::look(pool).await?;
+    state.expect_server(server)?;
+    state.expect_ours(server)?;
+    if state.has_schema && !state.may_use {
+        let ServerState { role, .. } = &state;
+        return Err(server.unusable(format!(
+            "{role} may not use the schema {schema}; as its owner: GRANT {schema}_worker TO {role}",
+            schema = server.schema
+        )));
+    }
+    let version = schema_version(pool, &state).await?;
+    expect_not_newer(server, version)?;
+    match version {
+        Some(version) if version == crate::warehouse::schema_version() => Ok(state),
+        _ => Err(OpenFailed::NotMigrated { server: server.to_string() }),
     }
 }
 
-async fn schema_version(pool: &Pool) -> Result<Option<i64>, Undone> {
-    let table = format!("{}.migration", pool.server().schema);
+/// Refuses a server that takes no writes, or none from the role that has come in.
+pub(super) async fn expect_to_write(pool: &Pool, state: &ServerState) -> Result<(), OpenFailed> {
+    let server = pool.server();
+    state.expect_writable(server)?;
+    match lacking_grants(pool).await?.as_slice() {
+        [] => Ok(()),
+        lacking => {
+            let (role, schema) = (&state.role, &server.schema);
+            let lacking: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+            Err(server.unusable(format!(
+                "{role} may not {}; `healthex-sync migrate`, run by the owner of the schema, grants that to {schema}_worker: GRANT {schema}_worker TO {role}, if it is another role",
+                lacking.join(", nor ")
+            )))
+        }
+    }
+}
+
+/// A privilege, and the tables on which the role that has come in does not have it.
+pub(super) struct LackingGrant {
+    privilege: String,
+    tables: Vec<String>,
+}
+
+impl fmt::Display for LackingGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_MAX: usize = 3;
+        let Self { privilege, tables } = self;
+        write!(f, "{privilege} on {}", tables[..tables.len().min(SHOWN_MAX)].join(", "))?;
+        match tables.len().saturating_sub(SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Returns what whoever writes needs, and the role that has come in lacks.
+pub(super) async fn lacking_grants(pool: &Pool) -> Result<Vec<LackingGrant>, OpenFailed> {
+    let schema = pool.server().schema.clone();
     let look = pool.look(|session| {
         Box::pin(async move {
-            let is_there = session.row("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?;
-            if !is_there.try_get(0)? {
-                return Ok(None);
-            }
-            Ok(session.row("SELECT max(version) FROM migration", &[]).await?.try_get(0)?)
+            let statement = include_str!("../../../schema/postgres/lacking_grants.sql");
+            let found = session.rows(statement, &[&schema]).await?;
+            let grant = |row: &Row| {
+                Ok(LackingGrant { privilege: row.try_get("privilege")?, tables: row.try_get("tables")? })
+            };
+            found.iter().map(grant).collect::<Result<Vec<_>, Undone>>()
         })
     });
-    look.await
+    look.await.map_err(|undone| pool.server().failed(undone.into_failure()))
+}
+
+/// Returns the version of the schema, if there is one.
+pub(super) async fn schema_version(pool: &Pool, state: &ServerState) -> Result<Option<i64>, OpenFailed> {
+    if !state.has_migrations {
+        return Ok(None);
+    }
+    let statement = format!("SELECT max(version) FROM {}.migration", pool.server().schema);
+    let look =
+        pool.look(|session| Box::pin(async move { Ok(session.row(&statement, &[]).await?.try_get(0)?) }));
+    look.await.map_err(|undone| pool.server().failed(undone.into_failure()))
+}
+
+pub(super) fn expect_not_newer(server: &Server, version: Option<i64>) -> Result<(), OpenFailed> {
+    let known = crate::warehouse::schema_version();
+    match version {
+        Some(version) if version > known => {
+            Err(OpenFailed::NewerServerSchema { server: server.to_string(), version, known })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a warehouse that another FHIR server filled.
@@ -51,7 +125,7 @@ pub(super) async fn take_server(
     place: &Place,
     other_server: OtherServer,
 ) -> Result<(), OpenFailed> {
-    let failed = |undone: Undone| pool.server().unusable(undone.into_failure());
+    let failed = |undone: Undone| pool.server().failed(undone.into_failure());
     let session = pool.begin(Begin::Write).await.map_err(failed)?;
     let filled_from = cycle_ends::noted_text(&session, BASE_URL).await.map_err(failed)?;
     let is_new = filled_from.is_none();

@@ -52,7 +52,8 @@ impl Engine {
     ) -> Result<Self, OpenFailed> {
         let pool = Pool::new(server)?;
         let opening = async {
-            open::expect_schema(&pool).await?;
+            let state = open::expect_schema(&pool).await?;
+            open::expect_to_write(&pool, &state).await?;
             let lease = WriterLease::take(&pool).await?;
             if let Err(failed) = open::take_server(&pool, place, other_server).await {
                 lease.give_back().await;
@@ -62,7 +63,7 @@ impl Engine {
                 Ok(stored) => Ok((lease, stored)),
                 Err(undone) => {
                     lease.give_back().await;
-                    Err(server.unusable(undone.into_failure()))
+                    Err(server.failed(undone.into_failure()))
                 }
             }
         };

@@ -1,6 +1,7 @@
 //! Connections to the server: how one is made, how many there are, and what is set on each.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,8 +19,8 @@ use tokio_postgres::{Client, Config, Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::failure::{Undone, innermost};
-use super::runtime;
-use super::session::{Begin, Session, Step};
+use super::session::{Begin, Session, Step, settings};
+use super::{no_way_in, runtime};
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::Server;
 
@@ -51,17 +52,22 @@ impl Pool {
         Ok(Self { connections, server: server.clone() })
     }
 
+    /// Makes a pool whose statements are carried out as this role.
+    pub(super) fn acting_as(server: &Server, role: &str) -> Result<Self, OpenFailed> {
+        Self::new(&Arc::new(Server { acting_as: Some(role.to_owned()), ..server.clone() }))
+    }
+
     /// Returns a connection that nobody else uses.
     pub(super) async fn connection(&self) -> Result<Object, Undone> {
         self.connections.get().await.map_err(|failed| match failed {
-            deadpool_postgres::PoolError::Backend(error) => error.into(),
+            deadpool_postgres::PoolError::Backend(error) => no_way_in::why(&error, &self.server),
             other => Undone::Lost(other.to_string()),
         })
     }
 
     /// Begins a transaction on a connection that nobody else uses.
     pub(super) async fn begin(&self, begin: Begin) -> Result<Session, Undone> {
-        Session::begin(self.connection().await?, self.server.prepared, begin).await
+        Session::begin(self.connection().await?, &self.server, begin).await
     }
 
     /// Answers by one look as of one moment, which cannot write.
@@ -95,23 +101,24 @@ fn config(server: &Server) -> Result<Config, Error> {
         .application_name("healthex-sync")
         .connect_timeout(CONNECT_TIMEOUT)
         .keepalives_idle(Duration::from_secs(30))
-        // Analysts and operators see the same texts, whatever the server's settings are.
-        .options(format!(
-            "-c search_path={},pg_catalog -c timezone=UTC -c client_min_messages=warning",
-            server.schema
-        ))
         .ssl_mode(tls);
+    // A pooler that lends connections refuses them, and does not lend the one on which they were set.
+    if server.prepared {
+        let escaped = |value: String| value.replace('\\', r"\\").replace(' ', r"\ ");
+        let set = settings(server).into_iter().map(|(name, value)| format!("-c {name}={}", escaped(value)));
+        config.options(set.collect::<Vec<_>>().join(" "));
+    }
     Ok(config)
 }
 
 /// Returns whether every host is this machine: nobody else can listen on the way there.
 fn is_near(config: &Config) -> bool {
-    config.get_hosts().iter().all(|host| match host {
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
+    let is_loopback = |address: &IpAddr| address.is_loopback();
+    let is_host_near = |host: &Host| match host {
+        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|address| is_loopback(&address)),
         Host::Unix(_) => true,
-    })
+    };
+    config.get_hosts().iter().all(is_host_near) && config.get_hostaddrs().iter().all(is_loopback)
 }
 
 /// Returns how the server proves who it is; `None` where it need not.

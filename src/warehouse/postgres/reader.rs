@@ -49,7 +49,7 @@ impl Reader {
 
     pub(in crate::warehouse) fn check_server(&self, place: &Place) -> Result<(), OpenFailed> {
         let filled_from = self.ask(|session| Box::pin(cycle_ends::noted_text(session, open::BASE_URL)));
-        let filled_from = filled_from.map_err(|failed| self.server.unusable(failed))?;
+        let filled_from = filled_from.map_err(|failed| self.server.failed(failed))?;
         open::expect_filled_from(place, filled_from)
     }
 

@@ -14,6 +14,7 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 use super::failure::Undone;
 use super::values::Param;
 use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::place::Server;
 
 /// The parameters of a statement.
 pub(super) type Params<'p> = &'p [&'p dyn Param];
@@ -41,19 +42,21 @@ pub(super) enum Begin {
 
 impl Session {
     /// Begins a transaction. One that writes is known by its number from its beginning.
-    pub(super) async fn begin(client: Object, prepared: bool, begin: Begin) -> Result<Self, Undone> {
-        let mut session = Self { client: Some(client), prepared, number: None };
+    pub(super) async fn begin(client: Object, server: &Server, begin: Begin) -> Result<Self, Undone> {
+        let mut session = Self { client: Some(client), prepared: server.prepared, number: None };
+        let set = if server.prepared { String::new() } else { set_for_transaction(server) };
         match begin {
             Begin::Write => {
                 let client = session.client()?;
-                let begun = client.batch_execute("BEGIN");
+                let begin = format!("BEGIN;{set}");
+                let begun = client.batch_execute(&begin);
                 let number = session.row("SELECT pg_current_xact_id()::text", &[]);
                 let ((), row) = tokio::try_join!(async { Ok::<_, Undone>(begun.await?) }, number)?;
                 session.number = Some(row.try_get(0)?);
             }
             Begin::Snapshot => {
-                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                session.client()?.batch_execute(begin).await?;
+                let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;{set}");
+                session.client()?.batch_execute(&begin).await?;
             }
         }
         Ok(session)
@@ -150,6 +153,27 @@ impl Drop for Session {
             drop(Object::take(client));
         }
     }
+}
+
+/// Returns what is set on each connection: analysts and operators see the same texts, whatever the server's own
+/// settings are.
+pub(super) fn settings(server: &Server) -> Vec<(&'static str, String)> {
+    let mut settings = vec![
+        ("search_path", format!("{}, pg_catalog", server.schema)),
+        ("timezone", "UTC".to_owned()),
+        ("client_min_messages", "warning".to_owned()),
+    ];
+    settings.extend(server.acting_as.clone().map(|role| ("role", role)));
+    settings
+}
+
+/// Sets for a transaction what else is set for a connection.
+fn set_for_transaction(server: &Server) -> String {
+    let set = settings(server).into_iter();
+    let set = set.map(|(name, value)| {
+        format!(" SELECT pg_catalog.set_config('{name}', '{}', true);", value.replace('\'', "''"))
+    });
+    set.collect()
 }
 
 /// Asks what became of a transaction.

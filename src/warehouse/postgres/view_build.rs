@@ -49,7 +49,6 @@ pub(super) struct Build<'b> {
 }
 
 /// Makes the tables that are new or are made from something else, for who has just made the schema.
-#[cfg_attr(not(test), expect(dead_code, reason = "`migrate` is not there yet"))]
 pub(super) async fn migrate(
     pool: &Pool,
     views: &[AnalystTable],
@@ -59,7 +58,7 @@ pub(super) async fn migrate(
     let (owner, tables) = (lease.owner(), AnalystTables::new(views));
     let built = Build { pool, owner: &owner, tables: &tables, now }.run(Which::Changed, &mut |_| ()).await;
     lease.give_back().await;
-    built.map_err(|undone| pool.server().unusable(undone.into_failure()))
+    built.map_err(|undone| pool.server().failed(undone.into_failure()))
 }
 
 /// A change of a database in a transaction of its own: what it is about, and the statements.
