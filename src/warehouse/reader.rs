@@ -84,7 +84,7 @@ impl Reader {
     pub fn begin_copy(&self, copy: &PatientCopy<'_>, now: Timestamp) -> Result<(), CopyFailed> {
         match self {
             Self::Sqlite(engine) => engine.note_copy(copy, sqlite::CopyStep::Begun, now),
-            Self::Postgres(_) => Err(postgres::not_yet("export").into()),
+            Self::Postgres(engine) => sqlite::note_copy(engine.beside(), copy, sqlite::CopyStep::Begun, now),
         }
     }
 
@@ -93,7 +93,7 @@ impl Reader {
         let step = if is_made { sqlite::CopyStep::Made } else { sqlite::CopyStep::Failed };
         match self {
             Self::Sqlite(engine) => engine.note_copy(copy, step, now),
-            Self::Postgres(_) => Err(postgres::not_yet("export").into()),
+            Self::Postgres(engine) => sqlite::note_copy(engine.beside(), copy, step, now),
         }
     }
 
@@ -136,7 +136,7 @@ impl Reader {
     pub fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.views(),
-            Self::Postgres(_) => Err(postgres::not_yet("views")),
+            Self::Postgres(engine) => engine.views(),
         }
     }
 
@@ -159,8 +159,8 @@ impl Reader {
     /// Begins to read the warehouse as of now, whatever is stored meanwhile.
     pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.snapshot().map(Snapshot::of),
-            Self::Postgres(_) => Err(postgres::not_yet("export")),
+            Self::Sqlite(engine) => engine.snapshot().map(Snapshot::of_file),
+            Self::Postgres(engine) => engine.snapshot().map(Snapshot::of_server),
         }
     }
 
@@ -168,7 +168,7 @@ impl Reader {
     pub fn last_purge(&self) -> Result<i64, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.last_purge(),
-            Self::Postgres(_) => Err(postgres::not_yet("export")),
+            Self::Postgres(engine) => engine.last_purge(),
         }
     }
 
@@ -182,7 +182,7 @@ impl Reader {
     ) -> Result<ViewRun, RowsFailed> {
         match self {
             Self::Sqlite(engine) => engine.run_view(view, evaluation, format, out),
-            Self::Postgres(_) => Err(postgres::not_yet("views run").into()),
+            Self::Postgres(engine) => engine.run_view(view, evaluation, format, out),
         }
     }
 

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use deadpool_postgres::Object;
 use futures_util::future::try_join_all;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_postgres::{Row, RowStream, SimpleQueryMessage};
 
 use super::failure::Undone;
 use super::values::Param;
@@ -105,6 +105,16 @@ impl Session {
             return Ok(client.execute(&prepared, &values(params)).await?);
         }
         Ok(client.execute_typed(statement, &with_kinds(params)).await?)
+    }
+
+    /// Runs a statement whose rows are read one after the other.
+    pub(super) async fn stream(&self, statement: &str, params: Params<'_>) -> Result<RowStream, Undone> {
+        let client = self.client()?;
+        if self.prepared {
+            let prepared = client.prepare_typed_cached(statement, &kinds(params)).await?;
+            return Ok(client.query_raw(&prepared, values(params)).await?);
+        }
+        Ok(client.query_typed_raw(statement, with_kinds(params)).await?)
     }
 
     /// Runs statements without parameters, one after the other.
