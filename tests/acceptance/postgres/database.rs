@@ -59,6 +59,18 @@ impl Database {
         command
     }
 
+    /// Runs the program over this warehouse in place of the world's file, as the worker.
+    pub(crate) fn run(&self, world: &World, args: &[&str]) -> crate::world::Ran {
+        self.run_as("healthex_worker", world, args)
+    }
+
+    pub(crate) fn run_as(&self, role: &str, world: &World, args: &[&str]) -> crate::world::Ran {
+        let mut command = world.command(args.to_vec());
+        command.env("HEALTHEX_SYNC__WAREHOUSE__URL", self.url(role));
+        command.env("HEALTHEX_SYNC__WAREHOUSE__PATH", "");
+        crate::world::Running::start(&mut command).ended()
+    }
+
     pub(crate) fn exec(&self, sql: &str) {
         self.rows(sql);
     }

@@ -5,4 +5,6 @@ mod cluster;
 mod database;
 mod drift;
 mod migrate;
+mod recipes;
 mod settings;
+mod views;
