@@ -10,8 +10,11 @@ CREATE TABLE writer (
     owner text NOT NULL,
     host  text NOT NULL,
     pid   bigint NOT NULL,
+    realm text,
     until timestamptz NOT NULL
 );
+
+COMMENT ON COLUMN writer.realm IS 'what pid is a number of: a boot of a machine, and a namespace on it';
 
 CREATE TABLE about (
     name text NOT NULL,

@@ -42,7 +42,7 @@ use self::place::{Close, FileIdentity, Location, OtherServer, Place, Server, Wri
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub};
 use self::rehearsal::Rehearsal;
-use self::report::{Migrated, Preflight, Restored, Steps, ViewRefused};
+use self::report::{Migrated, Preflight, Restored, ServerPreflight, Steps, ViewRefused};
 use self::service::{RunReport, RunState, ServiceMemory, ServiceNote};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -458,11 +458,17 @@ pub(crate) fn look_for_service(location: &Location) -> RunState {
     sqlite::look_for_service(location.path())
 }
 
+/// What `check` wants to know, by where the warehouse is.
+pub enum FoundAt {
+    File(Preflight),
+    Server(ServerPreflight),
+}
+
 /// Returns what `check` wants to know. Only looks.
-pub fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
+pub fn preflight(place: &Place) -> Result<FoundAt, OpenFailed> {
     match &place.location {
-        Location::File(_) => sqlite::preflight(place),
-        Location::Server(server) => Err(server.unusable(postgres::not_yet("check"))),
+        Location::File(_) => sqlite::preflight(place).map(FoundAt::File),
+        Location::Server(server) => postgres::preflight(place, server).map(FoundAt::Server),
     }
 }
 

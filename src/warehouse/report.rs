@@ -244,6 +244,45 @@ pub struct Preflight {
     pub reader: Option<StayingReader>,
 }
 
+/// What `check` wants to know before a cycle uses a warehouse on a server.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
+pub struct ServerPreflight {
+    pub version: String,
+    pub role: String,
+    pub way: Way,
+    /// Whether the server itself has the port that the URL names.
+    pub is_direct: bool,
+    /// Whether the role may change what tables there are.
+    pub may_define: bool,
+    /// What the role may not do, and has to.
+    pub lacking: Vec<String>,
+    /// Whether the role has what `migrate` sets for a worker.
+    pub has_settings: bool,
+    /// The analysts' tables that are not as this program makes them.
+    pub other_tables: Vec<String>,
+    pub has_checksums: bool,
+    pub has_fsync: bool,
+    /// What a commit waits for.
+    pub commits: String,
+    /// The standbys that a commit waits for.
+    pub standbys: Option<String>,
+    /// Whether the server's log may hold what statements store.
+    pub logs_values: bool,
+    pub patients: Vec<Checkpoint>,
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// In clear, and never over a network.
+    ThisMachine,
+    /// By TLS to what lends its own connections, which says nothing of them.
+    ThroughAnother,
+    /// By this version of TLS.
+    Tls(String),
+}
+
 /// Whom the file's mode lets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {

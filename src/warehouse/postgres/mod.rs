@@ -30,6 +30,7 @@ mod overview;
 mod page;
 mod persons;
 mod pool;
+mod preflight;
 mod pulls;
 mod purge_log;
 mod reader;
@@ -65,6 +66,7 @@ pub(super) use self::migrate::{migrate, migration_script};
 pub(super) use self::missing::{copied_by_the_server, not_yet};
 pub(super) use self::operations::Engine;
 pub(super) use self::pool::check_url;
+pub(super) use self::preflight::preflight;
 pub(super) use self::reader::Reader;
 pub(super) use self::snapshot::Snapshot;
 #[cfg(test)]

@@ -1,18 +1,37 @@
 //! What must be true of a server before anything is done with it.
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio_postgres::Row;
 
 use super::cycle_ends;
 use super::failure::Undone;
 use super::pool::Pool;
+use super::runtime;
 use super::server_state::ServerState;
 use super::session::{Begin, Session};
+use crate::clock;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::{OtherServer, Place, Server};
 
 pub(super) const BASE_URL: &str = "base_url";
+
+/// How often a server that is away is tried for before that is told, and how long in between.
+const TRIES: usize = 4;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Opens, and tries again for a moment where a connection was lost.
+pub(super) fn patiently<T>(open: impl Fn() -> Result<T, OpenFailed>) -> Result<T, OpenFailed> {
+    for _ in 1..TRIES {
+        match open() {
+            // Where that cannot be waited for, it is tried at once.
+            Err(failed) if failed.may_pass() => drop(runtime::wait(clock::sleep(PAUSE))),
+            opened => return opened,
+        }
+    }
+    open()
+}
 
 /// Refuses a server without this program's schema, or with another's.
 pub(super) async fn expect_schema(pool: &Pool) -> Result<ServerState, OpenFailed> {

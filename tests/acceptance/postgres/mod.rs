@@ -4,7 +4,10 @@
 mod cluster;
 mod database;
 mod drift;
+mod equality;
 mod migrate;
+mod proxy;
 mod recipes;
 mod settings;
+mod sync;
 mod views;
