@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::failure::Undone;
 use super::pool::Pool;
 use super::session::{Begin, Session, Step};
 use super::snapshot::Snapshot;
 use super::{
-    analyst_tables, checkpoint, compare, consents, cycle_ends, open, overview, pulls, report, run_view,
-    runtime, service_memory, snapshot,
+    analyst_tables, checkpoint, compare, consents, cycle_ends, open, overview, pulls, purge_log, report,
+    run_view, runtime, service_memory, snapshot,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -27,7 +28,7 @@ use crate::warehouse::patient::CycleTimes;
 use crate::warehouse::place::{Location, Place, Server};
 use crate::warehouse::pull::PullHead;
 use crate::warehouse::report::{
-    ExpiringConsents, Overview, OverviewRequest, RowFormat, StatusReport, StoredTable, ViewRun,
+    ExpiringConsents, Overview, OverviewRequest, PurgeLine, RowFormat, StatusReport, StoredTable, ViewRun,
 };
 use crate::warehouse::rows::RowsFailed;
 use crate::warehouse::service::ServiceView;
@@ -140,6 +141,23 @@ impl Reader {
 
     pub(in crate::warehouse) fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
         self.ask(move |session| Box::pin(overview::overview(session, request)))
+    }
+
+    pub(in crate::warehouse) fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
+        self.ask(|session| Box::pin(purge_log::oldest_unscrubbed(session)))
+    }
+
+    pub(in crate::warehouse) fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
+        let person = person.map(str::to_owned);
+        self.ask(|session| Box::pin(async move { purge_log::lines(session, person.as_deref()).await }))
+    }
+
+    pub(in crate::warehouse) fn late_purges(
+        &self,
+        deadline: Duration,
+        now: Timestamp,
+    ) -> Result<u64, StoreFailed> {
+        self.ask(move |session| Box::pin(purge_log::late(session, deadline, now)))
     }
 
     /// Answers as storing the batch would, and writes nothing. `compared` is what this pull has brought already.
