@@ -1,4 +1,4 @@
-//! Through a PgBouncer that lends each transaction another connection.
+//! Through a pooler that lends each transaction another connection.
 
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Starts one that has two connections to a server for all of its clients. Skips aloud where there is no PgBouncer.
+    /// Starts one that has two connections to a server for all of its clients. Skips aloud where it is not installed.
     fn before(database: &Database) -> Option<Self> {
         let program = "/usr/sbin/pgbouncer";
         if !fs::exists(program).unwrap() {
