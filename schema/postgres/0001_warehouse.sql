@@ -170,7 +170,7 @@ CREATE TABLE purge_log (
     rows_by_table text NOT NULL,
     refused_at timestamptz,
     by text NOT NULL DEFAULT 'healthex-sync',
-    scrubbed_by text CHECK (scrubbed_by IN ('vacuum')),
+    scrubbed_by text CHECK (scrubbed_by IN ('vacuum', 'zeroing')),
     first_row_at timestamptz,
     carried_out_at timestamptz
 );

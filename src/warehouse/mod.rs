@@ -18,6 +18,8 @@ pub mod extract;
 pub(crate) mod failure;
 mod looks;
 mod medicines;
+mod moved;
+mod moving;
 pub mod page;
 pub mod patient;
 pub mod place;
@@ -50,6 +52,7 @@ use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::AnalystTable;
 
+pub use self::moving::move_file;
 pub use self::reader::Reader;
 pub use self::report::{RowFormat, ViewRun};
 pub use self::rows::RowsFailed;

@@ -31,6 +31,19 @@ pub struct Migrated {
     pub missing_roles: Option<String>,
 }
 
+/// What a move from a file to a server has come to.
+#[derive(Debug, Clone, Default)]
+pub struct Moved {
+    pub rows: u64,
+    pub patients: u64,
+    /// Of the log of purges.
+    pub purges: u64,
+    /// Resources that PostgreSQL cannot read, which are in quarantine.
+    pub unreadable: u64,
+    /// The analysts' tables that cannot be made.
+    pub refused: Vec<ViewRefused>,
+}
+
 /// One patient in `status`.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PatientLine {

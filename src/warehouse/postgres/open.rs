@@ -16,6 +16,8 @@ use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::{OtherServer, Place, Server};
 
 pub(super) const BASE_URL: &str = "base_url";
+/// In `about` while a move is under way: the file, and as of when.
+pub(super) const MOVING_FROM: &str = "moving_from";
 
 /// How often a server that is away is tried for before that is told, and how long in between.
 const TRIES: usize = 4;
@@ -123,6 +125,17 @@ pub(super) fn expect_not_newer(server: &Server, version: Option<i64>) -> Result<
             Err(OpenFailed::NewerServerSchema { server: server.to_string(), version, known })
         }
         _ => Ok(()),
+    }
+}
+
+/// Refuses a warehouse that a file is being moved into.
+pub(super) async fn expect_moved(pool: &Pool) -> Result<(), OpenFailed> {
+    let look = pool.look(|session| Box::pin(cycle_ends::noted_text(session, MOVING_FROM)));
+    match look.await.map_err(|undone| pool.server().failed(undone.into_failure()))? {
+        Some(from) => Err(pool.server().unusable(format!(
+            "a move from {from} is not finished; `healthex-sync migrate --from FILE` goes on with it"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -57,6 +57,7 @@ impl Engine {
             open::expect_to_write(&pool, &state).await?;
             let lease = WriterLease::take_as(&pool, &owner).await?;
             let opened = async {
+                open::expect_moved(&pool).await?;
                 open::take_server(&pool, place, other_server).await?;
                 let stored = pool.look(|session| Box::pin(analyst_tables::stored(session))).await;
                 stored.map_err(|undone| server.failed(undone.into_failure()))

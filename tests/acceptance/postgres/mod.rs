@@ -7,6 +7,7 @@ mod drift;
 mod equality;
 mod exports;
 mod migrate;
+mod moves;
 mod pooler;
 mod proxy;
 mod recipes;

@@ -14,7 +14,7 @@ fn without_own(mut told: Value) -> Value {
         match value {
             Value::Object(members) => {
                 members.retain(|name, value| {
-                    !of_its_own.contains(&name.as_str()) && !(name.ends_with("_at") && value.is_string())
+                    !(of_its_own.contains(&name.as_str()) || name.ends_with("_at") && value.is_string())
                 });
                 values.extend(members.values_mut());
             }
