@@ -172,6 +172,8 @@ pub(super) fn settings(server: &Server) -> Vec<(&'static str, String)> {
         ("search_path", format!("{}, pg_catalog", server.schema)),
         ("timezone", "UTC".to_owned()),
         ("client_min_messages", "warning".to_owned()),
+        // What looks at all tables at once would be compiled for seconds, and run for milliseconds.
+        ("jit", "off".to_owned()),
     ];
     settings.extend(server.acting_as.clone().map(|role| ("role", role)));
     settings
