@@ -26,9 +26,24 @@ pub(crate) struct Schedule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pattern {
     Every(Duration),
-    /// Six fields, seconds first.
-    Cron(String),
+    Cron(Box<Cron>),
 }
+
+/// A pattern, as it is written and as it was parsed.
+#[derive(Clone, Debug)]
+struct Cron {
+    /// Six fields, seconds first.
+    text: String,
+    parsed: croner::Cron,
+}
+
+impl PartialEq for Cron {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Cron {}
 
 /// What a job scheduler can be told of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +62,7 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.pattern {
             Pattern::Every(every) => write!(f, "every {} s", every.as_secs())?,
-            Pattern::Cron(cron) => write!(f, "{cron:?} in {}", self.zone)?,
+            Pattern::Cron(cron) => write!(f, "{:?} in {}", cron.text, self.zone)?,
         }
         match self.quiet {
             None => Ok(()),
@@ -76,7 +91,7 @@ impl Schedule {
         })?;
         // An impossible date, such as 31 February, is accepted by the parser and never comes.
         match parsed.find_next_occurrence(&DateTime::UNIX_EPOCH, false) {
-            Ok(_) => Ok(of(Pattern::Cron(cron))),
+            Ok(_) => Ok(of(Pattern::Cron(Box::new(Cron { text: cron, parsed })))),
             Err(_) => Err(format!("{text:?} is a date that never comes")),
         }
     }
@@ -94,7 +109,7 @@ impl Schedule {
         match &self.pattern {
             _ if self.quiet.is_some() => SimpleSchedule::Other,
             Pattern::Every(every) => SimpleSchedule::Every(*every),
-            Pattern::Cron(cron) if self.zone == Tz::UTC => SimpleSchedule::Cron(cron),
+            Pattern::Cron(cron) if self.zone == Tz::UTC => SimpleSchedule::Cron(&cron.text),
             Pattern::Cron(_) => SimpleSchedule::Other,
         }
     }
@@ -133,12 +148,16 @@ fn parse_cron(text: &str) -> Option<croner::Cron> {
     croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Required).build().parse(text).ok()
 }
 
-fn next_by_cron(text: &str, zone: Tz, now: Moment) -> Option<Moment> {
-    let cron = parse_cron(text)?;
+fn next_by_cron(cron: &Cron, zone: Tz, now: Moment) -> Option<Moment> {
+    let Cron { text, parsed } = cron;
     if zone == Tz::UTC {
-        return cron.find_next_occurrence(&now, false).ok();
+        return parsed.find_next_occurrence(&now, false).ok();
     }
-    if recurs_within_the_hours(text) { next_of_many(&cron, zone, now) } else { next_of_few(&cron, zone, now) }
+    if recurs_within_the_hours(text) {
+        next_of_many(parsed, zone, now)
+    } else {
+        next_of_few(parsed, zone, now)
+    }
 }
 
 /// Returns whether it is due every hour, or several times an hour: then the time that has passed counts,
