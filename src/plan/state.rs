@@ -151,6 +151,8 @@ impl PurgeReason {
 /// What a cycle or an operator has brought about for one patient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The first page of a pull is stored.
+    PullBegan,
     PullFinished,
     /// A consent check got a Bundle; nothing was pulled.
     StillPermitted,
@@ -170,6 +172,9 @@ pub enum Event {
 pub fn next_state(before: PatientState, event: Event) -> PatientState {
     use PatientState::*;
     match (before, event) {
+        // Permitted again, it holds rows like anyone new, however the pull ends.
+        (Revoked, Event::PullBegan) => New,
+        (_, Event::PullBegan) => before,
         (_, Event::PullFinished) => Active,
         (_, Event::Purged(PurgeReason::ConsentRevoked)) => Revoked,
         // Not undone by the next cycle.
@@ -201,6 +206,7 @@ mod tests {
         let check =
             |before, event, after| assert_eq!(next_state(before, event), after, "{before:?} {event:?}");
         for before in PatientState::ALL {
+            check(before, Event::PullBegan, if before == Revoked { New } else { before });
             check(before, Event::PullFinished, Active);
             check(before, Event::Purged(PurgeReason::ConsentRevoked), Revoked);
             check(before, Event::Purged(PurgeReason::Operator), Paused);

@@ -208,6 +208,14 @@ pub(super) async fn a_patient_that_was_purged_is_pulled_like_anyone_new<C: Candi
     let refused = Pull::full(&anna, at(20)).ended(PullOutcome::Revoked, None);
     trial.warehouse().revoke(refused, at(21), at(22)).await.unwrap().unwrap();
 
+    // However its first pull ends, it has rows again.
+    fill(&trial, "anna").await;
+    let checkpoint = trial.checkpoint(&anna).await;
+    assert_eq!((checkpoint.state, checkpoint.holds_rows), (PatientState::Failing, true));
+    trial.assert_sound();
+    let refused = Pull::full(&anna, at(20)).ended(PullOutcome::Revoked, None);
+    trial.warehouse().revoke(refused, at(21), at(22)).await.unwrap().unwrap();
+
     trial.pull(&anna, &[observation(1)], at(30)).await;
 
     assert_eq!(trial.kept().live(&anna), ["Observation/1"]);

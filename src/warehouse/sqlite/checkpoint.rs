@@ -247,7 +247,8 @@ pub(super) fn begin_pull(connection: &Connection, head: &PullHead) -> Result<(),
             "UPDATE checkpoint
                 SET pull_mode = ?2, pull_types = ?3, pull_started_at = ?4, pull_since = ?5, pull_next_url = NULL,
                     pull_pages = 0, pull_walk = 1, pull_renamed = 0, pull_link_failures = 0,
-                    holds_rows = 1, purged_at = NULL, purge_reason = NULL
+                    holds_rows = 1, purged_at = NULL, purge_reason = NULL,
+                    state = CASE state WHEN ?6 THEN ?7 ELSE state END
               WHERE person_id = ?1",
         )?
         .execute(params![
@@ -256,6 +257,8 @@ pub(super) fn begin_pull(connection: &Connection, head: &PullHead) -> Result<(),
             head.types.to_string(),
             stamp(head.started_at),
             head.since.map(stamp),
+            PatientState::Revoked.as_str(),
+            next_state(PatientState::Revoked, Event::PullBegan).as_str(),
         ])?;
     expect_one(changed)
 }
