@@ -3,7 +3,6 @@
 mod audit;
 mod backup;
 mod check;
-mod check_server;
 mod check_service;
 mod check_studies;
 mod checks;

@@ -81,8 +81,14 @@ impl InProcess {
         self.shared.lock().entries(person, &self.base_url)
     }
 
-    pub(crate) fn put(&self, person: &str, tail: &str, resource: &str) {
-        self.shared.lock().put(person, Some(tail), resource, &self.base_url);
+    /// Puts an entry that was changed so long ago and is seen only now.
+    pub(crate) fn put_late(&self, person: &str, tail: &str, resource: &str, late: TimeDelta) -> Timestamp {
+        let mut state = self.shared.lock();
+        state.clock_offset = state.clock_offset - late;
+        let changed_at = state.now();
+        state.put(person, Some(tail), resource, &self.base_url);
+        state.clock_offset += late;
+        changed_at
     }
 
     pub(crate) fn remove(&self, person: &str, full_url: &str) -> bool {

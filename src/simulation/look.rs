@@ -1,10 +1,13 @@
 //! What the warehouse shows to somebody from outside, as plain facts.
 
-use crate::time::Timestamp;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::rc::Rc;
 
 use rusqlite::{Connection, OpenFlags, Row};
+
+use crate::time::Timestamp;
 
 /// The tables that a world's entries are in.
 pub(super) const TABLES: [&str; 5] = ["person", "patient", "observation", "condition", "procedure"];
@@ -22,6 +25,8 @@ pub(super) struct Patient {
     pub(super) holds_rows: bool,
     pub(super) purge_reason: Option<String>,
     pub(super) is_under_way: bool,
+    /// A sweep that would mark suspiciously much waits since then.
+    pub(super) guarded_at: Option<Timestamp>,
     /// Of `freshness`: whether it says that all is there, and how many resources.
     pub(super) fresh: Option<(bool, i64)>,
 }
@@ -37,9 +42,9 @@ pub(super) struct Purge {
     pub(super) is_scrubbed: bool,
 }
 
-/// A look at the file.
+/// A look at the file, which is over when it is dropped.
 pub(super) struct Look {
-    connection: Connection,
+    connection: Rc<Connection>,
     pub(super) patients: BTreeMap<String, Patient>,
     pub(super) purges: Vec<Purge>,
 }
@@ -49,19 +54,32 @@ fn time(row: &Row<'_>, column: &str) -> Option<Timestamp> {
     text.map(|text| Timestamp::parse(&text).unwrap())
 }
 
-impl Look {
+impl Drop for Look {
+    fn drop(&mut self) {
+        let _ = self.connection.execute_batch("ROLLBACK");
+    }
+}
+
+/// Whoever looks at the file, and has it open from one look to the next: reading its schema each time
+/// would take longer than all else.
+#[derive(Default)]
+pub(super) struct Onlooker(OnceCell<Rc<Connection>>);
+
+impl Onlooker {
     /// Looks at one moment; `None` where there is no warehouse yet.
-    pub(super) fn at(path: &Path) -> Option<Self> {
+    pub(super) fn look(&self, path: &Path) -> Option<Look> {
         if !path.exists() {
             return None;
         }
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let open = || Rc::new(Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap());
+        let connection = self.0.get_or_init(open).clone();
         connection.execute_batch("BEGIN").unwrap();
-        let patients = patients(&connection);
-        let purges = purges(&connection);
-        Some(Self { connection, patients, purges })
+        let (patients, purges) = (patients(&connection), purges(&connection));
+        Some(Look { connection, patients, purges })
     }
+}
 
+impl Look {
     /// Returns the live resource under a key.
     pub(super) fn resource(&self, table: &str, person: &str, key: &str) -> Option<String> {
         let sql = format!(
@@ -108,7 +126,7 @@ impl Look {
 
 fn patients(connection: &Connection) -> BTreeMap<String, Patient> {
     let mut statement = connection
-        .prepare(
+        .prepare_cached(
             "SELECT c.*, f.is_complete, f.live_resources FROM checkpoint AS c
                LEFT JOIN (SELECT person_id, is_complete, live_resources FROM freshness) AS f
                       ON f.person_id = c.person_id",
@@ -127,6 +145,7 @@ fn patients(connection: &Connection) -> BTreeMap<String, Patient> {
             deletions_seen_at: time(row, "deletions_seen_at"),
             holds_rows: row.get("holds_rows")?,
             purge_reason: row.get("purge_reason")?,
+            guarded_at: time(row, "sweep_guarded_at"),
             is_under_way: row.get::<_, Option<String>>("pull_mode")?.is_some(),
             fresh: complete.zip(resources),
         })
@@ -136,7 +155,7 @@ fn patients(connection: &Connection) -> BTreeMap<String, Patient> {
 }
 
 fn purges(connection: &Connection) -> Vec<Purge> {
-    let mut statement = connection.prepare("SELECT * FROM purge_log ORDER BY id").unwrap();
+    let mut statement = connection.prepare_cached("SELECT * FROM purge_log ORDER BY id").unwrap();
     let read = |row: &Row<'_>| {
         Ok(Purge {
             person: row.get("person_id")?,

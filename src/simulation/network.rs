@@ -136,6 +136,11 @@ impl Network {
         state.skies = skies;
     }
 
+    /// Returns whether the last answer refuses a question.
+    pub(super) fn has_refused_a_question(&self) -> bool {
+        self.state().answered.last().is_some_and(|last| last.is_question && last.with == With::Refusal)
+    }
+
     pub(super) fn take_answered(&self) -> Vec<Answered> {
         std::mem::take(&mut self.state().answered)
     }
@@ -151,13 +156,13 @@ impl Network {
     ) -> Result<Answer, Cut> {
         clock::sleep(latency).await;
         let person = person_of(&url);
-        let (fate, number) = self.fate(person.as_deref());
+        let is_question = url.query() == Some("_count=1");
+        let (fate, number) = self.fate(person.as_deref(), is_question);
         let forgets = fate.is_none()
             && url.query().is_none_or(|query| !query.contains("_since"))
             && person.as_ref().is_some_and(|person| self.state().forgotten.remove(person));
         let forgetting = person.as_deref().filter(|_| forgets);
         let token = bearer(&headers).and_then(|bearer| self.server.token_number(bearer));
-        let is_question = url.query() == Some("_count=1");
         let answer = self.answer(&url, headers, json, forgetting, fate, number).await;
         if let Some(person) = person {
             let (with, has_next) = answer.as_ref().map_or((With::Other, false), seen);
@@ -167,11 +172,11 @@ impl Network {
         answer
     }
 
-    fn fate(&self, person: Option<&str>) -> (Option<Fate>, u64) {
+    fn fate(&self, person: Option<&str>, is_question: bool) -> (Option<Fate>, u64) {
         let mut state = self.state();
         state.requests += 1;
         let number = state.requests;
-        let exposed = Exposed { person, number, persons: &self.persons };
+        let exposed = Exposed { person, is_question, number, persons: &self.persons };
         (state.skies.iter().find_map(|sky| sky.fate(exposed)), number)
     }
 

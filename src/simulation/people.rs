@@ -1,11 +1,12 @@
 //! The patients of a world, as they truly are: what the server holds of each, and since when.
 
-use crate::time::Timestamp;
+use crate::time::{TimeDelta, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::sandbox::{InProcess, RecordEntry};
 
 /// A patient.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 pub(super) struct Person {
     pub(super) id: String,
     /// Entries that the warehouse was not seen to hold yet, by their keys.
@@ -24,6 +25,8 @@ pub(super) struct Person {
     pub(super) removed: BTreeMap<String, Timestamp>,
     /// An answer has lately lacked an entry, and no count has shown it.
     pub(super) forgotten_until: Timestamp,
+    /// It was answered about with a refusal, ever.
+    pub(super) was_refused: bool,
 }
 
 /// What the server holds of one thing.
@@ -35,12 +38,14 @@ pub(super) struct Entry {
     pub(super) changed_at: Timestamp,
 }
 
-/// A Person, a Patient and two more.
-const ENTRIES_MIN: usize = 4;
-
 /// Names its patient, so that a byte of it can be told in a file.
 pub(super) fn mark(person: &str) -> String {
     format!("mark-of-{person}-")
+}
+
+/// What the addresses of its entries have in them.
+pub(super) fn key_mark(person: &str) -> String {
+    format!("/uuid-{person}-")
 }
 
 impl Person {
@@ -57,6 +62,7 @@ impl Person {
             walk_goes_on: false,
             removed: BTreeMap::new(),
             forgotten_until: now,
+            was_refused: false,
         }
     }
 
@@ -76,16 +82,17 @@ impl Person {
             &format!(r#"{{"resourceType":"Patient","id":"pat-{id}","name":[{{"family":"{mark}1"}}]}}"#),
         );
         for _ in 0..entries {
-            self.add(server, 40);
+            self.add(server, 40, TimeDelta::zero());
         }
     }
 
-    pub(super) fn add(&mut self, server: &InProcess, size: u32) {
+    /// Adds an entry that was made so long ago and is seen only now.
+    pub(super) fn add(&mut self, server: &InProcess, size: u32, late: TimeDelta) {
         self.made += 1;
         let number = self.made;
         let kind = ["Observation", "Condition", "Procedure"][number as usize % 3];
         let text = self.text(kind, &format!("r-{}-{number}", self.id), size);
-        self.put(server, &format!("{kind}/uuid-{}-{number}", self.id), &text);
+        self.put_late(server, &format!("{kind}/uuid-{}-{number}", self.id), &text, late);
     }
 
     pub(super) fn correct(&mut self, server: &InProcess, which: u32, size: u32) {
@@ -97,9 +104,14 @@ impl Person {
     }
 
     pub(super) fn remove(&mut self, server: &InProcess, which: u32) {
-        // Were the last one gone, a sweep would rightly wait for a day.
-        let are_enough = self.entries(server).len() > ENTRIES_MIN;
-        if let Some((key, _)) = self.some_entry(server, which).filter(|_| are_enough) {
+        if let Some((key, _)) = self.some_entry(server, which) {
+            self.take_away(server, &key);
+        }
+    }
+
+    /// Takes all entries away but the Person and the Patient.
+    pub(super) fn empty(&mut self, server: &InProcess) {
+        while let Some((key, _)) = self.some_entry(server, 0) {
             self.take_away(server, &key);
         }
     }
@@ -155,10 +167,14 @@ impl Person {
     }
 
     fn put(&mut self, server: &InProcess, key: &str, resource: &str) {
-        server.put(&self.id, key, resource);
+        self.put_late(server, key, resource, TimeDelta::zero());
+    }
+
+    fn put_late(&mut self, server: &InProcess, key: &str, resource: &str, late: TimeDelta) {
+        let changed_at = server.put_late(&self.id, key, resource, late);
         self.ever.insert(resource.to_owned());
         let (kind, _) = names(resource);
-        let entry = Entry { table: table_of(&kind), resource: resource.to_owned(), changed_at: server.now() };
+        let entry = Entry { table: table_of(&kind), resource: resource.to_owned(), changed_at };
         self.unseen.insert(key.to_owned(), entry);
     }
 }

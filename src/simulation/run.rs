@@ -1,13 +1,18 @@
 //! Runs a script from its beginning to its end, life by life.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::life;
 use super::log::Log;
 use super::script::Script;
-use super::truths::{Untrue, the_warehouse_equals_the_server};
+use super::truths::{Untrue, a_sweep_waits, the_warehouse_equals_the_server};
 use super::world::{Halt, World};
+use crate::clock;
 use crate::stop::Stop;
+
+/// "A full pull is due 24 hours later, which then sweeps."
+const SWEEP_WAITS: Duration = Duration::from_hours(24);
 
 /// What came of a script.
 #[derive(Clone, Debug)]
@@ -46,7 +51,7 @@ fn live_through(world: &mut World) -> Result<(), Untrue> {
     world.settle_in();
     loop {
         match in_simulated_time(world, live)? {
-            Ended::Died => world.bury(),
+            Ended::Died => world.bury()?,
             Ended::Halted(Halt::Restore) => world.restore()?,
             Ended::Halted(Halt::End) => break,
         }
@@ -56,6 +61,12 @@ fn live_through(world: &mut World) -> Result<(), Untrue> {
     }
     for _ in 0..2 {
         in_simulated_time(world, sync)?;
+    }
+    if world.judge(a_sweep_waits)? {
+        in_simulated_time(world, async |world| {
+            clock::sleep(SWEEP_WAITS).await;
+            sync(world).await
+        })?;
     }
     world.judge(the_warehouse_equals_the_server)?;
     world.judge(|moment, _| match moment.look.purges.iter().find(|purge| !purge.is_scrubbed) {

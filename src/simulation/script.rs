@@ -21,6 +21,8 @@ pub(super) struct Script {
     pub(super) every: u32,
     pub(super) page_size: u32,
     pub(super) removes_leavers: bool,
+    /// What each patient begins with is about so much.
+    pub(super) entries: u32,
     pub(super) events: Vec<Event>,
 }
 
@@ -33,10 +35,11 @@ pub(super) struct Event {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
-    /// A new entry appears.
+    /// A new entry appears, which was made `late` minutes ago.
     Add {
         patient: usize,
         size: u32,
+        late: u32,
     },
     /// An entry is corrected. `which` is taken modulo their number.
     Correct {
@@ -47,6 +50,10 @@ pub(super) enum What {
     Remove {
         patient: usize,
         which: u32,
+    },
+    /// All entries but the Person and the Patient are gone.
+    Empty {
+        patient: usize,
     },
     /// All entries come under new names.
     Recreate {
@@ -85,6 +92,10 @@ pub(super) enum What {
     Crash {
         at: u32,
     },
+    /// The same, but counted from the next refusal of somebody who was asked again.
+    CrashAtARefusal {
+        at: u32,
+    },
     Backup,
     /// The last backup is restored.
     Restore,
@@ -106,6 +117,7 @@ impl What {
             | Self::Correct { patient, .. }
             | Self::Remove { patient, .. }
             | Self::Recreate { patient }
+            | Self::Empty { patient }
             | Self::Withdraw { patient }
             | Self::Consent { patient }
             | Self::Unlist { patient }
@@ -117,17 +129,20 @@ impl What {
 
 const HOUR: u32 = 60;
 const DAY: u32 = 24 * HOUR;
+/// With two steps of the server's clock, it is less than `sync.overlap`.
+const LATE_MAX: u32 = 9;
 
 /// Makes up a world of so many patients and days.
 pub(super) fn script(seed: u64, patients: usize, days: u32, every: u32) -> Script {
     let mut author = Author { dice: StdRng::seed_from_u64(seed), patients, days, events: Vec::new() };
     let page_size = *[0, 3, 7, 20, 500].choose(&mut author.dice).unwrap_or(&7);
     let removes_leavers = author.dice.random_bool(0.3);
+    let entries = *[5, 10, 60].choose(&mut author.dice).unwrap_or(&5);
     author.write();
     let mut events = author.events;
     events.retain(|event| event.minute < days * DAY);
     events.sort_by_key(|event| event.minute);
-    Script { seed, patients, days, every, page_size, removes_leavers, events }
+    Script { seed, patients, days, every, page_size, removes_leavers, entries, events }
 }
 
 struct Author {
@@ -179,14 +194,25 @@ impl Author {
     fn edits(&mut self, day: u32) {
         for _ in 0..self.times(self.share(0.5)) {
             let (minute, patient) = (self.at(day), self.someone());
-            let (which, size) = (self.dice.random(), self.dice.random_range(0..600));
-            let what = match self.dice.random_range(0..20) {
-                0..8 => What::Add { patient, size },
-                8..15 => What::Correct { patient, which, size },
-                15..19 => What::Remove { patient, which },
+            let (which, size) = (self.dice.random(), self.some_size());
+            let what = match self.dice.random_range(0..60) {
+                0..18 => What::Add { patient, size, late: 0 },
+                18..24 => What::Add { patient, size, late: self.dice.random_range(1..LATE_MAX) },
+                24..45 => What::Correct { patient, which, size },
+                45..56 => What::Remove { patient, which },
+                56 => What::Empty { patient },
                 _ => What::Recreate { patient },
             };
             self.add(minute, what);
+        }
+    }
+
+    /// A few are larger than a page of the file.
+    fn some_size(&mut self) -> u32 {
+        if self.dice.random_bool(0.05) {
+            self.dice.random_range(2000..20_000)
+        } else {
+            self.dice.random_range(0..600)
         }
     }
 
@@ -195,12 +221,13 @@ impl Author {
             let (minute, patient) = (self.at(day), self.someone());
             self.withdraw(minute, patient);
         }
-        // An expiry that was forgotten: many within an hour.
-        if self.dice.random_bool(0.02) {
+        // An expiry that was forgotten: many within an hour, or one after the other within a day.
+        if self.dice.random_bool(0.04) {
             let minute = self.at(day);
+            let (share, within) = if self.dice.random_bool(0.5) { (0.3, HOUR) } else { (0.9, 18 * HOUR) };
             for patient in 0..self.patients {
-                if self.dice.random_bool(0.3) {
-                    let later = self.dice.random_range(0..HOUR);
+                if self.dice.random_bool(share) {
+                    let later = self.dice.random_range(0..within);
                     self.withdraw(minute + later, patient);
                 }
             }
@@ -261,6 +288,10 @@ impl Author {
             let (minute, at) = (self.at(day), self.dice.random_range(1..60));
             self.add(minute, What::Crash { at });
         }
+        if self.dice.random_bool(0.3) {
+            let (minute, at) = (self.at(day), self.dice.random_range(1..8));
+            self.add(minute, What::CrashAtARefusal { at });
+        }
         if self.dice.random_bool(0.06) {
             let minute = self.at(day);
             let seconds = self.dice.random_range(-5400..5400);
@@ -315,9 +346,11 @@ impl fmt::Display for What {
             write!(f, "{} ", person(patient))?;
         }
         match self {
-            Self::Add { .. } => write!(f, "gets a new entry"),
+            Self::Add { late: 0, .. } => write!(f, "gets a new entry"),
+            Self::Add { late, .. } => write!(f, "gets an entry that was made {late} min ago"),
             Self::Correct { which, .. } => write!(f, "has entry {which} corrected"),
             Self::Remove { which, .. } => write!(f, "loses entry {which}"),
+            Self::Empty { .. } => write!(f, "loses all entries"),
             Self::Recreate { .. } => write!(f, "has all entries under new names"),
             Self::Withdraw { .. } => write!(f, "withdraws the consent"),
             Self::Consent { .. } => write!(f, "consents again"),
@@ -329,6 +362,9 @@ impl fmt::Display for What {
             Self::OurClock { seconds } => write!(f, "our clock steps by {seconds} s"),
             Self::ServersClock { seconds } => write!(f, "the server's clock is off by {seconds} s"),
             Self::Crash { at } => write!(f, "the process dies at the {at}th await or commit"),
+            Self::CrashAtARefusal { at } => {
+                write!(f, "the process dies at the {at}th await or commit after the next refusal")
+            }
             Self::Backup => write!(f, "a backup is made"),
             Self::Restore => write!(f, "the last backup is restored"),
             Self::DiskFull { minutes } => write!(f, "the disk is full for {minutes} min"),

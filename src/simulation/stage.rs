@@ -47,6 +47,8 @@ struct State {
 struct Death {
     /// At so many awaits on the network or commits from now.
     in_points: Option<u32>,
+    /// At so many of them after the next refusal of somebody who was asked again.
+    after_a_refusal: Option<u32>,
     has_come: bool,
 }
 
@@ -130,6 +132,18 @@ impl Stage {
         self.state().death.in_points = Some(points);
     }
 
+    pub(super) fn die_after_a_refusal(&self, points: u32) {
+        self.state().death.after_a_refusal = Some(points);
+    }
+
+    /// Somebody was asked again, and refused again.
+    fn refused_again(&self) {
+        let death = &mut self.state().death;
+        if let Some(points) = death.after_a_refusal.take() {
+            death.in_points = Some(points);
+        }
+    }
+
     /// Waits until it has died.
     pub(super) async fn death(&self) {
         self.died.notified().await;
@@ -145,7 +159,7 @@ impl Stage {
             Death { has_come: true, .. } => return true,
             Death { in_points: Some(points), .. } if *points > 1 => *points -= 1,
             death @ Death { in_points: Some(_), .. } => {
-                *death = Death { in_points: None, has_come: true };
+                *death = Death { has_come: true, ..Death::default() };
                 drop(state);
                 copy_files(&self.files, &self.left_behind());
                 self.died.notify_one();
@@ -212,6 +226,9 @@ pub(crate) async fn send(url: Url, headers: HeaderMap, json: Option<String>) -> 
     let latency = Duration::from_millis(stage.roll(|dice| dice.random_range(5..150)));
     live_or_die(&stage).await;
     let answer = stage.network.send(url, headers, json, latency, || stage.true_time()).await;
+    if stage.network.has_refused_a_question() {
+        stage.refused_again();
+    }
     live_or_die(&stage).await;
     answer
 }

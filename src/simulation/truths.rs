@@ -52,6 +52,8 @@ pub(super) struct Truths {
     /// Problems that were told in an earlier life of the process. It keeps what it told with the cycle, so
     /// that a death in between, or a backup put back, lets them be told once more, or be over once more.
     told_before: BTreeSet<&'static str>,
+    /// Every problem that was ever told.
+    told: BTreeSet<&'static str>,
     unlisted_since: BTreeMap<String, Timestamp>,
 }
 
@@ -60,6 +62,8 @@ pub(super) struct Moment<'a> {
     pub(super) now: Timestamp,
     /// Since when nothing has been wrong with the server, the network or the machine.
     pub(super) calm_since: Option<Timestamp>,
+    /// Since when this process has lived and had room on the disk.
+    pub(super) commits_since: Option<Timestamp>,
     pub(super) server: &'a InProcess,
     pub(super) look: &'a Look,
     /// What the ledger says, a line each: whose, and whether it was purged by it.
@@ -87,6 +91,7 @@ impl Truths {
             consent_purges: Vec::new(),
             open: BTreeMap::new(),
             told_before: BTreeSet::new(),
+            told: BTreeSet::new(),
             unlisted_since: BTreeMap::new(),
         }
     }
@@ -94,9 +99,9 @@ impl Truths {
     /// Takes in what was asked and answered since the last call.
     pub(super) fn hear(&mut self, answered: Vec<Answered>, persons: &mut [Person], now: Timestamp) {
         for answer in &answered {
-            if let Some(person) = persons.iter_mut().find(|person| person.id == answer.person)
-                && !answer.is_question
-            {
+            let Some(person) = persons.iter_mut().find(|person| person.id == answer.person) else { continue };
+            person.was_refused |= answer.with == With::Refusal;
+            if !answer.is_question {
                 person.walk_goes_on = answer.with == With::Bundle && answer.has_next;
                 if answer.forgets {
                     // The next full pull finds it.
@@ -120,7 +125,8 @@ impl Truths {
 
     /// The process is another one.
     pub(super) fn begin_life(&mut self) {
-        self.told_before.extend(std::mem::take(&mut self.open).into_keys());
+        self.open.clear();
+        self.told_before.clone_from(&self.told);
     }
 
     /// Checks all that is true at any moment.
@@ -133,7 +139,8 @@ impl Truths {
             let Some(patient) = moment.patient(person) else { continue };
             Self::the_watermark_never_passes_what_is_missing(moment, person, patient)?;
             Self::nothing_of_a_purged_patient_remains(patient, holders.contains(&person.id))?;
-            Self::held_has_a_reason(patient)?;
+            Self::held_has_a_reason(person, patient)?;
+            self.no_refusal_is_forgotten(moment, patient)?;
             Self::freshness_never_claims_more_than_is_so(moment, patient)?;
             Self::deletions_were_looked_for_when_it_says_so(moment, person, patient)?;
             self.a_full_pull_is_made_each_week(moment, person, patient)?;
@@ -181,12 +188,42 @@ impl Truths {
     }
 
     /// "Held has a reason."
-    fn held_has_a_reason(patient: &Patient) -> Result<(), Untrue> {
-        let is_held = patient.state == "held";
-        if is_held && patient.held_why.is_none() {
+    fn held_has_a_reason(person: &Person, patient: &Patient) -> Result<(), Untrue> {
+        if patient.state == "held" && patient.held_why.is_none() {
             return untrue("held has a reason", patient.person.clone());
         }
+        if ["refused", "held"].contains(&patient.state.as_str()) && !person.was_refused {
+            let shows = format!("{} is {}, and HealthEx never refused it", patient.person, patient.state);
+            return untrue("who is refused or held was refused", shows);
+        }
         Ok(())
+    }
+
+    /// "Committed the moment it arrives. No restart forgets it."
+    fn no_refusal_is_forgotten(&self, moment: &Moment<'_>, patient: &Patient) -> Result<(), Untrue> {
+        let Some(since) = moment.commits_since else { return Ok(()) };
+        let of_person = self.answered.iter().rev().filter(|answer| answer.person == patient.person);
+        let mut told = of_person.filter(|answer| answer.with != With::Other);
+        // A witness is asked a question too, which is not about its own consent.
+        let mut refused_at = None;
+        let permitted_at = told.find_map(|answer| match answer.with {
+            With::Refusal => {
+                refused_at = (!answer.is_question).then_some(answer.at).or(refused_at);
+                None
+            }
+            _ => Some(answer.at),
+        });
+        let Some(refused_at) = refused_at.filter(|at| since < *at) else { return Ok(()) };
+        // Permitted when asked again, and refused right after it: that is its filter.
+        let is_filter = permitted_at.is_some_and(|at| refused_at - at < TimeDelta::minutes(10));
+        if is_filter || !["active", "failing", "not_found"].contains(&patient.state.as_str()) {
+            return Ok(());
+        }
+        let shows = format!(
+            "{} was refused at {refused_at}, and no other way since, and is {}",
+            patient.person, patient.state
+        );
+        untrue("no refusal is forgotten before another answer", shows)
     }
 
     /// "`freshness` leaves a purged patient out", and counts what is there.
@@ -424,6 +461,7 @@ impl Truths {
         for Told { at, phase, problem, text } in told {
             match phase {
                 "problem" => {
+                    self.told.insert(problem);
                     let before = self.open.insert(problem, text.clone());
                     if before.is_some_and(|before| before == text) {
                         return untrue(TRUTH, format!("{problem} twice at {at}: {text}"));
@@ -445,6 +483,28 @@ impl Truths {
     pub(super) fn open_problems(&self) -> impl Iterator<Item = (&&'static str, &String)> {
         self.open.iter()
     }
+}
+
+/// Returns whether the sweep of anybody rightly waits for a day.
+pub(super) fn a_sweep_waits(moment: &Moment<'_>, persons: &[Person]) -> Result<bool, Untrue> {
+    let mut waits = false;
+    for person in persons.iter().filter(|person| person.has_consented && person.is_listed) {
+        if moment.patient(person).is_none_or(|patient| patient.guarded_at.is_none()) {
+            continue;
+        }
+        let (have, want) = (moment.look.rows(&person.id), person.entries(moment.server));
+        let is_clinical = |key: &str| !key.starts_with("Person/") && !key.starts_with("Patient/");
+        let clinical = have.keys().filter(|key| is_clinical(key)).count();
+        let gone: Vec<&String> = have.keys().filter(|key| !want.contains_key(*key)).collect();
+        let is_much = gone.len() > 20 && gone.len() * 2 > have.len();
+        let is_all = gone.iter().filter(|key| is_clinical(key)).count() == clinical && clinical > 0;
+        if !is_much && !is_all {
+            let shows = format!("{} of {} rows of {} are gone", gone.len(), have.len(), person.id);
+            return untrue("a sweep waits only where it would mark suspiciously much", shows);
+        }
+        waits = true;
+    }
+    Ok(waits)
 }
 
 /// "Equality, when faults stop": all that the server holds, and nothing else.

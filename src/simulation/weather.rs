@@ -30,8 +30,11 @@ pub(super) enum Shape {
     RefusesAll,
     RefusesHalf,
     RefusesOne,
+    /// And answers nothing when it is asked again.
+    RefusesOneUnclearly,
     /// 403 as a limiter writes it.
     LimiterRefuses,
+    LimiterRefusesOne,
     /// A proxy's pages.
     Proxy,
     /// The key and secret are refused.
@@ -53,7 +56,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::Down,
         Self::Flaky,
         Self::Limited,
@@ -61,7 +64,9 @@ impl Shape {
         Self::RefusesAll,
         Self::RefusesHalf,
         Self::RefusesOne,
+        Self::RefusesOneUnclearly,
         Self::LimiterRefuses,
+        Self::LimiterRefusesOne,
         Self::Proxy,
         Self::KeyBroken,
         Self::TotalOff,
@@ -106,6 +111,7 @@ const PAGE: &str = "<!DOCTYPE html><html><body>Please sign in</body></html>";
 pub(super) struct Exposed<'a> {
     /// `None` for one of a token.
     pub(super) person: Option<&'a str>,
+    pub(super) is_question: bool,
     /// Counts requests.
     pub(super) number: u64,
     pub(super) persons: &'a [String],
@@ -124,7 +130,7 @@ impl Sky {
 
     /// Returns what befalls a request, if anything does.
     pub(super) fn fate(self, request: Exposed<'_>) -> Option<Fate> {
-        let Exposed { person, number, persons } = request;
+        let Exposed { person, is_question, number, persons } = request;
         let refused = Fate::Instead { status: 403, body: FORBIDDEN, header: None };
         let limited =
             |wait| Fate::Instead { status: 429, body: THROTTLED, header: Some(("retry-after", wait)) };
@@ -144,7 +150,13 @@ impl Sky {
             Shape::RefusesAll => Some(refused),
             Shape::RefusesHalf => (self.hash(person, 0, 2) == 0).then_some(refused),
             Shape::RefusesOne => self.is_the_one(person, persons).then_some(refused),
-            Shape::LimiterRefuses => {
+            Shape::RefusesOneUnclearly if !self.is_the_one(person, persons) => None,
+            Shape::RefusesOneUnclearly if is_question => {
+                Some(Fate::Instead { status: 503, body: "", header: None })
+            }
+            Shape::RefusesOneUnclearly => Some(refused),
+            Shape::LimiterRefusesOne if !self.is_the_one(person, persons) => None,
+            Shape::LimiterRefuses | Shape::LimiterRefusesOne => {
                 let header = self.salt.is_multiple_of(2).then_some(("x-ratelimit-remaining", "0"));
                 Some(Fate::Instead { status: 403, body: THROTTLED, header })
             }
@@ -207,7 +219,9 @@ impl fmt::Display for Sky {
             Shape::RefusesAll => "the server refuses everybody",
             Shape::RefusesHalf => "the server refuses half of the patients",
             Shape::RefusesOne => "the server refuses one patient",
+            Shape::RefusesOneUnclearly => "the server refuses one patient, and fails when it is asked again",
             Shape::LimiterRefuses => "a limiter answers with 403",
+            Shape::LimiterRefusesOne => "a limiter answers with 403 about one patient",
             Shape::Proxy => "a proxy answers with its pages",
             Shape::KeyBroken => "the key is refused",
             Shape::TotalOff => "every total is wrong",

@@ -10,9 +10,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
-use super::look::Look;
+use super::look::{Look, Onlooker};
 use super::network::Network;
-use super::people::{Person, mark};
+use super::people::{Person, key_mark, mark};
 use super::script::{Event, Script, What, moment, person};
 use super::stage;
 use super::stage::Stage;
@@ -49,8 +49,10 @@ pub(super) struct World {
     next_event: usize,
     endings: Vec<(u32, Ending)>,
     reader: Option<Connection>,
+    onlooker: Onlooker,
     backup: Option<PathBuf>,
     calm_since: Option<Timestamp>,
+    commits_since: Option<Timestamp>,
     /// Removals that wait for the end of a walk.
     put_off: Vec<What>,
     next_check: u32,
@@ -97,8 +99,10 @@ impl World {
             next_event: 0,
             endings: Vec::new(),
             reader: None,
+            onlooker: Onlooker::default(),
             backup: None,
             calm_since: Some(begins),
+            commits_since: Some(begins),
             put_off: Vec::new(),
             next_check: 0,
             scrubbed: 0,
@@ -111,7 +115,10 @@ impl World {
     /// Lets everybody move in; with the stage set, because the server's clock is asked.
     pub(super) fn settle_in(&mut self) {
         for (number, person) in (0_u32..).zip(&mut self.people) {
-            person.settle_in(&self.stage.network.server, 3 + number % 9);
+            person.settle_in(
+                &self.stage.network.server,
+                self.script.entries / 2 + number * 7 % self.script.entries,
+            );
         }
         self.write_roster(1.0);
     }
@@ -180,11 +187,14 @@ impl World {
         let now = self.stage.true_time();
         self.calm_again();
         match event.what {
-            What::Add { patient, size } => self.at(patient, |person, server| person.add(server, size)),
+            What::Add { patient, size, late } => {
+                let late = TimeDelta::minutes(i64::from(late));
+                self.at(patient, |person, server| person.add(server, size, late));
+            }
             What::Correct { patient, which, size } => {
                 self.at(patient, |person, server| person.correct(server, which, size));
             }
-            What::Remove { .. } | What::Recreate { .. } => self.put_off.push(event.what),
+            What::Remove { .. } | What::Empty { .. } | What::Recreate { .. } => self.put_off.push(event.what),
             What::Withdraw { patient } => self.consent(patient, false, now),
             What::Consent { patient } => self.consent(patient, true, now),
             What::Unlist { patient } => self.list(patient, false, now),
@@ -204,10 +214,12 @@ impl World {
             }
             What::ServersClock { seconds } => self.server().set_clock_offset(TimeDelta::seconds(seconds)),
             What::Crash { at } => self.stage.die_in(at),
+            What::CrashAtARefusal { at } => self.stage.die_after_a_refusal(at),
             What::Backup => self.back_up(),
             What::Restore => return self.backup.is_some().then_some(Halt::Restore),
             What::DiskFull { minutes } => {
                 self.stage.set_disk_full(true);
+                self.commits_since = None;
                 self.for_a_while(minutes, Ending::DiskFull);
             }
             What::Reader { minutes } => {
@@ -275,7 +287,10 @@ impl World {
             match ending {
                 Ending::Weather(_) => {}
                 Ending::HalfARoster => self.write_roster(1.0),
-                Ending::DiskFull => self.stage.set_disk_full(false),
+                Ending::DiskFull => {
+                    self.stage.set_disk_full(false);
+                    self.commits_since = Some(self.stage.true_time());
+                }
                 Ending::Reader => self.reader = None,
             }
         }
@@ -311,6 +326,7 @@ impl World {
             match what {
                 _ if is_under_way || person.walk_goes_on => self.put_off.push(what),
                 What::Remove { which, .. } => person.remove(server, which),
+                What::Empty { .. } => person.empty(server),
                 _ => person.recreate(server),
             }
         }
@@ -325,31 +341,39 @@ impl World {
 
     /// Puts the last backup in the warehouse's place, while no daemon runs.
     pub(super) fn restore(&mut self) -> Result<(), Untrue> {
+        self.nobody_reads();
         let Some(file) = &self.backup else { return Ok(()) };
-        self.reader = None;
         if let Err(failed) = restore(&self.place, file, clock::now, |_| true) {
             return Err(Untrue { truth: "a backup can be restored", shows: failed.to_string() });
         }
-        self.anew();
+        self.anew()?;
         self.scrubbed = 0;
         self.disturbed();
         Ok(())
     }
 
+    fn nobody_reads(&mut self) {
+        (self.reader, self.onlooker) = (None, Onlooker::default());
+    }
+
     /// Takes it that nothing is known of what the warehouse holds: the process is another one.
-    pub(super) fn anew(&mut self) {
+    fn anew(&mut self) -> Result<(), Untrue> {
+        self.truths.a_problem_is_told_once_and_again_when_it_is_over(self.stage.take_told())?;
         self.truths.begin_life();
+        self.commits_since = self.commits_since.map(|_| self.stage.true_time());
         for person in &mut self.people {
             person.doubt_all(&self.stage.network.server);
         }
+        Ok(())
     }
 
     /// The process has died, and whoever read its files as well.
-    pub(super) fn bury(&mut self) {
-        self.reader = None;
+    pub(super) fn bury(&mut self) -> Result<(), Untrue> {
+        self.nobody_reads();
         self.stage.bury();
-        self.anew();
+        self.anew()?;
         self.disturbed();
+        Ok(())
     }
 
     fn ledger(&self) -> Vec<(String, bool)> {
@@ -369,7 +393,7 @@ impl World {
         let answered = self.stage.network.take_answered();
         self.truths.hear(answered, &mut self.people, now);
         self.truths.a_problem_is_told_once_and_again_when_it_is_over(self.stage.take_told())?;
-        let Some(look) = Look::at(self.place.path()) else { return Ok(()) };
+        let Some(look) = self.onlooker.look(self.place.path()) else { return Ok(()) };
         for person in &mut self.people {
             let has_rows = look.patients.get(&person.id).is_some_and(|patient| patient.holds_rows);
             if !has_rows {
@@ -386,6 +410,7 @@ impl World {
         let moment = Moment {
             now,
             calm_since: self.calm_since,
+            commits_since: self.commits_since,
             server: &self.stage.network.server,
             look: &look,
             ledger: &ledger,
@@ -415,8 +440,10 @@ impl World {
         }
         for purge in &look.purges {
             let has_rows = look.patients.get(&purge.person).is_some_and(|patient| patient.holds_rows);
-            let mark = mark(&purge.person);
-            let is_left = |file: &Vec<u8>| memchr::memmem::find(file, mark.as_bytes()).is_some();
+            let marks = [mark(&purge.person), key_mark(&purge.person)];
+            let is_left = |file: &Vec<u8>| {
+                marks.iter().any(|mark| memchr::memmem::find(file, mark.as_bytes()).is_some())
+            };
             if !has_rows && files.iter().any(is_left) {
                 return Err(Untrue {
                     truth: "after a purge no byte is left in any file of the warehouse",
@@ -455,7 +482,7 @@ impl World {
     /// Returns a problem that an operator was told of and that is not over, but for patients who are
     /// held and have indeed withdrawn: that is for the operator to say.
     pub(super) fn open_problem(&self) -> Option<String> {
-        let look = Look::at(self.place.path())?;
+        let look = self.onlooker.look(self.place.path())?;
         let is_held =
             |person: &&Person| look.patients.get(&person.id).is_some_and(|patient| patient.state == "held");
         let mut held = self.people.iter().filter(is_held).peekable();
@@ -466,14 +493,15 @@ impl World {
     }
 
     /// Looks at everything as it is now.
-    pub(super) fn judge(
+    pub(super) fn judge<T: Default>(
         &self,
-        truth: impl FnOnce(&Moment<'_>, &[Person]) -> Result<(), Untrue>,
-    ) -> Result<(), Untrue> {
-        let Some(look) = Look::at(self.place.path()) else { return Ok(()) };
+        truth: impl FnOnce(&Moment<'_>, &[Person]) -> Result<T, Untrue>,
+    ) -> Result<T, Untrue> {
+        let Some(look) = self.onlooker.look(self.place.path()) else { return Ok(T::default()) };
         let moment = Moment {
             now: self.stage.true_time(),
             calm_since: self.calm_since,
+            commits_since: self.commits_since,
             server: &self.stage.network.server,
             look: &look,
             ledger: &[],

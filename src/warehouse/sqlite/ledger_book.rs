@@ -319,6 +319,8 @@ impl LedgerBook {
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&transaction, self)?;
+        #[cfg(test)]
+        crate::simulation::stage::beside_a_commit();
         transaction.commit()?;
         #[cfg(test)]
         crate::simulation::stage::beside_a_commit();

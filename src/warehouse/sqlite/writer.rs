@@ -376,6 +376,8 @@ impl WriterThread {
             // SQLite has taken back the whole transaction by itself, as it does when the disk is full.
             return Err(StoreFailed::DiskFull);
         }
+        #[cfg(test)]
+        crate::simulation::stage::beside_a_commit();
         if let Err(error) = connection.execute_batch(if worked { "COMMIT" } else { "ROLLBACK" }) {
             // What is left to do when a rollback fails is what SQLite does at the next open.
             let _ = connection.execute_batch("ROLLBACK");

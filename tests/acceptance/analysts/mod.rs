@@ -3,9 +3,9 @@
 mod derived;
 mod group;
 mod python;
-pub(crate) mod quirks;
-pub(crate) mod recipe_cases;
-pub(crate) mod recipes;
+mod quirks;
+mod recipe_cases;
+mod recipes;
 
 use std::collections::BTreeMap;
 use std::{env, fs};
