@@ -257,6 +257,9 @@ pub struct MigrateArgs {
     /// Divide each table of resources into so many parts by patient, where they are not there yet
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=256))]
     pub partitions: Option<u32>,
+    /// Move the rows, checkpoints and log of purges of this file into it; goes on where it was cut off
+    #[arg(long, value_name = "FILE", conflicts_with = "print")]
+    pub from: Option<PathBuf>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

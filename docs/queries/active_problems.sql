@@ -23,6 +23,6 @@ SELECT coalesce(max(c.label), p.person_id) AS patient, p.list, max(coalesce(p.te
        max(p.code) AS code, max(p.code_system) AS code_system, min(p.onset) AS first_onset,
        coalesce(max(p.clinical_status), 'unknown') AS status, count(*) AS statements
   FROM problems AS p
-  LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
+  LEFT JOIN freshness AS c ON c.person_id = p.person_id
  GROUP BY p.person_id, p.list, p.what
  ORDER BY patient, p.list DESC, first_onset DESC, problem;

@@ -29,5 +29,5 @@ SELECT coalesce(c.label, p.person_id) AS patient, p.effective_date AS day, p.eff
        CASE WHEN p.mmhg IS NULL THEN p.value END AS systolic_as_sent,
        CASE WHEN p.diastolic IS NULL THEN p.diastolic_value END AS diastolic_as_sent, p.unit AS unit_as_sent
   FROM pairs AS p
-  LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
+  LEFT JOIN freshness AS c ON c.person_id = p.person_id
  ORDER BY patient, p.effective, p."key";

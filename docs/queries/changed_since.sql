@@ -26,6 +26,6 @@ WITH all_of_them AS (
 )
 SELECT coalesce(c.label, a.person_id) AS patient, a.changed_at, a.from_table, a.what, a."key"
   FROM all_of_them AS a
-  LEFT JOIN checkpoint AS c ON c.person_id = a.person_id
+  LEFT JOIN freshness AS c ON c.person_id = a.person_id
  WHERE a.changed_at >= '2026-11-19 00:00:00'
  ORDER BY patient, a.changed_at DESC, a.from_table, a."key";

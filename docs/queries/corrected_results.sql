@@ -14,6 +14,6 @@ SELECT coalesce(c.label, h.person_id) AS patient, h.id,
        coalesce(o.unit, o.ucum) AS unit_now, o.value_text AS said_now
   FROM history AS h
   LEFT JOIN observations AS o ON o.person_id = h.person_id AND o."key" = h."key" AND o.component_index IS NULL
-  LEFT JOIN checkpoint   AS c ON c.person_id = h.person_id
+  LEFT JOIN freshness    AS c ON c.person_id = h.person_id
  WHERE h.type = 'Observation'
  ORDER BY patient, h."key", h.replaced_at;

@@ -7,7 +7,7 @@ SELECT coalesce(max(c.label), o.person_id) AS patient, o.loinc, max(coalesce(o.d
        o.effective_date AS day, o.value, max(coalesce(o.ucum, o.unit)) AS unit, count(DISTINCT o."key") AS times,
        count(DISTINCT o.source) AS sources
   FROM observations AS o
-  LEFT JOIN checkpoint AS c ON c.person_id = o.person_id
+  LEFT JOIN freshness AS c ON c.person_id = o.person_id
  WHERE o.loinc IS NOT NULL
    AND o.value IS NOT NULL
    AND o.effective_date IS NOT NULL

@@ -14,7 +14,7 @@ SELECT coalesce(c.label, o.person_id) AS patient, coalesce(substr(o.effective, 1
             WHEN o.value >= 15 THEN 'G4'
             ELSE 'G5' END AS stage
   FROM observations AS o
-  LEFT JOIN checkpoint AS c ON c.person_id = o.person_id
+  LEFT JOIN freshness AS c ON c.person_id = o.person_id
  WHERE o.loinc IN ('33914-3', '48642-3', '48643-1', '50044-7', '50210-4', '50384-7', '62238-1', '69405-9',
                    '70969-1', '77147-7', '88293-6', '88294-4', '98979-8', '98980-6')
    AND o.value IS NOT NULL

@@ -21,7 +21,7 @@ WITH wanted (vaccine, cvx) AS (
      WHERE i.status = 'completed'
 )
 SELECT coalesce(f.label, f.person_id) AS patient, v.vaccine,
-       CASE WHEN f.is_complete = 1 AND (f.types IS NULL OR ',' || f.types || ',' LIKE '%,Immunization,%')
+       CASE WHEN f.is_complete AND (f.types IS NULL OR ',' || f.types || ',' LIKE '%,Immunization,%')
             THEN 'missing' ELSE 'unknown' END AS verdict
   FROM freshness AS f
  CROSS JOIN (SELECT DISTINCT vaccine FROM wanted) AS v

@@ -28,7 +28,7 @@ WITH measured AS (
       FROM measured
 ), latest AS (
     SELECT turned.*, row_number() OVER (PARTITION BY person_id, kind
-                         ORDER BY coalesce(day, '') DESC, effective_at DESC, "key") AS place
+                         ORDER BY coalesce(day, '') DESC, effective_at IS NULL, effective_at DESC, "key") AS place
       FROM turned
      WHERE amount IS NOT NULL
 ), each AS (
@@ -49,6 +49,6 @@ SELECT coalesce(c.label, e.person_id) AS patient,
        CASE WHEN e.bmi_day >= coalesce(e.weight_day, '') OR e.height_m IS NULL THEN 'as sent' ELSE 'worked out' END AS how,
        round(e.weight_kg, 1) AS weight_kg, round(e.height_m, 2) AS height_m
   FROM each AS e
-  LEFT JOIN checkpoint AS c ON c.person_id = e.person_id
+  LEFT JOIN freshness AS c ON c.person_id = e.person_id
  WHERE e.bmi IS NOT NULL OR (e.weight_kg IS NOT NULL AND e.height_m IS NOT NULL)
  ORDER BY patient;

@@ -12,7 +12,7 @@ WITH results AS (
        AND (value IS NOT NULL OR value_text IS NOT NULL)
 ), latest AS (
     SELECT results.*, row_number() OVER (PARTITION BY person_id
-                          ORDER BY coalesce(day, '') DESC, effective_at DESC, value IS NULL, "key") AS place
+                          ORDER BY coalesce(day, '') DESC, effective_at IS NULL, effective_at DESC, value IS NULL, "key") AS place
       FROM results
 ), counted AS (
     SELECT person_id, count(DISTINCT day) AS days FROM results GROUP BY person_id
@@ -23,6 +23,6 @@ SELECT coalesce(c.label, l.person_id) AS patient, n.days, l.day, l.comparator,
        l.value AS value_as_sent, l.unit AS unit_as_sent, l.value_text AS said, l.status
   FROM latest AS l
   JOIN counted AS n ON n.person_id = l.person_id
-  LEFT JOIN checkpoint AS c ON c.person_id = l.person_id
+  LEFT JOIN freshness AS c ON c.person_id = l.person_id
  WHERE l.place = 1
  ORDER BY patient;

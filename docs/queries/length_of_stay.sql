@@ -8,6 +8,6 @@ SELECT coalesce(c.label, e.person_id) AS patient, substr(e.start_text, 1, 10) AS
        CASE WHEN e.end_text IS NULL AND coalesce(e.status, '') <> 'finished' THEN 1 ELSE 0 END AS still_open,
        e.discharge
   FROM encounters AS e
-  LEFT JOIN checkpoint AS c ON c.person_id = e.person_id
+  LEFT JOIN freshness AS c ON c.person_id = e.person_id
  WHERE coalesce(e.status, '') NOT IN ('planned', 'cancelled')
  ORDER BY patient, began DESC, e."key";

@@ -9,8 +9,8 @@ WITH taken AS (
            medication_id, rxnorm, dosage_text, substr(coalesce(start_text, authored), 1, 10) AS from_day, substr(end_text, 1, 10) AS to_day
       FROM medication_requests
      WHERE coalesce(intent, 'order') NOT IN ('proposal', 'option')
-       AND (coalesce(intent, 'order') <> 'plan' OR reported = 1)
-       AND coalesce(do_not_perform, 0) = 0
+       AND (coalesce(intent, 'order') <> 'plan' OR reported)
+       AND NOT coalesce(do_not_perform, false)
     UNION ALL
     SELECT person_id, "key", 'statement', status, coalesce(text, display, medication_display, code),
            medication_id, rxnorm, dosage_text, substr(effective, 1, 10), CAST(effective_end_date AS VARCHAR)
@@ -24,7 +24,7 @@ SELECT coalesce(c.label, t.person_id) AS patient, coalesce(t.medicine, m.medicin
   LEFT JOIN (SELECT person_id, id, max(coalesce(text, display, code)) AS medicine, max(rxnorm) AS rxnorm
                FROM medications GROUP BY person_id, id) AS m
          ON m.person_id = t.person_id AND m.id = t.medication_id
-  LEFT JOIN checkpoint AS c ON c.person_id = t.person_id
+  LEFT JOIN freshness AS c ON c.person_id = t.person_id
  WHERE coalesce(t.from_day, '') <= '2024-06-30'
    AND (t.to_day >= substr('2024-06-30', 1, length(t.to_day))
         OR (t.to_day IS NULL AND coalesce(t.status, 'active') IN ('active', 'on-hold', 'unknown', 'intended')))

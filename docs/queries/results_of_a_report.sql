@@ -11,6 +11,6 @@ SELECT coalesce(c.label, r.person_id) AS patient, substr(coalesce(r.effective, r
   LEFT JOIN report_results AS x ON x.person_id = r.person_id AND x."key" = r."key"
   LEFT JOIN observations   AS o ON o.person_id = x.person_id AND o.id = x.observation_id
                                AND (o.source IS NULL OR r.source IS NULL OR o.source = r.source)
-  LEFT JOIN checkpoint     AS c ON c.person_id = r.person_id
+  LEFT JOIN freshness      AS c ON c.person_id = r.person_id
  WHERE coalesce(r.status, '') <> 'cancelled'
  ORDER BY patient, day DESC, r."key", x.result_index, o."key", o.component_index;

@@ -8,7 +8,8 @@ WITH told AS (
        AND coalesce(o.status, '') NOT IN ('cancelled', 'registered')
        AND (o.value_code IS NOT NULL OR o.value_text IS NOT NULL)
 ), latest AS (
-    SELECT told.*, row_number() OVER (PARTITION BY person_id ORDER BY coalesce(day, '') DESC, effective_at DESC, "key") AS place
+    SELECT told.*, row_number() OVER (PARTITION BY person_id
+                       ORDER BY coalesce(day, '') DESC, effective_at IS NULL, effective_at DESC, "key") AS place
       FROM told
 )
 SELECT coalesce(c.label, l.person_id) AS patient, l.day,
@@ -22,6 +23,6 @@ SELECT coalesce(c.label, l.person_id) AS patient, l.day,
             WHEN lower(l.said) LIKE 'current%' OR lower(l.said) LIKE 'smokes%' THEN 'current'
             ELSE 'look at said' END AS smoking, l.value_code, l.said
   FROM latest AS l
-  LEFT JOIN checkpoint AS c ON c.person_id = l.person_id
+  LEFT JOIN freshness AS c ON c.person_id = l.person_id
  WHERE l.place = 1
  ORDER BY patient;

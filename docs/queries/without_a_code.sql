@@ -18,5 +18,5 @@ WITH uncoded AS (
 )
 SELECT coalesce(c.label, u.person_id) AS patient, u.from_table, u.text, u."key"
   FROM uncoded AS u
-  LEFT JOIN checkpoint AS c ON c.person_id = u.person_id
+  LEFT JOIN freshness AS c ON c.person_id = u.person_id
  ORDER BY patient, u.from_table, u."key", u.text;

@@ -10,8 +10,11 @@ CREATE TABLE writer (
     owner text NOT NULL,
     host  text NOT NULL,
     pid   bigint NOT NULL,
+    realm text,
     until timestamptz NOT NULL
 );
+
+COMMENT ON COLUMN writer.realm IS 'what pid is a number of: a boot of a machine, and a namespace on it';
 
 CREATE TABLE about (
     name text NOT NULL,
@@ -167,7 +170,7 @@ CREATE TABLE purge_log (
     rows_by_table text NOT NULL,
     refused_at timestamptz,
     by text NOT NULL DEFAULT 'healthex-sync',
-    scrubbed_by text CHECK (scrubbed_by IN ('vacuum')),
+    scrubbed_by text CHECK (scrubbed_by IN ('vacuum', 'zeroing')),
     first_row_at timestamptz,
     carried_out_at timestamptz
 );

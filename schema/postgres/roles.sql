@@ -23,6 +23,7 @@ BEGIN
     FOR wanted, setting, value IN VALUES
         -- A table that was just made has no statistics, so no plan is left to be chosen.
         ('{schema}_worker', 'enable_seqscan', 'off'),
+        ('{schema}_worker', 'jit', 'off'),
         ('{schema}_worker', 'lock_timeout', '10s'),
         ('{schema}_worker', 'statement_timeout', '5min'),
         ('{schema}_worker', 'idle_in_transaction_session_timeout', '30s'),

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::audit::describe_unknown;
+use super::check_server::check_server;
 use super::check_studies::check_studies;
 use super::checks::Checks;
 use super::kept_records::{kept_consents, kept_records};
@@ -28,10 +29,10 @@ use crate::settings::{OnRemoved, Settings};
 use crate::stop::Stop;
 use crate::views::Loaded;
 use crate::warehouse::failure::{LedgerFault, OpenFailed};
-use crate::warehouse::place::Place;
+use crate::warehouse::place::{Location, Place};
 use crate::warehouse::purge::{DiskRoom, LedgerReport};
 use crate::warehouse::report::{Access, Preflight, ViewRefused};
-use crate::warehouse::{Reader, preflight, rehearse_views, try_lock};
+use crate::warehouse::{FoundAt, Reader, preflight, rehearse_views, try_lock};
 
 /// A clock further off than this is reported; pulls are right all the same.
 const CLOCK_OFF_MAX_SECONDS: i64 = 60;
@@ -99,22 +100,25 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
             checks.ok("warehouse", &format!("{}: none yet; the first sync makes it", path.display()))?;
             return Ok(());
         }
-        Err(failed) => checks.failed("warehouse", &failed.to_string(), ExitStatus::WarehouseUnusable)?,
-        Ok(found) => {
+        Err(failed) => {
+            checks.failed("warehouse", &failed.to_string(), ExitStatus::WarehouseUnusable)?;
+            if let Location::Server(_) = place.location {
+                return Ok(());
+            }
+        }
+        Ok(FoundAt::File(found)) => {
             let Preflight { schema, schema_known: known, room, ref patients, mode, access, .. } = found;
             let later = if schema < known { ": the next cycle brings it up to date" } else { "" };
             checks.ok("warehouse", &format!("{}, schema {schema} of {known}{later}", place.location))?;
-            checks.ok("patients", &describe_drift(drift(roster, patients), settings.roster.on_removed))?;
-            let ignored = patients.iter().filter(|patient| patient.since_ignored >= IGNORED_TOLD).count();
-            if ignored > 0 {
-                let why =
-                    format!("the server ignores _since for {ignored} patients: each pull brings everything");
-                checks.ok("increments", &why)?;
-            }
-            check_leavers(settings, roster, patients, checks)?;
+            check_patients(settings, roster, patients, checks)?;
             check_access(&place, mode, access, checks)?;
             check_room(room, checks)?;
             check_readers(&found, checks)?;
+            check_ledger(settings, checks)?;
+        }
+        Ok(FoundAt::Server(found)) => {
+            check_server(settings, &place, &found, checks)?;
+            check_patients(settings, roster, &found.patients, checks)?;
             check_ledger(settings, checks)?;
         }
     }
@@ -126,6 +130,22 @@ fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>
         Err(failed) => checks.failed("lock", &failed.to_string(), ExitStatus::WarehouseUnusable)?,
     }
     Ok(())
+}
+
+/// Compares the roster with who is known.
+fn check_patients(
+    settings: &Settings,
+    roster: &Roster,
+    patients: &[Checkpoint],
+    checks: &mut Checks<'_>,
+) -> anyhow::Result<()> {
+    checks.ok("patients", &describe_drift(drift(roster, patients), settings.roster.on_removed))?;
+    let ignored = patients.iter().filter(|patient| patient.since_ignored >= IGNORED_TOLD).count();
+    if ignored > 0 {
+        let why = format!("the server ignores _since for {ignored} patients: each pull brings everything");
+        checks.ok("increments", &why)?;
+    }
+    check_leavers(settings, roster, patients, checks)
 }
 
 /// Names who has rows and is missing from the roster as it is now, and says when it is purged for it.
@@ -170,7 +190,12 @@ fn describe_leaver(missing: Missing, settings: &Settings, now: Timestamp) -> Str
 
 fn check_ledger(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     let reader = Reader::open(&location(settings)?)?;
-    let LedgerReport { fault, purges, unknown } = reader.ledger(settings.consent.ledger.as_deref())?;
+    let LedgerReport { fault, purges, unknown } = match reader.ledger(settings.consent.ledger.as_deref()) {
+        Ok(report) => report,
+        Err(failed) => {
+            return Ok(checks.failed("ledger", &failed.to_string(), ExitStatus::WarehouseUnusable)?);
+        }
+    };
     if let Some(fault) = fault {
         let status = match fault {
             LedgerFault::OfAnother(_) => ExitStatus::WarehouseUnusable,

@@ -17,7 +17,7 @@ use crate::export::{
 };
 use crate::plan::{Timestamp, parse_stamp, stamp};
 use crate::settings::{Complaints, Settings, parse_bytes};
-use crate::warehouse::place::folder_of;
+use crate::warehouse::place::{Location, folder_of};
 use crate::warehouse::report::{CopyKind, PatientCopy};
 use crate::warehouse::{Reader, Snapshot};
 
@@ -33,7 +33,8 @@ pub(super) fn export(
     let format = format_of(args)?;
     check_free(&args.dir)?;
     let split_bytes = parse_bytes(&args.split).map_err(|why| complain(format!("--split: {why}")))?;
-    let reader = Reader::open(&location(&settings)?)?;
+    let location = location(&settings)?;
+    let reader = Reader::open(&location)?;
     check_purges(&reader, &settings)?;
     let person = args.patient.as_deref().map(|named| known_patient(&settings, &reader, named)).transpose()?;
     if let Some(person) = &person
@@ -58,6 +59,11 @@ pub(super) fn export(
     chosen(&reader.snapshot()?, &request)?;
     let copy = PatientCopy { kind: CopyKind::Export, place: &args.dir, person: person.as_ref() };
     reader.begin_copy(&copy, clock::now())?;
+    if let Location::Server(_) = location {
+        tracing::info!(
+            "while it is written, the database keeps the last bytes of patients who are purged: no scrub ends before it"
+        );
+    }
     let exported = write_folder(&reader, &mut request, &args.dir);
     reader.end_copy(&copy, exported.is_ok(), clock::now())?;
     let exported = exported?;

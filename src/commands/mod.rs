@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod check;
+mod check_server;
 mod check_service;
 mod check_studies;
 mod checks;

@@ -27,7 +27,7 @@ use crate::settings::Credentials;
 use crate::stop::Stop;
 use crate::time::TimeDelta;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::place::{Close, FileIdentity, OtherServer};
+use crate::warehouse::place::{Close, FileIdentity, Location, OtherServer};
 use crate::warehouse::service::{RunReport, ServiceNote};
 use crate::warehouse::{ServiceLock, Warehouse, identity};
 use crate::{clock, machine, roster};
@@ -86,8 +86,14 @@ pub(super) struct OutageBackoff {
 struct WarehouseWait {
     why: String,
     tries: u32,
+    since: Instant,
+    /// Whether a person was told.
+    is_problem: bool,
     until: Instant,
 }
+
+/// So long a server may be away, as for a restart, before a person is told.
+const SERVER_AWAY_MAX: Duration = Duration::from_mins(2);
 
 /// The first pause between two such looks; the longest is eight times that.
 const WAREHOUSE_RETRY: Duration = Duration::from_secs(5);
@@ -288,19 +294,33 @@ impl Worker {
     }
 
     /// Tells once what keeps the warehouse from being used, and has another look soon, whatever the
-    /// schedule is.
+    /// schedule is. A server that is away is a problem once it has been for a while.
     fn wait_for_warehouse(&mut self, why: &str) {
+        let now = Instant::now();
         let earlier = self.waiting.take();
-        let tries = earlier.as_ref().map_or(0, |earlier| earlier.tries) + 1;
-        if earlier.is_none_or(|earlier| earlier.why != why) {
-            tracing::error!("no cycle: {why}; it is waited for, and tried again within a minute");
-            self.status.no_cycle(why, clock::now());
-            self.raise(Problem::Warehouse, why);
-        } else {
-            self.status.metrics.count_skipped(1);
+        let (tries, since) = earlier.as_ref().map_or((0, now), |earlier| (earlier.tries, earlier.since));
+        let patience = match self.daemon.place.location {
+            Location::File(_) => Duration::ZERO,
+            Location::Server(_) => SERVER_AWAY_MAX,
+        };
+        let is_problem = since + patience <= now;
+        let is_told = |earlier: &WarehouseWait| earlier.why == why && earlier.is_problem == is_problem;
+        match earlier {
+            Some(earlier) if is_told(&earlier) => self.status.metrics.count_skipped(1),
+            _ => {
+                let text = format!("no cycle: {why}; it is waited for, and tried again within a minute");
+                self.status.no_cycle(why, clock::now());
+                if is_problem {
+                    tracing::error!("{text}");
+                    self.raise(Problem::Warehouse, why);
+                } else {
+                    tracing::warn!("{text}");
+                }
+            }
         }
-        let until = Instant::now() + health::pause_after(tries, WAREHOUSE_RETRY, None);
-        self.waiting = Some(WarehouseWait { why: why.to_owned(), tries, until });
+        let tries = tries + 1;
+        let until = now + health::pause_after(tries, WAREHOUSE_RETRY, None);
+        self.waiting = Some(WarehouseWait { why: why.to_owned(), tries, since, is_problem, until });
     }
 
     /// Reads the roster again. Returns why it cannot be used, if so.

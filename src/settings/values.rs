@@ -350,18 +350,16 @@ fn parse_web_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// What may stand behind the `?` of a database's URL: where it is, and how long it may be silent. How it proves
+/// What may stand behind the `?` of a database's URL: where it is. How it proves
 /// who it is, and what is set in it, is not left to a URL.
-const DATABASE_OPTIONS: [&str; 9] = [
+const DATABASE_OPTIONS: [&str; 7] = [
     "host",
     "hostaddr",
     "port",
     "target_session_attrs",
     "load_balance_hosts",
-    "connect_timeout",
     "tcp_user_timeout",
     "keepalives",
-    "keepalives_idle",
 ];
 
 const NO_PASSWORD: &str = "must hold no password; put it in the file named by warehouse.password_file, mode 0600, or into HEALTHEX_DB_PASSWORD";

@@ -54,7 +54,7 @@ impl Reader {
     pub(super) fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.unscrubbed(),
-            Self::Postgres(_) => Err(postgres::not_yet("scrub")),
+            Self::Postgres(engine) => engine.unscrubbed(),
         }
     }
 

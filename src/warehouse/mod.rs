@@ -18,6 +18,8 @@ pub mod extract;
 pub(crate) mod failure;
 mod looks;
 mod medicines;
+mod moved;
+mod moving;
 pub mod page;
 pub mod patient;
 pub mod place;
@@ -42,7 +44,7 @@ use self::place::{Close, FileIdentity, Location, OtherServer, Place, Server, Wri
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub};
 use self::rehearsal::Rehearsal;
-use self::report::{Migrated, Preflight, Restored, Steps, ViewRefused};
+use self::report::{Migrated, Preflight, Restored, ServerPreflight, Steps, ViewRefused};
 use self::service::{RunReport, RunState, ServiceMemory, ServiceNote};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -50,6 +52,7 @@ use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::AnalystTable;
 
+pub use self::moving::move_file;
 pub use self::reader::Reader;
 pub use self::report::{RowFormat, ViewRun};
 pub use self::rows::RowsFailed;
@@ -458,11 +461,17 @@ pub(crate) fn look_for_service(location: &Location) -> RunState {
     sqlite::look_for_service(location.path())
 }
 
+/// What `check` wants to know, by where the warehouse is.
+pub enum FoundAt {
+    File(Preflight),
+    Server(ServerPreflight),
+}
+
 /// Returns what `check` wants to know. Only looks.
-pub fn preflight(place: &Place) -> Result<Preflight, OpenFailed> {
+pub fn preflight(place: &Place) -> Result<FoundAt, OpenFailed> {
     match &place.location {
-        Location::File(_) => sqlite::preflight(place),
-        Location::Server(server) => Err(server.unusable(postgres::not_yet("check"))),
+        Location::File(_) => sqlite::preflight(place).map(FoundAt::File),
+        Location::Server(server) => postgres::preflight(place, server).map(FoundAt::Server),
     }
 }
 

@@ -31,6 +31,19 @@ pub struct Migrated {
     pub missing_roles: Option<String>,
 }
 
+/// What a move from a file to a server has come to.
+#[derive(Debug, Clone, Default)]
+pub struct Moved {
+    pub rows: u64,
+    pub patients: u64,
+    /// Of the log of purges.
+    pub purges: u64,
+    /// Resources that PostgreSQL cannot read, which are in quarantine.
+    pub unreadable: u64,
+    /// The analysts' tables that cannot be made.
+    pub refused: Vec<ViewRefused>,
+}
+
 /// One patient in `status`.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PatientLine {
@@ -242,6 +255,45 @@ pub struct Preflight {
     pub oldest_unscrubbed: Option<Timestamp>,
     pub scrub_waits_for: Option<String>,
     pub reader: Option<StayingReader>,
+}
+
+/// What `check` wants to know before a cycle uses a warehouse on a server.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
+pub struct ServerPreflight {
+    pub version: String,
+    pub role: String,
+    pub way: Way,
+    /// Whether the server itself has the port that the URL names.
+    pub is_direct: bool,
+    /// Whether the role may change what tables there are.
+    pub may_define: bool,
+    /// What the role may not do, and has to.
+    pub lacking: Vec<String>,
+    /// Whether the role has what `migrate` sets for a worker.
+    pub has_settings: bool,
+    /// The analysts' tables that are not as this program makes them.
+    pub other_tables: Vec<String>,
+    pub has_checksums: bool,
+    pub has_fsync: bool,
+    /// What a commit waits for.
+    pub commits: String,
+    /// The standbys that a commit waits for.
+    pub standbys: Option<String>,
+    /// Whether the server's log may hold what statements store.
+    pub logs_values: bool,
+    pub patients: Vec<Checkpoint>,
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// In clear, and never over a network.
+    ThisMachine,
+    /// By TLS to what lends its own connections, which says nothing of them.
+    ThroughAnother,
+    /// By this version of TLS.
+    Tls(String),
 }
 
 /// Whom the file's mode lets in.

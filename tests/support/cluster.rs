@@ -58,6 +58,18 @@ impl Cluster {
         Some(Self { port, programs, folder: told.trim_end().into(), _watcher: watcher })
     }
 
+    /// Restarts the server, and waits until it takes work.
+    #[allow(dead_code, reason = "the conformance suite restarts none")]
+    pub(crate) fn restart(&self, mode: &str) {
+        let pg_ctl = self.programs.join("pg_ctl").display().to_string();
+        let data = self.folder.join("data").display().to_string();
+        let script = r#"cd /; as=
+            if [ "$(id -u)" = 0 ]; then as="setpriv --reuid postgres --regid postgres --clear-groups"; fi
+            $as "$0" -D "$1" -w -s -m "$2" -l "$1/../log" restart"#;
+        let restarted = Command::new("sh").args(["-c", script, &pg_ctl, &data, mode]).status().unwrap();
+        assert!(restarted.success(), "the server does not restart");
+    }
+
     /// Returns how a role reaches a database.
     pub(crate) fn url(&self, role: &str, database: &str) -> String {
         format!("postgres://{role}@127.0.0.1:{}/{database}", self.port)

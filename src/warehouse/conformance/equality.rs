@@ -18,10 +18,14 @@ use crate::plan::state::{Event, HeldWhy};
 use crate::plan::{PersonId, Timestamp, parse_stamp};
 use crate::sandbox::Population;
 use crate::time::TimeDelta;
+use crate::views::{Evaluation, Several, View, ViewDefinition};
+use crate::warehouse::Reader;
+use crate::warehouse::extract::Selection;
+use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::PullProgress;
 use crate::warehouse::postgres::{PostgresCandidate, is_readable};
 use crate::warehouse::pull::PullOutcome;
-use crate::warehouse::report::{OverviewRequest, StatusReport};
+use crate::warehouse::report::{OverviewRequest, RowFormat, StatusReport};
 use crate::warehouse::sqlite::SqliteCandidate;
 
 #[path = "../../../tests/support/shared_folder.rs"]
@@ -113,6 +117,58 @@ fn tables(kept: &Kept, names: &[String]) -> BTreeMap<String, Vec<BTreeMap<String
     names.iter().map(table).collect()
 }
 
+/// Returns everything that an export reads, and what a view gives that is stored nowhere.
+fn extracted(reader: &Reader, selection: Selection<'_>) -> Vec<String> {
+    let snapshot = reader.snapshot().unwrap();
+    let mut lines = vec![
+        format!("{:?} {:?}", snapshot.base_url().unwrap(), snapshot.persons().unwrap()),
+        format!("{:?}", snapshot.progress(selection.person).unwrap()),
+        format!("{:?} {:?}", snapshot.removals_known_since().unwrap(), snapshot.last_purge().unwrap()),
+    ];
+    for known in snapshot.resource_types().unwrap() {
+        let resources = snapshot.resources::<StoreFailed>(known, selection, |found| {
+            lines.push(format!("{found:?}"));
+            Ok(())
+        });
+        resources.unwrap();
+        let gone = snapshot.gone::<StoreFailed>(known, selection, |found| {
+            lines.push(format!("{} {found:?}", known.name));
+            Ok(())
+        });
+        gone.unwrap();
+    }
+    for table in snapshot.tables().unwrap() {
+        if table.name == "freshness" {
+            continue;
+        }
+        let columns = table.columns.iter().map(|column| {
+            let declared = if column.declared == "BOOLEAN" { "INTEGER" } else { &column.declared };
+            format!("{} {declared}", column.name)
+        });
+        lines.push(format!("{} {:?} {:?}", table.name, table.sources, columns.collect::<Vec<_>>()));
+        let rows = snapshot.rows::<StoreFailed>(&table, selection, |row| {
+            lines.push(format!("{} {row:?}", table.name));
+            Ok(())
+        });
+        rows.unwrap();
+        let without = snapshot.without_rows::<StoreFailed>(&table, selection, |gone| {
+            lines.push(format!("{} without {gone:?}", table.name));
+            Ok(())
+        });
+        without.unwrap();
+    }
+    let definition = r#"{"resource":"Observation","select":[{"column":[{"name":"id","path":"id"}]}]}"#;
+    let view = View::compile(&ViewDefinition::parse(definition).unwrap()).unwrap();
+    let evaluation = Evaluation { now: at(0), several: Several::KeepFirst };
+    let mut out = Vec::new();
+    let run = reader.run_view(&view, evaluation, RowFormat::Csv, &mut out).unwrap();
+    lines.push(format!("{} rows of a view", run.rows));
+    lines.extend(String::from_utf8(out).unwrap().lines().map(str::to_owned));
+    // In no order of their own.
+    lines.sort();
+    lines
+}
+
 fn assert_equal(sqlite: &Trial<SqliteCandidate>, postgres: &Trial<PostgresCandidate>, when: &str) {
     let views = &sqlite.candidate.place().views;
     let mut names: Vec<String> = views.iter().map(|view| view.name.clone()).collect();
@@ -158,6 +214,15 @@ async fn the_analysts_tables_of_both_engines_hold_the_same() {
         pull(&postgres, person, later, seconds).await;
     }
     assert_equal(&sqlite, &postgres, "after changes and sweeps");
+    for (only, since) in [(None, None), (None, Some(at(10_000))), (Some("us-core"), Some(at(0)))] {
+        let selection = Selection { person: only, since };
+        let [expected, found] = [sqlite.reader(), postgres.reader()].map(|it| extracted(&it, selection));
+        assert!(expected.len() > 100, "{}", expected.len());
+        for (line, other) in expected.iter().zip(&found) {
+            assert_eq!(line, other, "{only:?} {since:?}");
+        }
+        assert_eq!(expected.len(), found.len());
+    }
     let kept_up = postgres.kept();
     for warehouse in [sqlite.warehouse(), postgres.warehouse()] {
         assert!(warehouse.rebuild_views(at(20_000), |_| ()).await.unwrap().is_empty());

@@ -10,13 +10,13 @@ use super::failure::Undone;
 use super::medicines::Which;
 use super::persons::Persons;
 use super::session::Session;
-use super::values::Param;
+use super::values::{Param, counted};
 use super::view_cells::day;
 use super::view_rows::{Gained, TableRows, evaluate};
 use super::view_steps::{Phase, Step, run_all, run_each};
 use super::view_table::{CategoryView, ViewTable, hash};
 use super::{medicines, persons};
-use crate::plan::Timestamp;
+use crate::plan::{Timestamp, stamp};
 use crate::time::Day;
 use crate::views::{AnalystTable, KeptRows, Made, TableFacts, TapeMemory, describe};
 use crate::warehouse::changes::{Change, Changed, Changes};
@@ -24,6 +24,7 @@ use crate::warehouse::days::{Span, take_days};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::medicines::{MEDICATIONS, SOURCE, TABLES};
 use crate::warehouse::page::IncomingRow;
+use crate::warehouse::report::StoredTable;
 
 /// The view that says how far everybody's data go; it is made with the schema.
 pub(super) const FRESHNESS: &str = "freshness";
@@ -308,4 +309,30 @@ fn forget<'r>(table: &'r ViewTable, source: &str, person: &'r str, keys: &[&'r s
 pub(super) async fn stored(session: &Session) -> Result<BTreeMap<String, String>, Undone> {
     let rows = session.rows("SELECT name, definition FROM analyst_table", &[]).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Returns the tables as they are stored, by name.
+pub(super) async fn list(session: &Session) -> Result<Vec<StoredTable>, Undone> {
+    let statement = "SELECT t.name, t.resource, t.built_at, t.definition <> '' AS is_followed,
+            (SELECT count(*) FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+            (SELECT count(*) FROM analyst_left_out AS l WHERE l.name = t.name)
+       FROM analyst_table AS t
+       JOIN pg_class AS c ON c.relname = t.name AND c.relnamespace = current_schema()::regnamespace
+      ORDER BY t.name COLLATE \"C\"";
+    let mut list = Vec::new();
+    for row in session.rows(statement, &[]).await? {
+        let name: String = row.try_get(0)?;
+        let rows = session.row(&format!("SELECT count(*) FROM \"{name}\""), &[]).await?;
+        list.push(StoredTable {
+            name,
+            resource: row.try_get(1)?,
+            built_at: stamp(row.try_get(2)?),
+            // One that has failed holds not all of its rows.
+            percent_built: (!row.try_get::<_, bool>(3)?).then_some(0),
+            rows: counted(rows.try_get(0)?),
+            columns: counted(row.try_get(4)?),
+            left_out: counted(row.try_get(5)?),
+        });
+    }
+    Ok(list)
 }

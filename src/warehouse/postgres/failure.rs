@@ -32,6 +32,13 @@ impl From<Error> for Undone {
     }
 }
 
+/// Of work that is not tried again.
+impl From<Error> for StoreFailed {
+    fn from(error: Error) -> Self {
+        Undone::from(error).into_failure()
+    }
+}
+
 impl Undone {
     /// Returns the failure, for work that no pull can be superseded in and that is not tried again.
     pub(super) fn into_failure(self) -> StoreFailed {

@@ -1,18 +1,39 @@
 //! What must be true of a server before anything is done with it.
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio_postgres::Row;
 
 use super::cycle_ends;
 use super::failure::Undone;
 use super::pool::Pool;
+use super::runtime;
 use super::server_state::ServerState;
 use super::session::{Begin, Session};
+use crate::clock;
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::{OtherServer, Place, Server};
 
 pub(super) const BASE_URL: &str = "base_url";
+/// In `about` while a move is under way: the file, and as of when.
+pub(super) const MOVING_FROM: &str = "moving_from";
+
+/// How often a server that is away is tried for before that is told, and how long in between.
+const TRIES: usize = 4;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Opens, and tries again for a moment where a connection was lost.
+pub(super) fn patiently<T>(open: impl Fn() -> Result<T, OpenFailed>) -> Result<T, OpenFailed> {
+    for _ in 1..TRIES {
+        match open() {
+            // Where that cannot be waited for, it is tried at once.
+            Err(failed) if failed.may_pass() => drop(runtime::wait(clock::sleep(PAUSE))),
+            opened => return opened,
+        }
+    }
+    open()
+}
 
 /// Refuses a server without this program's schema, or with another's.
 pub(super) async fn expect_schema(pool: &Pool) -> Result<ServerState, OpenFailed> {
@@ -104,6 +125,17 @@ pub(super) fn expect_not_newer(server: &Server, version: Option<i64>) -> Result<
             Err(OpenFailed::NewerServerSchema { server: server.to_string(), version, known })
         }
         _ => Ok(()),
+    }
+}
+
+/// Refuses a warehouse that a file is being moved into.
+pub(super) async fn expect_moved(pool: &Pool) -> Result<(), OpenFailed> {
+    let look = pool.look(|session| Box::pin(cycle_ends::noted_text(session, MOVING_FROM)));
+    match look.await.map_err(|undone| pool.server().failed(undone.into_failure()))? {
+        Some(from) => Err(pool.server().unusable(format!(
+            "a move from {from} is not finished; `healthex-sync migrate --from FILE` goes on with it"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
-use super::lease::{WriterLease, expect_held};
+use super::lease::{WriterLease, expect_held, new_owner};
 use super::page::IncomingBatch;
 use super::pool::Pool;
 use super::session::{Session, Step};
@@ -51,23 +51,27 @@ impl Engine {
         _now: Timestamp,
     ) -> Result<Self, OpenFailed> {
         let pool = Pool::new(server)?;
-        let opening = async {
+        let owner = new_owner();
+        let opening = async || {
             let state = open::expect_schema(&pool).await?;
             open::expect_to_write(&pool, &state).await?;
-            let lease = WriterLease::take(&pool).await?;
-            if let Err(failed) = open::take_server(&pool, place, other_server).await {
-                lease.give_back().await;
-                return Err(failed);
-            }
-            match pool.look(|session| Box::pin(analyst_tables::stored(session))).await {
+            let lease = WriterLease::take_as(&pool, &owner).await?;
+            let opened = async {
+                open::expect_moved(&pool).await?;
+                open::take_server(&pool, place, other_server).await?;
+                let stored = pool.look(|session| Box::pin(analyst_tables::stored(session))).await;
+                stored.map_err(|undone| server.failed(undone.into_failure()))
+            };
+            match opened.await {
                 Ok(stored) => Ok((lease, stored)),
-                Err(undone) => {
+                Err(failed) => {
                     lease.give_back().await;
-                    Err(server.failed(undone.into_failure()))
+                    Err(failed)
                 }
             }
         };
-        let (lease, stored) = runtime::wait(opening).map_err(|error| server.unusable(error))??;
+        let (lease, stored) =
+            open::patiently(|| runtime::wait(opening()).map_err(|error| server.unusable(error)).flatten())?;
         let (analyst_tables, other_tables) = AnalystTables::new(&place.views).followed(&stored);
         Ok(Self {
             writing: Writing::new(pool),

@@ -91,6 +91,18 @@ pub(in crate::warehouse) fn check_url(server: &Server) -> Result<(), String> {
     config(server).map(|_| ()).map_err(|error| innermost(&error))
 }
 
+/// Returns whether the way there leaves this machine nowhere.
+pub(super) fn is_on_this_machine(server: &Server) -> bool {
+    config(server).is_ok_and(|config| is_near(&config))
+}
+
+/// Returns the ports that the URL names, or the usual one.
+pub(super) fn ports(server: &Server) -> Vec<u16> {
+    const USUAL: u16 = 5432;
+    let named = config(server).map(|config| config.get_ports().to_vec()).unwrap_or_default();
+    if named.is_empty() { vec![USUAL] } else { named }
+}
+
 fn config(server: &Server) -> Result<Config, Error> {
     let mut config: Config = server.url.parse()?;
     let tls = if is_near(&config) { SslMode::Disable } else { SslMode::Require };

@@ -1,13 +1,15 @@
-//! What the log of purges says of them all: how many wait for their last bytes, and which came last. Reads only.
+//! What the log of purges says: of them all, and of each. Reads only.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::checkpoint::Columns;
 use super::failure::Undone;
 use super::session::Session;
-use super::values::{count, counted};
+use super::values::{count, counted, span};
 use crate::plan::{Timestamp, stamp};
 use crate::warehouse::purge::ScrubbedBy;
-use crate::warehouse::report::{LastScrub, RecentPurge, RecentPurges};
+use crate::warehouse::report::{LastScrub, PurgeLine, RecentPurge, RecentPurges};
 
 /// Returns how many purges there are whose bytes are not known to be gone.
 pub(super) async fn unscrubbed(session: &Session) -> Result<u64, Undone> {
@@ -48,4 +50,43 @@ pub(super) async fn recent(session: &Session, since: Timestamp, most: usize) -> 
         })
     });
     Ok(RecentPurges { shown: shown.collect::<Result<_, _>>()?, total: counted(total.try_get(0)?) })
+}
+
+/// Returns how many purges took longer than `deadline`, from the refusal to the last byte. One that was carried out
+/// again is not counted: how long it took when it was made is not known there.
+pub(super) async fn late(session: &Session, deadline: Duration, now: Timestamp) -> Result<u64, Undone> {
+    let begun_before = now - span(deadline);
+    let statement = "SELECT count(*) FROM purge_log WHERE carried_out_at IS NULL
+            AND coalesce(refused_at, confirmed_at) < coalesce(scrubbed_at - ($1::timestamptz - $2::timestamptz), $2)";
+    Ok(counted(session.row(statement, &[&now, &begun_before]).await?.try_get(0)?))
+}
+
+/// Returns all purges, or those of one patient, the first one first.
+pub(super) async fn lines(session: &Session, person: Option<&str>) -> Result<Vec<PurgeLine>, Undone> {
+    let statement = "SELECT p.*, c.label AS patient_label
+           FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
+          WHERE $1 IS NULL OR p.person_id = $1 ORDER BY p.id";
+    let rows = session.rows(statement, &[&person]).await?;
+    let lines = rows.iter().map(|row| {
+        let column = Columns(row);
+        let time = |name: &str| Ok::<_, Undone>(column.get::<Option<Timestamp>>(name)?.map(stamp));
+        let known = |name: &str| Ok::<_, Undone>(stamp(column.get(name)?));
+        let rows_by_table: String = column.get("rows_by_table")?;
+        Ok(PurgeLine {
+            person_id: column.get("person_id")?,
+            label: column.get("patient_label")?,
+            reason: column.get("reason")?,
+            by: column.get("by")?,
+            refused_at: time("refused_at")?,
+            confirmed_at: known("confirmed_at")?,
+            purged_at: known("purged_at")?,
+            scrubbed_at: time("scrubbed_at")?,
+            first_row_at: time("first_row_at")?,
+            carried_out_at: time("carried_out_at")?,
+            scrubbed_by: column.get("scrubbed_by")?,
+            rows_by_table: serde_json::from_str(&rows_by_table).unwrap_or_default(),
+            copies: None,
+        })
+    });
+    lines.collect()
 }

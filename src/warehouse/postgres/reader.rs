@@ -1,13 +1,18 @@
 //! The door's reading operations: each of them one look as of one moment, in a transaction that cannot write.
 
 use std::collections::HashSet;
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::failure::Undone;
 use super::pool::Pool;
 use super::session::{Begin, Session, Step};
+use super::snapshot::Snapshot;
 use super::{
-    checkpoint, compare, consents, cycle_ends, open, overview, pulls, report, runtime, service_memory,
+    analyst_tables, checkpoint, compare, consents, cycle_ends, open, overview, pulls, purge_log, report,
+    run_view, runtime, service_memory, snapshot,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -16,12 +21,16 @@ use crate::plan::records::{ConsentToLookAt, KeptConsents, ScopesSeen};
 use crate::plan::row::KeyHash;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
+use crate::views::{Evaluation, View};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, StoredBatch};
 use crate::warehouse::patient::CycleTimes;
 use crate::warehouse::place::{Location, Place, Server};
 use crate::warehouse::pull::PullHead;
-use crate::warehouse::report::{ExpiringConsents, Overview, OverviewRequest, StatusReport};
+use crate::warehouse::report::{
+    ExpiringConsents, Overview, OverviewRequest, PurgeLine, RowFormat, StatusReport, StoredTable, ViewRun,
+};
+use crate::warehouse::rows::RowsFailed;
 use crate::warehouse::service::ServiceView;
 
 /// A warehouse that is open for reading.
@@ -35,6 +44,11 @@ impl Reader {
         let pool = Pool::new(server)?;
         runtime::wait(open::expect_schema(&pool)).map_err(|error| server.unusable(error))??;
         Ok(Self { pool, server: server.clone() })
+    }
+
+    /// Returns what this machine's own files are named after.
+    pub(in crate::warehouse) fn beside(&self) -> &Path {
+        &self.server.beside
     }
 
     /// Answers by one look.
@@ -129,6 +143,23 @@ impl Reader {
         self.ask(move |session| Box::pin(overview::overview(session, request)))
     }
 
+    pub(in crate::warehouse) fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
+        self.ask(|session| Box::pin(purge_log::oldest_unscrubbed(session)))
+    }
+
+    pub(in crate::warehouse) fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
+        let person = person.map(str::to_owned);
+        self.ask(|session| Box::pin(async move { purge_log::lines(session, person.as_deref()).await }))
+    }
+
+    pub(in crate::warehouse) fn late_purges(
+        &self,
+        deadline: Duration,
+        now: Timestamp,
+    ) -> Result<u64, StoreFailed> {
+        self.ask(move |session| Box::pin(purge_log::late(session, deadline, now)))
+    }
+
     /// Answers as storing the batch would, and writes nothing. `compared` is what this pull has brought already.
     pub(in crate::warehouse) fn compare_page(
         &self,
@@ -145,6 +176,28 @@ impl Reader {
         };
         let found = runtime::wait(look).map_err(|error| StoreFailed::Engine(error.to_string()))?;
         found.map_err(Undone::into_failure)
+    }
+
+    pub(in crate::warehouse) fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {
+        self.ask(|session| Box::pin(analyst_tables::list(session)))
+    }
+
+    pub(in crate::warehouse) fn snapshot(&self) -> Result<Snapshot, StoreFailed> {
+        Snapshot::begin(&self.pool)
+    }
+
+    pub(in crate::warehouse) fn last_purge(&self) -> Result<i64, StoreFailed> {
+        self.ask(|session| Box::pin(snapshot::last_purge(session)))
+    }
+
+    pub(in crate::warehouse) fn run_view(
+        &self,
+        view: &View,
+        evaluation: Evaluation,
+        format: RowFormat,
+        out: &mut dyn Write,
+    ) -> Result<ViewRun, RowsFailed> {
+        run_view::run(self.snapshot()?.session(), view, evaluation, format, out)
     }
 
     pub(in crate::warehouse) fn service(&self) -> Result<ServiceView, StoreFailed> {

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use deadpool_postgres::Object;
 use futures_util::future::try_join_all;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_postgres::{Row, RowStream, SimpleQueryMessage};
 
 use super::failure::Undone;
 use super::values::Param;
@@ -107,6 +107,16 @@ impl Session {
         Ok(client.execute_typed(statement, &with_kinds(params)).await?)
     }
 
+    /// Runs a statement whose rows are read one after the other.
+    pub(super) async fn stream(&self, statement: &str, params: Params<'_>) -> Result<RowStream, Undone> {
+        let client = self.client()?;
+        if self.prepared {
+            let prepared = client.prepare_typed_cached(statement, &kinds(params)).await?;
+            return Ok(client.query_raw(&prepared, values(params)).await?);
+        }
+        Ok(client.query_typed_raw(statement, with_kinds(params)).await?)
+    }
+
     /// Runs statements without parameters, one after the other.
     pub(super) async fn batch(&self, statements: &str) -> Result<(), Undone> {
         Ok(self.client()?.batch_execute(statements).await?)
@@ -162,6 +172,8 @@ pub(super) fn settings(server: &Server) -> Vec<(&'static str, String)> {
         ("search_path", format!("{}, pg_catalog", server.schema)),
         ("timezone", "UTC".to_owned()),
         ("client_min_messages", "warning".to_owned()),
+        // What looks at all tables at once would be compiled for seconds, and run for milliseconds.
+        ("jit", "off".to_owned()),
     ];
     settings.extend(server.acting_as.clone().map(|role| ("role", role)));
     settings

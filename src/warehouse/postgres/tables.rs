@@ -1,12 +1,12 @@
 //! The tables of resources, and every table that has rows of a patient.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::LazyLock;
 
 use super::failure::Undone;
 use super::session::Session;
 use super::values::counted;
-use crate::plan::resource_type::ResourceType;
+use crate::plan::resource_type::{ResourceType, US_CORE};
 
 /// Puts the name of a table into a statement from `schema/`.
 pub(super) fn fill_in(statement: &str, table: &str) -> String {
@@ -17,6 +17,26 @@ pub(super) fn fill_in(statement: &str, table: &str) -> String {
 pub(super) fn resource_tables() -> impl Iterator<Item = &'static ResourceType> {
     ResourceType::all()
 }
+
+/// Returns the types whose tables have rows, or had some, and those that every warehouse may be asked for.
+pub(super) async fn with_rows(session: &Session) -> Result<Vec<&'static ResourceType>, Undone> {
+    let found = session.rows(&WITH_ROWS, &[]).await?;
+    let found = found.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<&str>, _>>()?;
+    let is_there =
+        |known: &&ResourceType| found.contains(known.table.as_str()) || US_CORE.contains(&known.name);
+    Ok(resource_tables().filter(is_there).collect())
+}
+
+static WITH_ROWS: LazyLock<String> = LazyLock::new(|| {
+    let looks = resource_tables().map(|ResourceType { table, .. }| {
+        format!("SELECT '{table}' AS name, EXISTS (SELECT 1 FROM \"{table}\") AS has_rows")
+    });
+    let looks: Vec<String> = looks.collect();
+    format!(
+        "SELECT name FROM ({}) AS looked WHERE has_rows UNION SELECT type FROM removed",
+        looks.join("\nUNION ALL ")
+    )
+});
 
 /// A table that has rows of a patient.
 pub(super) struct RowsOf {

@@ -25,7 +25,7 @@ const KNOWN: &str =
        FROM \"{table}\" WHERE person_id = $1 AND key = ANY($2)";
 
 /// Why a resource is not stored that everything else could be done with.
-const UNREADABLE: &str = "holds characters PostgreSQL cannot read";
+pub(super) const UNREADABLE: &str = "holds characters PostgreSQL cannot read";
 
 /// What is stored under a key.
 #[derive(Clone)]

@@ -115,7 +115,6 @@ impl<'a> FromSql<'a> for Day {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing reads the analysts' tables yet"))]
 /// A decimal number, as the nearest that a machine calculates with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Decimal(pub(super) f64);

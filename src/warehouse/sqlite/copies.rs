@@ -59,6 +59,16 @@ pub(super) fn note(
     appended::append_or_create(register, &format!("{text}\n")).map_err(|error| failed(error.to_string()))
 }
 
+/// Notes a step of a copy of a warehouse whose own files are named after `warehouse`.
+pub(in crate::warehouse) fn note_copy(
+    warehouse: &Path,
+    copy: &PatientCopy<'_>,
+    step: CopyStep,
+    now: Timestamp,
+) -> Result<(), CopyFailed> {
+    note(&register_of(warehouse), copy, step, now)
+}
+
 /// Returns every copy that was made, or may have been. A line that cannot be read is left out.
 pub(super) fn list(register: &Path) -> std::io::Result<Vec<CopyLine>> {
     let bytes = appended::read(register)?.unwrap_or_default();

@@ -25,6 +25,7 @@ mod ledger;
 mod ledger_book;
 mod lock;
 mod medicines;
+mod move_source;
 mod open;
 mod operations;
 mod overview;
@@ -62,8 +63,9 @@ pub(super) use self::analyst_tables::rehearse_views;
 #[cfg(test)]
 pub(super) use self::candidate::SqliteCandidate;
 pub(super) use self::compare::compare_page;
-pub(super) use self::copies::CopyStep;
+pub(super) use self::copies::{CopyStep, note_copy};
 pub(super) use self::lock::try_lock;
+pub(super) use self::move_source::MoveSource;
 pub(super) use self::open::{SCHEMA_VERSION, identity};
 pub(super) use self::operations::{Engine, begin_ledger_anew};
 pub(super) use self::preflight::preflight;

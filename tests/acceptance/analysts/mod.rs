@@ -3,9 +3,9 @@
 mod derived;
 mod group;
 mod python;
-mod quirks;
-mod recipe_cases;
-mod recipes;
+pub(crate) mod quirks;
+pub(crate) mod recipe_cases;
+pub(crate) mod recipes;
 
 use std::collections::BTreeMap;
 use std::{env, fs};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::recipes::recipes;
 use super::world;
 use crate::support::skip;
 use crate::world::{World, project};
@@ -91,7 +92,7 @@ fn sqlite3_runs_each_recipe() {
         return skip("sqlite3 was not tried: there is none (Debian: sqlite3)");
     }
     while_somebody_writes(|world| {
-        for recipe in fs::read_dir(project("docs/queries")).unwrap().map(|file| file.unwrap().path()) {
+        for recipe in recipes() {
             let read = format!(".read {}", recipe.display());
             let told = succeeds(
                 Command::new("sqlite3").args(["-readonly", "-bail"]).arg(world.warehouse()).arg(read),

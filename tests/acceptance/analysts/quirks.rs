@@ -12,22 +12,22 @@ use serde_json::{Map, Value, json};
 use crate::world::{World, project};
 
 #[derive(Deserialize)]
-pub(super) struct Quirk {
-    pub(super) name: String,
+pub(crate) struct Quirk {
+    pub(crate) name: String,
     /// As they are written: half a surrogate pair is no text of Rust's.
     resources: Vec<Box<RawValue>>,
     /// Table to rows: so many, of which only the columns named are compared.
     expect: Map<String, Value>,
 }
 
-pub(super) fn quirks() -> Vec<Quirk> {
+pub(crate) fn quirks() -> Vec<Quirk> {
     let text = fs::read_to_string(project("tests/acceptance/analysts/quirks.ndjson")).unwrap();
     let read = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     text.lines().map(read).collect()
 }
 
 /// A person each case, pulled by the program itself.
-pub(super) fn world(quirks: &[Quirk]) -> World {
+pub(crate) fn world(quirks: &[Quirk]) -> World {
     let world = World::serving(Population::empty());
     let persons: Vec<String> = (1..=quirks.len()).map(|number| format!("quirk-{number}")).collect();
     world.list(&persons.iter().map(String::as_str).collect::<Vec<_>>());

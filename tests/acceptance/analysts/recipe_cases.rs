@@ -12,6 +12,7 @@ use rusqlite::types::ValueRef;
 use serde_json::{Map, Value, json};
 
 use super::quirks::{self, quirks};
+use super::recipes::recipes;
 use crate::world::{World, project};
 
 struct Case {
@@ -463,9 +464,8 @@ fn without_nulls(mut resource: Value) -> Value {
     resource
 }
 
-#[test]
-fn each_recipe_is_right_on_records_as_people_send_them() {
-    let cases: Vec<Case> = [
+fn cases() -> Vec<Case> {
+    let all = [
         hba1c(),
         pressures(),
         body(),
@@ -476,13 +476,19 @@ fn each_recipe_is_right_on_records_as_people_send_them() {
         stays_and_reports(),
         deaths(),
         the_data_themselves(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// A server with the records of all cases, and nothing pulled yet.
+pub(crate) fn world_of_cases() -> World {
+    world_of(&cases())
+}
+
+fn world_of(cases: &[Case]) -> World {
     let mut population = Population::empty();
     let mut roster = String::new();
-    for case in &cases {
+    for case in cases {
         let entries = case.resources.iter().cloned().map(without_nulls).map(|resource| {
             let tail = format!(
                 "{}/{}",
@@ -497,6 +503,13 @@ fn each_recipe_is_right_on_records_as_people_send_them() {
     }
     let world = World::serving(population);
     world.write_roster(&roster);
+    world
+}
+
+#[test]
+fn each_recipe_is_right_on_records_as_people_send_them() {
+    let cases = cases();
+    let world = world_of(&cases);
     world.run(["sync"]).exits(0);
     let mut tried: Vec<&str> =
         cases.iter().flat_map(|case| case.expected.iter().map(|(recipe, _)| *recipe)).collect();
@@ -574,8 +587,8 @@ fn each_recipe_answers_on_every_quirk() {
         rows.retain(|row| row["patient"] == format!("quirk-{number}"));
         rows
     };
-    for recipe in fs::read_dir(project("docs/queries")).unwrap() {
-        answer(&world, recipe.unwrap().path().file_stem().unwrap().to_str().unwrap());
+    for recipe in recipes() {
+        answer(&world, recipe.file_stem().unwrap().to_str().unwrap());
     }
     for (recipe, quirk, expected) in [
         (

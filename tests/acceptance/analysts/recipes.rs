@@ -3,6 +3,7 @@
 //! `UPDATE_EXPECTED=1` writes the expected results anew; look at what changed before it is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::{env, fs};
 
 use serde_json::Value;
@@ -14,13 +15,19 @@ use crate::world::project;
 /// So much of a result's beginning and end is held.
 const LINES: usize = 5;
 
+/// Returns the files of all recipes, by name.
+pub(crate) fn recipes() -> Vec<PathBuf> {
+    let found = fs::read_dir(project("docs/queries")).unwrap().map(|file| file.unwrap().path());
+    let mut recipes: Vec<_> = found.filter(|path| path.extension().is_some_and(|end| end == "sql")).collect();
+    recipes.sort();
+    recipes
+}
+
 #[test]
 fn each_recipe_gives_what_it_gave() {
     let world = world(12);
     world.run(["sync"]).exits(0);
-    let mut names: Vec<_> =
-        fs::read_dir(project("docs/queries")).unwrap().map(|file| file.unwrap().path()).collect();
-    names.sort();
+    let names = recipes();
     assert_eq!(names.len(), 16);
     for recipe in names {
         let query = fs::read_to_string(&recipe).unwrap();

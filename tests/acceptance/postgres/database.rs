@@ -36,6 +36,27 @@ impl Database {
         Some(Self { cluster, name })
     }
 
+    /// Makes one with the schema in it, and has a world use it as its worker.
+    pub(crate) fn of(world: &World) -> Option<Self> {
+        let database = Self::migrated(world)?;
+        database.take(world);
+        Some(database)
+    }
+
+    /// Has a world use it as its worker.
+    pub(crate) fn take(&self, world: &World) {
+        world.remove_setting("warehouse.path");
+        world.change_setting("warehouse.url", &format!("{:?}", self.url("healthex_worker")));
+    }
+
+    /// Makes an empty one on a server that may be restarted.
+    pub(crate) fn on_a_server_of_its_own() -> Option<Self> {
+        Self::empty()?;
+        let cluster = Cluster::start("")?;
+        // It ends with this process.
+        Some(Self { cluster: Box::leak(Box::new(cluster)), name: "postgres".to_owned() })
+    }
+
     /// Makes one, and the schema in it.
     pub(crate) fn migrated(world: &World) -> Option<Self> {
         let database = Self::empty()?;
@@ -57,6 +78,18 @@ impl Database {
         command.env("HEALTHEX_SYNC__WAREHOUSE__URL", self.url(role));
         command.env("HEALTHEX_SYNC__WAREHOUSE__PATH", "");
         command
+    }
+
+    /// Runs the program over this warehouse in place of the world's file, as the worker.
+    pub(crate) fn run(&self, world: &World, args: &[&str]) -> crate::world::Ran {
+        self.run_as("healthex_worker", world, args)
+    }
+
+    pub(crate) fn run_as(&self, role: &str, world: &World, args: &[&str]) -> crate::world::Ran {
+        let mut command = world.command(args.to_vec());
+        command.env("HEALTHEX_SYNC__WAREHOUSE__URL", self.url(role));
+        command.env("HEALTHEX_SYNC__WAREHOUSE__PATH", "");
+        crate::world::Running::start(&mut command).ended()
     }
 
     pub(crate) fn exec(&self, sql: &str) {

@@ -5,23 +5,29 @@ use std::collections::BTreeMap;
 use super::database::Database;
 use crate::world::World;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    Sqlite,
+    Postgres,
+}
+
 /// A column: what may be stored in it, and whether it may be NULL.
 #[derive(Debug, PartialEq)]
-struct Column {
-    kind: String,
+pub(super) struct Column {
+    pub(super) kind: String,
     is_required: bool,
     /// Its place in the primary key, from 1 on.
     in_key: Option<i64>,
 }
 
 /// Tables by name, columns by name.
-type Tables = BTreeMap<String, BTreeMap<String, Column>>;
+pub(super) type Tables = BTreeMap<String, BTreeMap<String, Column>>;
 
 /// Only one of the two has them: which migrations were carried out, and who may write, are SQLite's header and a lock.
 const OF_POSTGRES_ALONE: [&str; 2] = ["migration", "writer"];
 
 /// Text that is a moment, by its name. What a resource says of itself stays text.
-fn is_moment(column: &str) -> bool {
+pub(super) fn is_moment(column: &str) -> bool {
     let names = ["since", "watermark", "until"];
     let ends = ["_at", "_since"];
     names.contains(&column) || ends.iter().any(|end| column.ends_with(end))
@@ -58,7 +64,7 @@ fn type_in_postgres(declared: &str, table: &str, column: &str) -> &'static str {
     }
 }
 
-fn of_sqlite(world: &World) -> Tables {
+pub(super) fn of_sqlite(world: &World) -> Tables {
     let rows = world.table(
         "SELECT m.name, c.name, c.type, c.\"notnull\" OR c.pk > 0, c.pk FROM sqlite_master AS m, pragma_table_info(m.name) AS c
           WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'
@@ -79,7 +85,7 @@ fn of_sqlite(world: &World) -> Tables {
     tables
 }
 
-fn of_postgres(database: &Database) -> Tables {
+pub(super) fn of_postgres(database: &Database) -> Tables {
     let rows = database.rows(
         "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
                 array_position(i.indkey::int2[], a.attnum)::text

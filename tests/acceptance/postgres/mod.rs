@@ -4,5 +4,15 @@
 mod cluster;
 mod database;
 mod drift;
+mod equality;
+mod exports;
 mod migrate;
+mod moves;
+mod pooler;
+mod proxy;
+mod recipes;
+mod refusals;
 mod settings;
+mod status;
+mod sync;
+mod views;

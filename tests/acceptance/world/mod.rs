@@ -109,9 +109,13 @@ impl World {
 
     /// Takes a setting out of the configuration.
     pub(crate) fn without(self, key: &str) -> Self {
+        self.remove_setting(key);
+        self
+    }
+
+    pub(crate) fn remove_setting(&self, key: &str) {
         self.settings.borrow_mut().remove(key);
         self.write("healthex-sync.toml", &self.settings_text());
-        self
     }
 
     /// The configuration as it was last written.

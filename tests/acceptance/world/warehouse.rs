@@ -59,13 +59,19 @@ impl World {
 
     /// The rows of a query as text, NULL as nothing.
     pub(crate) fn table(&self, sql: &str) -> Vec<Vec<String>> {
+        let rows = self.cells(sql).into_iter();
+        rows.map(|row| row.into_iter().map(Option::unwrap_or_default).collect()).collect()
+    }
+
+    /// The rows of a query as text.
+    pub(crate) fn cells(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         let connection = self.open();
         let mut statement = connection.prepare(sql).unwrap();
         let columns = statement.column_count();
         let mut found = statement.query([]).unwrap();
         let mut rows = Vec::new();
         while let Some(row) = found.next().unwrap() {
-            let cell = |at| text_of(row.get_ref(at).unwrap()).unwrap_or_default();
+            let cell = |at| text_of(row.get_ref(at).unwrap());
             rows.push((0..columns).map(cell).collect());
         }
         rows

@@ -1,0 +1,63 @@
+//! What `check` wants to know of a server and of the role that comes in. Only looks.
+
+use std::sync::Arc;
+
+use super::analyst_tables::AnalystTables;
+use super::failure::Undone;
+use super::pool::Pool;
+use super::{analyst_tables, checkpoint, open, pool, runtime};
+use crate::warehouse::failure::OpenFailed;
+use crate::warehouse::place::{Place, Server};
+use crate::warehouse::report::{ServerPreflight, Way};
+
+pub(in crate::warehouse) fn preflight(
+    place: &Place,
+    server: &Arc<Server>,
+) -> Result<ServerPreflight, OpenFailed> {
+    runtime::wait(look(place, server)).map_err(|error| server.unusable(error))?
+}
+
+async fn look(place: &Place, server: &Arc<Server>) -> Result<ServerPreflight, OpenFailed> {
+    let pool = Pool::new(server)?;
+    let failed = |undone: Undone| server.failed(undone.into_failure());
+    let state = open::expect_schema(&pool).await?;
+    state.expect_writable(server)?;
+    let lacking = open::lacking_grants(&pool).await?.iter().map(ToString::to_string).collect();
+    let schema = server.schema.clone();
+    let looked = pool.look(|session| {
+        Box::pin(async move {
+            let row = session.row(include_str!("../../../schema/postgres/preflight.sql"), &[&schema]).await?;
+            let patients = checkpoint::all(session).await?;
+            Ok((row, patients, analyst_tables::stored(session).await?))
+        })
+    });
+    let (row, patients, stored) = looked.await.map_err(failed)?;
+    let flag = |name: &str| row.try_get::<_, bool>(name).map_err(|error| failed(error.into()));
+    let text = |name: &str| row.try_get::<_, String>(name).map_err(|error| failed(error.into()));
+    let port: i64 = row.try_get("port").map_err(|error| failed(error.into()))?;
+    let tls = text("tls")?;
+    let way = match tls.as_str() {
+        "" if pool::is_on_this_machine(server) => Way::ThisMachine,
+        "" => Way::ThroughAnother,
+        version => Way::Tls(version.to_owned()),
+    };
+    let (_, other_tables) = AnalystTables::new(&place.views).followed(&stored);
+    let standbys = text("standbys")?;
+    Ok(ServerPreflight {
+        version: state.version_text,
+        role: state.role,
+        way,
+        // Over a socket the server has none.
+        is_direct: port == 0 || pool::ports(server).iter().any(|own| i64::from(*own) == port),
+        may_define: flag("may_define")?,
+        lacking,
+        has_settings: flag("has_no_seqscan")? && flag("has_idle_timeout")?,
+        other_tables,
+        has_checksums: flag("has_checksums")?,
+        has_fsync: flag("has_fsync")?,
+        commits: text("synchronous_commit")?,
+        standbys: (!standbys.is_empty()).then_some(standbys),
+        logs_values: flag("logs_values")?,
+        patients,
+    })
+}
