@@ -189,7 +189,7 @@ fn compare(
     usual.first.against(limit, "the limit").wanted(0.60).guard(0.08);
     usual.first.rss_at_most(RSS_MAX);
     usual.unchanged.against(&usual.first, "the first load").wanted(2.5).guard(0.8);
-    kept.first.against(limit, "the limit").wanted(0.25).guard(0.02);
+    kept.first.against(limit, "the limit").wanted(0.20).guard(0.05);
     kept.first.against(&usual.first, "the first load without them");
     kept.first.rss_at_most(RSS_MAX);
     kept.unchanged.against(&kept.first, "its first load");

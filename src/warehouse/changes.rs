@@ -45,6 +45,13 @@ pub(super) struct Changed<'b> {
     pub(super) gone: Vec<String>,
 }
 
+impl Changed<'_> {
+    /// Returns whether nothing that was there before has changed or gone.
+    pub(super) fn is_all_new(&self) -> bool {
+        self.updated.is_empty() && self.gone.is_empty()
+    }
+}
+
 impl<'b> Changes<'b> {
     pub(super) fn keeping(history: History) -> Self {
         Self { history, ..Self::default() }

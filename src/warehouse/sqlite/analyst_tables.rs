@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::facts::Facts;
 use super::medicines::Which;
-use super::persons::Persons;
+use super::persons::{Brought, Persons};
 use super::view_build::{drop_table, expect_free, in_transaction, note};
 use super::view_rows::{BySource, Gained, forget, keep, tolerate};
 use super::view_table::{CategoryView, ViewTable, analysts_time};
@@ -39,6 +39,8 @@ pub(super) struct AnalystTables {
     facts: Facts,
     /// Whether a table may be under build: to ask the file each time would cost more.
     is_building: AtomicBool,
+    /// Whether a table that began empty may be without its indexes.
+    may_lack_indexes: AtomicBool,
 }
 
 /// Returns the keys of resources whose rows may be there, as a JSON array; `None` if there are none.
@@ -68,6 +70,7 @@ impl AnalystTables {
             facts: Facts::of(tables),
             known,
             is_building: AtomicBool::new(false),
+            may_lack_indexes: AtomicBool::new(false),
         }
     }
 
@@ -109,6 +112,7 @@ impl AnalystTables {
             tolerate(persons::NAME, view_build::begin_persons(connection, persons, now))?;
         }
         self.is_building.store(true, Ordering::Relaxed);
+        self.may_lack_indexes.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -145,6 +149,7 @@ impl AnalystTables {
             attempt(persons::NAME, view_build::begin_persons(connection, persons, now))?;
         }
         self.is_building.store(true, Ordering::Relaxed);
+        self.may_lack_indexes.store(true, Ordering::Relaxed);
         Ok(failed)
     }
 
@@ -174,7 +179,9 @@ impl AnalystTables {
 
     /// Makes the indexes of the tables that were filled for the first time.
     pub(super) fn make_missing_indexes(&self, connection: &mut Connection) -> Result<(), StoreFailed> {
-        view_build::make_missing_indexes(&self.known, connection)
+        view_build::make_missing_indexes(&self.known, connection)?;
+        self.may_lack_indexes.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Returns the tables that hold other rows than their view gives now.
@@ -222,6 +229,10 @@ impl AnalystTables {
         let changed_at = &analysts_time(now);
         let mut memory = TapeMemory::default();
         let mut span = Span::default();
+        let is_all_new = changes.by_table.values().all(Changed::is_all_new);
+        if !is_all_new && self.may_lack_indexes.load(Ordering::Relaxed) {
+            self.known.iter().try_for_each(|table| connection.execute_batch(&table.resource_index))?;
+        }
         for (source, changed) in &changes.by_table {
             let places = self.by_source.tables(source);
             if places.is_empty() {
@@ -303,11 +314,10 @@ impl AnalystTables {
         // A day that is gone may have been the first or the last.
         let may_lose_days = changes.by_table.iter().any(|(source, changed)| {
             let has_days = |at: &usize| !self.known[*at].days.is_empty();
-            !(changed.updated.is_empty() && changed.gone.is_empty())
-                && self.by_source.tables(source).iter().any(has_days)
+            !changed.is_all_new() && self.by_source.tables(source).iter().any(has_days)
         });
-        let gained = (!may_lose_days).then_some(gained);
-        keep(connection, persons::NAME, persons.follow(connection, person.as_str(), gained))
+        let brought = (!may_lose_days).then_some(Brought { days: gained, live: changes.live });
+        keep(connection, persons::NAME, persons.follow(connection, person.as_str(), brought))
     }
 }
 
@@ -321,10 +331,9 @@ pub(in crate::warehouse) fn rehearse_views(views: &[AnalystTable]) -> Result<Vec
         }
     };
     let AnalystTables { known, categories, persons, .. } = AnalystTables::new(views);
-    for ViewTable { name, create, late_indexes, insert_row, .. } in known {
+    for ViewTable { name, create, resource_index, late_indexes, insert_row, .. } in known {
         let tried = connection
-            .execute_batch(&create)
-            .and_then(|()| connection.execute_batch(&late_indexes))
+            .execute_batch(&(create + &resource_index + &late_indexes))
             .and_then(|()| connection.prepare(&insert_row).map(drop));
         attempt(name, tried);
     }

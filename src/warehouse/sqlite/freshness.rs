@@ -33,6 +33,12 @@ pub(super) fn count(connection: &Connection, person: &str, change: i64) -> Resul
     Ok(())
 }
 
+/// Returns how many live rows a person has.
+pub(super) fn live(connection: &Connection, person: &str) -> Result<i64, StoreFailed> {
+    let statement = "SELECT coalesce(sum(resources), 0) FROM live_resources WHERE person_id = ?1";
+    Ok(connection.prepare_cached(statement)?.query_row([person], |row| row.get(0))?)
+}
+
 /// Counts everyone's rows anew.
 pub(super) fn recount(connection: &Connection) -> Result<(), StoreFailed> {
     connection.execute("DELETE FROM live_resources", [])?;

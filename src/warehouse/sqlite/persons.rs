@@ -8,6 +8,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
+use super::freshness;
 use super::view_table::{ViewTable, hash};
 use crate::views::{SOURCE_HASH, persons_columns};
 use crate::warehouse::days::{DAYS, Span};
@@ -20,6 +21,13 @@ pub(super) const SOURCE: &str = "live_resources";
 pub(super) const STEP_PERSONS: usize = 50;
 
 const ROW: &str = include_str!("../../../schema/persons.sql");
+
+/// What a page brought of a person.
+pub(super) struct Brought<'d> {
+    pub(super) days: &'d Span,
+    /// How many more live resources there are with it.
+    pub(super) live: i64,
+}
 
 /// How the table is made.
 #[derive(Debug)]
@@ -50,21 +58,24 @@ impl Persons {
         Some(Self { span, create, definition })
     }
 
-    /// Works out the row of a person of whom something changed; `gained` has the days of new rows, and
-    /// `None` where others changed too.
+    /// Works out the row of a person of whom something changed: `brought` is `None` where not all of it is
+    /// new.
     pub(super) fn follow(
         &self,
         connection: &Connection,
         person: &str,
-        gained: Option<&Span>,
+        brought: Option<Brought<'_>>,
     ) -> Result<(), StoreFailed> {
         let stored = "SELECT first_date, last_date FROM persons WHERE person_id = ?1";
         let read = |row: &rusqlite::Row<'_>| Ok(Span { first: row.get(0)?, last: row.get(1)? });
         let stored = connection.prepare_cached(stored)?.query_row([person], read).optional()?;
-        let span = match (stored, gained) {
-            (Some(mut stored), Some(gained)) => {
-                stored.join(gained);
+        let span = match (stored, brought) {
+            (Some(mut stored), Some(brought)) => {
+                stored.join(brought.days);
                 stored
+            }
+            (None, Some(brought)) if freshness::live(connection, person)? == brought.live => {
+                brought.days.clone()
             }
             _ => connection.prepare_cached(&self.span)?.query_row([person], read)?,
         };

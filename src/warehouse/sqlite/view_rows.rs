@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, params};
 
 use super::tables;
 use super::view_table::ViewTable;
 use crate::plan::Timestamp;
-use crate::views::{Cell, Evaluation, KeptRows, Several, TapeMemory};
+use crate::views::{Evaluation, KeptRows, Several, TapeMemory};
 use crate::warehouse::failure::StoreFailed;
 
 /// The tables by the table of the resources they are made of.
@@ -63,6 +63,10 @@ pub(super) struct Gained<'r> {
     pub(super) rows: &'r KeptRows,
 }
 
+/// Rows up to which a table that began empty goes without the index that finds those of a resource. To
+/// make it for so many takes a few seconds, in which nothing else is written.
+const UNINDEXED_ROWS_MAX: i64 = 2_000_000;
+
 /// Puts the rows that resources give a table into it.
 pub(super) fn insert<'r>(
     connection: &Connection,
@@ -72,18 +76,34 @@ pub(super) fn insert<'r>(
 ) -> Result<(), StoreFailed> {
     let mut statement = connection.prepare_cached(&table.insert_row)?;
     let columns = table.source.columns().len();
-    let text = |text: &'r str| Cell::Text(text.into());
+    let mut inserted = 0;
     for Gained { person, key, changed_at, rows } in gained {
-        let changed_at = table.has_changed_at.then_some(changed_at);
+        // What rows of one resource have in common stays bound from one to the next.
+        let mut is_bound = false;
         for cells in rows.rows(place, columns) {
-            let owner = [person, key].into_iter().map(text);
-            statement.execute(params_from_iter(owner.chain(cells).chain(changed_at.map(text))))?;
+            if !is_bound {
+                statement.raw_bind_parameter(1, person)?;
+                statement.raw_bind_parameter(2, key)?;
+                if table.has_changed_at {
+                    statement.raw_bind_parameter(columns + 3, changed_at)?;
+                }
+                is_bound = true;
+            }
+            for (at, cell) in cells.enumerate() {
+                statement.raw_bind_parameter(at + 3, cell)?;
+            }
+            statement.raw_execute()?;
+            inserted += 1;
         }
         if rows.failed.iter().any(|failed| failed.view.as_ref() == Some(&table.name)) {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO analyst_left_out VALUES (?1, ?2, ?3)")?
                 .execute(params![person, key, table.name])?;
         }
+    }
+    let last = connection.last_insert_rowid();
+    if inserted > 0 && UNINDEXED_ROWS_MAX <= last && last - inserted < UNINDEXED_ROWS_MAX {
+        connection.execute_batch(&table.resource_index)?;
     }
     Ok(())
 }

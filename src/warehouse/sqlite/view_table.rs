@@ -24,8 +24,10 @@ pub(super) struct ViewTable {
     pub(super) source: RowSource,
     /// The table of the resources that it is made of; `None` if it is made of all.
     pub(super) source_table: Option<String>,
-    /// The table, and the index that updates and purges use.
+    /// The table, and the indexes that filling in medicines uses.
     pub(super) create: String,
+    /// The index that finds the rows of a resource, made once something may have to be found by it.
+    pub(super) resource_index: String,
     /// The indexes that queries use, made once there are rows.
     pub(super) late_indexes: String,
     /// Takes a person, a key, the cells of one row and, where there is a column for it, when it changed.
@@ -44,6 +46,8 @@ impl ViewTable {
         let (name, columns) = (&table.name, source.columns());
         let has_changed_at = !columns.iter().any(|column| column.name.eq_ignore_ascii_case(CHANGED_AT));
         let create = create(name, columns, has_changed_at) + &medicines::indexes(name);
+        let resource_index =
+            format!("CREATE INDEX IF NOT EXISTS \"{name}_of_resource\" ON \"{name}\" (person_id, \"key\");");
         let late_indexes = late_indexes(name, source);
         let cells: Vec<_> =
             (1..=columns.len() + 2 + usize::from(has_changed_at)).map(|at| format!("?{at}")).collect();
@@ -54,8 +58,9 @@ impl ViewTable {
                 ResourceType::by_name(name).map_or_else(String::new, |known| known.table.clone())
             }),
             insert_row: format!("INSERT INTO \"{name}\" VALUES ({})", cells.join(", ")),
-            definition: hash(&[&table.definition, &create, &late_indexes, SOURCE_HASH]),
+            definition: hash(&[&table.definition, &create, &resource_index, &late_indexes, SOURCE_HASH]),
             create,
+            resource_index,
             late_indexes,
             has_changed_at,
             days: days_of(name, columns),
@@ -129,10 +134,7 @@ fn create(name: &str, columns: &[Column], has_changed_at: bool) -> String {
     if has_changed_at {
         lines.push(format!("  {CHANGED_AT} {} NOT NULL", Declared::DateTime.sql()));
     }
-    format!(
-        "CREATE TABLE \"{name}\" (\n{}\n);\nCREATE INDEX \"{name}_of_resource\" ON \"{name}\" (person_id, \"key\");",
-        lines.join(",\n")
-    )
+    format!("CREATE TABLE \"{name}\" (\n{}\n);", lines.join(",\n"))
 }
 
 fn late_indexes(name: &str, source: &RowSource) -> String {
@@ -182,12 +184,16 @@ mod tests {
         assert_eq!(views.len(), 2);
         for table in &tables {
             assert!(
-                table.create.contains("_of_resource") && table.late_indexes.contains("_by_"),
+                table.resource_index.contains("_of_resource") && table.late_indexes.contains("_by_"),
                 "{}",
                 table.name
             );
         }
-        for text in tables.iter().flat_map(|table| [&table.create, &table.late_indexes]).chain(&views) {
+        for text in tables
+            .iter()
+            .flat_map(|table| [&table.create, &table.resource_index, &table.late_indexes])
+            .chain(&views)
+        {
             for newer in ["STRICT", "GENERATED", "->", "jsonb"] {
                 assert!(!text.contains(newer), "{text}: {newer}");
             }
