@@ -25,7 +25,14 @@ impl Cluster {
     /// Returns the server that all tests of this process share; `None` where PostgreSQL is not installed.
     pub(crate) fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start("")).as_ref()
+        // Nobody pulls its plug, and each test makes a database.
+        SHARED
+            .get_or_init(|| {
+                Self::start(
+                    "-c wal_level=minimal -c max_wal_senders=0 -c full_page_writes=off -c autovacuum=off",
+                )
+            })
+            .as_ref()
     }
 
     /// Starts a server with these settings, as `-c name=value`.

@@ -1,6 +1,8 @@
 //! A database of a server that all tests of this process share, and what it holds.
 
+use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::runtime::{Builder, Runtime};
@@ -8,7 +10,11 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::cluster::{Cluster, VERSIONS};
 use crate::support::skip;
-use crate::world::World;
+use crate::world::{Ran, Running, World};
+
+/// Set to `postgres`, each world's warehouse is a database of the shared server: the tests that ask for no file are
+/// held to the other engine.
+const SWITCH: &str = "HEALTHEX_TEST_WAREHOUSE";
 
 /// The rows of a query as text.
 pub(crate) type Rows = Vec<Vec<Option<String>>>;
@@ -34,6 +40,61 @@ impl Database {
         let server = Self { cluster, name: "postgres".to_owned() };
         server.exec(&format!("CREATE DATABASE {name} {options}"));
         Some(Self { cluster, name })
+    }
+
+    /// Makes one as `migrate` makes it, where each world's warehouse is to be on a server; there is no skip then.
+    pub(crate) fn instead_of_a_file() -> Option<Self> {
+        static TEMPLATE: OnceLock<String> = OnceLock::new();
+        if std::env::var(SWITCH).as_deref() != Ok("postgres") {
+            return None;
+        }
+        let template = TEMPLATE.get_or_init(|| {
+            let made = Self::empty().unwrap_or_else(|| panic!("{SWITCH} wants PostgreSQL"));
+            let folder = tempfile::tempdir().unwrap();
+            let mut command = crate::world::binary();
+            command.arg("migrate").current_dir(folder.path());
+            command.env("HEALTHEX_SYNC__WAREHOUSE__URL", made.url("postgres"));
+            Running::start(&mut command).ended().exits(0);
+            made.name
+        });
+        let made = Self::made_with(&format!("TEMPLATE {template}"))?;
+        for setting in
+            ["enable_seqscan = off", "jit = off", "lock_timeout = '10s'", "statement_timeout = '5min'"]
+        {
+            made.exec(&format!("ALTER ROLE healthex_worker IN DATABASE {} SET {setting}", made.name));
+        }
+        Some(made)
+    }
+
+    /// The rows of a query that is written for a file, as a file would give them.
+    pub(crate) fn cells(&self, sql: &str) -> Rows {
+        let rows = self.rows(&format!("SET search_path = healthex; {sql}")).into_iter();
+        let as_in_file = |cell: String| match cell.as_str() {
+            "t" => "1".to_owned(),
+            "f" => "0".to_owned(),
+            text => moment(text).unwrap_or(cell),
+        };
+        rows.map(|row| row.into_iter().map(|cell| cell.map(as_in_file)).collect()).collect()
+    }
+
+    /// Live rows of a person: key to resource.
+    pub(crate) fn live_rows(&self, person: &str) -> BTreeMap<String, String> {
+        let each = self.tables_with("content_hash").into_iter().filter(|table| table != "history").map(|table| {
+            format!(
+                "SELECT key, resource::text FROM healthex.\"{table}\" WHERE person_id = '{person}' AND deleted_at IS NULL"
+            )
+        });
+        let all = self.rows(&each.collect::<Vec<_>>().join(" UNION ALL "));
+        all.into_iter().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect()
+    }
+
+    /// The tables that have a column.
+    pub(crate) fn tables_with(&self, column: &str) -> Vec<String> {
+        let tables = self.rows(&format!(
+            "SELECT c.relname FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+              WHERE c.relnamespace = 'healthex'::regnamespace AND a.attname = '{column}' AND c.relkind IN ('r', 'p')"
+        ));
+        tables.into_iter().flatten().flatten().collect()
     }
 
     /// Makes one with the schema in it, and has a world use it as its worker.
@@ -69,8 +130,8 @@ impl Database {
     }
 
     /// Runs `migrate` of this world as an administrator.
-    pub(crate) fn migrate(&self, world: &World, args: &[&str]) -> crate::world::Ran {
-        crate::world::Running::start(&mut self.migration(world, "postgres", args)).ended()
+    pub(crate) fn migrate(&self, world: &World, args: &[&str]) -> Ran {
+        Running::start(&mut self.migration(world, "postgres", args)).ended()
     }
 
     pub(crate) fn migration(&self, world: &World, role: &str, args: &[&str]) -> Command {
@@ -81,15 +142,15 @@ impl Database {
     }
 
     /// Runs the program over this warehouse in place of the world's file, as the worker.
-    pub(crate) fn run(&self, world: &World, args: &[&str]) -> crate::world::Ran {
+    pub(crate) fn run(&self, world: &World, args: &[&str]) -> Ran {
         self.run_as("healthex_worker", world, args)
     }
 
-    pub(crate) fn run_as(&self, role: &str, world: &World, args: &[&str]) -> crate::world::Ran {
+    pub(crate) fn run_as(&self, role: &str, world: &World, args: &[&str]) -> Ran {
         let mut command = world.command(args.to_vec());
         command.env("HEALTHEX_SYNC__WAREHOUSE__URL", self.url(role));
         command.env("HEALTHEX_SYNC__WAREHOUSE__PATH", "");
-        crate::world::Running::start(&mut command).ended()
+        Running::start(&mut command).ended()
     }
 
     pub(crate) fn exec(&self, sql: &str) {
@@ -127,6 +188,13 @@ impl Database {
             Ok(rows.collect())
         })
     }
+}
+
+/// Returns a time as a file has it, if it is one.
+fn moment(text: &str) -> Option<String> {
+    let time = text.strip_suffix("+00").filter(|time| time.len() >= 19 && time.as_bytes()[10] == b' ')?;
+    let is_part = |byte: u8| byte.is_ascii_digit() || b"- :.".contains(&byte);
+    time.bytes().all(is_part).then(|| format!("{}T{}Z", &time[..10], &time[11..]))
 }
 
 fn runtime() -> Runtime {

@@ -2,7 +2,7 @@
 
 #[path = "../../support/cluster.rs"]
 mod cluster;
-mod database;
+pub(crate) mod database;
 mod drift;
 mod equality;
 mod exports;

@@ -1,7 +1,5 @@
 //! Cycles into a warehouse on a server: what they store, and what they go on with after a kill, a restart and a cut.
 
-use std::collections::BTreeMap;
-
 use super::database::Database;
 use super::proxy::Proxy;
 use crate::world::{World, observation, observation_tail, wait_until};
@@ -15,23 +13,9 @@ fn world() -> Option<(World, Database)> {
     Some((world, database))
 }
 
-/// Live rows of a person: key to resource.
-fn rows(database: &Database, person: &str) -> BTreeMap<String, String> {
-    let tables = database.rows(
-        "SELECT c.relname FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
-          WHERE c.relnamespace = 'healthex'::regnamespace AND a.attname = 'content_hash' AND c.relkind IN ('r', 'p')
-            AND c.relname <> 'history'",
-    );
-    let each = tables.into_iter().flatten().flatten().map(|table| {
-        format!("SELECT key, resource::text FROM healthex.\"{table}\" WHERE person_id = '{person}' AND deleted_at IS NULL")
-    });
-    let all = database.rows(&each.collect::<Vec<_>>().join(" UNION ALL "));
-    all.into_iter().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect()
-}
-
 #[track_caller]
 fn assert_equals_sandbox(world: &World, database: &Database, person: &str) {
-    let (have, want) = (rows(database, person), world.oracle(person));
+    let (have, want) = (database.live_rows(person), world.oracle(person));
     let differ = want.iter().filter(|(key, resource)| have.get(*key) != Some(resource)).map(|(key, _)| key);
     let differ: Vec<&String> = differ.take(5).collect();
     assert!(have == want, "{person}: {} rows for {} entries; {differ:?}", have.len(), want.len());

@@ -22,6 +22,8 @@ use std::time::Duration;
 use healthex_sync::sandbox::{Population, Sandbox};
 use tempfile::TempDir;
 
+use crate::postgres::database::Database;
+
 pub(crate) use self::daemon::{Daemon, get};
 pub(crate) use self::machine::{faketime, pipe, project, tool};
 pub(crate) use self::process::{Ran, Running, binary, wait_until};
@@ -37,6 +39,8 @@ pub(crate) struct World {
     settings: RefCell<BTreeMap<String, String>>,
     /// Bound when the first daemon is started.
     manager: OnceCell<daemon::Manager>,
+    /// Where the warehouse is, if it is not a file.
+    database: Option<Database>,
 }
 
 impl World {
@@ -81,7 +85,8 @@ impl World {
         let ids = population.person_ids();
         let sandbox = Sandbox::start(listen, population).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let world = Self { folder, sandbox, settings: RefCell::default(), manager: OnceCell::new() };
+        let world =
+            Self { folder, sandbox, settings: RefCell::default(), manager: OnceCell::new(), database: None };
         world.write_keys();
         world.list(&ids.iter().map(String::as_str).collect::<Vec<_>>());
         let base_url = format!("{:?}", world.sandbox.base_url());
@@ -93,7 +98,16 @@ impl World {
             .set("api.idle_timeout", r#""2s""#)
             .set("api.page_timeout", r#""5s""#)
             .set("api.max_attempts", "3")
-            .set("warehouse.path", r#""data/warehouse.db""#)
+            .with_warehouse()
+    }
+
+    fn with_warehouse(mut self) -> Self {
+        self.database = Database::instead_of_a_file();
+        match &self.database {
+            Some(database) => database.take(&self),
+            None => self.change_setting("warehouse.path", r#""data/warehouse.db""#),
+        }
+        self
     }
 
     /// Writes a setting into the configuration; `value` is TOML.
@@ -105,6 +119,10 @@ impl World {
     pub(crate) fn change_setting(&self, key: &str, value: &str) {
         self.settings.borrow_mut().insert(key.to_owned(), value.to_owned());
         self.write("healthex-sync.toml", &self.settings_text());
+        // On a server an operator makes the tables.
+        if let Some(database) = self.database.as_ref().filter(|_| key.starts_with("views.")) {
+            database.migrate(self, &[]);
+        }
     }
 
     /// Takes a setting out of the configuration.
