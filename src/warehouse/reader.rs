@@ -60,7 +60,16 @@ impl Reader {
     pub fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.purges(person),
-            Self::Postgres(engine) => engine.purges(person),
+            Self::Postgres(engine) => {
+                let mut purges = engine.purges(person)?;
+                for purge in purges.iter_mut().filter(|_| person.is_some()) {
+                    let PurgeLine { person_id, first_row_at, purged_at, .. } = &*purge;
+                    let (first_row_at, purged_at) = (first_row_at.as_deref(), Some(purged_at.as_str()));
+                    let presence = sqlite::Presence { person: person_id, first_row_at, purged_at };
+                    purge.copies = Some(sqlite::copies_with(engine.beside(), presence)?);
+                }
+                Ok(purges)
+            }
         }
     }
 
@@ -102,7 +111,12 @@ impl Reader {
     pub fn copies_of(&self, person: &PersonId) -> Result<Vec<CopyLine>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.copies_of(person),
-            Self::Postgres(_) => Err(postgres::not_yet("audit")),
+            Self::Postgres(engine) => {
+                let Some(first_row_at) = engine.first_row_at(person)? else { return Ok(Vec::new()) };
+                let (person, first_row_at) = (person.as_str(), Some(first_row_at.as_str()));
+                let presence = sqlite::Presence { person, first_row_at, purged_at: None };
+                sqlite::copies_with(engine.beside(), presence)
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use super::session::{Begin, Session, Step};
 use super::snapshot::Snapshot;
 use super::{
     analyst_tables, checkpoint, compare, consents, cycle_ends, open, overview, pulls, purge_log, report,
-    run_view, runtime, service_memory, snapshot,
+    run_view, runtime, service_memory, snapshot, tables,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -20,7 +20,7 @@ use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, KeptConsents, ScopesSeen};
 use crate::plan::row::KeyHash;
 use crate::plan::state::PurgeReason;
-use crate::plan::{PersonId, Timestamp};
+use crate::plan::{PersonId, Timestamp, stamp};
 use crate::views::{Evaluation, View};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, StoredBatch};
@@ -150,6 +150,17 @@ impl Reader {
     pub(in crate::warehouse) fn purges(&self, person: Option<&str>) -> Result<Vec<PurgeLine>, StoreFailed> {
         let person = person.map(str::to_owned);
         self.ask(|session| Box::pin(async move { purge_log::lines(session, person.as_deref()).await }))
+    }
+
+    /// Returns since when there are rows of a patient, if there are any.
+    pub(in crate::warehouse) fn first_row_at(
+        &self,
+        person: &PersonId,
+    ) -> Result<Option<String>, StoreFailed> {
+        let person = person.clone();
+        let first =
+            self.ask(|session| Box::pin(async move { tables::first_row_at(session, person.as_str()).await }));
+        Ok(first?.map(stamp))
     }
 
     pub(in crate::warehouse) fn late_purges(

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use super::failure::Undone;
 use super::session::Session;
 use super::values::counted;
+use crate::plan::Timestamp;
 use crate::plan::resource_type::{ResourceType, US_CORE};
 
 /// Puts the name of a table into a statement from `schema/`.
@@ -67,6 +68,21 @@ static COUNT_ALL: LazyLock<String> = LazyLock::new(|| {
     });
     let counts: Vec<String> = counts.collect();
     format!("SELECT * FROM ({}) AS counted WHERE all_rows > 0", counts.join("\nUNION ALL "))
+});
+
+/// Returns since when there are rows of a patient, if there are any.
+pub(super) async fn first_row_at(session: &Session, person: &str) -> Result<Option<Timestamp>, Undone> {
+    Ok(session.row(&FIRST_ROW, &[&person]).await?.try_get(0)?)
+}
+
+static FIRST_ROW: LazyLock<String> = LazyLock::new(|| {
+    let firsts = resource_tables().map(|ResourceType { table, .. }| {
+        format!(" UNION ALL SELECT min(first_seen_at) FROM \"{table}\" WHERE person_id = $1")
+    });
+    let firsts: String = firsts.collect();
+    format!(
+        "SELECT min(first) FROM (SELECT min(received_at) AS first FROM quarantine WHERE person_id = $1{firsts}) AS all_of_them"
+    )
 });
 
 /// Returns how many rows of each table are not marked as deleted; tables without any are left out.

@@ -44,10 +44,11 @@ pub(super) async fn run_all(session: &Session, steps: &[Step<'_>]) -> Result<(),
 
 /// Carries the steps out table by table. One that is refused is told, and marked as not followed.
 pub(super) async fn run_each(session: &Session, steps: &[Step<'_>]) -> Result<(), Undone> {
-    let mut by_table: BTreeMap<(bool, &str), Vec<&Step<'_>>> = BTreeMap::new();
+    let mut by_table: BTreeMap<(Phase, &str), Vec<&Step<'_>>> = BTreeMap::new();
     for step in steps {
-        // `persons` is made of the others.
-        by_table.entry((step.phase >= Phase::Persons, step.table)).or_default().push(step);
+        // Medicines are filled in from another table, and `persons` is made of all.
+        let turn = if step.phase <= Phase::Insert { Phase::Insert } else { step.phase };
+        by_table.entry((turn, step.table)).or_default().push(step);
     }
     for ((_, table), mut steps) in by_table {
         steps.sort_by_key(|step| step.phase);

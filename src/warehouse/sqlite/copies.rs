@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::appended;
 use super::ledger_book::beside;
 use crate::plan::{Timestamp, stamp};
-use crate::warehouse::failure::CopyFailed;
+use crate::warehouse::failure::{CopyFailed, StoreFailed};
 use crate::warehouse::report::{CopyLine, PatientCopy};
 
 /// One line: a copy has begun, is made, or has failed and was removed.
@@ -35,17 +35,12 @@ pub(in crate::warehouse) enum CopyStep {
     Failed,
 }
 
-pub(super) fn register_of(warehouse: &Path) -> PathBuf {
+fn register_of(warehouse: &Path) -> PathBuf {
     beside(warehouse, ".copies")
 }
 
 /// Notes a step of a copy. `Ok` means that it is on the disk.
-pub(super) fn note(
-    register: &Path,
-    copy: &PatientCopy<'_>,
-    step: CopyStep,
-    now: Timestamp,
-) -> Result<(), CopyFailed> {
+fn note(register: &Path, copy: &PatientCopy<'_>, step: CopyStep, now: Timestamp) -> Result<(), CopyFailed> {
     let failed = |why: String| CopyFailed::NotNoted { path: register.to_owned(), why };
     let place = std::path::absolute(copy.place).map_err(|error| failed(error.to_string()))?;
     let line = Line {
@@ -70,7 +65,7 @@ pub(in crate::warehouse) fn note_copy(
 }
 
 /// Returns every copy that was made, or may have been. A line that cannot be read is left out.
-pub(super) fn list(register: &Path) -> std::io::Result<Vec<CopyLine>> {
+fn list(register: &Path) -> std::io::Result<Vec<CopyLine>> {
     let bytes = appended::read(register)?.unwrap_or_default();
     Ok(copies_in(&bytes))
 }
@@ -96,16 +91,28 @@ fn copies_in(bytes: &[u8]) -> Vec<CopyLine> {
 
 /// While a patient had rows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Presence<'p> {
-    pub(super) person: &'p str,
+pub(in crate::warehouse) struct Presence<'p> {
+    pub(in crate::warehouse) person: &'p str,
     /// `None` is not known: it may be always.
-    pub(super) first_row_at: Option<&'p str>,
+    pub(in crate::warehouse) first_row_at: Option<&'p str>,
     /// `None` is up to now.
-    pub(super) purged_at: Option<&'p str>,
+    pub(in crate::warehouse) purged_at: Option<&'p str>,
+}
+
+/// Returns the copies of a warehouse whose own files are named after `warehouse` that may hold rows of a patient.
+pub(in crate::warehouse) fn copies_with(
+    warehouse: &Path,
+    presence: Presence<'_>,
+) -> Result<Vec<CopyLine>, StoreFailed> {
+    let register = register_of(warehouse);
+    let unreadable = |error| StoreFailed::Engine(format!("{}: {error}", register.display()));
+    let mut copies = list(&register).map_err(unreadable)?;
+    copies.retain(|copy| may_hold(copy, presence));
+    Ok(copies)
 }
 
 /// Returns whether a copy may hold rows of a patient.
-pub(super) fn may_hold(copy: &CopyLine, presence: Presence<'_>) -> bool {
+fn may_hold(copy: &CopyLine, presence: Presence<'_>) -> bool {
     let is_of = copy.person_id.as_deref().is_none_or(|person| person == presence.person);
     let ends_before = match (&copy.made_at, presence.first_row_at) {
         (Some(made), Some(first)) => made.as_str() < first,

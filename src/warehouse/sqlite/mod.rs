@@ -63,7 +63,7 @@ pub(super) use self::analyst_tables::rehearse_views;
 #[cfg(test)]
 pub(super) use self::candidate::SqliteCandidate;
 pub(super) use self::compare::compare_page;
-pub(super) use self::copies::{CopyStep, note_copy};
+pub(super) use self::copies::{CopyStep, Presence, copies_with, note_copy};
 pub(super) use self::lock::try_lock;
 pub(super) use self::move_source::MoveSource;
 pub(super) use self::open::{SCHEMA_VERSION, identity};

@@ -149,13 +149,11 @@ impl Reader {
         if person.is_none() {
             return Ok(purges);
         }
-        let copies = self.copies()?;
         for purge in &mut purges {
             let PurgeLine { person_id, first_row_at, purged_at, .. } = &*purge;
             let (first_row_at, purged_at) = (first_row_at.as_deref(), Some(purged_at.as_str()));
             let presence = Presence { person: person_id, first_row_at, purged_at };
-            let held = copies.iter().filter(|copy| copies::may_hold(copy, presence));
-            purge.copies = Some(held.cloned().collect());
+            purge.copies = Some(copies::copies_with(&self.path, presence)?);
         }
         Ok(purges)
     }
@@ -181,7 +179,7 @@ impl Reader {
         step: CopyStep,
         now: Timestamp,
     ) -> Result<(), CopyFailed> {
-        copies::note(&copies::register_of(&self.path), copy, step, now)
+        copies::note_copy(&self.path, copy, step, now)
     }
 
     pub(in crate::warehouse) fn backup(
@@ -201,15 +199,7 @@ impl Reader {
             return Ok(Vec::new());
         }
         let presence = Presence { person, first_row_at: first_row_at.as_deref(), purged_at: None };
-        let mut copies = self.copies()?;
-        copies.retain(|copy| copies::may_hold(copy, presence));
-        Ok(copies)
-    }
-
-    fn copies(&self) -> Result<Vec<CopyLine>, StoreFailed> {
-        let register = copies::register_of(&self.path);
-        copies::list(&register)
-            .map_err(|error| StoreFailed::Engine(format!("{}: {error}", register.display())))
+        copies::copies_with(&self.path, presence)
     }
 
     pub(in crate::warehouse) fn verify(

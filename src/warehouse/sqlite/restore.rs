@@ -160,11 +160,10 @@ fn set_aside(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, RestoreFail
     let former = free_name(path, now);
     let is_whole = close_former(path)?;
     let copy = PatientCopy { kind: CopyKind::Restore, place: &former, person: None };
-    let register = copies::register_of(path);
-    copies::note(&register, &copy, CopyStep::Begun, now)?;
+    copies::note_copy(path, &copy, CopyStep::Begun, now)?;
     let moved = name_former(path, &former, is_whole);
     let step = if moved.is_ok() { CopyStep::Made } else { CopyStep::Failed };
-    copies::note(&register, &copy, step, now)?;
+    copies::note_copy(path, &copy, step, now)?;
     moved.map_err(failed)?;
     Ok(Some(former))
 }

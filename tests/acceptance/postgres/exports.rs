@@ -50,6 +50,8 @@ fn every_format_has_what_it_has_of_a_file() {
         told.exits(0).says("no scrub ends before it");
         let rows = rows_by_file(&world, &of_server);
         assert_eq!(rows, rows_by_file(&world, &of_file), "{args:?}");
+        let audit = database.run(&world, &["audit", "demo-01"]).exits(0);
+        audit.says(&of_server);
         assert!(rows.values().sum::<u64>() > 10, "{args:?}: {rows:?}");
         if args.contains(&"ndjson") {
             assert!(rows.iter().any(|(file, rows)| file.starts_with("deleted/") && *rows > 0), "{rows:?}");
