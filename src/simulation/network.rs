@@ -46,6 +46,24 @@ struct State {
     answered: Vec<Answered>,
     /// Of whom the next answer forgets an entry.
     forgotten: BTreeSet<String>,
+    /// Who was asked again, and refused, and not permitted since.
+    refused_again: BTreeSet<String>,
+    has_just_refused: bool,
+}
+
+impl State {
+    fn note(&mut self, answered: Answered) {
+        match answered.with {
+            With::Bundle => {
+                self.refused_again.remove(&answered.person);
+            }
+            With::Refusal if answered.is_question => {
+                self.has_just_refused = self.refused_again.insert(answered.person.clone());
+            }
+            With::Refusal | With::Other => {}
+        }
+        self.answered.push(answered);
+    }
 }
 
 /// A request about a patient, and its answer.
@@ -136,9 +154,9 @@ impl Network {
         state.skies = skies;
     }
 
-    /// Returns whether the last answer refuses a question.
-    pub(super) fn has_refused_a_question(&self) -> bool {
-        self.state().answered.last().is_some_and(|last| last.is_question && last.with == With::Refusal)
+    /// Returns whether the last answer refused somebody who was asked again, for the first time in a row.
+    pub(super) fn has_just_refused(&self) -> bool {
+        std::mem::take(&mut self.state().has_just_refused)
     }
 
     pub(super) fn take_answered(&self) -> Vec<Answered> {
@@ -167,7 +185,7 @@ impl Network {
         if let Some(person) = person {
             let (with, has_next) = answer.as_ref().map_or((With::Other, false), seen);
             let answered = Answered { at: true_time(), person, token, is_question, with, has_next, forgets };
-            self.state().answered.push(answered);
+            self.state().note(answered);
         }
         answer
     }

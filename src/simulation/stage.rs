@@ -226,7 +226,7 @@ pub(crate) async fn send(url: Url, headers: HeaderMap, json: Option<String>) -> 
     let latency = Duration::from_millis(stage.roll(|dice| dice.random_range(5..150)));
     live_or_die(&stage).await;
     let answer = stage.network.send(url, headers, json, latency, || stage.true_time()).await;
-    if stage.network.has_refused_a_question() {
+    if stage.network.has_just_refused() {
         stage.refused_again();
     }
     live_or_die(&stage).await;

@@ -214,13 +214,19 @@ impl Truths {
             _ => Some(answer.at),
         });
         let Some(refused_at) = refused_at.filter(|at| since < *at) else { return Ok(()) };
+        let is_acted_on =
+            |purge: &Purge| purge.person == patient.person && purge.purged_at > refused_at - CLOCK_MAX;
+        // Who is off the roster after its purge is forgotten, and listed again it is new.
+        if moment.look.purges.iter().any(is_acted_on) {
+            return Ok(());
+        }
         // Permitted when asked again, and refused right after it: that is its filter.
         let is_filter = permitted_at.is_some_and(|at| refused_at - at < TimeDelta::minutes(10));
         if is_filter || !["active", "failing", "not_found"].contains(&patient.state.as_str()) {
             return Ok(());
         }
         let shows = format!(
-            "{} was refused at {refused_at}, and no other way since, and is {}",
+            "{} was refused at {refused_at}, nothing else was answered since, and it is {}",
             patient.person, patient.state
         );
         untrue("no refusal is forgotten before another answer", shows)
