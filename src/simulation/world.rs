@@ -170,7 +170,7 @@ impl World {
                 }
             }
             if next == self.next_check {
-                self.next_check = next + self.script.every;
+                self.next_check = (next / self.script.every + 1) * self.script.every;
                 self.check()?;
             }
             if next >= end && self.is_calm_for_good {
@@ -360,6 +360,8 @@ impl World {
     fn anew(&mut self) -> Result<(), Untrue> {
         self.truths.a_problem_is_told_once_and_again_when_it_is_over(self.stage.take_told())?;
         self.truths.begin_life();
+        // A cycle begins with the process: what it purges is judged before the next one asks again.
+        self.next_check = self.minute() + 1;
         self.commits_since = self.commits_since.map(|_| self.stage.true_time());
         for person in &mut self.people {
             person.doubt_all(&self.stage.network.server);
