@@ -9,6 +9,7 @@
 //! meaning.
 
 mod about;
+mod beside;
 mod changes;
 #[cfg(test)]
 mod conformance;

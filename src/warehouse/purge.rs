@@ -7,6 +7,28 @@ use super::failure::LedgerFault;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 
+/// Tables whose rows a purge removes and does not count: they say how a patient was pulled.
+pub(super) const BOOKKEEPING: [&str; 6] =
+    ["consent_record", "live_resources", "problem_patient", "pull", "seen", "walk"];
+
+/// A purge, as `purge_log` tells it.
+pub(super) struct Purge<'p> {
+    pub(super) person: &'p PersonId,
+    pub(super) reason: PurgeReason,
+    /// The account that asked for it, or this program.
+    pub(super) by: &'p str,
+    /// When the patient was first refused.
+    pub(super) refused_at: Option<Timestamp>,
+    /// When the second refusal came, or the operator's word.
+    pub(super) confirmed_at: Timestamp,
+    pub(super) now: Timestamp,
+    /// When it is carried out once more, for a purge that the ledger knows.
+    pub(super) carried_out_at: Option<Timestamp>,
+}
+
+/// Who purges where nobody has typed it.
+pub(super) const BY_ITSELF: &str = "healthex-sync";
+
 /// What a purge has removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Erased {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use super::beside::copies::{CopyStep, Presence, copies_with, note_copy};
 use super::failure::{CopyFailed, OpenFailed, StoreFailed};
 use super::place::Location;
 use super::purge::LedgerReport;
@@ -65,8 +66,8 @@ impl Reader {
                 for purge in purges.iter_mut().filter(|_| person.is_some()) {
                     let PurgeLine { person_id, first_row_at, purged_at, .. } = &*purge;
                     let (first_row_at, purged_at) = (first_row_at.as_deref(), Some(purged_at.as_str()));
-                    let presence = sqlite::Presence { person: person_id, first_row_at, purged_at };
-                    purge.copies = Some(sqlite::copies_with(engine.beside(), presence)?);
+                    let presence = Presence { person: person_id, first_row_at, purged_at };
+                    purge.copies = Some(copies_with(engine.beside(), presence)?);
                 }
                 Ok(purges)
             }
@@ -93,17 +94,17 @@ impl Reader {
     /// Notes that a copy is about to be made. Without it none may be.
     pub fn begin_copy(&self, copy: &PatientCopy<'_>, now: Timestamp) -> Result<(), CopyFailed> {
         match self {
-            Self::Sqlite(engine) => engine.note_copy(copy, sqlite::CopyStep::Begun, now),
-            Self::Postgres(engine) => sqlite::note_copy(engine.beside(), copy, sqlite::CopyStep::Begun, now),
+            Self::Sqlite(engine) => engine.note_copy(copy, CopyStep::Begun, now),
+            Self::Postgres(engine) => note_copy(engine.beside(), copy, CopyStep::Begun, now),
         }
     }
 
     /// Notes that a copy was made, or that it failed and is not there.
     pub fn end_copy(&self, copy: &PatientCopy<'_>, is_made: bool, now: Timestamp) -> Result<(), CopyFailed> {
-        let step = if is_made { sqlite::CopyStep::Made } else { sqlite::CopyStep::Failed };
+        let step = if is_made { CopyStep::Made } else { CopyStep::Failed };
         match self {
             Self::Sqlite(engine) => engine.note_copy(copy, step, now),
-            Self::Postgres(engine) => sqlite::note_copy(engine.beside(), copy, step, now),
+            Self::Postgres(engine) => note_copy(engine.beside(), copy, step, now),
         }
     }
 
@@ -114,8 +115,8 @@ impl Reader {
             Self::Postgres(engine) => {
                 let Some(first_row_at) = engine.first_row_at(person)? else { return Ok(Vec::new()) };
                 let (person, first_row_at) = (person.as_str(), Some(first_row_at.as_str()));
-                let presence = sqlite::Presence { person, first_row_at, purged_at: None };
-                sqlite::copies_with(engine.beside(), presence)
+                let presence = Presence { person, first_row_at, purged_at: None };
+                copies_with(engine.beside(), presence)
             }
         }
     }

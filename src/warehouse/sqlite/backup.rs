@@ -11,8 +11,9 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use super::{appended, files, open, scrub};
+use super::{open, scrub};
 use crate::plan::Timestamp;
+use crate::warehouse::beside::{appended, files};
 use crate::warehouse::failure::{CopyFailed, StoreFailed};
 use crate::warehouse::purge::Scrub;
 use crate::warehouse::report::{BackedUp, Steps};

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::files::{careful, checked, give_to_owner, with_suffix};
 use super::open;
+use crate::warehouse::beside::files::{careful, checked, give_to_owner, with_suffix};
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::{Location, Place};
 

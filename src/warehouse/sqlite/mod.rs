@@ -5,23 +5,19 @@
 //! stored before the commit. The lock on the file is held for as long as it is open for writing.
 
 mod analyst_tables;
-mod appended;
 mod backup;
 #[cfg(test)]
 mod candidate;
 mod checkpoint;
 mod compare;
 mod consents;
-mod copies;
 mod cycle_ends;
 mod facts;
 mod failure;
-mod files;
 mod freshness;
 mod header;
 mod history;
 mod keep_deleted;
-mod ledger;
 mod ledger_book;
 mod lock;
 mod medicines;
@@ -63,7 +59,6 @@ pub(super) use self::analyst_tables::rehearse_views;
 #[cfg(test)]
 pub(super) use self::candidate::SqliteCandidate;
 pub(super) use self::compare::compare_page;
-pub(super) use self::copies::{CopyStep, Presence, copies_with, note_copy};
 pub(super) use self::lock::try_lock;
 pub(super) use self::move_source::MoveSource;
 pub(super) use self::open::{SCHEMA_VERSION, identity};

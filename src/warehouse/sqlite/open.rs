@@ -10,10 +10,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::analyst_tables::AnalystTables;
-use super::files::{MODE, make_private_for_owner, remove_with_sides, with_suffix};
 use super::{checkpoint, header, ledger_book, tables};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::{ResourceType, US_CORE};
+use crate::warehouse::beside::files::{MODE, make_private_for_owner, remove_with_sides, with_suffix};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{FileIdentity, Location, OtherServer, Place, folder_of};
 

@@ -7,10 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
-use super::ledger_book::{LedgerBook, PurgedPatients};
 use super::lock::WriterLock;
 use super::page::EvaluatedBatch;
-use super::purge::Purge;
 use super::purge_requests::Requests;
 use super::writer::Writer;
 use super::{
@@ -23,6 +21,8 @@ use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, Scopes
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp, stamp};
 use crate::views::{KeptRows, TapeMemory};
+use crate::warehouse::beside::ledger;
+use crate::warehouse::beside::ledger::{Ledger, PurgedPatients};
 use crate::warehouse::changes::History;
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
@@ -30,7 +30,7 @@ use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, Rost
 use crate::warehouse::place::{FileIdentity, OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use crate::warehouse::purge::{
-    CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub, ScrubWaits,
+    BY_ITSELF, CarriedOut, Erased, Purge, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub, ScrubWaits,
 };
 use crate::warehouse::report::{ExpiringConsents, Steps, ViewRefused};
 use crate::warehouse::service::{ServiceMemory, ServiceNote};
@@ -44,7 +44,7 @@ pub struct Engine {
     history: History,
     stop_scrub: Arc<AtomicBool>,
     /// Locked by the writer's thread while it purges.
-    ledger: Arc<Mutex<LedgerBook>>,
+    ledger: Arc<Mutex<Ledger>>,
     purged: PurgedPatients,
     identity: Option<FileIdentity>,
 }
@@ -85,7 +85,7 @@ impl Engine {
     async fn with_ledger<T, F>(&self, now: Timestamp, work: F) -> Result<T, StoreFailed>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection, &mut LedgerBook) -> Result<T, StoreFailed> + Send + 'static,
+        F: FnOnce(&Connection, &mut Ledger) -> Result<T, StoreFailed> + Send + 'static,
     {
         let (ledger, path) = (self.ledger.clone(), self.writer.path().to_owned());
         let identity = self.identity;
@@ -94,7 +94,7 @@ impl Engine {
             if is_replaced() {
                 return Err(StoreFailed::Replaced);
             }
-            let done = lock(&ledger).in_transaction(connection, now, work)?;
+            let done = ledger_book::in_transaction(&mut lock(&ledger), connection, now, work)?;
             // Writes into a file that was removed or replaced succeed, and are lost.
             if is_replaced() { Err(StoreFailed::Replaced) } else { Ok(done) }
         };
@@ -236,8 +236,8 @@ impl Engine {
         let holds_rows = !batch.rows.is_empty() || !batch.quarantined.is_empty();
         if holds_rows && self.purged.contains(&head.person) {
             let person = head.person.clone();
-            let note = move |transaction: &Connection, ledger: &mut LedgerBook| {
-                ledger.note_returned(transaction, &person, now)
+            let note = move |transaction: &Connection, ledger: &mut Ledger| {
+                ledger_book::note_returned(ledger, transaction, &person, now)
             };
             self.with_ledger(now, note).await?;
         }
@@ -347,7 +347,7 @@ impl Engine {
         confirmed_at: Timestamp,
         now: Timestamp,
     ) -> Result<Option<Erased>, StoreFailed> {
-        let revoke = move |transaction: &Connection, ledger: &mut LedgerBook| {
+        let revoke = move |transaction: &Connection, ledger: &mut Ledger| {
             let person = &ended.head.person;
             let erased = if holds_rows(transaction, person)? {
                 let purge = Purge {
@@ -360,7 +360,7 @@ impl Engine {
                     carried_out_at: None,
                 };
                 let erased = purge::erase(transaction, &purge)?;
-                ledger.note_purge(transaction, &purge, &erased)?;
+                ledger_book::note_purge(ledger, transaction, &purge, &erased)?;
                 Some(erased)
             } else {
                 purge::revoke_without_rows(transaction, person, now)?;
@@ -383,7 +383,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<PurgedPatient>, StoreFailed> {
         let (person, by) = (person.clone(), by.to_owned());
-        let erase = move |transaction: &Connection, ledger: &mut LedgerBook| {
+        let erase = move |transaction: &Connection, ledger: &mut Ledger| {
             let Some(patient) = checkpoint::one(transaction, &person)? else { return Ok(None) };
             if !patient.holds_rows && reason != PurgeReason::Operator {
                 return Ok(None);
@@ -400,7 +400,7 @@ impl Engine {
             };
             let erased = purge::erase(transaction, &purge)?;
             checkpoint::drop_unlisted(transaction)?;
-            ledger.note_purge(transaction, &purge, &erased)?;
+            ledger_book::note_purge(ledger, transaction, &purge, &erased)?;
             Ok(Some(PurgedPatient { name: patient.name().to_owned(), erased }))
         };
         self.with_ledger(now, erase).await
@@ -478,14 +478,14 @@ async fn evaluate(tables: &AnalystTables, rows: &[IncomingRow], now: Timestamp) 
     gained
 }
 
-fn lock(ledger: &Mutex<LedgerBook>) -> MutexGuard<'_, LedgerBook> {
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn open_ledger(place: &Place, connection: &mut Connection, now: Timestamp) -> Result<LedgerBook, OpenFailed> {
+fn open_ledger(place: &Place, connection: &mut Connection, now: Timestamp) -> Result<Ledger, OpenFailed> {
     let path = place.path().to_owned();
-    let ledger = ledger_book::resolve(&path, place.ledger.as_deref());
-    let book = LedgerBook::open(ledger.clone(), connection, now)
+    let ledger = ledger::resolve(place);
+    let book = ledger_book::open(ledger.clone(), connection, now)
         .map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
     match book.fault() {
         Some(LedgerFault::OfAnother(_)) => Err(OpenFailed::OtherLedger { path, ledger }),
@@ -505,13 +505,9 @@ pub(in crate::warehouse) fn begin_ledger_anew(
     let analyst_tables = AnalystTables::new(&place.views);
     let mut connection = open::open_writer(place, &analyst_tables, OtherServer::Refuse, now)?;
     open_ledger(place, &mut connection, now)?;
-    let ledger = ledger_book::resolve(&path, place.ledger.as_deref());
-    ledger_book::begin_anew(&ledger, &mut connection, now)
+    ledger_book::begin_anew(&ledger::resolve(place), &mut connection, now)
         .map_err(|source| OpenFailed::Unusable { path, source })
 }
-
-/// Who purges where nobody has typed it.
-const BY_ITSELF: &str = "healthex-sync";
 
 fn holds_rows(connection: &Connection, person: &PersonId) -> Result<bool, StoreFailed> {
     Ok(checkpoint::one(connection, person)?.is_some_and(|patient| patient.holds_rows))

@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::{checkpoint, files, open, purge, scrub, staying_reader};
+use super::{checkpoint, open, purge, scrub, staying_reader};
+use crate::warehouse::beside::files;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{Place, folder_of};
 use crate::warehouse::report::{Access, Preflight};

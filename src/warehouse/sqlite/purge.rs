@@ -11,26 +11,7 @@ use super::{checkpoint, tables};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::purge::{Erased, ScrubbedBy};
-
-/// Tables whose rows a purge removes and does not count: they say how a patient was pulled.
-const BOOKKEEPING: [&str; 6] =
-    ["consent_record", "live_resources", "problem_patient", "pull", "seen", "walk"];
-
-/// A purge, as `purge_log` tells it.
-pub(super) struct Purge<'p> {
-    pub(super) person: &'p PersonId,
-    pub(super) reason: PurgeReason,
-    /// The account that asked for it, or this program.
-    pub(super) by: &'p str,
-    /// When the patient was first refused.
-    pub(super) refused_at: Option<Timestamp>,
-    /// When the second refusal came, or the operator's word.
-    pub(super) confirmed_at: Timestamp,
-    pub(super) now: Timestamp,
-    /// When it is carried out once more, for a purge that the ledger knows.
-    pub(super) carried_out_at: Option<Timestamp>,
-}
+use crate::warehouse::purge::{BOOKKEEPING, Erased, Purge, ScrubbedBy};
 
 /// Removes every row of the patient in every table that has a `person_id`, and what the
 /// checkpoint knows of it, and logs it. Runs inside a transaction.

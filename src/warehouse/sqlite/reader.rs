@@ -8,11 +8,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::analyst_tables::AnalystTables;
-use super::copies::{CopyStep, Presence};
 use super::snapshot::Snapshot;
 use super::{
-    analyst_tables, backup, checkpoint, consents, copies, cycle_ends, ledger_book, open, overview, pulls,
-    purge, report, run_report, run_view, scrub, service_memory, snapshot, staying_reader, verify,
+    analyst_tables, backup, checkpoint, consents, cycle_ends, ledger_book, open, overview, pulls, purge,
+    report, run_report, run_view, scrub, service_memory, snapshot, staying_reader, verify,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -21,6 +20,8 @@ use crate::plan::records::{ConsentToLookAt, KeptConsents, ScopesSeen};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Evaluation, View};
+use crate::warehouse::beside::copies::{CopyStep, Presence};
+use crate::warehouse::beside::{copies, ledger as ledger_of};
 use crate::warehouse::failure::{CopyFailed, OpenFailed, StoreFailed};
 use crate::warehouse::patient::CycleTimes;
 use crate::warehouse::place::Place;
@@ -169,7 +170,7 @@ impl Reader {
     pub(in crate::warehouse) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
         let owner = std::fs::metadata(&self.path).map(|found| found.uid()).ok();
         let owned = owner == Some(rustix::process::geteuid().as_raw());
-        ledger_book::report(&ledger_book::resolve(&self.path, ledger), &self.connection, owned)
+        ledger_book::report(&ledger_of::at(&self.path, ledger), &self.connection, owned)
     }
 
     /// Notes a step of a copy in the register.

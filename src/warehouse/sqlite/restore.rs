@@ -12,13 +12,13 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use super::backup::Unfinished;
-use super::copies::CopyStep;
-use super::files::{SIDES, with_suffix};
-use super::ledger_book::LedgerBook;
 use super::lock::{ServiceLock, WriterLock};
 use super::open::Found;
-use super::{appended, backup, copies, files, ledger_book, open, scrub};
+use super::{backup, ledger_book, open, scrub};
 use crate::plan::Timestamp;
+use crate::warehouse::beside::copies::CopyStep;
+use crate::warehouse::beside::files::{SIDES, with_suffix};
+use crate::warehouse::beside::{appended, copies, files, ledger};
 use crate::warehouse::failure::{LedgerFault, OpenFailed, RestoreFailed, StoreFailed};
 use crate::warehouse::place::Place;
 use crate::warehouse::purge::{CarriedOut, Scrub};
@@ -114,9 +114,9 @@ fn bring_up_to_date(
         ));
     }
     open::migrate(&mut connection, version)?;
-    let ledger = ledger_book::resolve(place.path(), place.ledger.as_deref());
+    let ledger = ledger::resolve(place);
     let ledger_was_missing = fs::symlink_metadata(&ledger).is_err();
-    let mut book = LedgerBook::open(ledger.clone(), &mut connection, clock())?;
+    let mut book = ledger_book::open(ledger.clone(), &mut connection, clock())?;
     let ledger_fault = book.fault();
     if let Some(LedgerFault::OfAnother(_)) = ledger_fault {
         return Err(OpenFailed::OtherLedger { path: file.to_owned(), ledger }.into());

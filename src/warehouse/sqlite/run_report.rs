@@ -11,9 +11,9 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::files::{MODE, with_suffix};
 use super::lock::SERVICE_LOCK;
 use super::open;
+use crate::warehouse::beside::files::{MODE, with_suffix};
 use crate::warehouse::place::Place;
 use crate::warehouse::service::{RunReport, RunState};
 

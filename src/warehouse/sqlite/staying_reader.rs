@@ -4,9 +4,9 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::files::with_suffix;
 use super::{cycle_ends, scrub};
 use crate::plan::{Timestamp, stamp};
+use crate::warehouse::beside::files::with_suffix;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::report::StayingReader;
 

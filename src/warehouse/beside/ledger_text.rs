@@ -14,18 +14,18 @@ use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 
 /// The SHA-256 of a line without its end, in lowercase hex.
-pub(super) type LineHash = String;
+pub(in crate::warehouse) type LineHash = String;
 
 /// What one line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) time: Timestamp,
-    pub(super) person: PersonId,
-    pub(super) kind: EntryKind,
+pub(in crate::warehouse) struct Entry {
+    pub(in crate::warehouse) time: Timestamp,
+    pub(in crate::warehouse) person: PersonId,
+    pub(in crate::warehouse) kind: EntryKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum EntryKind {
+pub(in crate::warehouse) enum EntryKind {
     Purge(PurgeEntry),
     /// The patient is pulled again: the purges before this are not to be carried out any more.
     Returned,
@@ -33,11 +33,11 @@ pub(super) enum EntryKind {
 
 /// What `purge_log` knows of a purge beside whose and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PurgeEntry {
-    pub(super) reason: PurgeReason,
-    pub(super) by: String,
-    pub(super) refused_at: Option<Timestamp>,
-    pub(super) rows_by_table: BTreeMap<String, u64>,
+pub(in crate::warehouse) struct PurgeEntry {
+    pub(in crate::warehouse) reason: PurgeReason,
+    pub(in crate::warehouse) by: String,
+    pub(in crate::warehouse) refused_at: Option<Timestamp>,
+    pub(in crate::warehouse) rows_by_table: BTreeMap<String, u64>,
 }
 
 /// The first line: whose ledger it is.
@@ -75,15 +75,15 @@ const RETURNED: &str = "returned";
 
 /// Where a chain is broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ChainFault {
+pub(in crate::warehouse) struct ChainFault {
     /// From 1.
-    pub(super) line: usize,
-    pub(super) what: &'static str,
+    pub(in crate::warehouse) line: usize,
+    pub(in crate::warehouse) what: &'static str,
 }
 
 /// What became of the last line of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tail {
+pub(in crate::warehouse) enum Tail {
     Whole,
     /// All of the line is there but its end.
     Unended,
@@ -95,28 +95,28 @@ pub(super) enum Tail {
 
 /// All that can be read of a ledger.
 #[derive(Clone, Debug)]
-pub(super) struct LedgerText {
+pub(in crate::warehouse) struct LedgerText {
     /// Whose it is; `None` if its first line cannot be read.
-    pub(super) warehouse: Option<String>,
-    pub(super) entries: Vec<Entry>,
+    pub(in crate::warehouse) warehouse: Option<String>,
+    pub(in crate::warehouse) entries: Vec<Entry>,
     /// Of every line, the first too.
-    pub(super) hashes: HashSet<LineHash>,
-    pub(super) last: LineHash,
+    pub(in crate::warehouse) hashes: HashSet<LineHash>,
+    pub(in crate::warehouse) last: LineHash,
     /// The first place where something is wrong.
-    pub(super) fault: Option<ChainFault>,
-    pub(super) tail: Tail,
+    pub(in crate::warehouse) fault: Option<ChainFault>,
+    pub(in crate::warehouse) tail: Tail,
     lines: usize,
 }
 
 /// Returns the first line of a warehouse's ledger.
-pub(super) fn header(warehouse: &str) -> String {
+pub(in crate::warehouse) fn header(warehouse: &str) -> String {
     let header = Header { ledger: NAME.to_owned(), version: VERSION, warehouse: warehouse.to_owned() };
     // Text and numbers alone cannot fail.
     serde_json::to_string(&header).unwrap_or_default()
 }
 
 /// Returns the line that follows the one with this hash.
-pub(super) fn line(entry: &Entry, previous: &str) -> String {
+pub(in crate::warehouse) fn line(entry: &Entry, previous: &str) -> String {
     let purge = match &entry.kind {
         EntryKind::Purge(purge) => Some(purge),
         EntryKind::Returned => None,
@@ -136,7 +136,7 @@ pub(super) fn line(entry: &Entry, previous: &str) -> String {
 }
 
 /// Returns the hash by which the next line names this one.
-pub(super) fn hash(line: &[u8]) -> LineHash {
+pub(in crate::warehouse) fn hash(line: &[u8]) -> LineHash {
     Sha256::digest(line).iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -144,7 +144,7 @@ pub(super) fn hash(line: &[u8]) -> LineHash {
 }
 
 /// Returns the text of a new ledger with these entries.
-pub(super) fn text_of(warehouse: &str, entries: &[Entry]) -> String {
+pub(in crate::warehouse) fn text_of(warehouse: &str, entries: &[Entry]) -> String {
     let mut text = header(warehouse);
     let mut previous = hash(text.as_bytes());
     text.push('\n');
@@ -158,7 +158,7 @@ pub(super) fn text_of(warehouse: &str, entries: &[Entry]) -> String {
 }
 
 /// Reads as much of a ledger as can be read, and walks its chain.
-pub(super) fn read(bytes: &[u8]) -> LedgerText {
+pub(in crate::warehouse) fn read(bytes: &[u8]) -> LedgerText {
     let mut found = LedgerText {
         warehouse: None,
         entries: Vec::new(),

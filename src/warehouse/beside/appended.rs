@@ -17,7 +17,7 @@ use crate::warehouse::place::folder_of;
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Returns what the file holds; `None` where there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(in crate::warehouse) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     let file = match checked(path, careful().read(true).open(path)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -31,17 +31,17 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Fails where a line could not be added.
-pub(super) fn try_append(path: &Path) -> Result<()> {
+pub(in crate::warehouse) fn try_append(path: &Path) -> Result<()> {
     checked(path, careful().append(true).open(path)).map(drop)
 }
 
 /// Takes from others what they may not read.
-pub(super) fn restrict(path: &Path) -> Result<()> {
+pub(in crate::warehouse) fn restrict(path: &Path) -> Result<()> {
     make_private(&checked(path, careful().append(true).open(path))?)
 }
 
 /// Adds `text` at the end of a file that has `length` bytes.
-pub(super) fn append(path: &Path, length: u64, text: &str) -> Result<()> {
+pub(in crate::warehouse) fn append(path: &Path, length: u64, text: &str) -> Result<()> {
     let file = checked(path, careful().append(true).open(path))?;
     if file.metadata()?.len() != length {
         return Err(Error::other("another program has changed it"));
@@ -50,7 +50,7 @@ pub(super) fn append(path: &Path, length: u64, text: &str) -> Result<()> {
 }
 
 /// Adds `text` at the end of a file, and makes the file where there is none.
-pub(super) fn append_or_create(path: &Path, text: &str) -> Result<()> {
+pub(in crate::warehouse) fn append_or_create(path: &Path, text: &str) -> Result<()> {
     let is_new = !path.exists();
     let file = checked(path, careful().read(true).append(true).create(true).open(path))?;
     make_private(&file)?;
@@ -76,14 +76,14 @@ fn write_whole(mut file: File, length: u64, text: &str) -> Result<()> {
 }
 
 /// Cuts off what comes after `length` bytes.
-pub(super) fn cut(path: &Path, length: u64) -> Result<()> {
+pub(in crate::warehouse) fn cut(path: &Path, length: u64) -> Result<()> {
     let file = checked(path, careful().append(true).open(path))?;
     file.set_len(length)?;
     file.sync_all()
 }
 
 /// Makes a file that appears with all of `text` or not at all. There must be none.
-pub(super) fn create(path: &Path, text: &str) -> Result<()> {
+pub(in crate::warehouse) fn create(path: &Path, text: &str) -> Result<()> {
     if fs::symlink_metadata(path).is_ok() {
         return Err(explain(path, ErrorKind::AlreadyExists.into()));
     }
@@ -115,6 +115,6 @@ fn make_private(file: &File) -> Result<()> {
 }
 
 /// Puts a new name of a folder on the disk.
-pub(super) fn sync_folder(path: &Path) -> Result<()> {
+pub(in crate::warehouse) fn sync_folder(path: &Path) -> Result<()> {
     File::open(folder_of(path))?.sync_all()
 }

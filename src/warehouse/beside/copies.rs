@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::appended;
-use super::ledger_book::beside;
+use super::beside;
 use crate::plan::{Timestamp, stamp};
 use crate::warehouse::failure::{CopyFailed, StoreFailed};
 use crate::warehouse::report::{CopyLine, PatientCopy};
