@@ -78,6 +78,8 @@ pub enum Command {
     Roster(RosterArgs),
     /// Remove everything of a patient, as after a withdrawn consent
     Purge(PurgeArgs),
+    /// Remove the last bytes of purged patients now; on a PostgreSQL server as the owner of its tables
+    Scrub(ScrubArgs),
     /// Check that the warehouse is sound
     Verify(VerifyArgs),
     /// Print the purge log: what an auditor asks for
@@ -226,6 +228,13 @@ pub struct AuditArgs {
     /// Begin another ledger with the purges that the warehouse knows, where it is lost or damaged
     #[arg(long, conflicts_with_all = ["id", "verify"])]
     pub new_ledger: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ScrubArgs {
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

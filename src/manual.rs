@@ -64,7 +64,7 @@ const SIGNALS: [(&str, &str); 2] = [
 ];
 
 /// What a command is used for, with words of its own.
-const EXAMPLES: [(&str, &[(&str, &str)]); 19] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 20] = [
     ("demo", &[("healthex-sync demo", "The main job with made-up patients, in ./healthex-demo.")]),
     (
         "init",
@@ -109,6 +109,16 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 19] = [
             (
                 "healthex-sync purge --held --yes --expect 3",
                 "Erases who is held and still refused, if they are three.",
+            ),
+        ],
+    ),
+    (
+        "scrub",
+        &[
+            ("healthex-sync scrub", "Removes the last bytes of purged patients from the warehouse's file."),
+            (
+                "HEALTHEX_SYNC__WAREHOUSE__URL=postgres://healthex_owner@db.example/study healthex-sync scrub",
+                "Writes the tables anew that may have held them, each night from a timer.",
             ),
         ],
     ),

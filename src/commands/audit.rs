@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::named::known_patient;
+use super::scrub::describe_retention;
 use super::terminal::Screen;
 use super::{Context, ExitStatus, location, place};
 use crate::cli::AuditArgs;
@@ -10,6 +11,7 @@ use crate::clock;
 use crate::plan::{PersonId, Timestamp, parse_stamp};
 use crate::settings::Settings;
 use crate::time::TimeDelta;
+use crate::warehouse::place::Location;
 use crate::warehouse::purge::LedgerReport;
 use crate::warehouse::report::{CopyLine, PurgeLine};
 use crate::warehouse::{Reader, begin_ledger_anew};
@@ -23,12 +25,9 @@ pub(super) fn audit(
     if args.new_ledger {
         return new_ledger(&settings, args.json, out);
     }
-    let reader = Reader::open(&location(&settings)?)?;
+    let location = location(&settings)?;
+    let reader = Reader::open(&location)?;
     if args.verify {
-        anyhow::ensure!(
-            settings.warehouse.server.is_none(),
-            "audit --verify is not there yet for a warehouse in PostgreSQL"
-        );
         let report = reader.ledger(settings.consent.ledger.as_deref())?;
         return verify_ledger(&report, args.json, out);
     }
@@ -42,7 +41,7 @@ pub(super) fn audit(
         let of = person.as_ref().map_or_else(String::new, |person| format!(" of {person}"));
         writeln!(out, "no purge{of}")?;
     } else {
-        print_table(&purges, out)?;
+        print_table(&purges, &location, out)?;
     }
     if let Some(person) = &person {
         print_details(&settings, &purges, &reader.copies_of(person)?, out)?;
@@ -50,28 +49,44 @@ pub(super) fn audit(
     Ok(ExitStatus::Done)
 }
 
-fn print_table(purges: &[PurgeLine], out: &mut dyn Write) -> std::io::Result<()> {
+fn print_table(purges: &[PurgeLine], location: &Location, out: &mut dyn Write) -> std::io::Result<()> {
     let screen = Screen::of_stdout();
     let width = purges.iter().map(|purge| purge.person_id.len()).max().unwrap_or(0).max("patient".len());
     writeln!(out, "{:width$}  {:15}  {:14}  confirmed", "patient", "reason", "by")?;
     for purge in purges {
-        let PurgeLine { person_id, reason, by, confirmed_at, purged_at, scrubbed_at, .. } = purge;
+        let PurgeLine { person_id, reason, by, confirmed_at, .. } = purge;
         writeln!(out, "{person_id:width$}  {reason:15}  {by:14}  {confirmed_at}")?;
-        let last = match (scrubbed_at, &purge.scrubbed_by) {
-            (Some(at), Some(way)) => format!("the last byte {at} ({way})"),
-            (Some(at), None) => format!("the last byte {at}"),
-            (None, _) => "the last byte not yet".to_owned(),
-        };
         let rows: Vec<_> =
             purge.rows_by_table.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
         let sum: u64 = purge.rows_by_table.values().sum();
         let rows =
             if rows.is_empty() { "no rows".to_owned() } else { format!("{sum} rows: {}", rows.join(", ")) };
-        for text in [format!("rows gone {purged_at}, {last}"), rows] {
+        for text in [describe_end(purge, location), rows] {
             screen.write(INDENT, &text, out)?;
         }
     }
     Ok(())
+}
+
+/// Says when the rows went, and when the last bytes of them.
+fn describe_end(purge: &PurgeLine, location: &Location) -> String {
+    let PurgeLine { purged_at, scrubbed_at, scrubbed_by, .. } = purge;
+    match (location, scrubbed_at) {
+        (Location::File(_), None) => format!("rows gone {purged_at}, the last byte not yet"),
+        (Location::File(_), Some(at)) => {
+            let way = scrubbed_by.as_ref().map(|way| format!(" ({way})")).unwrap_or_default();
+            format!("rows gone {purged_at}, the last byte {at}{way}")
+        }
+        (Location::Server(_), None) => {
+            format!(
+                "nobody can read them since {purged_at}, tables not written anew yet (`healthex-sync scrub`)"
+            )
+        }
+        (Location::Server(server), Some(at)) => {
+            let elsewhere = describe_retention(server, parse_stamp(at));
+            format!("nobody can read them since {purged_at}, tables written anew {at}; {elsewhere}")
+        }
+    }
 }
 
 /// Of what is said about the purge above.

@@ -279,7 +279,7 @@ fn check_room(room: Option<DiskRoom>, checks: &mut Checks<'_>) -> anyhow::Result
     Ok(())
 }
 
-/// Tells of a program that goes on reading, and of purges whose last bytes are still in the file.
+/// Tells of a program that goes on reading, and of purges whose last bytes are not gone yet.
 fn check_readers(found: &Preflight, checks: &mut Checks<'_>) -> anyhow::Result<()> {
     if let Some(reader) = &found.reader {
         checks.ok("reader", &describe_reader(reader))?;

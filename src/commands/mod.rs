@@ -17,6 +17,7 @@ mod purge;
 mod reload;
 mod report;
 mod roster_command;
+mod scrub;
 mod service_view;
 mod setup;
 mod shell;
@@ -146,6 +147,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> anyhow::Result<ExitStatus> {
         Command::Views(args) => views_command::views(&context, args, out),
         Command::Roster(args) => roster_command::roster(&context, args, out),
         Command::Purge(args) => purge::purge(&context, args, out),
+        Command::Scrub(args) => scrub::scrub(&context, args, out),
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::named::known_patient;
+use super::scrub::{describe_done, where_bytes_are};
 use super::summary::list_counts;
 use super::sync::{Session, api};
 use super::{Context, ExitStatus, place, runtime};
@@ -22,8 +23,8 @@ use crate::plan::state::PurgeReason;
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::place::{OtherServer, Place};
-use crate::warehouse::purge::{PurgeAnswer, PurgeRequest, RequestProgress, Scrub, Scrubbed, ScrubbedBy};
+use crate::warehouse::place::{Location, OtherServer, Place};
+use crate::warehouse::purge::{PurgeAnswer, PurgeRequest, RequestProgress, Scrub, ScrubWaits};
 use crate::warehouse::{LeftRequest, Reader, Warehouse};
 
 /// How long to wait for a cycle that holds the warehouse.
@@ -125,7 +126,12 @@ fn purge_one(
     match order(place, &request, named)? {
         Ordered::Answered(PurgeAnswer::Purged { name, rows }) => {
             told.purged(&name, rows)?;
-            told.say("the last bytes go at the end of the cycle under way")?;
+            told.say(match &place.location {
+                Location::File(_) => "the last bytes go at the end of the cycle under way",
+                Location::Server(_) => {
+                    "nobody can read them any more; the tables are written anew by the next scrub"
+                }
+            })?;
             Ok(ExitStatus::Done)
         }
         Ordered::Answered(PurgeAnswer::Unknown) => Err(unknown().into()),
@@ -138,7 +144,7 @@ fn purge_one(
             let purged = warehouse.purge(person, reason, by, clock::now()).await?;
             let purged = purged.ok_or_else(unknown)?;
             told.purged(&purged.name, purged.erased.rows())?;
-            scrub(&warehouse, told).await?;
+            scrub(place, &warehouse, told).await?;
             Ok(ExitStatus::Done)
         }),
     }
@@ -241,7 +247,7 @@ fn purge_held(
         } else {
             told.say(&list_counts(&counts))?;
         }
-        scrub(&warehouse, told).await?;
+        scrub(place, &warehouse, told).await?;
         Ok(if unanswered.is_empty() { ExitStatus::Done } else { ExitStatus::SomePatientsFailed })
     })
 }
@@ -270,21 +276,16 @@ fn wait_for_warehouse(place: &Place) -> Result<Warehouse, OpenFailed> {
     }
 }
 
-async fn scrub(warehouse: &Warehouse, told: &mut Told<'_>) -> anyhow::Result<()> {
-    let gone = "the last bytes are gone from every file of the warehouse";
-    match warehouse.scrub(clock::now).await? {
-        Scrub::NothingToDo => told.report.scrubbed = Some(true),
-        Scrub::Done(Scrubbed { by, pages, .. }) => {
-            told.report.scrubbed = Some(true);
-            match by {
-                ScrubbedBy::Zeroing => told.say(&format!("{gone}: {pages} pages zeroed in place"))?,
-                ScrubbedBy::Vacuum => told.say(&format!("{gone}: written anew by VACUUM"))?,
-            }
-        }
+async fn scrub(place: &Place, warehouse: &Warehouse, told: &mut Told<'_>) -> anyhow::Result<()> {
+    let scrubbed = warehouse.scrub(clock::now).await?;
+    told.report.scrubbed = Some(!matches!(scrubbed, Scrub::Waits(_)));
+    match &scrubbed {
+        Scrub::NothingToDo => {}
+        Scrub::Done(_) => told.say(&describe_done(place, &scrubbed))?,
         Scrub::Waits(waits) => {
-            told.report.scrubbed = Some(false);
             told.report.scrub_waits_for = Some(waits.to_string());
-            told.say(&format!("bytes are still in the file: {waits}; each cycle tries again"))?;
+            let again = if matches!(waits, ScrubWaits::Owner) { "" } else { "; each cycle tries again" };
+            told.say(&format!("bytes are still {}: {waits}{again}", where_bytes_are(place)))?;
         }
     }
     Ok(())

@@ -208,10 +208,10 @@ pub(super) fn describe_reader(reader: &StayingReader) -> String {
     )
 }
 
-/// Says which purges still have bytes in the file, and what they wait for.
+/// Says of how many purges the last bytes are not gone yet, and what they wait for.
 pub(super) fn describe_unscrubbed(purges: u64, oldest: Option<Timestamp>, waits_for: &str) -> String {
     let since = oldest.map_or_else(String::new, |oldest| format!(", the oldest since {}", stamp(oldest)));
-    format!("{purges} purges still have bytes in the file{since}, waiting for: {waits_for}")
+    format!("purges whose last bytes are not gone yet: {purges}{since}, waiting for: {waits_for}")
 }
 
 /// Consents that run out beyond this many are only counted.

@@ -113,7 +113,7 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
         )?;
     }
     if let Some(waits) = &summary.scrub_waits {
-        writeln!(out, "bytes of purged patients are still in the file: {waits}")?;
+        writeln!(out, "bytes of purged patients are not gone yet: {waits}")?;
     }
     Ok(())
 }

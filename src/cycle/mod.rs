@@ -241,7 +241,6 @@ impl Cycle {
         PurgeNote { name: name.to_owned(), reason, rows }
     }
 
-    /// Removes the last bytes of purged patients, if it is time for it.
     /// Finishes the analysts' tables that are under build, and makes the indexes that a first fill
     /// goes without.
     async fn settle_views(&self) {
@@ -256,6 +255,7 @@ impl Cycle {
         }
     }
 
+    /// Removes the last bytes of purged patients, if it is time for it.
     async fn scrub(&self, summary: &mut Summary) {
         let result = tokio::select! {
             biased;
@@ -275,11 +275,11 @@ impl Cycle {
                 None
             }
             Ok(Scrub::Waits(waits)) => {
-                tracing::warn!("bytes of purged patients are still in the file: {waits}");
+                tracing::warn!("bytes of purged patients are not gone yet: {waits}");
                 Some(waits.to_string())
             }
             Err(failed) => {
-                tracing::warn!("bytes of purged patients are still in the file: {failed}");
+                tracing::warn!("bytes of purged patients are not gone yet: {failed}");
                 Some(failed.to_string())
             }
         };

@@ -178,7 +178,7 @@ impl AlertState {
         });
         let scrub = match late_scrub {
             Some(since) => self.raise(Problem::Scrub, &format!(
-                "bytes of patients purged on {} are still in the file; `healthex-sync status` says what they wait for",
+                "bytes of patients purged on {} are not gone yet; `healthex-sync status` says what they wait for",
                 stamp(since)
             ), now),
             None => self.resolve(Problem::Scrub),

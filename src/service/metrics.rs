@@ -145,7 +145,7 @@ impl Metrics {
             )?,
             held_why: make.gauges("held", "Patients that are held, by why.", &["why"])?,
             purges: make.counters("purges_total", "Patients that were purged, by reason.", &["reason"])?,
-            unscrubbed: gauge("purges_unscrubbed", "Purges whose last bytes are still in the file.")?,
+            unscrubbed: gauge("purges_unscrubbed", "Purges whose last bytes are not gone yet.")?,
             late_purges: gauge(
                 "purges_over_deadline",
                 "Purges that took longer than consent.deadline, from the refusal to the last byte.",

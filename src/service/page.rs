@@ -428,7 +428,7 @@ fn warehouse(overview: &Overview, now: Timestamp) -> Markup {
             @if overview.quarantined > 0 { p { (overview.quarantined) " entries are in quarantine: see the table " code { "quarantine" } } }
             @if overview.unscrubbed > 0 {
                 p {
-                    (overview.unscrubbed) " purges still have bytes in the file"
+                    "Purges whose last bytes are not gone yet: " (overview.unscrubbed)
                     @if let Some(since) = overview.oldest_unscrubbed { ", the oldest since " (moment(since)) }
                     "; " code { "healthex-sync status" } " says what they wait for."
                 }

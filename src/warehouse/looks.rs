@@ -7,7 +7,7 @@ use super::page::{Batch, StoredBatch};
 use super::place::Place;
 use super::pull::PullHead;
 use super::purge::Erased;
-use super::{Reader, postgres, sqlite};
+use super::{Reader, sqlite};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -40,17 +40,11 @@ ask_engine! {
     fn withdrawals(now: Timestamp) -> Withdrawals;
     fn departures(now: Timestamp) -> Withdrawals;
     fn latest_pulled(most: usize) -> Vec<PersonId>;
+    /// Returns what a purge would remove.
+    fn erasable(person: &PersonId) -> Option<Erased>;
 }
 
 impl Reader {
-    /// Returns what a purge would remove.
-    pub(super) fn erasable(&self, person: &PersonId) -> Result<Option<Erased>, StoreFailed> {
-        match self {
-            Self::Sqlite(engine) => engine.erasable(person),
-            Self::Postgres(_) => Err(postgres::not_yet("what a purge would remove")),
-        }
-    }
-
     pub(super) fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.unscrubbed(),

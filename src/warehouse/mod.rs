@@ -43,7 +43,7 @@ use self::page::{Batch, StoredBatch};
 use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use self::place::{Close, FileIdentity, Location, OtherServer, Place, Server, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
-use self::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, RequestProgress, Scrub};
+use self::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{Migrated, Preflight, Restored, ServerPreflight, Steps, ViewRefused};
 use self::service::{RunReport, RunState, ServiceMemory, ServiceNote};
@@ -53,6 +53,7 @@ use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::AnalystTable;
 
+pub(crate) use self::beside::purge_requests::LeftRequest;
 pub use self::moving::move_file;
 pub use self::reader::Reader;
 pub use self::report::{RowFormat, ViewRun};
@@ -120,7 +121,8 @@ impl Warehouse {
     pub(crate) fn carried_out(&self) -> Vec<CarriedOut> {
         match self {
             Self::Sqlite(engine) => engine.carried_out(),
-            Self::Postgres(_) | Self::Rehearsal(_) => Vec::new(),
+            Self::Postgres(engine) => engine.carried_out(),
+            Self::Rehearsal(_) => Vec::new(),
         }
     }
 
@@ -334,7 +336,7 @@ impl Warehouse {
     ) -> Result<Option<Erased>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.revoke(ended, confirmed_at, now).await,
-            Self::Postgres(_) => Err(postgres::not_yet("a purge")),
+            Self::Postgres(engine) => engine.revoke(ended, confirmed_at, now).await,
             Self::Rehearsal(rehearsal) => rehearsal.erasable(&ended.head.person),
         }
     }
@@ -351,7 +353,7 @@ impl Warehouse {
     ) -> Result<Option<PurgedPatient>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.purge(person, reason, by, now).await,
-            Self::Postgres(_) => Err(postgres::not_yet("a purge")),
+            Self::Postgres(engine) => engine.purge(person, reason, by, now).await,
             Self::Rehearsal(rehearsal) => rehearsal.purgeable(person),
         }
     }
@@ -361,7 +363,8 @@ impl Warehouse {
     pub(crate) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
         match self {
             Self::Sqlite(engine) => engine.take_purge_requests(now),
-            Self::Postgres(_) | Self::Rehearsal(_) => Vec::new(),
+            Self::Postgres(engine) => engine.take_purge_requests(now),
+            Self::Rehearsal(_) => Vec::new(),
         }
     }
 
@@ -369,17 +372,16 @@ impl Warehouse {
     pub(crate) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
         match self {
             Self::Sqlite(engine) => engine.answer_purge_request(request, answer),
-            // None is ever taken there: who orders a purge carries it out.
-            Self::Postgres(_) | Self::Rehearsal(_) => {}
+            Self::Postgres(engine) => engine.answer_purge_request(request, answer),
+            Self::Rehearsal(_) => {}
         }
     }
 
-    /// Returns when the oldest purge was made whose bytes are still in the file.
+    /// Returns when the oldest purge was made whose last bytes are not gone yet.
     pub async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.unscrubbed().await,
-            // Nobody is purged there yet.
-            Self::Postgres(_) => Ok(None),
+            Self::Postgres(engine) => engine.unscrubbed().await,
             Self::Rehearsal(rehearsal) => rehearsal.unscrubbed(),
         }
     }
@@ -390,7 +392,8 @@ impl Warehouse {
     pub async fn scrub(&self, clock: fn() -> Timestamp) -> Result<Scrub, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.scrub(clock).await,
-            Self::Postgres(_) | Self::Rehearsal(_) => Ok(Scrub::NothingToDo),
+            Self::Postgres(engine) => engine.scrub(clock).await,
+            Self::Rehearsal(_) => Ok(Scrub::NothingToDo),
         }
     }
 
@@ -423,32 +426,6 @@ impl Warehouse {
             Self::Postgres(engine) => engine.rebuild_views(now, told).await,
             Self::Rehearsal(_) => Ok(Vec::new()),
         }
-    }
-}
-
-/// An operator's order to purge a patient, left for the process that holds the warehouse. Dropped,
-/// it stands.
-pub(crate) struct LeftRequest(sqlite::LeftRequest);
-
-impl LeftRequest {
-    pub(crate) fn leave(place: &Place, request: &PurgeRequest) -> Result<Self, OpenFailed> {
-        sqlite::LeftRequest::leave(place, request).map(Self)
-    }
-
-    /// Returns how far it has come.
-    pub(crate) fn progress(&self) -> RequestProgress {
-        self.0.progress()
-    }
-
-    /// Takes it back, answered or not. Returns whether nobody had taken it.
-    pub(crate) fn withdraw(self) -> bool {
-        self.0.withdraw()
-    }
-
-    /// Clears away what was ordered for a patient before, for who holds the warehouse now and purges
-    /// it by itself.
-    pub(crate) fn take_over(place: &Place, person: &PersonId) {
-        sqlite::LeftRequest::take_over(place, person);
     }
 }
 
@@ -498,6 +475,12 @@ pub fn migration_script(schema: &str, partitions: Option<u32>, views: &[AnalystT
     postgres::migration_script(schema, partitions, views)
 }
 
+/// Removes the last bytes of all purged patients from the files of a server's tables. It takes no right to write, and
+/// waits for those who can still see what was purged, for up to 20 minutes; blocks.
+pub fn scrub_server(server: &Arc<Server>, clock: fn() -> Timestamp) -> Result<Scrub, OpenFailed> {
+    postgres::scrub(server, clock)
+}
+
 /// Tries to be the one that writes, for a moment.
 pub fn try_lock(place: &Place) -> Result<(), OpenFailed> {
     match &place.location {
@@ -524,7 +507,7 @@ pub fn restore(
 pub fn begin_ledger_anew(place: &Place, now: Timestamp) -> Result<Option<PathBuf>, OpenFailed> {
     match &place.location {
         Location::File(_) => sqlite::begin_ledger_anew(place, now),
-        Location::Server(server) => Err(server.unusable(postgres::not_yet("a ledger"))),
+        Location::Server(server) => postgres::begin_ledger_anew(place, server, now),
     }
 }
 

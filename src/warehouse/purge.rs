@@ -11,6 +11,9 @@ use crate::plan::{PersonId, Timestamp};
 pub(super) const BOOKKEEPING: [&str; 6] =
     ["consent_record", "live_resources", "problem_patient", "pull", "seen", "walk"];
 
+/// Tables whose rows a purge leaves.
+pub(super) const OUTLIVE_A_PURGE: [&str; 2] = ["checkpoint", "purge_log"];
+
 /// A purge, as `purge_log` tells it.
 pub(super) struct Purge<'p> {
     pub(super) person: &'p PersonId,
@@ -147,6 +150,12 @@ pub enum ScrubWaits {
     Reader,
     Writer,
     Room(DiskRoom),
+    /// On a server: who can still see what was purged.
+    Snapshot(String),
+    /// On a server: whoever asks may not write the tables anew.
+    Owner,
+    /// On a server: a table could not be had alone.
+    Table(String),
     Stopped,
     Failed(String),
 }
@@ -167,6 +176,16 @@ impl fmt::Display for ScrubWaits {
                 needed.div_ceil(1_000_000),
                 free / 1_000_000
             ),
+            Self::Snapshot(by) => write!(
+                f,
+                "{by} can still see what was purged; the last bytes go with the first scrub after its end"
+            ),
+            Self::Owner => {
+                f.write_str("the tables are written anew by `healthex-sync scrub`, run as their owner")
+            }
+            Self::Table(why) => {
+                write!(f, "a table is in use all the while ({why}); the last bytes go with the next scrub")
+            }
             Self::Stopped => {
                 f.write_str("the program was stopped; the last bytes go when it is started again")
             }

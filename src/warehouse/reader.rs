@@ -86,8 +86,7 @@ impl Reader {
     pub(crate) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.ledger(ledger),
-            // There is none while nobody can be purged there.
-            Self::Postgres(_) => Ok(LedgerReport::default()),
+            Self::Postgres(engine) => engine.ledger(ledger),
         }
     }
 

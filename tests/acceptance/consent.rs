@@ -21,6 +21,7 @@ fn purges(world: &World) -> i64 {
 
 #[track_caller]
 fn assert_no_byte_left(world: &World, person: &str) {
+    world.scrub_on_server();
     for canary in [NAME_CANARY, TEXT_CANARY] {
         let needle = format!("{canary}-{person}");
         assert!(!world.warehouse_bytes_contain(&needle), "{needle} is left");
@@ -302,7 +303,7 @@ fn an_open_reader_delays_the_scrub_and_the_next_cycle_takes_it_up() {
     assert_eq!(crate::world::ask(&reader, "SELECT count(*) FROM observation").as_deref(), Some("8"));
     world.sandbox.withdraw("anna");
 
-    world.run(["sync"]).says("1 revoked").says("still in the file");
+    world.run(["sync"]).says("1 revoked").says("not gone yet");
 
     assert_eq!(world.rows_anywhere("anna"), 0);
     let waiting = "SELECT count(*) FROM purge_log WHERE scrubbed_at IS NULL";
@@ -445,8 +446,8 @@ fn quarantined_and_deleted_rows_go_too() {
     world.sandbox.withdraw("anna");
     world.run(["sync"]).exits(0);
     assert_eq!(world.rows_anywhere("anna"), 0);
-    assert!(!world.warehouse_bytes_contain("horoscope\",\"id"));
     assert_no_byte_left(&world, "anna");
+    assert!(!world.warehouse_bytes_contain("horoscope\",\"id"));
 }
 
 #[test]
@@ -455,6 +456,7 @@ fn audit_shows_when_it_was_confirmed_when_the_rows_went_and_the_last_byte() {
     world.run(["audit"]).exits(0).says("no purge");
     world.sandbox.withdraw("anna");
     world.run(["sync"]).exits(0);
+    world.scrub_on_server();
     world.run(["audit"]).exits(0).says("anna").says("consent_revoked");
     let ran = world.run(["audit", "--json"]).exits(0);
     let purge = &ran.json()[0];

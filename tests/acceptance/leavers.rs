@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
-use crate::world::{World, observation_tail, wait_until};
+use crate::world::{World, ago, observation_tail, wait_until};
 
 /// A world that purges who has left the roster, synced once.
 fn purging<const N: usize>(persons: [&str; N], removed_after: &str) -> World {
@@ -98,6 +98,7 @@ fn one_who_left_is_purged_by_the_second_reading_and_after_removed_after() {
     assert_eq!(world.rows("anna").len(), 6);
     world.run(["sync"]).exits(0).says("purged anna: 12 rows (roster)");
     assert_eq!((world.rows_anywhere("anna"), purged_by_roster(&world)), (0, 1));
+    world.scrub_on_server();
     assert!(!world.warehouse_bytes_contain("p-anna"));
 
     let world = purging(["anna", "ben"], "2h");
@@ -106,8 +107,8 @@ fn one_who_left_is_purged_by_the_second_reading_and_after_removed_after() {
     world.run(["sync"]).exits(0);
     let missing = |seconds: u32| {
         world.exec(&format!(
-            "UPDATE checkpoint SET missing_since = strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-{seconds} seconds')
-              WHERE person_id = 'anna'"
+            "UPDATE checkpoint SET missing_since = {} WHERE person_id = 'anna'",
+            ago(seconds)
         ));
     };
     missing(7100);
@@ -172,8 +173,8 @@ fn what_vanished_long_ago_is_removed_where_that_is_wanted() {
 
     world.change_setting("sync.keep_deleted", r#""30d""#);
     world.exec(&format!(
-        "UPDATE observation SET deleted_at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-29 days')
-          WHERE key LIKE '%{}'",
+        "UPDATE observation SET deleted_at = {} WHERE key LIKE '%{}'",
+        ago(29 * 86_400),
         observation_tail("anna", 7)
     ));
     world.run(["sync"]).exits(0).says("1099 rows were marked as deleted for longer than sync.keep_deleted");
@@ -202,13 +203,14 @@ fn an_operators_purge_does_not_wait_for_the_end_of_a_cycle() {
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(!cycle.has_ended(), "the cycle goes on");
     assert_eq!(world.rows_anywhere("anna"), 0);
-    assert!(!world.path("data/warehouse.db.purge-requests").exists());
+    assert!(!world.own_file(".purge-requests").exists());
     let unknown = world.run(["purge", "nobody", "--yes"]).exits(2);
     unknown.says("does not know this patient");
 
     cycle.ended().exits(0).says("purged anna: 12 rows (operator)");
     assert_eq!(world.state("anna"), "paused");
     assert_ne!(world.ask("SELECT by FROM purge_log").as_deref(), Some("healthex-sync"));
+    world.scrub_on_server();
     assert_eq!(world.count("SELECT count(*) FROM purge_log WHERE scrubbed_at IS NULL"), 0);
     assert!(!world.warehouse_bytes_contain("p-anna"));
     world.assert_equals_sandbox("ben");
@@ -235,7 +237,7 @@ fn the_pull_of_a_patient_that_is_purged_is_stopped_and_nothing_is_stored_behind_
 
 /// Leaves an order as a command does that is killed before anybody has heeded it.
 fn leave_order(world: &World, name: &str, requested_at: &str) {
-    let folder = world.path("data/warehouse.db.purge-requests");
+    let folder = world.own_file(".purge-requests");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
     let mut order =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(name)).unwrap();
@@ -246,10 +248,11 @@ fn leave_order(world: &World, name: &str, requested_at: &str) {
 fn an_order_of_a_command_that_was_killed_stands_for_a_day() {
     let world = World::with_patients(["anna", "ben", "cora"]);
     world.run(["sync"]).exits(0);
-    let now = world.ask("SELECT strftime('%Y-%m-%dT%H:%M:%SZ', 'now')").unwrap();
-    leave_order(&world, "anna", &now);
+    let now = ago(0);
+    let now = now.trim_matches('\'');
+    leave_order(&world, "anna", now);
     leave_order(&world, "ben", "2020-01-01T00:00:00Z");
-    leave_order(&world, "no such id", &now);
+    leave_order(&world, "no such id", now);
     world.sandbox.clear_requests();
     let ran = world.run(["sync"]).exits(0).says("purged anna: 12 rows (operator)");
     assert!(ran.stderr.contains("older than a day"), "{ran}");
@@ -258,7 +261,7 @@ fn an_order_of_a_command_that_was_killed_stands_for_a_day() {
     assert_eq!(world.state("anna"), "paused");
 
     // Taken by a holder that was killed: who orders it again and finds nobody purges by itself.
-    leave_order(&world, "cora=taken", &now);
+    leave_order(&world, "cora=taken", now);
     world.run(["purge", "cora", "--yes"]).exits(0).says("cora: 12 rows removed");
-    assert!(!world.path("data/warehouse.db.purge-requests/cora=taken").exists());
+    assert!(!world.own_file(".purge-requests/cora=taken").exists());
 }

@@ -120,6 +120,7 @@ fn a_withdrawal_is_confirmed_by_the_record_for_a_roster_of_one() {
     world.run(["sync"]).exits(0).says("1 revoked");
     assert_eq!((world.rows_anywhere("anna"), consent_records(&world, "anna")), (0, 0));
     assert_eq!(world.ask("SELECT reason FROM purge_log").as_deref(), Some("consent_revoked"));
+    world.scrub_on_server();
     assert!(!world.warehouse_bytes_contain("Zimtstern-anna"));
 
     // Nobody is asked for ever, and who consents again is pulled.

@@ -236,7 +236,8 @@ fn what_keeps_the_last_bytes_and_since_when_is_told_by_status_and_check() {
     assert!(status["scrub_waits_for"].as_str().unwrap().starts_with("a reader that"), "{status}");
     let line = world.run(["check", "--offline"]).exits(0).says(told);
     assert!(
-        line.stdout.contains(&format!("1 purges still have bytes in the file, the oldest since {since}")),
+        line.stdout
+            .contains(&format!("purges whose last bytes are not gone yet: 1, the oldest since {since}")),
         "{line}"
     );
     drop(reader);

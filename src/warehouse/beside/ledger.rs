@@ -73,6 +73,13 @@ pub(in crate::warehouse) struct ToNote {
     pub(in crate::warehouse) head: Option<LineHash>,
 }
 
+impl ToNote {
+    /// Returns whether the warehouse does not know it already.
+    pub(in crate::warehouse) fn is_news(&self, known: &Known) -> bool {
+        self.id.is_some() || (self.head.is_some() && self.head != known.head)
+    }
+}
+
 /// What was found where the ledger should be.
 pub(in crate::warehouse) enum Found {
     /// Nothing, and nothing is missed.

@@ -28,6 +28,7 @@ use crate::{clock, machine};
 const LASTS: Duration = Duration::from_secs(30);
 const RENEWED_EVERY: Duration = Duration::from_secs(8);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const GIVE_BACK_TRIES: usize = 3;
 
 /// The right to write, until it is given back.
 pub(super) struct WriterLease {
@@ -97,15 +98,23 @@ impl WriterLease {
     /// Gives the row back.
     pub(super) async fn give_back(&self) {
         self.renewal.abort();
-        let given = async {
-            let session = self.pool.begin(Begin::Write).await?;
-            session.execute("DELETE FROM writer WHERE owner = $1", &[&&*self.owner]).await?;
-            session.commit().await
-        };
-        if let Err(undone) = given.await {
+        for _ in 1..GIVE_BACK_TRIES {
+            match self.try_to_give_back().await {
+                Err(Undone::Lost(_)) => clock::sleep(LOOK_AGAIN).await,
+                Ok(()) => return,
+                Err(_) => break,
+            }
+        }
+        if let Err(undone) = self.try_to_give_back().await {
             let seconds = LASTS.as_secs();
             tracing::warn!("the warehouse is free in {seconds} seconds ({})", undone.into_failure());
         }
+    }
+
+    async fn try_to_give_back(&self) -> Result<(), Undone> {
+        let session = self.pool.begin(Begin::Write).await?;
+        session.execute("DELETE FROM writer WHERE owner = $1", &[&&*self.owner]).await?;
+        session.commit().await
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Promise: as the door's. A page, the fact that it is stored and what it gives the analysts' tables are
 //! one transaction, whose first statement keeps everyone else from its patient; COMMIT is sent alone.
-//! Absent on purpose: this machine's clock, which decides nothing about who may write. Absent for now: purges and
-//! their ledger, and what `status`, `verify` and `export` read: whoever asks for one is told so.
+//! Absent on purpose: this machine's clock, which decides nothing about who may write. Absent for now:
+//! `verify`; whoever asks for it is told so.
 
 mod analyst_tables;
 #[cfg(test)]
@@ -20,6 +20,7 @@ mod freshness;
 mod history;
 mod keep_deleted;
 mod lease;
+mod ledger;
 mod medicines;
 mod migrate;
 mod missing;
@@ -34,13 +35,16 @@ mod persons;
 mod pool;
 mod preflight;
 mod pulls;
+mod purge;
 mod purge_log;
+mod purging;
 mod reader;
 mod removed;
 mod report;
 mod run_view;
 mod runtime;
 mod schema;
+mod scrub;
 mod server_state;
 mod service_memory;
 mod session;
@@ -70,7 +74,9 @@ pub(super) use self::move_target::MoveTarget;
 pub(super) use self::operations::Engine;
 pub(super) use self::pool::check_url;
 pub(super) use self::preflight::preflight;
+pub(super) use self::purging::begin_ledger_anew;
 pub(super) use self::reader::Reader;
+pub(super) use self::scrub::scrub;
 pub(super) use self::snapshot::Snapshot;
 #[cfg(test)]
 pub(super) use self::upserts::is_readable;

@@ -28,7 +28,7 @@ pub(super) fn patiently<T>(open: impl Fn() -> Result<T, OpenFailed>) -> Result<T
     for _ in 1..TRIES {
         match open() {
             // Where that cannot be waited for, it is tried at once.
-            Err(failed) if failed.may_pass() => drop(runtime::wait(clock::sleep(PAUSE))),
+            Err(failed) if failed.may_pass() => drop(runtime::wait(async { clock::sleep(PAUSE).await })),
             opened => return opened,
         }
     }

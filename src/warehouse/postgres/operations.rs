@@ -1,19 +1,21 @@
 //! The door's writing operations, each of them one transaction.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
 use super::lease::{WriterLease, expect_held, new_owner};
+use super::ledger::LedgerBook;
 use super::page::IncomingBatch;
 use super::pool::Pool;
 use super::session::{Session, Step};
 use super::view_build::{Build, Which};
 use super::writing::Writing;
 use super::{
-    analyst_tables, checkpoint, consents, cycle_ends, keep_deleted, open, page, pulls, removed, runtime,
-    service_memory,
+    analyst_tables, checkpoint, consents, cycle_ends, keep_deleted, open, page, pulls, purge_log, removed,
+    runtime, service_memory,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -21,8 +23,10 @@ use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, Scopes
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, KeptRows, TapeMemory};
+use crate::warehouse::beside::ledger;
+use crate::warehouse::beside::ledger::PurgedPatients;
 use crate::warehouse::changes::History;
-use crate::warehouse::failure::{OpenFailed, StoreFailed};
+use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
 use crate::warehouse::place::{OtherServer, Place, Server, WriterActivity};
@@ -40,6 +44,10 @@ pub struct Engine {
     /// Those that are not.
     other_tables: Vec<String>,
     views: Vec<AnalystTable>,
+    pub(super) ledger: Arc<LedgerBook>,
+    /// Taken by whoever writes into the ledger.
+    pub(super) ledger_turn: tokio::sync::Mutex<()>,
+    purged: PurgedPatients,
     is_abandoned: AtomicBool,
 }
 
@@ -48,7 +56,7 @@ impl Engine {
         place: &Place,
         server: &Arc<Server>,
         other_server: OtherServer,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Self, OpenFailed> {
         let pool = Pool::new(server)?;
         let owner = new_owner();
@@ -73,19 +81,45 @@ impl Engine {
         let (lease, stored) =
             open::patiently(|| runtime::wait(opening()).map_err(|error| server.unusable(error)).flatten())?;
         let (analyst_tables, other_tables) = AnalystTables::new(&place.views).followed(&stored);
-        Ok(Self {
+        let ledger = LedgerBook::unread(ledger::resolve(place));
+        let purged = ledger.locked().purged();
+        let engine = Self {
             writing: Writing::new(pool),
             lease,
             history: History::of(place.history),
             analyst_tables: Arc::new(analyst_tables),
             other_tables,
             views: place.views.clone(),
+            purged,
+            ledger: Arc::new(ledger),
+            ledger_turn: tokio::sync::Mutex::new(()),
             is_abandoned: AtomicBool::new(false),
-        })
+        };
+        let read = runtime::wait(engine.read_ledger(now)).map_err(|error| server.unusable(error))?;
+        read.map_err(|failed| server.failed(failed))?;
+        match engine.ledger_fault() {
+            Some(LedgerFault::OfAnother(ledger)) => {
+                Err(OpenFailed::OtherLedger { path: server.to_string().into(), ledger })
+            }
+            _ => Ok(engine),
+        }
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        self.writing.pool()
+    }
+
+    pub(super) fn owner(&self) -> Arc<str> {
+        self.lease.owner()
+    }
+
+    /// Returns what this machine's own files are named after.
+    pub(super) fn beside(&self) -> &Path {
+        &self.pool().server().beside
     }
 
     /// Carries out a piece of work that no pull can be superseded in.
-    async fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
     ) -> Result<T, StoreFailed> {
@@ -93,7 +127,7 @@ impl Engine {
     }
 
     /// Answers by one look. It takes no right to write, and no number of a transaction.
-    async fn look<T: Send>(
+    pub(super) async fn look<T: Send>(
         &self,
         look: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
     ) -> Result<T, StoreFailed> {
@@ -256,8 +290,14 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn attention(&self) -> Result<Attention, StoreFailed> {
-        let patients = self.look(|session| Box::pin(checkpoint::all(session))).await?;
-        Ok(Attention { patients, oldest_unscrubbed: None, ledger_fault: None })
+        let look = self.look(|session| {
+            Box::pin(async move {
+                let oldest_unscrubbed = purge_log::oldest_unscrubbed(session).await?;
+                Ok((checkpoint::all(session).await?, oldest_unscrubbed))
+            })
+        });
+        let (patients, oldest_unscrubbed) = look.await?;
+        Ok(Attention { patients, oldest_unscrubbed, ledger_fault: self.ledger_fault() })
     }
 
     pub(in crate::warehouse) async fn remember(&self, note: ServiceNote) -> Result<(), StoreFailed> {
@@ -303,6 +343,11 @@ impl Engine {
         batch: Batch,
         now: Timestamp,
     ) -> Result<Fenced<StoredBatch>, StoreFailed> {
+        let holds_rows = !batch.rows.is_empty() || !batch.quarantined.is_empty();
+        if holds_rows && self.purged.contains(&head.person) {
+            // Else it would lie in the task of each pull.
+            Box::pin(self.note_returned(&head.person, now)).await?;
+        }
         let tables = self.analyst_tables.clone();
         let gained =
             if batch.is_mostly_changes { evaluate(&tables, &batch.rows, now).await } else { Vec::new() };

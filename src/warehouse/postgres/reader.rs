@@ -11,8 +11,8 @@ use super::pool::Pool;
 use super::session::{Begin, Session, Step};
 use super::snapshot::Snapshot;
 use super::{
-    analyst_tables, checkpoint, compare, consents, cycle_ends, open, overview, pulls, purge_log, report,
-    run_view, runtime, service_memory, snapshot, tables,
+    analyst_tables, checkpoint, compare, consents, cycle_ends, ledger, open, overview, pulls, purge,
+    purge_log, report, run_view, runtime, service_memory, snapshot, tables,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -22,11 +22,13 @@ use crate::plan::row::KeyHash;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, stamp};
 use crate::views::{Evaluation, View};
+use crate::warehouse::beside::ledger as ledger_of;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, StoredBatch};
 use crate::warehouse::patient::CycleTimes;
 use crate::warehouse::place::{Location, Place, Server};
 use crate::warehouse::pull::PullHead;
+use crate::warehouse::purge::{Erased, LedgerReport};
 use crate::warehouse::report::{
     ExpiringConsents, Overview, OverviewRequest, PurgeLine, RowFormat, StatusReport, StoredTable, ViewRun,
 };
@@ -141,6 +143,17 @@ impl Reader {
 
     pub(in crate::warehouse) fn overview(&self, request: OverviewRequest) -> Result<Overview, StoreFailed> {
         self.ask(move |session| Box::pin(overview::overview(session, request)))
+    }
+
+    pub(in crate::warehouse) fn erasable(&self, person: &PersonId) -> Result<Option<Erased>, StoreFailed> {
+        let person = person.clone();
+        self.ask(|session| Box::pin(async move { purge::erasable(session, &person).await }))
+    }
+
+    /// Compares this machine's ledger and the warehouse. Changes neither.
+    pub(in crate::warehouse) fn ledger(&self, ledger: Option<&Path>) -> Result<LedgerReport, StoreFailed> {
+        let path = ledger_of::at(self.beside(), ledger);
+        self.ask(|session| Box::pin(async move { ledger::report(session, &path).await }))
     }
 
     pub(in crate::warehouse) fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {

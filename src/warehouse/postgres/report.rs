@@ -13,6 +13,7 @@ use super::tables::live_rows;
 use super::values::counted;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::{Timestamp, stamp};
+use crate::warehouse::purge::ScrubWaits;
 use crate::warehouse::report::{PatientLine, StatusReport};
 
 /// Tells it as of the moment that the session sees.
@@ -26,11 +27,13 @@ pub(super) async fn status(session: &Session) -> Result<StatusReport, Undone> {
     let rows = session.rows(statement, &[]).await?;
     let patients = rows.iter().map(|row| patient_line(row, &known)).collect::<Result<_, _>>()?;
     let quarantined: i64 = session.row("SELECT count(*) FROM quarantine", &[]).await?.try_get(0)?;
+    let unscrubbed = purge_log::unscrubbed(session).await?;
     Ok(StatusReport {
         patients,
         resources: live_rows(session).await?,
         quarantined: counted(quarantined),
-        unscrubbed: purge_log::unscrubbed(session).await?,
+        unscrubbed,
+        scrub_waits_for: (unscrubbed > 0).then(|| ScrubWaits::Owner.to_string()),
         oldest_unscrubbed: purge_log::oldest_unscrubbed(session).await?,
         last_scrub: purge_log::last_scrub(session).await?,
         ..StatusReport::default()

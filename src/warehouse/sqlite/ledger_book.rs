@@ -62,10 +62,12 @@ fn read(ledger: &mut Ledger, connection: &mut Connection, now: Timestamp) -> Res
         Found::Nothing => begin(ledger, connection, known.id, now)?,
         Found::Text(text) => {
             let (unknown, to_note) = ledger.take_over(&text, &known);
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            carried_out = carry_out(&transaction, &unknown, now)?;
-            note(&transaction, &to_note)?;
-            transaction.commit()?;
+            if !unknown.is_empty() || to_note.is_news(&known) {
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                carried_out = carry_out(&transaction, &unknown, now)?;
+                note(&transaction, &to_note)?;
+                transaction.commit()?;
+            }
         }
         Found::Unusable => {}
     }

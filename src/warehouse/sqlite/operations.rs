@@ -9,7 +9,6 @@ use rusqlite::Connection;
 use super::analyst_tables::AnalystTables;
 use super::lock::WriterLock;
 use super::page::EvaluatedBatch;
-use super::purge_requests::Requests;
 use super::writer::Writer;
 use super::{
     checkpoint, consents, cycle_ends, keep_deleted, ledger_book, open, page, pulls, purge, removed, scrub,
@@ -23,6 +22,7 @@ use crate::plan::{PersonId, Timestamp, stamp};
 use crate::views::{KeptRows, TapeMemory};
 use crate::warehouse::beside::ledger;
 use crate::warehouse::beside::ledger::{Ledger, PurgedPatients};
+use crate::warehouse::beside::purge_requests::Requests;
 use crate::warehouse::changes::History;
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};

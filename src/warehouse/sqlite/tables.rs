@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use crate::plan::resource_type::ResourceType;
 use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::purge::OUTLIVE_A_PURGE;
 
 /// Makes the table of a type where it is missing. `table` comes from the R4 type list.
 pub(super) fn ensure(connection: &Connection, table: &str) -> Result<(), StoreFailed> {
@@ -47,9 +48,6 @@ pub(super) fn add_superseded_at(connection: &Connection) -> Result<(), StoreFail
     Ok(())
 }
 
-/// These keep that there was a patient and what became of it, and outlive a purge.
-const OUTLIVE_A_PURGE: [&str; 2] = ["checkpoint", "purge_log"];
-
 /// Every table that holds rows of patients and goes with them, found from the schema itself,
 /// so that one added later cannot be forgotten.
 pub(super) fn purged_tables(connection: &Connection) -> Result<Vec<String>, StoreFailed> {
@@ -61,7 +59,6 @@ pub(super) fn purged_tables(connection: &Connection) -> Result<Vec<String>, Stor
     Ok(names.into_iter().filter(|name| !OUTLIVE_A_PURGE.contains(&name.as_str())).collect())
 }
 
-/// Live rows of one person in one table.
 /// Counts the rows of a patient, live or not, by the index alone.
 pub(super) fn rows_of(connection: &Connection, table: &str, person: &str) -> Result<u64, StoreFailed> {
     let statement = format!("SELECT count(*) FROM \"{table}\" WHERE person_id = ?1");

@@ -1,6 +1,7 @@
 //! A database of a server that all tests of this process share, and what it holds.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -88,6 +89,13 @@ impl Database {
         all.into_iter().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect()
     }
 
+    /// The folder of its files, brought up to date.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.exec("CHECKPOINT");
+        let oid = "SELECT oid FROM pg_database WHERE datname = current_database()";
+        self.cluster.folder.join("data/base").join(self.ask(oid).unwrap())
+    }
+
     /// The tables that have a column.
     pub(crate) fn tables_with(&self, column: &str) -> Vec<String> {
         let tables = self.rows(&format!(
@@ -147,10 +155,31 @@ impl Database {
     }
 
     pub(crate) fn run_as(&self, role: &str, world: &World, args: &[&str]) -> Ran {
+        self.start_as(role, world, args).ended()
+    }
+
+    pub(crate) fn start_as(&self, role: &str, world: &World, args: &[&str]) -> Running {
         let mut command = world.command(args.to_vec());
         command.env("HEALTHEX_SYNC__WAREHOUSE__URL", self.url(role));
         command.env("HEALTHEX_SYNC__WAREHOUSE__PATH", "");
-        Running::start(&mut command).ended()
+        Running::start(&mut command)
+    }
+
+    /// Makes another that holds the same.
+    pub(crate) fn copied(&self) -> Self {
+        Self::made_with(&format!("TEMPLATE {}", self.name)).unwrap()
+    }
+
+    /// Somebody who has looked at a table, and goes on seeing it as it is now.
+    pub(crate) fn reader_as(&self, role: &str) -> StayingReader {
+        let runtime = runtime();
+        let client = runtime.block_on(async {
+            let client = connect(&self.url(role)).await.unwrap();
+            let look = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM healthex.patient";
+            client.batch_execute(look).await.unwrap();
+            client
+        });
+        StayingReader { _client: client, _runtime: runtime }
     }
 
     pub(crate) fn exec(&self, sql: &str) {
@@ -188,6 +217,12 @@ impl Database {
             Ok(rows.collect())
         })
     }
+}
+
+/// Dropped, it sees nothing any more.
+pub(crate) struct StayingReader {
+    _client: Client,
+    _runtime: Runtime,
 }
 
 /// Returns a time as a file has it, if it is one.

@@ -10,6 +10,7 @@ mod migrate;
 mod moves;
 mod pooler;
 mod proxy;
+mod purges;
 mod recipes;
 mod refusals;
 mod settings;

@@ -57,6 +57,8 @@ impl Proxy {
 
 /// Carries messages both ways until one end closes, or a COMMIT is cut.
 fn carry(mut client: TcpStream, mut server: TcpStream, counts: &Counts) {
+    client.set_nodelay(true).unwrap();
+    server.set_nodelay(true).unwrap();
     let (mut answers, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
     let muted = Arc::new(AtomicUsize::new(0));
     let is_muted = muted.clone();

@@ -14,7 +14,7 @@ fn world() -> Option<(World, Database)> {
 }
 
 #[track_caller]
-fn assert_equals_sandbox(world: &World, database: &Database, person: &str) {
+pub(super) fn assert_equals_sandbox(world: &World, database: &Database, person: &str) {
     let (have, want) = (database.live_rows(person), world.oracle(person));
     let differ = want.iter().filter(|(key, resource)| have.get(*key) != Some(resource)).map(|(key, _)| key);
     let differ: Vec<&String> = differ.take(5).collect();

@@ -126,6 +126,7 @@ fn history_and_known_problems_survive_a_restart() {
     // A purge takes its name out of what is remembered.
     world.run(["purge", "demo-02", "--yes"]).exits(0);
     assert_eq!(world.count("SELECT count(*) FROM problem_patient"), 0);
+    world.scrub_on_server();
     assert!(!world.warehouse_bytes_contain("demo-02"), "its label is still in a file");
 }
 

@@ -28,7 +28,7 @@ pub(crate) use self::daemon::{Daemon, get};
 pub(crate) use self::machine::{faketime, pipe, project, tool};
 pub(crate) use self::process::{Ran, Running, binary, wait_until};
 pub(crate) use self::server::{NAME_CANARY, TEXT_CANARY, observation, observation_tail, record};
-pub(crate) use self::warehouse::{ask, resource_tables};
+pub(crate) use self::warehouse::{ago, ask, resource_tables};
 
 /// Nothing that works takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(40);

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{DEADLINE, World, wait_until};
+use crate::postgres::database::Database;
 
 impl World {
     /// A read-only connection, as an analyst has one.
@@ -28,7 +30,7 @@ impl World {
 
     pub(crate) fn exec(&self, sql: &str) {
         if let Some(database) = &self.database {
-            return database.exec(&format!("SET search_path = healthex; {sql}"));
+            return database.exec(&format!("SET ROLE healthex_owner; SET search_path = healthex; {sql}"));
         }
         self.open_to_write().execute_batch(sql).unwrap();
     }
@@ -38,7 +40,7 @@ impl World {
         self.exec(
             "UPDATE purge_log SET confirmed_at = '2020-01-01T00:00:00Z', purged_at = '2020-01-01T00:00:00Z'",
         );
-        std::fs::remove_file(self.path("data/warehouse.db.purges")).unwrap();
+        std::fs::remove_file(self.own_file(".purges")).unwrap();
         // A cycle may be under way.
         let mut ran = self.run(["audit", "--new-ledger"]);
         wait_until("another ledger is begun", || {
@@ -49,6 +51,20 @@ impl World {
             is_begun
         });
         ran.exits(0);
+    }
+
+    /// What lies beside the warehouse, or beside the configuration where that is on a server.
+    pub(crate) fn own_file(&self, suffix: &str) -> PathBuf {
+        let named_after = if self.database.is_some() { "healthex-sync" } else { "data/warehouse.db" };
+        self.path(&format!("{named_after}{suffix}"))
+    }
+
+    /// Has the owner of a server's tables remove the last bytes, as its timer does each night. A file has been
+    /// scrubbed by the end of a cycle.
+    pub(crate) fn scrub_on_server(&self) {
+        if let Some(database) = &self.database {
+            database.run_as("postgres", self, &["scrub"]).exits(0);
+        }
     }
 
     /// The first column of the first row, as text.
@@ -163,10 +179,11 @@ impl World {
         self.checkpoint(person, "state").unwrap_or_default()
     }
 
-    /// Does any file beside the warehouse hold these bytes, in whatever case?
+    /// Does any file of the warehouse, or beside it, hold these bytes, in whatever case?
     pub(crate) fn warehouse_bytes_contain(&self, needle: &str) -> bool {
         let needle = needle.to_ascii_lowercase();
-        let files = fs::read_dir(self.path("data")).unwrap();
+        let folder = self.database.as_ref().map_or_else(|| self.path("data"), Database::files);
+        let files = fs::read_dir(folder).unwrap();
         files.map(|file| file.unwrap().path()).any(|file| {
             let bytes = fs::read(file).unwrap().to_ascii_lowercase();
             memchr::memmem::find(&bytes, needle.as_bytes()).is_some()
@@ -187,6 +204,13 @@ pub(crate) fn ask(connection: &Connection, sql: &str) -> Option<String> {
     let mut statement = connection.prepare(sql).unwrap();
     let mut rows = statement.query([]).unwrap();
     text_of(rows.next().unwrap()?.get_ref(0).unwrap())
+}
+
+/// A time as many seconds ago, as a literal of SQL.
+pub(crate) fn ago(seconds: u32) -> String {
+    let connection = Connection::open_in_memory().unwrap();
+    let ago = format!("SELECT quote(strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-{seconds} seconds'))");
+    ask(&connection, &ago).unwrap()
 }
 
 fn text_of(cell: ValueRef<'_>) -> Option<String> {

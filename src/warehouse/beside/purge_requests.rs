@@ -14,11 +14,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::open;
 use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::time::TimeDelta;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::place::Place;
+use crate::warehouse::place::{Place, folder_of};
 use crate::warehouse::purge::{PurgeAnswer, PurgeRequest, RequestProgress};
 
 /// Orders that may wait; one more is refused.
@@ -41,15 +40,13 @@ struct RequestFile {
 }
 
 /// The folder of the orders for one warehouse.
-pub(super) struct Requests {
+pub(in crate::warehouse) struct Requests {
     folder: PathBuf,
 }
 
 impl Requests {
-    pub(super) fn beside(warehouse: &Path) -> Self {
-        let mut folder = warehouse.as_os_str().to_owned();
-        folder.push(".purge-requests");
-        Self { folder: folder.into() }
+    pub(in crate::warehouse) fn beside(warehouse: &Path) -> Self {
+        Self { folder: super::beside(warehouse, ".purge-requests") }
     }
 
     fn file(&self, person: &PersonId, suffix: &str) -> PathBuf {
@@ -57,7 +54,7 @@ impl Requests {
     }
 
     /// Takes the orders that are there, those that a holder before had taken and not answered too.
-    pub(super) fn take(&self, now: Timestamp) -> Vec<PurgeRequest> {
+    pub(in crate::warehouse) fn take(&self, now: Timestamp) -> Vec<PurgeRequest> {
         if !self.is_ours() {
             return Vec::new();
         }
@@ -102,7 +99,7 @@ impl Requests {
     }
 
     /// Leaves the outcome of an order for the command that waits for it.
-    pub(super) fn answer(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
+    pub(in crate::warehouse) fn answer(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
         let (new, path) = (self.file(&request.person, NEW), self.file(&request.person, OUTCOME));
         remove(&new);
         let left = write(&new, answer)
@@ -158,15 +155,17 @@ impl Requests {
 
     /// Returns whether nobody but this account, root and the warehouse's owner can have written it.
     fn is_private(&self, found: &fs::Metadata) -> bool {
-        let owner = fs::metadata(self.warehouse()).map(|warehouse| warehouse.uid());
+        let owner = self.owner().map(|owner| owner.uid());
         let is_trusted = [rustix::process::geteuid().as_raw(), 0].contains(&found.uid())
             || owner.is_ok_and(|owner| owner == found.uid());
         let for_others = found.mode() & 0o077;
         is_trusted && for_others == 0
     }
 
-    fn warehouse(&self) -> PathBuf {
-        self.folder.with_extension("")
+    /// Returns to whom the warehouse belongs: its file, or, where it is none, the folder that it would be in.
+    fn owner(&self) -> std::io::Result<fs::Metadata> {
+        let file = fs::metadata(self.folder.with_extension(""));
+        file.or_else(|_| fs::metadata(folder_of(&self.folder)))
     }
 
     /// Reads a file that nobody else can have written; `None` where it is no such file.
@@ -187,26 +186,27 @@ impl Requests {
         if !rustix::process::geteuid().is_root() {
             return Ok(());
         }
-        let owner = fs::metadata(self.warehouse())?;
+        let owner = self.owner()?;
         fchown(file, Some(owner.uid()), Some(owner.gid()))
     }
 }
 
-/// An order that was left, for the command that waits for its outcome.
-pub(in crate::warehouse) struct LeftRequest {
+/// An order that was left, for the command that waits for its outcome. Dropped, it stands.
+pub(crate) struct LeftRequest {
     requests: Requests,
     person: PersonId,
 }
 
 impl LeftRequest {
-    pub(in crate::warehouse) fn leave(place: &Place, request: &PurgeRequest) -> Result<Self, OpenFailed> {
-        let requests = Requests::beside(&open::resolve(place.path())?);
+    pub(crate) fn leave(place: &Place, request: &PurgeRequest) -> Result<Self, OpenFailed> {
+        let requests = Requests::beside(place.path());
         let left = requests.leave(request);
         left.map_err(|source| OpenFailed::Io { path: requests.folder.clone(), source })?;
         Ok(Self { requests, person: request.person.clone() })
     }
 
-    pub(in crate::warehouse) fn progress(&self) -> RequestProgress {
+    /// Returns how far it has come.
+    pub(crate) fn progress(&self) -> RequestProgress {
         let file = |suffix| self.requests.file(&self.person, suffix);
         if let Some(answer) = self.requests.read(&file(OUTCOME)) {
             return RequestProgress::Answered(answer);
@@ -215,7 +215,7 @@ impl LeftRequest {
     }
 
     /// Takes the order back, and clears away what is left of it. Returns whether nobody had taken it.
-    pub(in crate::warehouse) fn withdraw(self) -> bool {
+    pub(crate) fn withdraw(self) -> bool {
         let was_waiting = fs::remove_file(self.requests.file(&self.person, "")).is_ok();
         remove(&self.requests.file(&self.person, OUTCOME));
         // Others' orders keep the folder.
@@ -225,9 +225,8 @@ impl LeftRequest {
 
     /// Clears away what was ordered for a patient, also by a command that was killed or for a holder
     /// that was. To be called by the holder of the lock, which purges by itself.
-    pub(in crate::warehouse) fn take_over(place: &Place, person: &PersonId) {
-        let Ok(path) = open::resolve(place.path()) else { return };
-        let left = Self { requests: Requests::beside(&path), person: person.clone() };
+    pub(crate) fn take_over(place: &Place, person: &PersonId) {
+        let left = Self { requests: Requests::beside(place.path()), person: person.clone() };
         if left.requests.is_ours() {
             remove(&left.requests.file(&left.person, TAKEN));
             left.withdraw();

@@ -1,0 +1,177 @@
+//! Purges of a warehouse on a server: what is left in the tables' files, and what this machine's ledger knows.
+
+use super::database::Database;
+use super::proxy::Proxy;
+use super::sync::assert_equals_sandbox;
+use crate::world::{NAME_CANARY, World, wait_until};
+
+/// Anna and ben are synced, by a worker who owns no table.
+fn synced() -> Option<(World, Database)> {
+    let world = World::with_patients(["anna", "ben"]);
+    let database = Database::of(&world)?;
+    world.run(["sync"]).exits(0);
+    Some((world, database))
+}
+
+/// The words of a canary of anna's, which a resource and an analysts' table have.
+fn marker() -> String {
+    format!("{NAME_CANARY}-anna")
+}
+
+fn is_in_files(database: &Database) -> bool {
+    let files = std::fs::read_dir(database.files()).unwrap().map(|file| file.unwrap().path());
+    let is_in = |bytes: &[u8]| memchr::memmem::find(bytes, marker().as_bytes()).is_some();
+    // A file that is gone meanwhile holds nothing.
+    files.filter_map(|file| std::fs::read(file).ok()).any(|bytes| is_in(&bytes))
+}
+
+fn ledger_lines(world: &World) -> usize {
+    let ledger = std::fs::read_to_string(world.path("healthex-sync.purges")).unwrap();
+    ledger.lines().filter(|line| line.contains("\"anna\"")).count()
+}
+
+#[test]
+fn a_table_is_written_anew_once_nobody_can_see_what_was_purged() {
+    let Some((world, database)) = synced() else { return };
+    assert!(is_in_files(&database));
+    let analyst = database.reader_as("healthex_analyst");
+
+    world.sandbox.withdraw("anna");
+    world.run(["sync"]).exits(0).says("1 revoked");
+    assert_eq!(database.live_rows("anna").len(), 0);
+    world.run(["audit"]).exits(0).says("tables not written anew yet");
+    let status = world.run(["status", "--json"]).exits(0).json();
+    assert!(status["scrub_waits_for"].as_str().unwrap().ends_with("run as their owner"), "{status}");
+    database.run(&world, &["scrub"]).exits(1).says("run as their owner");
+    assert!(is_in_files(&database));
+
+    let mut scrub = database.start_as("healthex_owner", &world, &["scrub"]);
+    wait_until("the analyst is told of", || scrub.stderr().contains("healthex_analyst"));
+    assert!(!scrub.has_ended());
+    assert!(is_in_files(&database));
+    drop(analyst);
+    scrub.ended().exits(0).says("purges: 1; the tables that may have held them are written anew");
+    assert!(!is_in_files(&database));
+
+    world.run(["status"]).says("last removed");
+    world.run(["audit"]).exits(0).says("tables written anew").says("warehouse.retention does not say");
+    world.change_setting("warehouse.retention", r#""35d""#);
+    world.run(["audit"]).exits(0).says("at the latest");
+    let again = database.run_as("healthex_owner", &world, &["scrub", "--json"]).exits(0).json();
+    assert_eq!(again["purges"], 0);
+    assert_equals_sandbox(&world, &database, "ben");
+}
+
+#[test]
+fn only_the_parts_that_held_a_patient_are_written_anew() {
+    let world = World::with_patients(["anna", "ben", "cora", "dan", "eva"]);
+    let Some(database) = Database::empty() else { return };
+    database.migrate(&world, &["--partitions", "8"]).exits(0);
+    database.take(&world);
+    world.run(["sync"]).exits(0);
+    let files = || {
+        let parts = "SELECT c.relname || ' ' || pg_relation_filenode(c.oid) FROM pg_class AS c
+              WHERE c.relname LIKE 'observation\\_%' AND c.relkind = 'r' AND pg_relation_size(c.oid) > 0
+                AND c.relnamespace = 'healthex_parts'::regnamespace ORDER BY 1";
+        database.rows(parts).into_iter().flatten().flatten().collect::<Vec<String>>()
+    };
+    let before = files();
+    assert!(before.len() > 1, "{before:?}");
+    world.run(["purge", "anna", "--yes"]).exits(0).says("bytes are still in the tables' files");
+    database.run_as("healthex_owner", &world, &["scrub"]).exits(0);
+    let kept = files().iter().filter(|file| before.contains(file)).count();
+    assert_eq!(kept, before.len() - 1);
+    assert!(!is_in_files(&database));
+}
+
+#[test]
+fn a_purge_that_the_server_has_lost_is_carried_out_from_the_ledger() {
+    let Some((world, database)) = synced() else { return };
+    let before = database.copied();
+    world.run(["purge", "anna", "--yes"]).exits(0);
+    assert_eq!(ledger_lines(&world), 1);
+
+    before.take(&world);
+    world.run(["audit", "--verify"]).exits(0).says("not known to the warehouse");
+    world.run(["check", "--offline"]).says("not known to the warehouse");
+    let ran = world.run(["sync"]).exits(0);
+    assert!(ran.stderr.contains("which this warehouse did not know"), "{ran}");
+    assert_eq!(before.live_rows("anna").len(), 0);
+    assert_eq!(before.count("SELECT count(*) FROM healthex.purge_log"), 1);
+    assert_eq!(ledger_lines(&world), 1);
+    assert_equals_sandbox(&world, &before, "ben");
+    world.run(["audit", "--verify"]).exits(0).says("the ledger is whole: 1 purges");
+}
+
+#[test]
+fn without_its_ledger_nobody_is_purged() {
+    let Some((world, database)) = synced() else { return };
+    world.run(["purge", "ben", "--yes"]).exits(0);
+    let ledger = world.path("healthex-sync.purges");
+    std::fs::rename(&ledger, world.path("elsewhere")).unwrap();
+    let ran = world.run(["purge", "anna", "--yes"]);
+    assert_ne!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("is missing, and this warehouse has purges"), "{ran}");
+    assert!(!database.live_rows("anna").is_empty());
+    world.run(["audit", "--new-ledger"]).exits(0).says("another ledger was begun");
+    world.run(["purge", "anna", "--yes"]).exits(0);
+    assert_eq!(database.live_rows("anna").len(), 0);
+    world.run(["audit", "--verify"]).exits(0).says("the ledger is whole: 2 purges");
+}
+
+#[test]
+fn the_ledger_of_another_warehouse_is_refused() {
+    let Some((world, database)) = synced() else { return };
+    world.run(["purge", "ben", "--yes"]).exits(0);
+    let Some(other) = Database::migrated(&world) else { return };
+    other.take(&world);
+    std::fs::rename(world.path("healthex-sync.purges"), world.path("elsewhere")).unwrap();
+    world.run(["sync"]).exits(0);
+    std::fs::rename(world.path("elsewhere"), world.path("healthex-sync.purges")).unwrap();
+    world.run(["sync"]).exits(5).says("ledger");
+    database.take(&world);
+    world.run(["audit", "--verify"]).exits(0);
+}
+
+#[test]
+fn a_purge_whose_commit_is_cut_off_is_made_once_and_has_one_line() {
+    let Some((world, database)) = synced() else { return };
+    let proxy = Proxy::cutting_commits(database.cluster.port);
+    world.change_setting("warehouse.url", &format!("{:?}", proxy.url("healthex_worker", &database.name)));
+    for round in 1..=10_usize {
+        world.run(["purge", "anna", "--yes"]).exits(0).says("anna: 12 rows removed");
+        assert_eq!(database.count("SELECT count(*) FROM healthex.purge_log"), i64::try_from(round).unwrap());
+        let purges = "\"reason\":\"operator\"";
+        let ledger = std::fs::read_to_string(world.path("healthex-sync.purges")).unwrap();
+        assert_eq!(ledger.lines().filter(|line| line.contains(purges)).count(), round, "{ledger}");
+        assert_eq!(database.live_rows("anna").len(), 0);
+        world.run(["sync", "--patient", "anna"]).exits(0);
+        assert_equals_sandbox(&world, &database, "anna");
+    }
+    let (unsent, unanswered) = proxy.cuts();
+    assert!(unsent > 0 && unanswered > 0, "{unsent} and {unanswered}");
+    world.run(["audit", "--verify"]).exits(0).says("the ledger is whole");
+}
+
+#[test]
+fn a_purge_that_is_killed_is_whole_or_not_there() {
+    for moment in 0..6_usize {
+        let Some((world, database)) = synced() else { return };
+        world.sandbox.withdraw("anna");
+        world.sandbox.clear_requests();
+        let running = world.start(["sync"]);
+        wait_until("the withdrawal is confirmed", || world.asked("anna").len() == 2);
+        for _ in 0..moment {
+            // So long a look takes a little.
+            let _ = database.live_rows("anna");
+        }
+        running.kill();
+        let purged = database.count("SELECT count(*) FROM healthex.purge_log");
+        assert_eq!(database.live_rows("anna").is_empty(), purged == 1);
+        world.run(["sync"]).exits(0);
+        assert_eq!(database.live_rows("anna").len(), 0);
+        assert_eq!(database.count("SELECT count(*) FROM healthex.purge_log"), 1);
+        world.run(["audit", "--verify"]).exits(0).says("the ledger is whole: 1 purges");
+        assert_equals_sandbox(&world, &database, "ben");
+    }
+}
