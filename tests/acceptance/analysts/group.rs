@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
-use super::python::python;
+use super::python::{NO_RSQLITE, has_rsqlite, python};
 use crate::support::skip;
 use crate::world::{World, observation, project, tool, wait_until};
 
@@ -20,6 +20,7 @@ fn observations_read(world: &World, tools: &Tools) -> i64 {
         .arg(world.warehouse())
         .args([ANALYST.to_string(), GROUP.to_string()])
         .arg(&tools.shell)
+        .args(&tools.rscript)
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&read.stderr);
@@ -30,6 +31,8 @@ fn observations_read(world: &World, tools: &Tools) -> i64 {
 struct Tools {
     python: std::path::PathBuf,
     shell: std::path::PathBuf,
+    /// With `RSQLite`.
+    rscript: Option<&'static str>,
 }
 
 fn tools() -> Option<Tools> {
@@ -38,7 +41,10 @@ fn tools() -> Option<Tools> {
         return None;
     }
     let python = python().map_err(|why| skip(&format!("members of the group were not tried: {why}"))).ok()?;
-    Some(Tools { python, shell: tool("sqlite3")? })
+    if !has_rsqlite() {
+        skip(NO_RSQLITE);
+    }
+    Some(Tools { python, shell: tool("sqlite3")?, rscript: has_rsqlite().then_some("Rscript") })
 }
 
 /// Anna and Ben, after a first cycle. The folder of the warehouse is made by it.

@@ -71,12 +71,22 @@ fn the_notebook_runs_and_draws() {
     });
 }
 
+pub(super) const NO_RSQLITE: &str =
+    "R was not tried: there is no Rscript with RSQLite (Debian: r-cran-rsqlite)";
+
+pub(super) fn has_rsqlite() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let ran = Command::new("Rscript").args(["-e", "library(RSQLite)"]).output();
+        ran.is_ok_and(|ran| ran.status.success())
+    })
+}
+
 /// Dates as Date, times as `POSIXct`, and no NA where there is a value.
 #[test]
 fn r_reads_the_live_file_with_its_types() {
-    let has_it = Command::new("Rscript").args(["-e", "library(RSQLite)"]).output();
-    if !has_it.is_ok_and(|ran| ran.status.success()) {
-        return skip("R was not tried: there is no Rscript with RSQLite (Debian: r-cran-rsqlite)");
+    if !has_rsqlite() {
+        return skip(NO_RSQLITE);
     }
     while_somebody_writes(|world| {
         let reader = project("tests/acceptance/analysts/readers.R");
