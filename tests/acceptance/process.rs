@@ -208,6 +208,29 @@ fn another_server_is_refused_until_it_is_adopted() {
 }
 
 #[test]
+fn a_misspelt_server_is_put_right_where_nothing_came_from_it() {
+    let world = World::with_patients(["anna"]);
+    let right = format!("{:?}", world.sandbox.base_url());
+    // Nobody listens there; then somebody who knows none of the patients.
+    let other = World::with_patients(["ben"]);
+    for wrong in ["http://127.0.0.1:1".to_owned(), other.sandbox.base_url()] {
+        world.change_setting("api.base_url", &format!("{wrong:?}"));
+        world.change_setting("api.max_attempts", "1");
+        world.run(["sync"]).exits(3);
+    }
+    assert_eq!(world.state("anna"), "not_found");
+    world.change_setting("api.base_url", &right);
+    assert!(!world.run(["check", "--offline"]).stdout.contains("--new-server"));
+    world.run(["sync", "--dry-run"]).exits(0);
+    world.run(["sync"]).exits(0);
+    world.assert_equals_sandbox("anna");
+
+    world.run(["purge", "anna", "--yes"]).exits(0);
+    world.change_setting("api.base_url", &format!("{:?}", other.sandbox.base_url()));
+    world.run(["sync"]).exits(5).says("--new-server");
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_exit_5() {
     let world = World::with_patients(["anna"]);
     let folder = world.path("data");

@@ -139,15 +139,36 @@ pub(super) async fn expect_moved(pool: &Pool) -> Result<(), OpenFailed> {
     }
 }
 
+/// By which FHIR server a warehouse was filled.
+pub(super) enum FilledBy {
+    This,
+    /// It is not noted.
+    Unnamed,
+    /// It holds nothing, and was made for another, which may have been misspelt.
+    NobodyYet,
+    Another(String),
+}
+
+pub(super) async fn filled_by(session: &Session, base_url: &str) -> Result<FilledBy, Undone> {
+    let noted = cycle_ends::noted_text(session, BASE_URL).await?;
+    let another = match noted {
+        None => return Ok(FilledBy::Unnamed),
+        Some(noted) if noted == base_url => return Ok(FilledBy::This),
+        Some(another) => another,
+    };
+    let nothing = session.row(include_str!("../../../schema/holds_nothing.sql"), &[]).await?;
+    Ok(if nothing.try_get(0)? { FilledBy::NobodyYet } else { FilledBy::Another(another) })
+}
+
 /// Refuses a warehouse that another FHIR server filled.
-pub(super) fn expect_filled_from(place: &Place, filled_from: Option<String>) -> Result<(), OpenFailed> {
-    match filled_from {
-        Some(filled_from) if filled_from != place.base_url => Err(OpenFailed::OtherServer {
+pub(super) fn expect_filled_by(place: &Place, filled: FilledBy) -> Result<(), OpenFailed> {
+    match filled {
+        FilledBy::This | FilledBy::Unnamed | FilledBy::NobodyYet => Ok(()),
+        FilledBy::Another(filled_from) => Err(OpenFailed::OtherServer {
             path: place.location.to_string().into(),
             filled_from,
             base_url: place.base_url.clone(),
         }),
-        _ => Ok(()),
     }
 }
 
@@ -159,25 +180,24 @@ pub(super) async fn take_server(
 ) -> Result<(), OpenFailed> {
     let failed = |undone: Undone| pool.server().failed(undone.into_failure());
     let session = pool.begin(Begin::Write).await.map_err(failed)?;
-    let filled_from = cycle_ends::noted_text(&session, BASE_URL).await.map_err(failed)?;
-    let is_new = filled_from.is_none();
-    match expect_filled_from(place, filled_from) {
-        Ok(()) if is_new => {
-            cycle_ends::note_text(&session, BASE_URL, &place.base_url).await.map_err(failed)?;
+    match filled_by(&session, &place.base_url).await.map_err(failed)? {
+        FilledBy::Unnamed => {}
+        FilledBy::NobodyYet => {
+            session.batch(include_str!("../../../schema/forget_attempts.sql")).await.map_err(failed)?;
         }
-        Err(OpenFailed::OtherServer { .. }) if other_server == OtherServer::Adopt => {
-            adopt(&session, &place.base_url).await.map_err(failed)?;
+        FilledBy::Another(_) if other_server == OtherServer::Adopt => {
+            adopt(&session).await.map_err(failed)?;
         }
-        known => {
+        filled @ (FilledBy::This | FilledBy::Another(_)) => {
             session.rollback().await;
-            return known;
+            return expect_filled_by(place, filled);
         }
     }
+    cycle_ends::note_text(&session, BASE_URL, &place.base_url).await.map_err(failed)?;
     session.commit().await.map_err(failed)
 }
 
-async fn adopt(session: &Session, base_url: &str) -> Result<(), Undone> {
+async fn adopt(session: &Session) -> Result<(), Undone> {
     let adopt = include_str!("../../../schema/adopt_server.sql");
-    session.batch(&adopt.replace("{no_pull}", include_str!("../../../schema/no_pull.sql"))).await?;
-    cycle_ends::note_text(session, BASE_URL, base_url).await
+    session.batch(&adopt.replace("{no_pull}", include_str!("../../../schema/no_pull.sql"))).await
 }

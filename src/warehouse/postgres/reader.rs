@@ -64,9 +64,9 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn check_server(&self, place: &Place) -> Result<(), OpenFailed> {
-        let filled_from = self.ask(|session| Box::pin(cycle_ends::noted_text(session, open::BASE_URL)));
-        let filled_from = filled_from.map_err(|failed| self.server.failed(failed))?;
-        open::expect_filled_from(place, filled_from)
+        let base_url = place.base_url.clone();
+        let filled = self.ask(|session| Box::pin(async move { open::filled_by(session, &base_url).await }));
+        open::expect_filled_by(place, filled.map_err(|failed| self.server.failed(failed))?)
     }
 
     pub(in crate::warehouse) fn checkpoints(&self) -> Result<Vec<Checkpoint>, StoreFailed> {

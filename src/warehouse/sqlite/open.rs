@@ -137,7 +137,10 @@ pub(super) fn open_writer(
         return Err(OpenFailed::NewerSchema { path: path.to_owned(), version, known: SCHEMA_VERSION });
     }
     match check_server(&connection, place) {
-        Ok(()) => migrate(&mut connection, version).map_err(unusable)?,
+        Ok(()) => {
+            migrate(&mut connection, version).map_err(unusable)?;
+            follow_server(&mut connection, &place.base_url).map_err(unusable)?;
+        }
         Err(OpenFailed::OtherServer { .. }) if other_server == OtherServer::Adopt => {
             migrate(&mut connection, version).map_err(unusable)?;
             adopt(&mut connection, &place.base_url).map_err(unusable)?;
@@ -166,12 +169,13 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
     Ok(connection)
 }
 
-/// Refuses a warehouse that another server filled.
+/// Refuses a warehouse that another server filled. One that holds nothing is anybody's: its server may have been
+/// misspelt.
 pub(super) fn check_server(connection: &Connection, place: &Place) -> Result<(), OpenFailed> {
     let path = place.path().to_owned();
     let filled_from =
         filled_from(connection).map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
-    if filled_from == place.base_url {
+    if filled_from == place.base_url || holds_nothing(connection) {
         return Ok(());
     }
     Err(OpenFailed::OtherServer { path, filled_from, base_url: place.base_url.clone() })
@@ -303,13 +307,34 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<(), Stor
     Ok(())
 }
 
+/// Returns whether nothing is kept that a server said of a patient. An older schema that cannot be asked holds something.
+fn holds_nothing(connection: &Connection) -> bool {
+    let statement = include_str!("../../../schema/holds_nothing.sql");
+    connection.query_row(statement, [], |row| row.get(0)).unwrap_or(false)
+}
+
+/// Gives what holds nothing to another server than the one it was made for.
+fn follow_server(connection: &mut Connection, base_url: &str) -> Result<(), StoreFailed> {
+    if filled_from(connection)? == base_url {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    transaction.execute_batch(include_str!("../../../schema/forget_attempts.sql"))?;
+    note_server(&transaction, base_url)?;
+    Ok(transaction.commit()?)
+}
+
+fn note_server(connection: &Connection, base_url: &str) -> Result<(), StoreFailed> {
+    connection.execute("UPDATE about SET value = ?1 WHERE name = 'base_url'", [base_url])?;
+    Ok(())
+}
+
 fn adopt(connection: &mut Connection, base_url: &str) -> Result<(), StoreFailed> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let adopt = include_str!("../../../schema/adopt_server.sql");
     transaction.execute_batch(&adopt.replace("{no_pull}", include_str!("../../../schema/no_pull.sql")))?;
-    transaction.execute("UPDATE about SET value = ?1 WHERE name = 'base_url'", [base_url])?;
-    transaction.commit()?;
-    Ok(())
+    note_server(&transaction, base_url)?;
+    Ok(transaction.commit()?)
 }
 
 /// The schema of this file; an older one is brought up by the next cycle.
