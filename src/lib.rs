@@ -28,3 +28,4 @@ mod telemetry;
 pub mod time;
 pub mod views;
 pub mod warehouse;
+mod wording;

@@ -30,6 +30,24 @@ const EXIT_STATUSES: [(&str, &str); 6] = [
     ("5", "The warehouse is in use by another process, or cannot be used."),
 ];
 
+const CONFIGURATION_STATUS: [(&str, &str); 1] = [(
+    "2",
+    "Of any command, where the configuration cannot be used: all that is wrong is told at once, with the line of the file or the variable; nothing was touched.",
+)];
+
+const CONFIGURATION_EXAMPLES: [(&str, &str); 4] = [
+    ("[roster]\nfiles = [\"roster.toml\"]", "The least: all else is as `healthex-sync init` writes it."),
+    (
+        "[sync]\nschedule = \"every 1h\"\nnot_between = \"08:00-18:00\"\ntimezone = \"Europe/Berlin\"",
+        "Each hour, and not by day.",
+    ),
+    (
+        "[warehouse]\nurl = \"postgres://healthex_worker@db.example/study\"",
+        "A PostgreSQL server in place of a file.",
+    ),
+    ("HEALTHEX_SYNC__SYNC__CONCURRENCY=2 healthex-sync sync", "One key, for one command."),
+];
+
 const ENVIRONMENT: [(&str, &str); 10] = [
     ("HEALTHEX_TOKEN", "A ready JWT; comes before all other credentials."),
     ("HEALTHEX_API_KEY, HEALTHEX_API_SECRET", "The key and its secret, instead of files."),
@@ -335,6 +353,11 @@ fn configuration_page() -> io::Result<Vec<u8>> {
             ("/etc/healthex-sync/healthex-sync.toml", "Used where there is none in the current folder."),
         ],
     )?;
+    list(&mut out, "EXIT STATUS", &CONFIGURATION_STATUS)?;
+    list(&mut out, "ENVIRONMENT", &ENVIRONMENT)?;
+    list(&mut out, "SIGNALS", &SIGNALS[1..])?;
+    section(&mut out, "EXAMPLES")?;
+    CONFIGURATION_EXAMPLES.iter().try_for_each(|(lines, what)| example(&mut out, lines, what))?;
     section(&mut out, "NOTES")?;
     let notes = "A configuration, roster, key or view that others can write, or that belongs to neither root nor the \
                  account that runs healthex-sync, is refused, with the command that mends it.";
@@ -351,10 +374,16 @@ fn about(command: &Command) -> String {
 fn examples(out: &mut impl Write, command: &str) -> io::Result<()> {
     for (_, examples) in EXAMPLES.iter().filter(|(name, _)| *name == command) {
         for (line, what) in *examples {
-            writeln!(out, ".PP\n{}\n.PP\n.RS 4\n.nf\n{}\n.fi\n.RE", escape(what), escape(line))?;
+            example(out, line, what)?;
         }
     }
     Ok(())
+}
+
+fn example(out: &mut impl Write, lines: &str, what: &str) -> io::Result<()> {
+    writeln!(out, ".PP\n{}\n.PP\n.RS 4\n.nf", escape(what))?;
+    lines.lines().try_for_each(|line| writeln!(out, "{}", escape(line)))?;
+    writeln!(out, ".fi\n.RE")
 }
 
 fn list(out: &mut impl Write, title: &str, entries: &[(&str, &str)]) -> io::Result<()> {
@@ -406,6 +435,20 @@ mod tests {
             assert!(commands.contains(&name), "{name} is no command");
             for (line, _) in examples {
                 assert!(line.contains("healthex-sync"), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_example_of_the_configuration_has_keys_that_there_are() {
+        for (lines, _) in CONFIGURATION_EXAMPLES.iter().filter(|(lines, _)| lines.starts_with('[')) {
+            let example: toml::Table = lines.parse().unwrap();
+            for key in example.values().flat_map(|section| section.as_table().unwrap().keys()) {
+                let begins = format!("{key} = ");
+                assert!(
+                    CONFIG.lines().any(|line| line.trim_start_matches("# ").starts_with(&begins)),
+                    "{key}"
+                );
             }
         }
     }

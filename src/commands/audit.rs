@@ -15,6 +15,7 @@ use crate::warehouse::place::Location;
 use crate::warehouse::purge::LedgerReport;
 use crate::warehouse::report::{CopyLine, PurgeLine};
 use crate::warehouse::{Reader, begin_ledger_anew};
+use crate::wording::counted;
 
 pub(super) fn audit(
     context: &Context<'_>,
@@ -158,7 +159,7 @@ fn verify_ledger(report: &LedgerReport, json: bool, out: &mut dyn Write) -> anyh
     } else if let Some(fault) = fault {
         writeln!(out, "{fault}")?;
     } else {
-        writeln!(out, "the ledger is whole: {purges} purges")?;
+        writeln!(out, "the ledger is whole: {}", counted(*purges, "purge", "purges"))?;
         if *unknown > 0 {
             writeln!(out, "{}", describe_unknown(*unknown))?;
         }
@@ -169,7 +170,8 @@ fn verify_ledger(report: &LedgerReport, json: bool, out: &mut dyn Write) -> anyh
 /// Says what happens with purges that the warehouse does not know.
 pub(super) fn describe_unknown(purges: u64) -> String {
     format!(
-        "{purges} purges of the ledger are not known to the warehouse, as after a restore: the next cycle carries them out"
+        "the ledger has {} that the warehouse does not know, as after a restore: the next cycle carries it out",
+        counted(purges, "purge", "purges")
     )
 }
 

@@ -33,6 +33,7 @@ use crate::warehouse::place::{Location, Place};
 use crate::warehouse::purge::{DiskRoom, LedgerReport};
 use crate::warehouse::report::{Access, Preflight, ViewRefused};
 use crate::warehouse::{FoundAt, Reader, preflight, rehearse_views, try_lock};
+use crate::wording::counted;
 
 /// A clock further off than this is reported; pulls are right all the same.
 const CLOCK_OFF_MAX_SECONDS: i64 = 60;
@@ -68,7 +69,10 @@ fn check_all(context: &Context<'_>, args: &CheckArgs, checks: &mut Checks<'_>) -
         0 => String::new(),
         _ => format!(", and whoever consents to {}", settings.roster.studies.join(" or ")),
     };
-    checks.ok("roster", &format!("{} patients, {enabled} enabled{studies}", roster.patients.len()))?;
+    checks.ok(
+        "roster",
+        &format!("{}, {enabled} enabled{studies}", counted(roster.patients.len(), "patient", "patients")),
+    )?;
     for note in &roster.notes {
         checks.ok("roster", note)?;
     }
@@ -142,7 +146,10 @@ fn check_patients(
     checks.ok("patients", &describe_drift(drift(roster, patients), settings.roster.on_removed))?;
     let ignored = patients.iter().filter(|patient| patient.since_ignored >= IGNORED_TOLD).count();
     if ignored > 0 {
-        let why = format!("the server ignores _since for {ignored} patients: each pull brings everything");
+        let why = format!(
+            "the server ignores _since for {}: each pull brings everything",
+            counted(ignored, "patient", "patients")
+        );
         checks.ok("increments", &why)?;
     }
     check_leavers(settings, roster, patients, checks)
@@ -204,7 +211,7 @@ fn check_ledger(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<
         return Ok(checks.failed("ledger", &fault.to_string(), status)?);
     }
     let later = if unknown > 0 { format!("; {}", describe_unknown(unknown)) } else { String::new() };
-    Ok(checks.ok("ledger", &format!("{purges} purges{later}"))?)
+    Ok(checks.ok("ledger", &format!("{}{later}", counted(purges, "purge", "purges")))?)
 }
 
 /// Compares the roster with the warehouse.
@@ -299,7 +306,7 @@ fn check_views(settings: &Settings, checks: &mut Checks<'_>) -> anyhow::Result<(
         checks.failed("views", why, ExitStatus::WrongUsage)?;
     }
     if wrong.is_empty() {
-        checks.ok("views", &format!("{} tables", tables.len()))?;
+        checks.ok("views", &counted(tables.len(), "table", "tables"))?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::settings::{Complaints, Settings, parse_bytes};
 use crate::warehouse::place::{Location, folder_of};
 use crate::warehouse::report::{CopyKind, PatientCopy};
 use crate::warehouse::{Reader, Snapshot};
+use crate::wording::counted;
 
 /// How often an export is begun again because somebody was purged while it was written.
 const ATTEMPTS: usize = 3;
@@ -75,7 +76,13 @@ pub(super) fn export(
         writeln!(out, "{told}")?;
         return Ok(ExitStatus::Done);
     }
-    writeln!(out, "{} rows in {} files in {}", exported.rows, exported.files, args.dir.display())?;
+    writeln!(
+        out,
+        "{} in {} in {}",
+        counted(exported.rows, "row", "rows"),
+        counted(exported.files, "file", "files"),
+        args.dir.display()
+    )?;
     if exported.left_out > 0 {
         writeln!(
             out,

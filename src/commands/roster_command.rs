@@ -22,6 +22,7 @@ use crate::plan::{TypeFilter, stamp};
 use crate::roster::{Roster, RosterPatient};
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
+use crate::wording::counted;
 
 /// Makes the files' line of a patient, its source and its consent, into one.
 #[derive(Debug, Serialize)]
@@ -161,7 +162,7 @@ fn print_table(lines: &[RosterLine<'_>], out: &mut dyn Write) -> std::io::Result
     }
     let counts: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
     let counts = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
-    writeln!(out, "{} patients{counts}", lines.len())
+    writeln!(out, "{}{counts}", counted(lines.len(), "patient", "patients"))
 }
 
 /// Writes a roster file. Who is there by a study alone, and has withdrawn, is not in it: a file would

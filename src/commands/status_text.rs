@@ -14,6 +14,7 @@ use crate::settings::{OnRemoved, RosterSettings, Settings};
 use crate::warehouse::report::{
     ExpiringConsent, ExpiringConsents, LastScrub, PatientLine, StatusReport, StayingReader,
 };
+use crate::wording::counted;
 
 /// The columns beside the name, with the gaps between them.
 const OTHER_COLUMNS: usize = 2 + 9 + 2 + 9 + 2 + 20;
@@ -177,10 +178,20 @@ fn add_totals(lines: &mut Lines<'_>, report: &StatusReport) {
     let states: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let states = if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) };
     let resources: u64 = report.resources.values().sum();
-    lines.add(0, &format!("{} patients{states}, {resources} resources", report.patients.len()), None);
+    lines.add(
+        0,
+        &format!(
+            "{}{states}, {}",
+            counted(report.patients.len(), "patient", "patients"),
+            counted(resources, "resource", "resources")
+        ),
+        None,
+    );
     if report.quarantined > 0 {
-        let quarantined =
-            format!("{} entries are in quarantine: see the table `quarantine`", report.quarantined);
+        let quarantined = format!(
+            "in quarantine: {}; see the table `quarantine`",
+            counted(report.quarantined, "entry", "entries")
+        );
         lines.add(0, &quarantined, None);
     }
     for (kind, count) in held {
@@ -239,7 +250,8 @@ fn add_purges(lines: &mut Lines<'_>, found: &Found) {
     let Found { ledger, late_purges: late, .. } = found;
     if *late > 0 {
         let text = format!(
-            "{late} purges took longer than consent.deadline; `healthex-sync audit ID` says how long"
+            "longer than consent.deadline took {}; `healthex-sync audit ID` says how long",
+            counted(*late, "purge", "purges")
         );
         lines.add(0, &text, None);
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::cycle::{EndedEarly, PurgeNote, Summary};
+use crate::cycle::{EndedEarly, FailedWhy, PurgeNote, Summary};
 use crate::plan::verdict::PatientCounts;
 
 #[derive(Serialize)]
@@ -105,15 +105,32 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
             summary.still_refused
         )?;
     }
-    if failed + not_found > 0 && !matches!(summary.ended_early, Some(EndedEarly::CredentialsRefused(_))) {
-        let failed = failed + not_found;
-        writeln!(
-            out,
-            "failed or not found: {failed}; `healthex-sync status` says why, and what they have is kept"
-        )?;
-    }
+    print_failures(summary, out)?;
     if let Some(waits) = &summary.scrub_waits {
         writeln!(out, "bytes of purged patients are not gone yet: {waits}")?;
+    }
+    Ok(())
+}
+
+/// Says why patients failed, and of whom nothing is known to the server.
+fn print_failures(summary: &Summary, out: &mut dyn Write) -> std::io::Result<()> {
+    let PatientCounts { not_found, failed, .. } = summary.patients;
+    if failed + not_found > 0 && !matches!(summary.ended_early, Some(EndedEarly::CredentialsRefused(_))) {
+        let failed = failed + not_found;
+        let why = summary.failed_why.as_ref().map_or_else(String::new, |FailedWhy { why, patients }| {
+            if *patients == failed { format!(": {why}") } else { format!(", {patients} of them: {why}") }
+        });
+        writeln!(
+            out,
+            "failed or not found: {failed}{why}; what they have is kept, and `healthex-sync status` says why of each"
+        )?;
+    }
+    if summary.not_found_before > 0 {
+        writeln!(
+            out,
+            "not found before, and not asked again yet: {}; `healthex-sync status --state not_found` names them",
+            summary.not_found_before
+        )?;
     }
     Ok(())
 }

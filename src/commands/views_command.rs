@@ -11,6 +11,7 @@ use crate::views::{ColumnFacts, Evaluation, Several, TableFacts};
 use crate::warehouse::place::OtherServer;
 use crate::warehouse::report::{RowFormat, ViewRefused};
 use crate::warehouse::{Reader, Warehouse};
+use crate::wording::counted;
 use crate::{clock, views};
 
 pub(super) fn views(
@@ -98,7 +99,7 @@ fn apply(settings: &Settings, as_json: bool, out: &mut dyn Write) -> anyhow::Res
     for ViewRefused { name, why } in &failed {
         writeln!(out, "FAILED  {name}: {why}")?;
     }
-    writeln!(out, "{built} tables built")?;
+    writeln!(out, "{} built", counted(built, "table", "tables"))?;
     Ok(status)
 }
 

@@ -30,7 +30,7 @@ pub(crate) use self::orders::ActivePatients;
 use self::patient::Refusal;
 use self::progress::Progress;
 use self::records::Reading;
-pub(crate) use self::summary::{EndedEarly, PurgeNote, ShrunkRoster, Summary};
+pub(crate) use self::summary::{EndedEarly, FailedWhy, PurgeNote, ShrunkRoster, Summary};
 use self::tally::CycleTally;
 use self::tasks::{Task, count_idle};
 use crate::clock;
@@ -40,6 +40,7 @@ use crate::plan::due::Due;
 use crate::plan::failure::failure_delay;
 use crate::plan::records::RecordsNow;
 use crate::plan::state::PurgeReason;
+use crate::plan::verdict::PatientCounts;
 use crate::plan::{PersonId, Timestamp};
 use crate::roster::Roster;
 use crate::settings::Settings;
@@ -147,7 +148,7 @@ impl Cycle {
             summary.ended_early.get_or_insert(EndedEarly::CredentialsRefused(why));
         }
         if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
-            self.forget_old_rows().await;
+            self.end_cycle(self.got_through(&summary)).await;
             summary.still_refused = self.warehouse.refused().await.unwrap_or_default();
             self.settle_views().await;
             self.scrub(&mut summary).await;
@@ -215,9 +216,17 @@ impl Cycle {
         Ok(patients)
     }
 
-    /// Removes what is kept for a while only. What is left is removed at the next end.
-    async fn forget_old_rows(&self) {
-        let end = CycleEnd { now: clock::now(), keep_deleted: self.settings.sync.keep_deleted };
+    /// Returns whether the whole roster was dealt with, and somebody could be asked.
+    fn got_through(&self, summary: &Summary) -> bool {
+        let PatientCounts { ok, revoked, held, not_found, .. } = summary.patients;
+        self.request.named.is_empty() && summary.ended_early.is_none() && ok + revoked + held + not_found > 0
+    }
+
+    /// Notes the end, for a service that is started next, and removes what is kept for a while only. What is left is
+    /// removed at the next end.
+    async fn end_cycle(&self, got_through: bool) {
+        let keep_deleted = self.settings.sync.keep_deleted;
+        let end = CycleEnd { now: clock::now(), keep_deleted, got_through };
         match self.warehouse.end_cycle(end).await {
             Ok(Forgotten { deleted_rows: 0 }) => {}
             Ok(Forgotten { deleted_rows }) => tracing::info!(

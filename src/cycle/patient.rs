@@ -37,7 +37,10 @@ pub(super) enum PatientOutcome {
     StillRevoked,
     Refused(Box<Refusal>),
     NotFound,
-    Failed(Contact),
+    Failed {
+        contact: Contact,
+        why: String,
+    },
     /// This ends the cycle for all.
     Ends(EndedEarly),
     Interrupted,
@@ -354,13 +357,14 @@ async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> 
         Ok(Fenced::Superseded) => tracing::warn!(person = %name, "{name}: {}", PullFailed::Superseded),
         Err(failed) => return PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
     }
+    let failed_by = |contact| PatientOutcome::Failed { contact, why };
     match (failure, verdict.effect) {
         (_, Effect::EndsCycle) => PatientOutcome::Ends(end_of(failed)),
-        (_, Effect::CountsAsSilent) => PatientOutcome::Failed(Contact::Silent),
-        (_, Effect::CountsAsTokenRefused) => PatientOutcome::Failed(Contact::TokenRefused),
+        (_, Effect::CountsAsSilent) => failed_by(Contact::Silent),
+        (_, Effect::CountsAsTokenRefused) => failed_by(Contact::TokenRefused),
         (Failure::PersonUnknown, Effect::None) => PatientOutcome::NotFound,
         (Failure::Stopped, Effect::None) => PatientOutcome::Interrupted,
-        (_, Effect::None) => PatientOutcome::Failed(Contact::Answered),
+        (_, Effect::None) => failed_by(Contact::Answered),
     }
 }
 

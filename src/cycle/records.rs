@@ -25,6 +25,7 @@ use crate::roster::RosterPatient;
 use crate::settings::RosterSettings;
 use crate::stop::Stop;
 use crate::warehouse::failure::StoreFailed;
+use crate::wording::counted;
 
 /// What a cycle knows by the records.
 pub(super) struct Reading {
@@ -108,7 +109,8 @@ fn say(update: &ConsentsUpdate, records: &RecordsNow) {
             gone,
             ended,
             given_again = open,
-            "consent records of {patients} patients: {changed} new or changed, {gone} gone, {ended} withdrawn or expired"
+            "consent records of {}: {changed} new or changed, {gone} gone, {ended} withdrawn or expired",
+            counted(patients, "patient", "patients")
         );
     }
 }
@@ -137,7 +139,8 @@ async fn look_at_scopes(cycle: &Cycle) -> Result<(), StoreFailed> {
         let patients = changed.len();
         tracing::info!(
             patients,
-            "the consents of {patients} patients let through something else: pulled in full"
+            "the consents of {} let through something else: pulled in full",
+            counted(patients, "patient", "patients")
         );
     }
     Ok(())

@@ -240,8 +240,8 @@ async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> 
         if let EndedEarly::Warehouse(failed) = ended {
             return Err(failed);
         }
+        report.outcome = PatientOutcome::Failed { contact: Contact::Answered, why: ended.to_string() };
         tally.end(ended);
-        report.outcome = PatientOutcome::Failed(Contact::Answered);
     }
     tally.count(report);
     Ok(())
@@ -313,7 +313,7 @@ async fn fail(
         ..Setback::answered(Event::PullFailed)
     };
     end(cycle, refusal, PullOutcome::Failed, Some(why), Some(setback)).await?;
-    tally.failed += 1;
+    tally.fail(why.to_owned());
     Ok(())
 }
 

@@ -28,6 +28,13 @@ pub(crate) struct ShrunkRoster {
     pub known: u64,
 }
 
+/// What several patients failed of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FailedWhy {
+    pub why: String,
+    pub patients: u64,
+}
+
 /// What a cycle has done, or, of a rehearsal, would have done.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Summary {
@@ -40,7 +47,11 @@ pub(crate) struct Summary {
     pub took: Duration,
     /// Due, and not asked because the cycle ended early; part of `skipped`.
     pub not_reached: u64,
+    /// Not found in an earlier cycle and not asked again yet; part of `skipped`.
+    pub not_found_before: u64,
     pub ended_early: Option<EndedEarly>,
+    /// Why most of those failed that did.
+    pub failed_why: Option<FailedWhy>,
     /// The held ones, by the names in the column `held_why`.
     pub held_why: BTreeMap<&'static str, u64>,
     /// Refused, and neither purged nor held: the next cycle begins with them.
@@ -57,7 +68,7 @@ impl Summary {
     /// Returns whether there is no patient that an operator should look at.
     pub(crate) fn all_is_well(&self) -> bool {
         let PatientCounts { held, not_found, failed, .. } = self.patients;
-        held + not_found + failed + self.not_reached == 0
+        held + not_found + failed + self.not_reached + self.not_found_before == 0
             && self.ended_early.is_none()
             && self.roster_shrunk.is_none()
             && self.record_problems.is_empty()
@@ -69,8 +80,8 @@ impl Summary {
 pub(crate) enum EndedEarly {
     #[error("{0}")]
     CredentialsRefused(String),
-    #[error("HealthEx does not answer; patients not reached are asked in the next cycle")]
-    ServerDown,
+    #[error("HealthEx does not answer ({0}); patients not reached are asked in the next cycle")]
+    ServerDown(String),
     #[error("HealthEx asks everyone to wait {} s; patients not reached are asked in the next cycle", .0.as_secs())]
     ToldToWait(Duration),
     #[error("asked to stop")]

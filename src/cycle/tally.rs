@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::patient::{PatientOutcome, PatientReport, Refusal};
-use super::{ActivePatients, EndedEarly, PurgeNote, Summary};
+use super::{ActivePatients, EndedEarly, FailedWhy, PurgeNote, Summary};
 use crate::clock::Instant;
 use crate::plan::PersonId;
 use crate::plan::breaker::Contact;
 use crate::plan::consent::ROUND_DELAY;
 use crate::plan::state::HeldWhy;
 use crate::warehouse::page::Tally;
+use crate::wording::counted;
+
+/// Reasons beyond these are not told apart.
+const REASONS_MAX: usize = 32;
 
 /// What the patients of a cycle have come to.
 #[derive(Default)]
@@ -30,6 +34,9 @@ pub(super) struct CycleTally {
     /// A patient that was permitted in this cycle, the last one.
     pub(super) permitted: Option<PersonId>,
     held_why: BTreeMap<&'static str, u64>,
+    /// Why patients failed, and how many.
+    failed_why: BTreeMap<String, u64>,
+    last_failure: String,
     pub(super) purged: Vec<PurgeNote>,
     pub(super) ended: Option<EndedEarly>,
 }
@@ -82,12 +89,13 @@ impl CycleTally {
                 self.held_why.iter().map(|(why, count)| format!("{count} {why}")).collect();
             let (held, why) = (self.held, why.join(", "));
             if is_rehearsal {
-                tracing::warn!(held, "{held} patients would be held ({why})");
+                tracing::warn!(held, "{} would be held ({why})", counted(held, "patient", "patients"));
                 return;
             }
             tracing::error!(
                 held,
-                "{held} patients are held ({why}): their data is kept; `healthex-sync status` says what to do"
+                "held, and their data kept: {} ({why}); `healthex-sync status` says what to do",
+                counted(held, "patient", "patients")
             );
         }
     }
@@ -112,8 +120,8 @@ impl CycleTally {
             }
             PatientOutcome::NotFound => self.not_found += 1,
             PatientOutcome::Refused(refusal) => self.refuse(*refusal),
-            PatientOutcome::Failed(contact) => {
-                self.failed += 1;
+            PatientOutcome::Failed { contact, why } => {
+                self.fail(why);
                 return Some(contact);
             }
             PatientOutcome::Ends(ended) => {
@@ -134,6 +142,19 @@ impl CycleTally {
         Some(Contact::GotThrough)
     }
 
+    pub(super) fn fail(&mut self, why: String) {
+        self.failed += 1;
+        self.last_failure.clone_from(&why);
+        if self.failed_why.len() < REASONS_MAX || self.failed_why.contains_key(&why) {
+            *self.failed_why.entry(why).or_default() += 1;
+        }
+    }
+
+    /// Returns why the last patient failed that did.
+    pub(super) fn last_failure(&self) -> &str {
+        &self.last_failure
+    }
+
     pub(super) fn end(&mut self, ended: EndedEarly) {
         self.ended.get_or_insert(ended);
     }
@@ -149,6 +170,8 @@ impl CycleTally {
         summary.not_reached = self.not_reached;
         summary.resources += self.resources;
         summary.pages += self.pages;
+        let most = self.failed_why.into_iter().max_by_key(|(_, patients)| *patients);
+        summary.failed_why = most.map(|(why, patients)| FailedWhy { why, patients });
         summary.held_why = self.held_why;
         summary.purged.extend(self.purged);
         summary.ended_early = self.ended;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{Cycle, Summary};
 use crate::plan::due::{Due, NotDue, PatientRequest, decide};
 use crate::plan::records::{PatientRecord, RecordsNow};
+use crate::plan::state::PatientState;
 use crate::plan::{PersonId, Timestamp, TypeFilter};
 use crate::roster::{Roster, RosterPatient};
 use crate::warehouse::pull::Lease;
@@ -78,4 +79,9 @@ fn request(cycle: &Cycle, entry: Option<&RosterPatient>, person: &PersonId) -> P
 pub(super) fn count_idle(tasks: &[Task], summary: &mut Summary) {
     summary.patients.total = tasks.len() as u64;
     summary.patients.skipped = tasks.iter().filter(|task| matches!(task.due, Due::Nothing(_))).count() as u64;
+    let is_lost = |task: &&Task| {
+        task.lease.checkpoint.state == PatientState::NotFound
+            && task.due == Due::Nothing(NotDue::WithinRecheck)
+    };
+    summary.not_found_before = tasks.iter().filter(is_lost).count() as u64;
 }

@@ -59,7 +59,7 @@ async fn pull_side_by_side(cycle: &Cycle, tasks: Vec<Task>, mut tally: CycleTall
                     Ok(report) => {
                         let contact = tally.count(report);
                         if let Some(trip) = contact.and_then(|contact| breaker.observe(contact)) {
-                            tally.end(ended_by(trip));
+                            tally.end(ended_by(trip, &tally));
                         }
                     }
                     Err(panicked) => {
@@ -91,7 +91,7 @@ async fn pull_side_by_side(cycle: &Cycle, tasks: Vec<Task>, mut tally: CycleTall
         tally.ended = Some(EndedEarly::Stopped);
     }
     if let Some(trip) = breaker.at_end() {
-        tally.end(ended_by(trip));
+        tally.end(ended_by(trip, &tally));
     }
     tally
 }
@@ -103,9 +103,9 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-fn ended_by(trip: Trip) -> EndedEarly {
+fn ended_by(trip: Trip, tally: &CycleTally) -> EndedEarly {
     match trip {
-        Trip::ServerDown => EndedEarly::ServerDown,
+        Trip::ServerDown => EndedEarly::ServerDown(tally.last_failure().to_owned()),
         Trip::CredentialsRefused => EndedEarly::CredentialsRefused(RequestFailed::TokenRefused.to_string()),
     }
 }

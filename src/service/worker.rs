@@ -484,7 +484,7 @@ impl Worker {
         let all_failed = summary.patients.failed > 0 && self.outage.answers == 0;
         let is_outage = match &summary.ended_early {
             Some(EndedEarly::CredentialsRefused(_) | EndedEarly::Stopped | EndedEarly::Warehouse(_)) => false,
-            Some(EndedEarly::ServerDown | EndedEarly::ToldToWait(_)) => true,
+            Some(EndedEarly::ServerDown(_) | EndedEarly::ToldToWait(_)) => true,
             None => all_failed,
         };
         if !is_outage {

@@ -57,11 +57,11 @@ pub(super) fn read(keys: &mut Keys<'_>, file: Option<&Path>, environment: &Envir
     let retention = keys.read("warehouse", "retention", "", &values::duration_or_none());
     let history = keys.read("warehouse", "history", false, &values::boolean());
     if let Some(why) = ca_file.as_deref().and_then(why_no_certificates) {
-        keys.complain(&format!("warehouse.ca_file: {why}"));
+        keys.complain_of("warehouse", "ca_file", &why);
     }
     let Some(url) = url else {
         if path.is_none() {
-            keys.complain("warehouse.path must name a file, or warehouse.url a server");
+            keys.complain_of("warehouse", "path", "must name a file, or warehouse.url a server");
         }
         let path = folder.join(path.unwrap_or_default());
         return WarehouseSettings { path, group, server: None, history };
@@ -72,8 +72,10 @@ pub(super) fn read(keys: &mut Keys<'_>, file: Option<&Path>, environment: &Envir
         );
     }
     if group.is_some() {
-        keys.complain(
-            "warehouse.group is for a file; with warehouse.url the server's roles say who may read",
+        keys.complain_of(
+            "warehouse",
+            "group",
+            "is for a file; with warehouse.url the server's roles say who may read",
         );
     }
     let password = PasswordSource::find(&password_file, file, environment);

@@ -114,6 +114,20 @@ impl<'c> Keys<'c> {
         in_file || self.variables.contains_key(&format!("{section}.{name}"))
     }
 
+    /// Adds a complaint about a key that can be read, at the place where its value is from.
+    pub(super) fn complain_of(&mut self, section: &str, name: &str, why: &str) {
+        let origin = match self.variables.get(&format!("{section}.{name}")) {
+            Some(variable) => Origin::Variable(variable.clone()),
+            None => Origin::File { section: section.to_owned(), key: name.to_owned() },
+        };
+        self.complaints.entry(origin).or_insert_with(|| why.to_owned());
+    }
+
+    /// Adds a complaint about a variable that is no key's, which it names.
+    pub(super) fn complain_of_variable(&mut self, why: &str) {
+        self.general.push(why.to_owned());
+    }
+
     /// Adds a complaint about more than one key.
     pub(super) fn complain(&mut self, why: &str) {
         self.general.push(format!("{}: {why}", self.file_name));

@@ -351,10 +351,11 @@ fn read_consent(
     let scrub = if is_on_server { database::SCRUB_ON_SERVER } else { "cycle" };
     let scrub = keys.read("consent", "scrub", scrub, &values::schedule_or_cycle());
     if is_on_server && scrub.is_none() {
-        keys.complain(&format!(
-            "consent.scrub: with warehouse.url it is a cron time, such as \"{}\": nobody reads a table while it is written anew",
+        let why = format!(
+            "with warehouse.url it is a cron time, such as \"{}\": nobody reads a table while it is written anew",
             database::SCRUB_ON_SERVER
-        ));
+        );
+        keys.complain_of("consent", "scrub", &why);
     }
     ConsentSettings {
         recheck: keys.read("consent", "recheck", "24h", &values::duration()),
@@ -426,7 +427,7 @@ fn read_roster(keys: &mut Keys<'_>, folder: &Path) -> RosterSettings {
     let files = keys.read("roster", "files", vec!["roster.toml"], &values::file_names());
     let studies = keys.read("roster", "studies", NO_TEXTS.to_vec(), &values::studies());
     if files.is_empty() && studies.is_empty() {
-        keys.complain("roster.files must name at least one file, or roster.studies a study");
+        keys.complain_of("roster", "files", "must name at least one file, or roster.studies a study");
     }
     RosterSettings {
         files: files.into_iter().map(|file| folder.join(file)).collect(),
@@ -451,8 +452,10 @@ fn read_http(keys: &mut Keys<'_>, folder: &Path) -> HttpSettings {
     });
     let token_file = keys.read("http", "token_file", "", &values::file_name_or_none());
     if listen.as_ref().is_some_and(Listen::is_for_other_machines) && token_file.is_none() {
-        keys.complain(
-            "http.listen is not a loopback address, so http.token_file must name a file with a token",
+        keys.complain_of(
+            "http",
+            "listen",
+            "is not a loopback address, so http.token_file must name a file with a token",
         );
     }
     HttpSettings { listen, token_file: token_file.map(|file| folder.join(file)) }

@@ -53,13 +53,14 @@ pub(super) fn read(
     let ca_file = keys.read("api", "ca_file", "", &values::file_name_or_none()).map(|file| folder.join(file));
     let allow_http = keys.read("api", "allow_http", false, &values::boolean());
     if base_url.scheme() == "http" && !allow_http && !is_this_machine(base_url) {
-        keys.complain(&format!(
-            "api.base_url: http:// would send the key and every record in clear to {}; write https://, or set api.allow_http = true",
+        let why = format!(
+            "http:// would send the key and every record in clear to {}; write https://, or set api.allow_http = true",
             place_of(base_url)
-        ));
+        );
+        keys.complain_of("api", "base_url", &why);
     }
     if let Some(why) = ca_file.as_deref().and_then(why_no_certificates) {
-        keys.complain(&format!("api.ca_file: {why}"));
+        keys.complain_of("api", "ca_file", &why);
     }
     let proxies = match source {
         ProxySource::None => Vec::new(),
@@ -67,7 +68,7 @@ pub(super) fn read(
         ProxySource::Environment => {
             let (proxies, refused) = proxies_of(environment);
             for why in &refused {
-                keys.complain(why);
+                keys.complain_of_variable(why);
             }
             proxies
         }

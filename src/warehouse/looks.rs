@@ -52,8 +52,8 @@ impl Reader {
         }
     }
 
-    /// Refuses a warehouse that another server filled.
-    pub(super) fn check_server(&self, place: &Place) -> Result<(), OpenFailed> {
+    /// Refuses a warehouse that another server filled. Returns false where it was made for another and holds nothing.
+    pub(super) fn check_server(&self, place: &Place) -> Result<bool, OpenFailed> {
         match self {
             Self::Sqlite(engine) => engine.check_server(place),
             Self::Postgres(engine) => engine.check_server(place),

@@ -59,6 +59,8 @@ pub struct CycleEnd {
     pub now: Timestamp,
     /// How long rows that vanished at the source stay, marked; `None` is for ever.
     pub keep_deleted: Option<Duration>,
+    /// Whether the whole roster was dealt with, and somebody could be asked.
+    pub got_through: bool,
 }
 
 impl CycleEnd {

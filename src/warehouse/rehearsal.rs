@@ -48,9 +48,12 @@ impl Rehearsal {
             Err(OpenFailed::Missing(_)) => None,
             Err(failed) => return Err(failed),
         };
-        let adopts = match reader.as_ref().map_or(Ok(()), |reader| reader.check_server(place)) {
-            Err(OpenFailed::OtherServer { .. }) if other_server == OtherServer::Adopt => true,
-            checked => checked.map(|()| false)?,
+        let (reader, adopts) = match reader.as_ref().map(|reader| reader.check_server(place)) {
+            Some(Err(OpenFailed::OtherServer { .. })) if other_server == OtherServer::Adopt => (reader, true),
+            Some(Err(failed)) => return Err(failed),
+            // What it knows is of no patient of this server.
+            Some(Ok(false)) => (None, false),
+            None | Some(Ok(true)) => (reader, false),
         };
         Ok(Self { state: Mutex::new(State { reader, adopts, ..State::default() }) })
     }

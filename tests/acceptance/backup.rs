@@ -230,6 +230,6 @@ fn a_purge_that_takes_longer_than_the_deadline_is_told() {
     world.run(["audit", "anna"]).exits(0).says("within consent.deadline");
     world.exec("UPDATE purge_log SET confirmed_at = '2020-01-01T00:00:00Z'");
     world.run(["audit", "anna"]).exits(0).says("LONGER than consent.deadline");
-    world.run(["status"]).says("1 purges took longer");
+    world.run(["status"]).says("longer than consent.deadline took 1 purge;");
     assert_eq!(world.run(["status", "--json"]).number("/purges_over_deadline"), 1);
 }

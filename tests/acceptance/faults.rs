@@ -367,7 +367,7 @@ fn an_unknown_patient_is_not_found_and_keeps_its_data() {
     assert_eq!(world.state("anna"), "not_found");
     assert_eq!(world.rows("anna"), rows);
     world.sandbox.clear_requests();
-    world.run(["sync"]);
+    world.run(["sync"]).exits(3).says("not found before, and not asked again yet: 1");
     assert!(world.asked("anna").is_empty(), "asked within recheck");
 }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::{fs, thread};
 
-use crate::world::{World, faketime, pipe, tool};
+use crate::world::{Running, World, faketime, pipe, tool};
 
 fn world() -> World {
     World::with_patients(["anna"]).set("api.max_attempts", "1")
@@ -86,7 +86,13 @@ fn a_proxy_comes_from_the_key_or_from_the_environment() {
 fn a_base_url_that_cannot_be_meant_is_refused() {
     let world = world().set("api.base_url", r#""http://192.0.2.1:8080""#);
     let refused = world.run(["sync"]).exits(2);
-    refused.says("in clear to 192.0.2.1:8080").says("api.allow_http = true");
+    refused.says("in clear to 192.0.2.1:8080").says("api.allow_http = true").says("healthex-sync.toml:");
+    let mut by_variable = world.command(["check", "--offline"]);
+    by_variable.env("HEALTHEX_SYNC__API__BASE_URL", "http://192.0.2.2");
+    Running::start(&mut by_variable)
+        .ended()
+        .exits(2)
+        .says("HEALTHEX_SYNC__API__BASE_URL: http:// would send");
     world.change_setting("api.allow_http", "true");
     world.run(["check", "--offline"]).exits(0);
     for wrong in [r#""https://api.example/FHIR/R4""#, r#""https://api.example/x/fhir/r4/""#] {

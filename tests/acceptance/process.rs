@@ -213,10 +213,14 @@ fn a_misspelt_server_is_put_right_where_nothing_came_from_it() {
     let right = format!("{:?}", world.sandbox.base_url());
     // Nobody listens there; then somebody who knows none of the patients.
     let other = World::with_patients(["ben"]);
-    for wrong in ["http://127.0.0.1:1".to_owned(), other.sandbox.base_url()] {
+    world.change_setting("api.max_attempts", "1");
+    for (wrong, why) in [
+        ("http://127.0.0.1:1".to_owned(), "failed or not found: 1: 127.0.0.1:1 refuses the connection"),
+        (other.sandbox.base_url(), "1 not found"),
+    ] {
         world.change_setting("api.base_url", &format!("{wrong:?}"));
-        world.change_setting("api.max_attempts", "1");
-        world.run(["sync"]).exits(3);
+        let ran = world.run(["sync"]).exits(3);
+        assert!(ran.stdout.contains(why), "{ran}");
     }
     assert_eq!(world.state("anna"), "not_found");
     world.change_setting("api.base_url", &right);

@@ -104,7 +104,11 @@ fn half_a_roster_refused_is_held_beside_those_that_are_permitted() {
     let ran = world.run(["sync", "--json"]).exits(3);
     assert_eq!((ran.number("/patients/ok"), ran.number("/patients/held")), (3, 5), "{ran}");
     assert_eq!(held_why(&world, "anna").as_deref(), Some("many"));
-    assert_eq!(ran.stderr.lines().filter(|line| line.contains("are held")).count(), 1, "{ran}");
+    assert_eq!(
+        ran.stderr.lines().filter(|line| line.contains("held, and their data kept")).count(),
+        1,
+        "{ran}"
+    );
     assert_eq!(purges(&world), 0);
 }
 

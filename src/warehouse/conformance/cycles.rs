@@ -39,7 +39,7 @@ pub(super) async fn a_cycle_begins_with_everybody_in_order_and_closes_what_a_kil
     // Said of its row; where it goes on is untouched.
     let unfinished = trial.checkpoint(&anna).await.unfinished.unwrap();
     assert_eq!(unfinished.next_url, Some(link(2)));
-    let end = CycleEnd { now: at(101), keep_deleted: None };
+    let end = CycleEnd { now: at(101), keep_deleted: None, got_through: false };
     assert_eq!(trial.warehouse().end_cycle(end).await.unwrap(), Forgotten::default());
     assert_eq!(trial.kept().pulls(&anna).len(), 1);
 }
@@ -77,7 +77,7 @@ pub(super) async fn what_has_long_been_marked_as_deleted_goes_with_the_end_of_a_
     assert_eq!(trial.kept().table("observation").len(), 3);
     let end = |now| {
         let keep_deleted = Some(Duration::from_hours(30 * 24));
-        trial.warehouse().end_cycle(CycleEnd { now, keep_deleted })
+        trial.warehouse().end_cycle(CycleEnd { now, keep_deleted, got_through: false })
     };
 
     assert_eq!(end(at(30 * DAY + 3)).await.unwrap(), Forgotten::default());
@@ -105,6 +105,12 @@ pub(super) async fn the_times_of_cycles_outlast_a_restart<C: Candidate>() {
 
     let times = trial.warehouse().cycle_times().await.unwrap();
     assert_eq!((times.last_started_at, times.last_good_end), (Some(at(50)), Some(at(60))));
+
+    // A cycle by hand, of which no service takes note.
+    let end = CycleEnd { now: at(70), keep_deleted: None, got_through: true };
+    trial.warehouse().end_cycle(end).await.unwrap();
+    trial.reopen();
+    assert_eq!(trial.warehouse().cycle_times().await.unwrap().last_good_end, Some(at(70)));
 }
 
 pub(super) async fn what_the_service_remembers_outlasts_a_restart_and_goes_with_a_purge<C: Candidate>() {

@@ -86,7 +86,7 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     rehearsal.attention().await.unwrap();
     let note = ServiceNote { well_end: Some(at(30)), ..ServiceNote::default() };
     rehearsal.remember(note).await.unwrap();
-    let end = CycleEnd { now: at(30), keep_deleted: None };
+    let end = CycleEnd { now: at(30), keep_deleted: None, got_through: false };
     rehearsal.end_cycle(end).await.unwrap();
     drop(rehearsal);
     assert_eq!(trial.kept(), before);

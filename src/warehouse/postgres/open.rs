@@ -160,10 +160,11 @@ pub(super) async fn filled_by(session: &Session, base_url: &str) -> Result<Fille
     Ok(if nothing.try_get(0)? { FilledBy::NobodyYet } else { FilledBy::Another(another) })
 }
 
-/// Refuses a warehouse that another FHIR server filled.
-pub(super) fn expect_filled_by(place: &Place, filled: FilledBy) -> Result<(), OpenFailed> {
+/// Refuses a warehouse that another FHIR server filled. Returns false where it was made for another and holds nothing.
+pub(super) fn expect_filled_by(place: &Place, filled: FilledBy) -> Result<bool, OpenFailed> {
     match filled {
-        FilledBy::This | FilledBy::Unnamed | FilledBy::NobodyYet => Ok(()),
+        FilledBy::This | FilledBy::Unnamed => Ok(true),
+        FilledBy::NobodyYet => Ok(false),
         FilledBy::Another(filled_from) => Err(OpenFailed::OtherServer {
             path: place.location.to_string().into(),
             filled_from,
@@ -190,7 +191,7 @@ pub(super) async fn take_server(
         }
         filled @ (FilledBy::This | FilledBy::Another(_)) => {
             session.rollback().await;
-            return expect_filled_by(place, filled);
+            return expect_filled_by(place, filled).map(drop);
         }
     }
     cycle_ends::note_text(&session, BASE_URL, &place.base_url).await.map_err(failed)?;

@@ -269,7 +269,15 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
-        self.write(move |session| Box::pin(pulls::prune(session, end.now))).await?;
+        self.write(move |session| {
+            Box::pin(async move {
+                if end.got_through {
+                    cycle_ends::note_good_cycle(session, end.now).await?;
+                }
+                pulls::prune(session, end.now).await
+            })
+        })
+        .await?;
         self.write(move |session| Box::pin(removed::prune(session, end.now))).await?;
         let mut forgotten = Forgotten::default();
         let Some(limit) = end.deleted_before() else { return Ok(forgotten) };

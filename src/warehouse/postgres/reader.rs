@@ -63,7 +63,7 @@ impl Reader {
         found.map_err(Undone::into_failure)
     }
 
-    pub(in crate::warehouse) fn check_server(&self, place: &Place) -> Result<(), OpenFailed> {
+    pub(in crate::warehouse) fn check_server(&self, place: &Place) -> Result<bool, OpenFailed> {
         let base_url = place.base_url.clone();
         let filled = self.ask(|session| Box::pin(async move { open::filled_by(session, &base_url).await }));
         open::expect_filled_by(place, filled.map_err(|failed| self.server.failed(failed))?)

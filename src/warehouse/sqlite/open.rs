@@ -137,9 +137,11 @@ pub(super) fn open_writer(
         return Err(OpenFailed::NewerSchema { path: path.to_owned(), version, known: SCHEMA_VERSION });
     }
     match check_server(&connection, place) {
-        Ok(()) => {
+        Ok(is_of_this) => {
             migrate(&mut connection, version).map_err(unusable)?;
-            follow_server(&mut connection, &place.base_url).map_err(unusable)?;
+            if !is_of_this {
+                follow_server(&mut connection, &place.base_url).map_err(unusable)?;
+            }
         }
         Err(OpenFailed::OtherServer { .. }) if other_server == OtherServer::Adopt => {
             migrate(&mut connection, version).map_err(unusable)?;
@@ -169,14 +171,17 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenFailed> {
     Ok(connection)
 }
 
-/// Refuses a warehouse that another server filled. One that holds nothing is anybody's: its server may have been
-/// misspelt.
-pub(super) fn check_server(connection: &Connection, place: &Place) -> Result<(), OpenFailed> {
+/// Refuses a warehouse that another server filled. One that holds nothing is anybody's, since its server may have been
+/// misspelt: returns false then.
+pub(super) fn check_server(connection: &Connection, place: &Place) -> Result<bool, OpenFailed> {
     let path = place.path().to_owned();
     let filled_from =
         filled_from(connection).map_err(|source| OpenFailed::Unusable { path: path.clone(), source })?;
-    if filled_from == place.base_url || holds_nothing(connection) {
-        return Ok(());
+    if filled_from == place.base_url {
+        return Ok(true);
+    }
+    if holds_nothing(connection) {
+        return Ok(false);
     }
     Err(OpenFailed::OtherServer { path, filled_from, base_url: place.base_url.clone() })
 }
@@ -315,9 +320,6 @@ fn holds_nothing(connection: &Connection) -> bool {
 
 /// Gives what holds nothing to another server than the one it was made for.
 fn follow_server(connection: &mut Connection, base_url: &str) -> Result<(), StoreFailed> {
-    if filled_from(connection)? == base_url {
-        return Ok(());
-    }
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     transaction.execute_batch(include_str!("../../../schema/forget_attempts.sql"))?;
     note_server(&transaction, base_url)?;

@@ -166,7 +166,14 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn end_cycle(&self, end: CycleEnd) -> Result<Forgotten, StoreFailed> {
-        self.writer.write(pulls::prune).await?;
+        self.writer
+            .write(move |connection| {
+                if end.got_through {
+                    cycle_ends::note_good_cycle(connection, end.now)?;
+                }
+                pulls::prune(connection)
+            })
+            .await?;
         self.writer.write(move |connection| removed::prune(connection, end.now)).await?;
         self.writer.alone(move |connection| staying_reader::look(connection, end.now)).await?;
         let mut forgotten = Forgotten::default();

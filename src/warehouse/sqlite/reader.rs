@@ -49,7 +49,7 @@ impl Reader {
         &self.connection
     }
 
-    pub(in crate::warehouse) fn check_server(&self, place: &Place) -> Result<(), OpenFailed> {
+    pub(in crate::warehouse) fn check_server(&self, place: &Place) -> Result<bool, OpenFailed> {
         open::check_server(&self.connection, place)
     }
 

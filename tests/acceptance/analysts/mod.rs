@@ -196,7 +196,7 @@ fn without_the_built_in_views_there_is_no_table_of_theirs_until_they_are_wanted_
     world.run(["sync", "--full"]).exits(0);
     assert_eq!(world.stored_views(), ["problems"]);
     assert_eq!(world.count("SELECT count(*) FROM sqlite_master WHERE name = 'lab_results'"), 0);
-    assert!(world.run(["check", "--offline"]).exits(0).stdout.contains("1 tables"));
+    assert!(world.run(["check", "--offline"]).exits(0).stdout.contains("1 table"));
     fs::remove_file(world.path("own/problems.json")).unwrap();
     world.change_setting("views.built_in", "true");
     world.run(["sync"]).exits(0);

@@ -13,6 +13,7 @@ use super::source::{Source, shipped, sources};
 /// The rooms, each naming only those before it.
 const ORDER: &[&str] = &[
     "time",
+    "wording",
     "sandbox",
     "plan",
     "clock",

@@ -131,6 +131,26 @@ fn history_and_known_problems_survive_a_restart() {
 }
 
 #[test]
+fn a_service_that_follows_a_sync_by_hand_is_healthy_at_once() {
+    let world = world(2, "every 7d");
+    world.fault("kind = 'status', status = 500");
+    world.change_setting("api.max_attempts", "1");
+    world.run(["sync"]).exits(3);
+    let daemon = world.daemon();
+    assert_eq!(get(&daemon.address(), "/healthz", "").status, 503, "nobody was reached");
+    daemon.stops();
+    world.sandbox.clear_script();
+    world.run(["sync", "--patient", "sandbox-0001"]).exits(0);
+    let daemon = world.daemon();
+    assert_eq!(get(&daemon.address(), "/healthz", "").status, 503, "one of two was asked");
+    daemon.stops();
+    world.run(["sync"]).exits(0);
+    let daemon = world.daemon();
+    assert_eq!(get(&daemon.address(), "/healthz", "").status, 200);
+    daemon.stops();
+}
+
+#[test]
 fn a_reload_that_failed_is_told_by_its_command_the_status_and_the_page() {
     let world = world(2, "every 7d");
     world.run(["reload"]).exits(1).says("no `run` of");
