@@ -102,6 +102,16 @@ impl Look {
         TABLES.iter().any(|table| self.resource(table, person, key).is_some())
     }
 
+    /// Returns whether there is a row under a key that is marked as deleted, in whatever table.
+    pub(super) fn is_marked(&self, person: &str, key: &str) -> bool {
+        TABLES.iter().any(|table| {
+            let sql = format!(
+                "SELECT 1 FROM \"{table}\" WHERE person_id = ?1 AND key = ?2 AND deleted_at IS NOT NULL"
+            );
+            self.connection.prepare_cached(&sql).unwrap().exists([person, key]).unwrap()
+        })
+    }
+
     /// Returns all live rows of a person: key to resource.
     pub(super) fn rows(&self, person: &str) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();

@@ -7,7 +7,7 @@
 //! ```text
 //! script ─→ world ─→ life        what happens, to whom, and the daemon to which it happens
 //!   │         ├─→ people         what the server truly holds of each patient
-//!   │         ├─→ look ─→ truths what is always true, judged from outside
+//!   │         ├─→ look ─→ truths, sweeps what is always true, judged from outside
 //!   │         ╰─→ stage          what the daemon is given in the machine's place
 //!   │               ╰─→ network ─→ weather       the sandbox's answers, and what befalls them
 //!   ╰─→ story                    a failing script, made small and told
@@ -25,6 +25,7 @@ mod run;
 mod script;
 pub(crate) mod stage;
 mod story;
+mod sweeps;
 mod truths;
 mod weather;
 mod world;

@@ -23,6 +23,8 @@ pub(super) struct Person {
     pub(super) walk_goes_on: bool,
     /// What the server has no more, and since when.
     pub(super) removed: BTreeMap<String, Timestamp>,
+    /// Since when a sweep of it waits, when that was looked at last.
+    pub(super) sweep_waits_since: Option<Timestamp>,
     /// An answer has lately lacked an entry, and no count has shown it.
     pub(super) forgotten_until: Timestamp,
     /// It was answered about with a refusal, ever.
@@ -61,6 +63,7 @@ impl Person {
             listed_since: now,
             walk_goes_on: false,
             removed: BTreeMap::new(),
+            sweep_waits_since: None,
             forgotten_until: now,
             was_refused: false,
         }
@@ -109,9 +112,11 @@ impl Person {
         }
     }
 
-    /// Takes all entries away but the Person and the Patient.
-    pub(super) fn empty(&mut self, server: &InProcess) {
-        while let Some((key, _)) = self.some_entry(server, 0) {
+    /// Takes all entries away but the Person, the Patient and so many more.
+    pub(super) fn empty(&mut self, server: &InProcess, keeps: u32) {
+        let fixed = |entry: &Entry| ["person", "patient"].contains(&entry.table);
+        let all = self.entries(server).into_iter().filter(|(_, entry)| !fixed(entry));
+        for (key, _) in all.skip(keeps as usize) {
             self.take_away(server, &key);
         }
     }
@@ -138,6 +143,12 @@ impl Person {
     /// Takes it that the warehouse may hold nothing of what it held.
     pub(super) fn doubt_all(&mut self, server: &InProcess) {
         self.unseen = self.entries(server);
+    }
+
+    /// Takes it that nothing is known of what was swept, and when.
+    pub(super) fn forget_sweeps(&mut self) {
+        self.removed.clear();
+        self.sweep_waits_since = None;
     }
 
     pub(super) fn was_ever(&self, resource: &str) -> bool {

@@ -20,6 +20,8 @@ pub(super) struct Script {
     /// In minutes.
     pub(super) every: u32,
     pub(super) page_size: u32,
+    /// In days.
+    pub(super) full_every: u32,
     pub(super) removes_leavers: bool,
     /// What each patient begins with is about so much.
     pub(super) entries: u32,
@@ -51,9 +53,10 @@ pub(super) enum What {
         patient: usize,
         which: u32,
     },
-    /// All entries but the Person and the Patient are gone.
+    /// All entries but the Person, the Patient and so many more are gone.
     Empty {
         patient: usize,
+        keeps: u32,
     },
     /// All entries come under new names.
     Recreate {
@@ -96,6 +99,10 @@ pub(super) enum What {
     CrashAtARefusal {
         at: u32,
     },
+    /// The same, but counted from when the next purge is about to be committed.
+    CrashAtAPurge {
+        at: u32,
+    },
     Backup,
     /// The last backup is restored.
     Restore,
@@ -117,7 +124,7 @@ impl What {
             | Self::Correct { patient, .. }
             | Self::Remove { patient, .. }
             | Self::Recreate { patient }
-            | Self::Empty { patient }
+            | Self::Empty { patient, .. }
             | Self::Withdraw { patient }
             | Self::Consent { patient }
             | Self::Unlist { patient }
@@ -134,21 +141,23 @@ const LATE_MAX: u32 = 9;
 
 /// Makes up a world of so many patients and days.
 pub(super) fn script(seed: u64, patients: usize, days: u32, every: u32) -> Script {
-    let mut author = Author { dice: StdRng::seed_from_u64(seed), patients, days, events: Vec::new() };
+    let mut author = Author { dice: StdRng::seed_from_u64(seed), patients, days, every, events: Vec::new() };
     let page_size = *[0, 3, 7, 20, 500].choose(&mut author.dice).unwrap_or(&7);
-    let removes_leavers = author.dice.random_bool(0.3);
+    let full_every = *[1, 2, 7].choose(&mut author.dice).unwrap_or(&7);
+    let removes_leavers = author.dice.random_bool(0.5);
     let entries = *[5, 10, 60].choose(&mut author.dice).unwrap_or(&5);
     author.write();
     let mut events = author.events;
     events.retain(|event| event.minute < days * DAY);
     events.sort_by_key(|event| event.minute);
-    Script { seed, patients, days, every, page_size, removes_leavers, entries, events }
+    Script { seed, patients, days, every, page_size, full_every, removes_leavers, entries, events }
 }
 
 struct Author {
     dice: StdRng,
     patients: usize,
     days: u32,
+    every: u32,
     events: Vec<Event>,
 }
 
@@ -197,14 +206,35 @@ impl Author {
             let (which, size) = (self.dice.random(), self.some_size());
             let what = match self.dice.random_range(0..60) {
                 0..18 => What::Add { patient, size, late: 0 },
-                18..24 => What::Add { patient, size, late: self.dice.random_range(1..LATE_MAX) },
-                24..45 => What::Correct { patient, which, size },
-                45..56 => What::Remove { patient, which },
-                56 => What::Empty { patient },
+                18..20 => What::Add { patient, size, late: self.dice.random_range(1..LATE_MAX) },
+                20..24 => {
+                    self.add_behind_a_cycle(minute, patient, size);
+                    continue;
+                }
+                24..44 => What::Correct { patient, which, size },
+                44..54 => What::Remove { patient, which },
+                54..57 => What::Empty { patient, keeps: *[0, 0, 1, 4].choose(&mut self.dice).unwrap_or(&0) },
                 _ => What::Recreate { patient },
             };
             self.add(minute, what);
         }
+        // What is new is what the next page lacks.
+        if self.dice.random_bool(0.2) {
+            let (minute, salt) = (self.at(day), self.dice.random());
+            let minutes = self.every + 5;
+            self.add(minute, What::Weather { minutes, sky: Sky { shape: Shape::HidesOnce, salt } });
+            for patient in 0..self.patients {
+                let size = self.some_size();
+                self.add(minute, What::Add { patient, size, late: 0 });
+            }
+        }
+    }
+
+    /// An entry that was made before a cycle, and is seen only after it.
+    fn add_behind_a_cycle(&mut self, minute: u32, patient: usize, size: u32) {
+        let after = self.dice.random_range(0..LATE_MAX - 1);
+        let late = self.dice.random_range(after + 1..LATE_MAX);
+        self.add(minute / self.every * self.every + after, What::Add { patient, size, late });
     }
 
     /// A few are larger than a page of the file.
@@ -247,7 +277,7 @@ impl Author {
     }
 
     fn roster(&mut self, day: u32) {
-        for _ in 0..self.times(self.share(0.005)) {
+        for _ in 0..self.times(self.share(0.02)) {
             let (minute, patient) = (self.at(day), self.someone());
             self.add(minute, What::Unlist { patient });
             let back = minute + self.dice.random_range(10..3 * DAY);
@@ -291,6 +321,10 @@ impl Author {
         if self.dice.random_bool(0.3) {
             let (minute, at) = (self.at(day), self.dice.random_range(1..8));
             self.add(minute, What::CrashAtARefusal { at });
+        }
+        if self.dice.random_bool(0.3) {
+            let (minute, at) = (self.at(day), self.dice.random_range(1..6));
+            self.add(minute, What::CrashAtAPurge { at });
         }
         if self.dice.random_bool(0.06) {
             let minute = self.at(day);
@@ -350,7 +384,7 @@ impl fmt::Display for What {
             Self::Add { late, .. } => write!(f, "gets an entry that was made {late} min ago"),
             Self::Correct { which, .. } => write!(f, "has entry {which} corrected"),
             Self::Remove { which, .. } => write!(f, "loses entry {which}"),
-            Self::Empty { .. } => write!(f, "loses all entries"),
+            Self::Empty { keeps, .. } => write!(f, "loses all entries but {keeps}"),
             Self::Recreate { .. } => write!(f, "has all entries under new names"),
             Self::Withdraw { .. } => write!(f, "withdraws the consent"),
             Self::Consent { .. } => write!(f, "consents again"),
@@ -364,6 +398,9 @@ impl fmt::Display for What {
             Self::Crash { at } => write!(f, "the process dies at the {at}th await or commit"),
             Self::CrashAtARefusal { at } => {
                 write!(f, "the process dies at the {at}th await or commit after the next refusal")
+            }
+            Self::CrashAtAPurge { at } => {
+                write!(f, "the process dies at the {at}th await or commit from the next purge on")
             }
             Self::Backup => write!(f, "a backup is made"),
             Self::Restore => write!(f, "the last backup is restored"),

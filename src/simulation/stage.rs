@@ -49,6 +49,8 @@ struct Death {
     in_points: Option<u32>,
     /// At so many of them after the next refusal of somebody who was asked again.
     after_a_refusal: Option<u32>,
+    /// At so many of them from when the next purge is about to be committed.
+    at_a_purge: Option<u32>,
     has_come: bool,
 }
 
@@ -134,6 +136,10 @@ impl Stage {
 
     pub(super) fn die_after_a_refusal(&self, points: u32) {
         self.state().death.after_a_refusal = Some(points);
+    }
+
+    pub(super) fn die_at_a_purge(&self, points: u32) {
+        self.state().death.at_a_purge = Some(points);
     }
 
     /// Somebody was asked again, and refused again.
@@ -244,6 +250,17 @@ pub(crate) fn beside_a_commit() {
     if let Some(stage) = current() {
         stage.come_to_a_point();
     }
+}
+
+/// Called before the commit of a purge, whose line is in the ledger by now.
+pub(crate) fn before_a_purge() {
+    if let Some(stage) = current() {
+        let death = &mut stage.state().death;
+        if let Some(points) = death.at_a_purge.take() {
+            death.in_points = Some(points);
+        }
+    }
+    beside_a_commit();
 }
 
 /// Returns whether files may not grow.

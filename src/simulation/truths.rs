@@ -9,6 +9,7 @@ use super::look::{Look, Patient, Purge};
 use super::network::{Answered, With};
 use super::people::{Entry, Person};
 use super::stage::Told;
+use super::sweeps;
 use crate::sandbox::InProcess;
 use crate::time::{TimeDelta, Timestamp};
 
@@ -19,7 +20,7 @@ pub(super) struct Untrue {
     pub(super) shows: String,
 }
 
-fn untrue<T>(truth: &'static str, shows: String) -> Result<T, Untrue> {
+pub(super) fn untrue<T>(truth: &'static str, shows: String) -> Result<T, Untrue> {
     Err(Untrue { truth, shows })
 }
 
@@ -28,13 +29,14 @@ fn untrue<T>(truth: &'static str, shows: String) -> Result<T, Untrue> {
 pub(super) struct Rules {
     pub(super) every: TimeDelta,
     pub(super) removes_leavers: bool,
+    pub(super) full_every: TimeDelta,
 }
 
 pub(super) const HOLD_AFTER: usize = 5;
 const HOLD_FRACTION: f64 = 0.02;
-const DAY: TimeDelta = TimeDelta::hours(24);
+pub(super) const DAY: TimeDelta = TimeDelta::hours(24);
 /// Our clock is off by no more, so that a day by it may be so much shorter.
-const CLOCK_MAX: TimeDelta = TimeDelta::hours(4);
+pub(super) const CLOCK_MAX: TimeDelta = TimeDelta::hours(4);
 /// A failure keeps a patient waiting for so long at most.
 const FAILURE_DELAY_MAX: TimeDelta = TimeDelta::hours(6);
 
@@ -71,7 +73,7 @@ pub(super) struct Moment<'a> {
 }
 
 impl Moment<'_> {
-    fn patient(&self, person: &Person) -> Option<&Patient> {
+    pub(super) fn patient(&self, person: &Person) -> Option<&Patient> {
         self.look.patients.get(&person.id)
     }
 
@@ -142,8 +144,9 @@ impl Truths {
             Self::held_has_a_reason(person, patient)?;
             self.no_refusal_is_forgotten(moment, patient)?;
             Self::freshness_never_claims_more_than_is_so(moment, patient)?;
+            sweeps::a_suspicious_sweep_waits_a_day(moment, person, patient)?;
             Self::deletions_were_looked_for_when_it_says_so(moment, person, patient)?;
-            self.a_full_pull_is_made_each_week(moment, person, patient)?;
+            self.a_full_pull_is_made_as_often_as_said(moment, person, patient)?;
             self.a_withdrawal_is_purged_within_its_bound(moment, person, patient)?;
             self.who_is_permitted_is_back(moment, person, patient)?;
         }
@@ -270,7 +273,7 @@ impl Truths {
     }
 
     /// "A full pull that also finds what vanished": `sync.full_every`.
-    fn a_full_pull_is_made_each_week(
+    fn a_full_pull_is_made_as_often_as_said(
         &self,
         moment: &Moment<'_>,
         person: &Person,
@@ -281,10 +284,14 @@ impl Truths {
             return Ok(());
         };
         let bound = FAILURE_DELAY_MAX + self.rules.every * 3;
-        if moment.now - last <= TimeDelta::days(7) + CLOCK_MAX + bound || moment.calm_for(person) <= bound {
+        if moment.now - last <= self.rules.full_every + CLOCK_MAX + bound || moment.calm_for(person) <= bound
+        {
             return Ok(());
         }
-        untrue("a full pull is made each week", format!("{}: the last one was at {last}", person.id))
+        untrue(
+            "a full pull is made once sync.full_every has passed",
+            format!("{}: the last one was at {last}", person.id),
+        )
     }
 
     /// "By itself the program purges nobody …": each clause of that, by what the server was asked.
@@ -489,28 +496,6 @@ impl Truths {
     pub(super) fn open_problems(&self) -> impl Iterator<Item = (&&'static str, &String)> {
         self.open.iter()
     }
-}
-
-/// Returns whether the sweep of anybody rightly waits for a day.
-pub(super) fn a_sweep_waits(moment: &Moment<'_>, persons: &[Person]) -> Result<bool, Untrue> {
-    let mut waits = false;
-    for person in persons.iter().filter(|person| person.has_consented && person.is_listed) {
-        if moment.patient(person).is_none_or(|patient| patient.guarded_at.is_none()) {
-            continue;
-        }
-        let (have, want) = (moment.look.rows(&person.id), person.entries(moment.server));
-        let is_clinical = |key: &str| !key.starts_with("Person/") && !key.starts_with("Patient/");
-        let clinical = have.keys().filter(|key| is_clinical(key)).count();
-        let gone: Vec<&String> = have.keys().filter(|key| !want.contains_key(*key)).collect();
-        let is_much = gone.len() > 20 && gone.len() * 2 > have.len();
-        let is_all = gone.iter().filter(|key| is_clinical(key)).count() == clinical && clinical > 0;
-        if !is_much && !is_all {
-            let shows = format!("{} of {} rows of {} are gone", gone.len(), have.len(), person.id);
-            return untrue("a sweep waits only where it would mark suspiciously much", shows);
-        }
-        waits = true;
-    }
-    Ok(waits)
 }
 
 /// "Equality, when faults stop": all that the server holds, and nothing else.

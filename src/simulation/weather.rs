@@ -196,7 +196,8 @@ impl Sky {
             Shape::LostFilters => FaultKind::NextLostFilters,
             Shape::RepeatedEntries => FaultKind::PageRepeatsEntry,
             Shape::HidesOnce => {
-                let drop = FaultKind::CutShort { sent: 2 };
+                let sent = usize::try_from(self.salt % 3).unwrap_or_default();
+                let drop = FaultKind::CutShort { sent };
                 let once = |person: &String| ScriptedFault {
                     person: Some(person.clone()),
                     ..ScriptedFault::once(drop.clone())

@@ -88,6 +88,7 @@ impl World {
         let rules = Rules {
             every: TimeDelta::minutes(i64::from(script.every)),
             removes_leavers: script.removes_leavers,
+            full_every: TimeDelta::days(i64::from(script.full_every)),
         };
         let people = persons.into_iter().map(|id| Person::new(id, begins)).collect();
         Self {
@@ -214,6 +215,7 @@ impl World {
             }
             What::ServersClock { seconds } => self.server().set_clock_offset(TimeDelta::seconds(seconds)),
             What::Crash { at } => self.stage.die_in(at),
+            What::CrashAtAPurge { at } => self.stage.die_at_a_purge(at),
             What::CrashAtARefusal { at } => self.stage.die_after_a_refusal(at),
             What::Backup => self.back_up(),
             What::Restore => return self.backup.is_some().then_some(Halt::Restore),
@@ -326,7 +328,7 @@ impl World {
             match what {
                 _ if is_under_way || person.walk_goes_on => self.put_off.push(what),
                 What::Remove { which, .. } => person.remove(server, which),
-                What::Empty { .. } => person.empty(server),
+                What::Empty { keeps, .. } => person.empty(server, keeps),
                 _ => person.recreate(server),
             }
         }
@@ -347,6 +349,7 @@ impl World {
             return Err(Untrue { truth: "a backup can be restored", shows: failed.to_string() });
         }
         self.anew()?;
+        self.people.iter_mut().for_each(Person::forget_sweeps);
         self.scrubbed = 0;
         self.disturbed();
         Ok(())
@@ -532,13 +535,13 @@ fn write_configuration(folder: &Path, script: &Script) {
     write_private(&key, "sandbox-key");
     write_private(&secret, "sandbox-secret");
     let on_removed = if script.removes_leavers { "purge" } else { "keep" };
-    let Script { every, page_size, .. } = script;
+    let Script { every, page_size, full_every, .. } = script;
     let schedule =
         if *every < 60 { format!("0 */{every} * * * *") } else { format!("0 0 */{} * * *", every / 60) };
     let settings = format!(
         "api.base_url = {BASE_URL:?}\napi.allow_http = true\napi.api_key_file = {key:?}\napi.api_secret_file = {secret:?}\n\
          alert.command = [\"told\"]\nwarehouse.path = \"files/warehouse.db\"\n\
-         sync.schedule = {schedule:?}\nsync.page_size = {page_size}\n\
+         sync.schedule = {schedule:?}\nsync.page_size = {page_size}\nsync.full_every = \"{full_every}d\"\n\
          roster.on_removed = {on_removed:?}\n"
     );
     fs::write(folder.join("healthex-sync.toml"), settings).unwrap();

@@ -104,7 +104,7 @@ pub(super) fn in_transaction<T>(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done = work(&transaction, ledger)?;
     #[cfg(test)]
-    crate::simulation::stage::beside_a_commit();
+    crate::simulation::stage::before_a_purge();
     transaction.commit()?;
     #[cfg(test)]
     crate::simulation::stage::beside_a_commit();
