@@ -8,17 +8,6 @@ UPDATE "{table}" AS r
    SET (code, code_system, display, text, rxnorm, ndc, snomed) =
        (SELECT m.code, m.code_system, m.display, coalesce(m.text, r.medication_display), m.rxnorm, m.ndc, m.snomed
           FROM (SELECT 1) AS always
-          LEFT JOIN LATERAL
-               (SELECT o.*
-                  FROM "{medications}" AS o
-                 WHERE o.person_id = r.person_id
-                   AND o.id = r.medication_id
-                   AND NOT EXISTS (SELECT 1
-                                     FROM "{medications}" AS d
-                                    WHERE d.person_id = o.person_id
-                                      AND d.id = o.id
-                                      AND (d.code IS DISTINCT FROM o.code OR d.code_system IS DISTINCT FROM o.code_system
-                                           OR d.code IS NULL AND d.text IS DISTINCT FROM o.text))
-                 ORDER BY o."key" COLLATE "C" LIMIT 1) AS m ON true)
+          {medicine_of})
  WHERE r.person_id = $1
    AND r.medication_id IS NOT NULL{which};

@@ -33,6 +33,7 @@ pub(crate) mod report;
 mod rows;
 pub mod service;
 mod snapshot;
+mod soundness;
 mod sqlite;
 
 use std::path::{Path, PathBuf};

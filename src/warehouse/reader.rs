@@ -143,7 +143,7 @@ impl Reader {
     ) -> Result<Findings, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.verify(views, depth, now),
-            Self::Postgres(_) => Err(postgres::not_yet("verify")),
+            Self::Postgres(engine) => engine.verify(views, depth, now),
         }
     }
 
@@ -205,7 +205,7 @@ impl Reader {
     pub fn demo_table(&self) -> Result<Vec<Vec<String>>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.demo_table(),
-            Self::Postgres(_) => Err(postgres::not_yet("demo")),
+            Self::Postgres(_) => Err(StoreFailed::Refused("the demo is of a file".to_owned())),
         }
     }
 }

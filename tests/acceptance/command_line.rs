@@ -453,7 +453,7 @@ fn status_shows_who_is_asked_for_and_those_in_need_first() {
     assert_eq!(listed(&["--state", "disabled"]), ["cleo"]);
     assert_eq!(listed(&["--label", "study-*", "--label", "emil"]), ["emil", "study-1"]);
     world.run(["status", "--label", "study-1"]).exits(0);
-    world.run(["status", "--label", "anna"]).exits(0).says("study-1").says("1 patients");
+    world.run(["status", "--label", "anna"]).exits(0).says("study-1").says("1 patient (");
     world.run(["status"]).exits(3).says("purged by hand").says("sync --patient ben").says("disabled: ");
     world.run(["status", "--state", "nonsense"]).exits(2);
     let json = world.run(["status", "--json", "--state", "disabled"]).exits(0).json();

@@ -29,9 +29,6 @@ pub(super) trait Candidate: Sized {
         true
     }
 
-    /// Whether it can `verify`; one that is not whole yet cannot.
-    const VERIFIES: bool = true;
-
     fn place(&self) -> &Place;
 
     /// Returns every row of every table, with its cells as text.

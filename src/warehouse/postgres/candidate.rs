@@ -74,8 +74,6 @@ impl Candidate for PostgresCandidate {
         is_here
     }
 
-    const VERIFIES: bool = false;
-
     fn place(&self) -> &Place {
         &self.place
     }

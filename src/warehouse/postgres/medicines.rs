@@ -24,8 +24,30 @@ pub(super) fn fill_in(table: &str, medications: &str, which: Which) -> String {
     };
     include_str!("../../../schema/postgres/fill_in_medicine.sql")
         .replace("{table}", table)
+        .replace("{medicine_of}", MEDICINE_OF)
         .replace("{medications}", medications)
         .replace("{which}", which)
+}
+
+const MEDICINE_OF: &str = include_str!("../../../schema/postgres/medicine_of.sql");
+
+/// The columns that are filled in.
+pub(super) const FILLED: [&str; 7] = ["code", "code_system", "display", "text", "rxnorm", "ndc", "snomed"];
+
+/// Returns what asks whether a row of a person holds another medicine than the one that it refers to.
+pub(super) fn differs(table: &str) -> String {
+    format!(
+        "SELECT EXISTS (SELECT 1 FROM \"{table}\" AS r {MEDICINE_OF}
+  WHERE r.person_id = $1 AND r.medication_id IS NOT NULL
+    AND (r.code, r.code_system, r.display, r.text, r.rxnorm, r.ndc, r.snomed) IS DISTINCT FROM
+        (m.code, m.code_system, m.display, coalesce(m.text, r.medication_display), m.rxnorm, m.ndc, m.snomed))"
+    )
+    .replace("{medications}", MEDICATIONS)
+}
+
+/// Returns whether a table's medicines are filled in.
+pub(super) fn are_filled_in(table: &str) -> bool {
+    TABLES.contains(&table)
 }
 
 /// The indexes that filling in uses, there from the start.

@@ -2,8 +2,7 @@
 //!
 //! Promise: as the door's. A page, the fact that it is stored and what it gives the analysts' tables are
 //! one transaction, whose first statement keeps everyone else from its patient; COMMIT is sent alone.
-//! Absent on purpose: this machine's clock, which decides nothing about who may write. Absent for now:
-//! `verify`; whoever asks for it is told so.
+//! Absent on purpose: this machine's clock, which decides nothing about who may write.
 
 mod analyst_tables;
 #[cfg(test)]
@@ -55,6 +54,7 @@ mod sweep;
 mod tables;
 mod upserts;
 mod values;
+mod verify;
 mod view_build;
 mod view_cells;
 mod view_rows;
@@ -69,7 +69,7 @@ mod writing;
 pub(super) use self::candidate::PostgresCandidate;
 pub(super) use self::lease::try_lock;
 pub(super) use self::migrate::{migrate, migration_script};
-pub(super) use self::missing::{copied_by_the_server, not_yet};
+pub(super) use self::missing::copied_by_the_server;
 pub(super) use self::move_target::MoveTarget;
 pub(super) use self::operations::Engine;
 pub(super) use self::pool::check_url;

@@ -4,12 +4,13 @@
 //! only new rows can have moved is moved; anything else is looked for anew.
 
 use super::view_table::{ViewTable, create_persons, hash};
-use crate::views::SOURCE_HASH;
+use crate::views::{SOURCE_HASH, persons_columns};
 use crate::warehouse::days::DAYS;
 
 pub(super) const NAME: &str = "persons";
 
-const ROW: &str = include_str!("../../../schema/postgres/persons.sql");
+const KEEP: &str = include_str!("../../../schema/postgres/persons.sql");
+const ROW: &str = include_str!("../../../schema/postgres/person_row.sql");
 
 /// How the table is made.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ impl Persons {
 
     /// Returns what works out the row of a person. `called` tells what a table is called for now.
     pub(super) fn work_out(&self, name: &str, called: &dyn Fn(&str) -> String) -> String {
-        row(name, called, &self.span(called))
+        keep(name, called, &self.span(called))
     }
 
     /// Returns the same where only new rows can have moved the first and the last day; they are the second and the
@@ -52,7 +53,20 @@ impl Persons {
     SELECT anew.* FROM ({}) AS anew WHERE NOT EXISTS (SELECT 1 FROM {NAME} AS s WHERE s.person_id = $1)",
             self.span(called)
         );
-        row(NAME, called, &span)
+        keep(NAME, called, &span)
+    }
+
+    /// Returns what asks whether the row of a person is another than the one that is worked out.
+    pub(super) fn differs(&self) -> String {
+        let called = &str::to_owned;
+        let columns: Vec<&str> = persons_columns().iter().map(|column| column.name.as_str()).collect();
+        let columns = columns.join(", ");
+        format!(
+            "WITH stored AS (SELECT person_id, {columns} FROM {NAME} WHERE person_id = $1),
+      anew (person_id, {columns}) AS ({})
+SELECT EXISTS (TABLE stored EXCEPT TABLE anew) OR EXISTS (TABLE anew EXCEPT TABLE stored)",
+            row(called, &self.span(called))
+        )
     }
 
     /// The first and the last day of one person, over all tables.
@@ -70,8 +84,12 @@ impl Persons {
     }
 }
 
-fn row(name: &str, called: &dyn Fn(&str) -> String, span: &str) -> String {
-    ROW.replace("{persons}", name).replace("{patients}", &called("patients")).replace("{span}", span)
+fn keep(name: &str, called: &dyn Fn(&str) -> String, span: &str) -> String {
+    KEEP.replace("{persons}", name).replace("{row}", &row(called, span))
+}
+
+fn row(called: &dyn Fn(&str) -> String, span: &str) -> String {
+    ROW.replace("{patients}", &called("patients")).replace("{span}", span)
 }
 
 /// Takes out the row of a person of whom nothing is stored any more.

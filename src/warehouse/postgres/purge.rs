@@ -52,7 +52,7 @@ pub(super) async fn erasable(session: &Session, person: &PersonId) -> Result<Opt
 
 /// Every table that holds rows of patients and goes with them, found from the schema itself, so that one
 /// added later cannot be forgotten.
-async fn purged_tables(session: &Session) -> Result<Vec<String>, Undone> {
+pub(super) async fn purged_tables(session: &Session) -> Result<Vec<String>, Undone> {
     let statement = "SELECT c.relname::text FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
           WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
             AND a.attname = 'person_id' AND NOT a.attisdropped ORDER BY 1";

@@ -12,7 +12,7 @@ use super::session::{Begin, Session, Step};
 use super::snapshot::Snapshot;
 use super::{
     analyst_tables, checkpoint, compare, consents, cycle_ends, ledger, open, overview, pulls, purge,
-    purge_log, report, run_view, runtime, service_memory, snapshot, tables,
+    purge_log, report, run_view, runtime, service_memory, snapshot, tables, verify,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -21,7 +21,7 @@ use crate::plan::records::{ConsentToLookAt, KeptConsents, ScopesSeen};
 use crate::plan::row::KeyHash;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, stamp};
-use crate::views::{Evaluation, View};
+use crate::views::{AnalystTable, Evaluation, View};
 use crate::warehouse::beside::ledger as ledger_of;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, StoredBatch};
@@ -30,7 +30,8 @@ use crate::warehouse::place::{Location, Place, Server};
 use crate::warehouse::pull::PullHead;
 use crate::warehouse::purge::{Erased, LedgerReport};
 use crate::warehouse::report::{
-    ExpiringConsents, Overview, OverviewRequest, PurgeLine, RowFormat, StatusReport, StoredTable, ViewRun,
+    ExpiringConsents, Findings, Overview, OverviewRequest, PurgeLine, RowFormat, StatusReport, StoredTable,
+    VerifyDepth, ViewRun,
 };
 use crate::warehouse::rows::RowsFailed;
 use crate::warehouse::service::ServiceView;
@@ -200,6 +201,16 @@ impl Reader {
         };
         let found = runtime::wait(look).map_err(|error| StoreFailed::Engine(error.to_string()))?;
         found.map_err(Undone::into_failure)
+    }
+
+    pub(in crate::warehouse) fn verify(
+        &self,
+        views: &[AnalystTable],
+        depth: VerifyDepth,
+        now: Timestamp,
+    ) -> Result<Findings, StoreFailed> {
+        let verified = runtime::wait(verify::verify(&self.pool, views, depth, now));
+        verified.map_err(|error| StoreFailed::Engine(error.to_string()))?.map_err(Undone::into_failure)
     }
 
     pub(in crate::warehouse) fn views(&self) -> Result<Vec<StoredTable>, StoreFailed> {

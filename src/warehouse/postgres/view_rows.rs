@@ -72,25 +72,31 @@ impl<'r> TableRows<'r> {
     }
 
     /// Returns what stores them in the table, which is called `name` for now.
-    pub(super) fn into_steps(self, name: &str, person: &'r str) -> Vec<Step<'r>> {
+    pub(super) fn into_steps(mut self, name: &str, person: &'r str) -> Vec<Step<'r>> {
         let mut steps = Vec::new();
         let table = self.table.name.as_str();
         if !self.left_out.is_empty() {
             let text = "INSERT INTO analyst_left_out (person_id, key, name)
                 SELECT $1, u.key, $3 FROM unnest($2) AS u(key) ON CONFLICT DO NOTHING";
             let params: Vec<Box<dyn Param + 'r>> =
-                vec![Box::new(person), Box::new(self.left_out), Box::new(table)];
+                vec![Box::new(person), Box::new(std::mem::take(&mut self.left_out)), Box::new(table)];
             steps.push(Step { table, phase: Phase::Insert, text: text.to_owned(), params });
         }
         if self.keys.is_empty() {
             return steps;
         }
+        let text = self.table.insert(name);
+        steps.push(Step { table, phase: Phase::Insert, text, params: self.into_params(person) });
+        steps
+    }
+
+    /// Returns the person, the keys, and the cells column by column.
+    pub(super) fn into_params(self, person: &'r str) -> Vec<Box<dyn Param + 'r>> {
         let mut params: Vec<Box<dyn Param + 'r>> = vec![Box::new(person), Box::new(self.keys)];
         params.extend(self.cells.into_iter().map(Cells::into_param));
         if self.table.has_changed_at {
             params.push(Box::new(self.changed_at));
         }
-        steps.push(Step { table, phase: Phase::Insert, text: self.table.insert(name), params });
-        steps
+        params
     }
 }

@@ -98,31 +98,70 @@ impl ViewTable {
     /// Takes a person, an array of keys, one of cells for each column, and, where there is a column for it, one of
     /// when they changed.
     pub(super) fn insert(&self, name: &str) -> String {
-        let (mut into, mut cells) =
-            (vec!["person_id".to_owned(), "\"key\"".to_owned()], vec!["$1".to_owned(), "u.k".to_owned()]);
-        let mut names = vec!["k".to_owned()];
-        for (at, (column, kind)) in self.columns().enumerate() {
-            into.push(format!("\"{column}\""));
+        format!("INSERT INTO \"{name}\" ({}) {}", self.all_columns().join(", "), self.given())
+    }
+
+    fn all_columns(&self) -> Vec<String> {
+        let own = ["person_id".to_owned(), "\"key\"".to_owned()].into_iter();
+        let all = own.chain(self.columns().map(|(column, _)| format!("\"{column}\"")));
+        all.chain(self.has_changed_at.then(|| CHANGED_AT.to_owned())).collect()
+    }
+
+    /// Selects the rows that those parameters give, in the order of the columns.
+    fn given(&self) -> String {
+        let (mut cells, mut names) = (vec!["$1".to_owned(), "u.k".to_owned()], vec!["k".to_owned()]);
+        for (at, (_, kind)) in self.columns().enumerate() {
             cells.push(format!("u.c{at}{}", kind.cast()));
             names.push(format!("c{at}"));
         }
         if self.has_changed_at {
-            into.push(CHANGED_AT.to_owned());
             cells.push("u.t".to_owned());
             names.push("t".to_owned());
         }
         let arrays: Vec<String> = (2..names.len() + 2).map(|number| format!("${number}")).collect();
-        let [into, cells, arrays, names] = [into, cells, arrays, names].map(|texts| texts.join(", "));
-        format!("INSERT INTO \"{name}\" ({into}) SELECT {cells} FROM unnest({arrays}) AS u({names})")
+        let [cells, arrays, names] = [cells, arrays, names].map(|texts| texts.join(", "));
+        format!("SELECT {cells} FROM unnest({arrays}) AS u({names})")
+    }
+
+    /// Asks whether the rows of a person whose keys lie between two are others than those given: takes what
+    /// [`insert`](Self::insert) takes, then the two keys, of which the second is among them and may be NULL. What is
+    /// filled in from elsewhere is left out.
+    pub(super) fn differs(&self, source_table: &str) -> String {
+        let columns = self.all_columns();
+        let (after, up_to) = (columns.len() + 1, columns.len() + 2);
+        let is_filled = |column: &str| {
+            medicines::are_filled_in(&self.name) && medicines::FILLED.contains(&column.trim_matches('"'))
+        };
+        let looked_at = columns.iter().map(|column| {
+            if is_filled(column) {
+                format!("CASE WHEN medication_id IS NULL THEN {column} END AS {column}")
+            } else {
+                column.clone()
+            }
+        });
+        let looked_at = looked_at.collect::<Vec<String>>().join(", ");
+        let (name, of_source, given) = (&self.name, self.of_source(source_table), self.given());
+        let columns = columns.join(", ");
+        format!(
+            "WITH given ({columns}) AS ({given}),
+      anew AS (SELECT {looked_at} FROM given),
+      stored AS (SELECT {looked_at} FROM \"{name}\"
+                  WHERE person_id = $1 AND \"key\" > ${after} AND (${up_to} IS NULL OR \"key\" <= ${up_to}){of_source})
+SELECT EXISTS (TABLE stored EXCEPT ALL TABLE anew) OR EXISTS (TABLE anew EXCEPT ALL TABLE stored)"
+        )
+    }
+
+    /// Narrows rows to those of the resources of one table, where there are others.
+    fn of_source(&self, source_table: &str) -> String {
+        match (&self.source_table, ResourceType::by_table(source_table)) {
+            (None, Some(known)) => format!(" AND resource_type = '{}'", known.name),
+            _ => String::new(),
+        }
     }
 
     /// Takes a person and the keys of its resources of one source.
     pub(super) fn forget(&self, source_table: &str) -> String {
-        let of_source = match (&self.source_table, ResourceType::by_table(source_table)) {
-            (None, Some(known)) => format!(" AND resource_type = '{}'", known.name),
-            _ => String::new(),
-        };
-        let name = &self.name;
+        let (name, of_source) = (&self.name, self.of_source(source_table));
         format!("DELETE FROM \"{name}\" WHERE person_id = $1 AND \"key\" = ANY($2){of_source}")
     }
 }

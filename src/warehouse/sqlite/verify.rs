@@ -12,9 +12,9 @@ use super::scrub::LookedThrough;
 use super::{freshness, scrub, tables};
 use crate::plan::Timestamp;
 use crate::plan::resource_type::ResourceType;
-use crate::plan::row::row_of;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::report::{Findings, VerifyDepth};
+use crate::warehouse::soundness::{StoredRow, left_of_revoked, miscounted, pull_fault, stale};
 
 pub(super) fn verify(
     connection: &Connection,
@@ -95,17 +95,12 @@ fn check_rows(
             findings.add(format!("{table} {person} {key}: resource is not text"));
             continue;
         };
-        let Some(again) = row_of(&key, &resource).filter(|again| again.table == table) else {
-            findings.add(format!("{table} {person} {key}: resource is none of this table"));
-            continue;
-        };
-        if row.get::<_, Vec<u8>>(7)? != again.content_hash {
-            findings.add(format!("{table} {person} {key}: content_hash does not match resource"));
-            continue;
-        }
-        let stored: [Option<String>; 5] = [row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?];
-        if stored != [again.id, again.version_id, again.last_updated, again.source, again.patient] {
-            findings.add(format!("{table} {person} {key}: columns do not match resource"));
+        let content_hash: Vec<u8> = row.get(7)?;
+        let columns = [row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?];
+        let (person, key) = (person.as_str(), key.as_str());
+        let stored = StoredRow { person, key, content_hash: &content_hash, columns, resource: &resource };
+        if let Some(fault) = stored.fault(known) {
+            findings.add(fault);
         }
     }
     Ok(())
@@ -122,12 +117,10 @@ fn check_analyst_tables(
         return Ok(());
     }
     for name in views.stale_tables(connection, now)? {
-        findings.add(format!("{name} does not hold what its view gives; `views apply` builds it anew"));
+        findings.add(stale(&name));
     }
     for person in freshness::miscounted(connection)? {
-        findings.add(format!(
-            "live_resources of {person} is not the number of its rows; `views apply` counts anew"
-        ));
+        findings.add(miscounted(&person));
     }
     Ok(())
 }
@@ -144,37 +137,18 @@ fn check_revoked(connection: &Connection, findings: &mut Findings) -> Result<(),
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (person, count): (String, u64) = (row.get(0)?, row.get(1)?);
-            findings.add(format!("{table} holds {count} rows of {person}, whose consent is withdrawn"));
+            findings.add(left_of_revoked(&table, count, &person));
         }
     }
     Ok(())
 }
 
-/// A pull under way has all its columns, and a patient without one has none of its marks.
 fn check_pull_columns(connection: &Connection, findings: &mut Findings) -> Result<(), StoreFailed> {
-    let checks = [
-        (
-            "pull columns without a pull under way",
-            "SELECT person_id FROM checkpoint
-              WHERE pull_mode IS NULL AND (pull_started_at IS NOT NULL OR pull_since IS NOT NULL
-                    OR pull_next_url IS NOT NULL OR pull_pages IS NOT NULL)",
-        ),
-        (
-            "a pull under way without its start",
-            "SELECT person_id FROM checkpoint WHERE pull_mode IS NOT NULL AND pull_started_at IS NULL",
-        ),
-        (
-            "marks of a pull that is not under way",
-            "SELECT DISTINCT w.person_id FROM walk AS w LEFT JOIN checkpoint AS c ON c.person_id = w.person_id
-              WHERE c.pull_mode IS NULL",
-        ),
-    ];
-    for (what, statement) in checks {
-        let mut statement = connection.prepare(statement)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            findings.add(format!("checkpoint of {}: {what}", row.get::<_, String>(0)?));
-        }
+    let mut statement = connection.prepare(include_str!("../../../schema/pull_faults.sql"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (person, what): (String, String) = (row.get(0)?, row.get(1)?);
+        findings.add(pull_fault(&person, &what));
     }
     Ok(())
 }

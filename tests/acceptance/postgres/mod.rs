@@ -16,4 +16,5 @@ mod refusals;
 mod settings;
 mod status;
 mod sync;
+mod verify;
 mod views;
