@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::stage;
 use crate::cycle::progress::Progress;
 use crate::cycle::{Cycle, Summary, SyncRequest};
 use crate::healthex::client::Api;
@@ -50,7 +51,10 @@ pub(super) async fn run(folder: &Path, place: Place, stop: Stop) -> anyhow::Resu
         let config = Some(folder.join("healthex-sync.toml"));
         let (settings, place) = (settings.clone(), place.clone());
         let daemon = Daemon { settings, roster, place, config, environment: Environment::new() };
-        let (_never, hangups) = mpsc::channel(1);
+        let (heard, hangups) = mpsc::channel(1);
+        if let Some(stage) = stage::current() {
+            stage.hear_hangups(heard);
+        }
         return service::run(daemon, Signals::simulated(stop, hangups)).await;
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Person {
     pub(super) has_consented: bool,
     pub(super) consent_since: Timestamp,
     pub(super) is_listed: bool,
+    pub(super) is_enabled: bool,
+    /// Since when it is listed and enabled, or not.
     pub(super) listed_since: Timestamp,
     /// The last page that it was answered with has a `next` link.
     pub(super) walk_goes_on: bool,
@@ -60,6 +62,7 @@ impl Person {
             has_consented: true,
             consent_since: now,
             is_listed: true,
+            is_enabled: true,
             listed_since: now,
             walk_goes_on: false,
             removed: BTreeMap::new(),
@@ -67,6 +70,11 @@ impl Person {
             forgotten_until: now,
             was_refused: false,
         }
+    }
+
+    /// Returns whether the roster asks for its record.
+    pub(super) fn is_pulled(&self) -> bool {
+        self.is_listed && self.is_enabled
     }
 
     /// Gives the server a Person, a Patient and some entries more.

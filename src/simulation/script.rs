@@ -74,9 +74,21 @@ pub(super) enum What {
     List {
         patient: usize,
     },
-    /// The roster is cut off in its middle, for so many minutes.
+    /// The roster says that it is not to be pulled.
+    Disable {
+        patient: usize,
+    },
+    Enable {
+        patient: usize,
+    },
+    /// The roster is cut off in its middle or lacks half of the patients, for so many minutes.
     HalfARoster {
         minutes: u32,
+        is_cut: bool,
+    },
+    /// The configuration has another page size, and the daemon is told to read it again.
+    Reload {
+        page_size: u32,
     },
     /// The server or the way to it is as `sky` says, for so many minutes.
     Weather {
@@ -128,7 +140,9 @@ impl What {
             | Self::Withdraw { patient }
             | Self::Consent { patient }
             | Self::Unlist { patient }
-            | Self::List { patient } => Some(patient),
+            | Self::List { patient }
+            | Self::Disable { patient }
+            | Self::Enable { patient } => Some(patient),
             _ => None,
         }
     }
@@ -142,7 +156,7 @@ const LATE_MAX: u32 = 9;
 /// Makes up a world of so many patients and days.
 pub(super) fn script(seed: u64, patients: usize, days: u32, every: u32) -> Script {
     let mut author = Author { dice: StdRng::seed_from_u64(seed), patients, days, every, events: Vec::new() };
-    let page_size = *[0, 3, 7, 20, 500].choose(&mut author.dice).unwrap_or(&7);
+    let page_size = author.some_page_size();
     let full_every = *[1, 2, 7].choose(&mut author.dice).unwrap_or(&7);
     let removes_leavers = author.dice.random_bool(0.5);
     let entries = *[5, 10, 60].choose(&mut author.dice).unwrap_or(&5);
@@ -198,6 +212,10 @@ impl Author {
         #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
         let patients = self.patients as f64;
         patients * of_each
+    }
+
+    fn some_page_size(&mut self) -> u32 {
+        *[0, 3, 7, 20, 500].choose(&mut self.dice).unwrap_or(&7)
     }
 
     fn edits(&mut self, day: u32) {
@@ -285,7 +303,18 @@ impl Author {
         }
         if self.dice.random_bool(0.05) {
             let (minute, minutes) = (self.at(day), self.dice.random_range(1..3 * HOUR));
-            self.add(minute, What::HalfARoster { minutes });
+            let is_cut = self.dice.random_bool(0.5);
+            self.add(minute, What::HalfARoster { minutes, is_cut });
+        }
+        for _ in 0..self.times(self.share(0.01)) {
+            let (minute, patient) = (self.at(day), self.someone());
+            self.add(minute, What::Disable { patient });
+            let back = minute + self.dice.random_range(10..5 * DAY);
+            self.add(back, What::Enable { patient });
+        }
+        if self.dice.random_bool(0.1) {
+            let (minute, page_size) = (self.at(day), self.some_page_size());
+            self.add(minute, What::Reload { page_size });
         }
     }
 
@@ -390,7 +419,17 @@ impl fmt::Display for What {
             Self::Consent { .. } => write!(f, "consents again"),
             Self::Unlist { .. } => write!(f, "is taken off the roster"),
             Self::List { .. } => write!(f, "is on the roster again"),
-            Self::HalfARoster { minutes } => write!(f, "the roster is half written for {minutes} min"),
+            Self::Disable { .. } => write!(f, "is disabled in the roster"),
+            Self::Enable { .. } => write!(f, "is enabled in the roster"),
+            Self::HalfARoster { minutes, is_cut: true } => {
+                write!(f, "the roster is half written for {minutes} min")
+            }
+            Self::HalfARoster { minutes, .. } => {
+                write!(f, "the roster lacks its second half for {minutes} min")
+            }
+            Self::Reload { page_size } => {
+                write!(f, "the configuration is read again, with pages of {page_size}")
+            }
             Self::Weather { minutes, sky } => write!(f, "{sky} for {minutes} min"),
             Self::TokensEnd => write!(f, "all tokens end"),
             Self::OurClock { seconds } => write!(f, "our clock steps by {seconds} s"),

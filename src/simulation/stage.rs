@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use url::Url;
 
 use super::network::{Answer, Cut, Network};
@@ -40,6 +40,8 @@ struct State {
     told: Vec<Told>,
     death: Death,
     disk_is_full: bool,
+    /// Where the daemon hears of SIGHUP.
+    hangups: Option<mpsc::Sender<()>>,
 }
 
 /// When the process dies.
@@ -81,6 +83,7 @@ impl Stage {
             told: Vec::new(),
             death: Death::default(),
             disk_is_full: false,
+            hangups: None,
         };
         Arc::new(Self { state: Mutex::new(state), network, files, died: Notify::new() })
     }
@@ -127,6 +130,17 @@ impl Stage {
 
     pub(super) fn set_disk_full(&self, is_full: bool) {
         self.state().disk_is_full = is_full;
+    }
+
+    pub(super) fn hear_hangups(&self, heard: mpsc::Sender<()>) {
+        self.state().hangups = Some(heard);
+    }
+
+    /// Tells the daemon to read its configuration again.
+    pub(super) fn hang_up(&self) {
+        if let Some(heard) = &self.state().hangups {
+            let _ = heard.try_send(());
+        }
     }
 
     /// Lets the process die at the so-many-th await on the network, or commit, from now on.

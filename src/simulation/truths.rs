@@ -149,6 +149,7 @@ impl Truths {
             self.a_full_pull_is_made_as_often_as_said(moment, person, patient)?;
             self.a_withdrawal_is_purged_within_its_bound(moment, person, patient)?;
             self.who_is_permitted_is_back(moment, person, patient)?;
+            self.who_is_disabled_is_not_pulled(moment, person)?;
         }
         Self::ledger_log_and_state_agree(moment)
     }
@@ -279,7 +280,7 @@ impl Truths {
         person: &Person,
         patient: &Patient,
     ) -> Result<(), Untrue> {
-        let Some(last) = patient.last_full_at.filter(|_| patient.state == "active" && person.is_listed)
+        let Some(last) = patient.last_full_at.filter(|_| patient.state == "active" && person.is_pulled())
         else {
             return Ok(());
         };
@@ -402,7 +403,7 @@ impl Truths {
         if person.has_consented || !patient.holds_rows || patient.state == "held" {
             return Ok(());
         }
-        let asked_each = if person.is_listed { self.rules.every } else { DAY.max(self.rules.every) };
+        let asked_each = if person.is_pulled() { self.rules.every } else { DAY.max(self.rules.every) };
         let bound = asked_each * 3 + FAILURE_DELAY_MAX + TimeDelta::hours(1);
         let calm_for = moment.calm_for(person);
         if calm_for <= bound {
@@ -419,7 +420,7 @@ impl Truths {
         person: &Person,
         patient: &Patient,
     ) -> Result<(), Untrue> {
-        if !person.has_consented || !person.is_listed || patient.state == "active" {
+        if !person.has_consented || !person.is_pulled() || patient.state == "active" {
             return Ok(());
         }
         // Asked at least every `consent.recheck`.
@@ -432,6 +433,26 @@ impl Truths {
         let shows =
             format!("{} has been permitted for {calm_for} and is {} ({why})", person.id, patient.state);
         untrue("who is permitted is back, and held by nobody", shows)
+    }
+
+    /// "`enabled = false`: the patient is shown as disabled and not pulled."
+    fn who_is_disabled_is_not_pulled(&self, moment: &Moment<'_>, person: &Person) -> Result<(), Untrue> {
+        // What was under way goes on, and a roster that cannot be read is the one before.
+        let bound = self.rules.every + FAILURE_DELAY_MAX;
+        if person.is_enabled || moment.now - person.listed_since <= bound {
+            return Ok(());
+        }
+        let mut pulls = self.answered.iter().rev().filter(|answer| !answer.is_question);
+        match pulls.find(|answer| answer.person == person.id && answer.at > person.listed_since + bound) {
+            None => Ok(()),
+            Some(answer) => {
+                let shows = format!(
+                    "{} is disabled since {}, and was pulled at {}",
+                    person.id, person.listed_since, answer.at
+                );
+                untrue("who is disabled is not pulled", shows)
+            }
+        }
     }
 
     /// "Ledger, `purge_log` and state agree."
@@ -501,7 +522,7 @@ impl Truths {
 /// "Equality, when faults stop": all that the server holds, and nothing else.
 pub(super) fn the_warehouse_equals_the_server(moment: &Moment<'_>, persons: &[Person]) -> Result<(), Untrue> {
     const TRUTH: &str = "when faults stop, the warehouse equals the server within two cycles";
-    for person in persons.iter().filter(|person| person.has_consented && person.is_listed) {
+    for person in persons.iter().filter(|person| person.has_consented && person.is_pulled()) {
         let Some(patient) = moment.patient(person) else {
             return untrue(TRUTH, format!("{} is not known", person.id));
         };

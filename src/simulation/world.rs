@@ -34,7 +34,7 @@ const BEGINS: i64 = 1_800_403_200;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ending {
     Weather(Sky),
-    HalfARoster,
+    HalfARoster { is_cut: bool },
     DiskFull,
     Reader,
 }
@@ -121,7 +121,7 @@ impl World {
                 self.script.entries / 2 + number * 7 % self.script.entries,
             );
         }
-        self.write_roster(1.0);
+        self.write_roster();
     }
 
     pub(super) fn minute(&self) -> u32 {
@@ -132,21 +132,32 @@ impl World {
         &self.stage.network.server
     }
 
-    /// Writes so much of the roster as `share` says.
-    fn write_roster(&self, share: f64) {
-        let listed = self.people.iter().filter(|person| person.is_listed);
-        let tables: Vec<String> = listed
-            .map(|person| format!("[[patient]]\nid = {:?}\nlabel = \"study-{}\"\n", person.id, person.id))
-            .collect();
-        let text = tables.concat();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_precision_loss,
-            clippy::cast_sign_loss,
-            reason = "about so much"
-        )]
-        let length = (text.len() as f64 * share) as usize;
-        fs::write(self.folder.path().join("roster.toml"), &text[..length]).unwrap();
+    /// Writes the roster, or the half of it that there is now.
+    fn write_roster(&mut self) {
+        let half = self.endings.iter().find_map(|(_, ending)| match ending {
+            Ending::HalfARoster { is_cut } => Some(*is_cut),
+            _ => None,
+        });
+        let mut listed: Vec<&Person> = self.people.iter().filter(|person| person.is_listed).collect();
+        if half == Some(false) {
+            listed.truncate(listed.len().div_ceil(2));
+        }
+        let table = |person: &&Person| {
+            let Person { id, is_enabled, .. } = person;
+            format!("[[patient]]\nid = {id:?}\nlabel = \"study-{id}\"\nenabled = {is_enabled}\n")
+        };
+        let mut text = listed.iter().map(table).collect::<String>();
+        if half == Some(true) {
+            text.truncate(text.len() / 2);
+        } else {
+            // One that is cut off cannot be read, or lists fewer for some hours.
+            let now = self.stage.true_time();
+            for person in &self.people {
+                let is_listed = listed.iter().any(|listed| listed.id == person.id);
+                self.truths.note_listed(&person.id, is_listed, now);
+            }
+        }
+        fs::write(self.folder.path().join("roster.toml"), text).unwrap();
     }
 
     /// Goes on with the script and looks whether all is true, until the daemon is to be stopped.
@@ -200,9 +211,16 @@ impl World {
             What::Consent { patient } => self.consent(patient, true, now),
             What::Unlist { patient } => self.list(patient, false, now),
             What::List { patient } => self.list(patient, true, now),
-            What::HalfARoster { minutes } => {
-                self.write_roster(0.5);
-                self.for_a_while(minutes, Ending::HalfARoster);
+            What::Disable { patient } => self.enable(patient, false, now),
+            What::Enable { patient } => self.enable(patient, true, now),
+            What::HalfARoster { minutes, is_cut } => {
+                self.for_a_while(minutes, Ending::HalfARoster { is_cut });
+                self.write_roster();
+            }
+            What::Reload { page_size } => {
+                self.script.page_size = page_size;
+                write_configuration(self.folder.path(), &self.script);
+                self.stage.hang_up();
             }
             What::Weather { minutes, sky } => {
                 self.for_a_while(minutes, Ending::Weather(sky));
@@ -252,11 +270,17 @@ impl World {
             && person.is_listed != is_listed
         {
             (person.is_listed, person.listed_since) = (is_listed, now);
-            self.truths.note_listed(&person.id, is_listed, now);
         }
-        if !self.endings.iter().any(|(_, ending)| *ending == Ending::HalfARoster) {
-            self.write_roster(1.0);
+        self.write_roster();
+    }
+
+    fn enable(&mut self, patient: usize, is_enabled: bool, now: Timestamp) {
+        if let Some(person) = self.people.get_mut(patient)
+            && person.is_enabled != is_enabled
+        {
+            (person.is_enabled, person.listed_since) = (is_enabled, now);
         }
+        self.write_roster();
     }
 
     fn for_a_while(&mut self, minutes: u32, ending: Ending) {
@@ -288,7 +312,7 @@ impl World {
             tracing::debug!("over: {ending:?} at {}", moment(minute));
             match ending {
                 Ending::Weather(_) => {}
-                Ending::HalfARoster => self.write_roster(1.0),
+                Ending::HalfARoster { .. } => self.write_roster(),
                 Ending::DiskFull => {
                     self.stage.set_disk_full(false);
                     self.commits_since = Some(self.stage.true_time());
