@@ -3,8 +3,8 @@
 //! Counters are of this process; gauges are set at each scrape. No label names a patient.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use super::problems::Problem;
@@ -56,7 +56,7 @@ pub(super) struct Metrics {
     progress: IntGaugeVec,
     problems: IntGaugeVec,
     warehouse: IntGaugeVec,
-    disk_free: IntGauge,
+    disk_free: Gauge,
     process: ProcessMetrics,
 }
 
@@ -182,7 +182,10 @@ impl Metrics {
             )?,
             problems: make.gauges("problem", "1 where something needs a person.", &["problem"])?,
             warehouse: make.gauges("warehouse_bytes", "Size of the warehouse's files.", &["file"])?,
-            disk_free: gauge("disk_free_bytes", "Room on the disk of the warehouse, for this account.")?,
+            disk_free: make.register(Gauge::new(
+                "healthex_sync_disk_free_bytes",
+                "Room on the disk of the warehouse, for this account; NaN where it is a server's.",
+            ))?,
             process: ProcessMetrics::register(&make.0)?,
             registry: make.0,
         };
@@ -312,7 +315,9 @@ impl Metrics {
         self.since_ignored.set(to_gauge(overview.since_ignored));
         self.short.set(to_gauge(overview.short));
         self.expiring.set(to_gauge(overview.expiring.total));
-        self.disk_free.set(overview.disk_free.map_or(0, to_gauge));
+        // A number would be taken for what is free. Whole megabytes do for a disk.
+        let megabytes = overview.disk_free.map(|bytes| u32::try_from(bytes / 1_000_000).unwrap_or(u32::MAX));
+        self.disk_free.set(megabytes.map_or(f64::NAN, |megabytes| f64::from(megabytes) * 1_000_000.0));
         for size in &overview.bytes {
             self.warehouse.with_label_values(&[size.file]).set(to_gauge(size.bytes));
         }

@@ -36,7 +36,7 @@ fn a_daily_cycle_follows_summer_time_and_quiet_hours_are_kept() {
     daemon.stops();
     let daemon = world.daemon_by(&mut at("2027-12-01 16:59:57"));
     daemon.shows(GOOD_CYCLES, |cycles| cycles >= 2);
-    let first = world.ask("SELECT min(started_at) FROM cycle WHERE started_at > '2027-12'");
+    let first = world.ask("SELECT min(started_at) FROM cycle WHERE started_at > '2027-12-01'");
     assert_eq!(first.as_deref(), Some("2027-12-01T17:00:00Z"));
     daemon.stops();
 }

@@ -53,6 +53,10 @@ impl World {
         ran.exits(0);
     }
 
+    pub(crate) fn is_on_server(&self) -> bool {
+        self.database.is_some()
+    }
+
     /// What lies beside the warehouse, or beside the configuration where that is on a server.
     pub(crate) fn own_file(&self, suffix: &str) -> PathBuf {
         let named_after = if self.database.is_some() { "healthex-sync" } else { "data/warehouse.db" };
