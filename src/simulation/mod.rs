@@ -19,6 +19,7 @@
 mod life;
 mod log;
 mod look;
+mod moment;
 pub(crate) mod network;
 mod people;
 mod run;

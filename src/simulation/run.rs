@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::life;
 use super::log::Log;
+use super::moment::Untrue;
 use super::script::Script;
 use super::sweeps::a_sweep_waits;
-use super::truths::{Untrue, the_warehouse_equals_the_server};
+use super::truths::the_warehouse_equals_the_server;
 use super::world::{Halt, World};
 use crate::clock;
 use crate::stop::Stop;

@@ -1,8 +1,8 @@
 //! What is always true of sweeps: which wait, and which may not.
 
 use super::look::Patient;
+use super::moment::{CLOCK_MAX, DAY, Moment, Untrue, untrue};
 use super::people::Person;
-use super::truths::{CLOCK_MAX, DAY, Moment, Untrue, untrue};
 
 fn is_clinical(key: &str) -> bool {
     !key.starts_with("Person/") && !key.starts_with("Patient/")

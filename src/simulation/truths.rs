@@ -6,23 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::look::{Look, Patient, Purge};
+use super::moment::{CLOCK_MAX, DAY, Moment, Untrue, untrue};
 use super::network::{Answered, With};
 use super::people::{Entry, Person};
 use super::stage::Told;
 use super::sweeps;
-use crate::sandbox::InProcess;
 use crate::time::{TimeDelta, Timestamp};
-
-/// A property that does not hold, and how that shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Untrue {
-    pub(super) truth: &'static str,
-    pub(super) shows: String,
-}
-
-pub(super) fn untrue<T>(truth: &'static str, shows: String) -> Result<T, Untrue> {
-    Err(Untrue { truth, shows })
-}
 
 /// The settings that a world's daemon has.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +23,6 @@ pub(super) struct Rules {
 
 pub(super) const HOLD_AFTER: usize = 5;
 const HOLD_FRACTION: f64 = 0.02;
-pub(super) const DAY: TimeDelta = TimeDelta::hours(24);
-/// Our clock is off by no more, so that a day by it may be so much shorter.
-pub(super) const CLOCK_MAX: TimeDelta = TimeDelta::hours(4);
 /// A failure keeps a patient waiting for so long at most.
 const FAILURE_DELAY_MAX: TimeDelta = TimeDelta::hours(6);
 
@@ -57,31 +43,6 @@ pub(super) struct Truths {
     /// Every problem that was ever told.
     told: BTreeSet<&'static str>,
     unlisted_since: BTreeMap<String, Timestamp>,
-}
-
-/// A moment of the world.
-pub(super) struct Moment<'a> {
-    pub(super) now: Timestamp,
-    /// Since when nothing has been wrong with the server, the network or the machine.
-    pub(super) calm_since: Option<Timestamp>,
-    /// Since when this process has lived and had room on the disk.
-    pub(super) commits_since: Option<Timestamp>,
-    pub(super) server: &'a InProcess,
-    pub(super) look: &'a Look,
-    /// What the ledger says, a line each: whose, and whether it was purged by it.
-    pub(super) ledger: &'a [(String, bool)],
-}
-
-impl Moment<'_> {
-    pub(super) fn patient(&self, person: &Person) -> Option<&Patient> {
-        self.look.patients.get(&person.id)
-    }
-
-    /// Returns how long nothing has been wrong, for a patient whose consent and listing did not change.
-    fn calm_for(&self, person: &Person) -> TimeDelta {
-        let Some(calm) = self.calm_since else { return TimeDelta::zero() };
-        self.now - calm.max(person.consent_since).max(person.listed_since)
-    }
 }
 
 impl Truths {

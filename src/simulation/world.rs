@@ -11,12 +11,13 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use super::look::{Look, Onlooker};
+use super::moment::{Moment, Untrue};
 use super::network::Network;
 use super::people::{Person, key_mark, mark};
 use super::script::{Event, Script, What, moment, person};
 use super::stage;
 use super::stage::Stage;
-use super::truths::{Moment, Rules, Truths, Untrue, nothing_is_made_up};
+use super::truths::{Rules, Truths, nothing_is_made_up};
 use super::weather::{Shape, Sky};
 use crate::clock;
 use crate::sandbox::InProcess;
