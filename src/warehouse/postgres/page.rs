@@ -40,7 +40,9 @@ pub(super) async fn store(
     let mut mark = PullMark { session, head, is_set: cost.row.is_some() || head.is_resumed };
     let mut respelled = Vec::new();
     let mut changes = Changes::keeping(*history);
-    let mut upserts = Upserts::begin(session, &head.person, now, batch).await?;
+    let (eased, begun) = tokio::join!(biased; ease_commit(session, head, batch), Upserts::begin(session, &head.person, now, batch));
+    eased?;
+    let mut upserts = begun?;
     let mut tally = upserts.rows(&batch.rows, gained, &mut respelled, &mut changes).await?;
     let mut none = Vec::new();
     // Things whose name is another's, under the keys that they have instead.
@@ -73,6 +75,20 @@ pub(super) async fn store(
     let end = has_ended.then_some(&end);
     stored.row = Some(pulls::note(session, head, cost, stored.tally, end).await?);
     Ok(stored)
+}
+
+/// Lets the commit of a pull that brought nothing be answered before it is on the disk: what a crash of the server
+/// takes back, the next cycle asks again. Whatever is committed later takes it along.
+async fn ease_commit(session: &Session, head: &PullHead, batch: &Batch) -> Result<(), Undone> {
+    if brings_nothing(head, batch) {
+        session.batch("SET LOCAL synchronous_commit = off").await?;
+    }
+    Ok(())
+}
+
+fn brings_nothing(head: &PullHead, batch: &Batch) -> bool {
+    let ends = matches!(&batch.progress, PullProgress::End(completion) if completion.sweep.is_none());
+    ends && head.mode == PullMode::Incremental && batch.rows.is_empty() && batch.quarantined.is_empty()
 }
 
 /// Moves the watermark. Returns how many pulls in a row have brought everything, whatever was asked for.
