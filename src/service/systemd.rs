@@ -2,6 +2,7 @@
 //!
 //! Without `$NOTIFY_SOCKET` there is nobody to notify, and all of it does nothing.
 
+use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -60,22 +61,31 @@ pub(super) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
+/// What must not be lost waits so long for a manager that is slow to read.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 fn notify(states: &[NotifyState<'_>]) {
-    let abstract_name = std::env::var_os("NOTIFY_SOCKET")
-        .and_then(|socket| socket.as_bytes().strip_prefix(b"@").map(<[u8]>::to_vec));
-    let told = match abstract_name {
-        Some(name) => notify_abstract(&name, states),
-        None => sd_notify::notify(states),
-    };
-    if let Err(failed) = told {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    if let Err(failed) = send(name.as_bytes(), states) {
         tracing::debug!("systemd could not be notified: {failed}");
     }
 }
 
-/// A name that begins with `@` is no path: it is of the kernel's own, as containers have it.
-fn notify_abstract(name: &[u8], states: &[NotifyState<'_>]) -> std::io::Result<()> {
+/// Sends, and does not wait for room where nobody reads: the next status or sign of life comes by itself.
+fn send(name: &[u8], states: &[NotifyState<'_>]) -> std::io::Result<()> {
     let message = states.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
+    // A name that begins with `@` is no path: it is of the kernel's own, as containers have it.
+    let address = match name.strip_prefix(b"@") {
+        Some(abstract_name) => SocketAddr::from_abstract_name(abstract_name)?,
+        None => SocketAddr::from_pathname(OsStr::from_bytes(name))?,
+    };
     let socket = UnixDatagram::unbound()?;
-    socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+    socket.connect_addr(&address)?;
+    let is_awaited = |state: &NotifyState<'_>| matches!(state, NotifyState::Ready | NotifyState::Reloading);
+    if states.iter().any(is_awaited) {
+        socket.set_write_timeout(Some(PATIENCE))?;
+    } else {
+        socket.set_nonblocking(true)?;
+    }
     socket.send(message.as_bytes()).map(drop)
 }

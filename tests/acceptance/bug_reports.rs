@@ -525,7 +525,7 @@ fn a_log_that_nobody_reads_stops_no_work_and_no_end() {
 }
 
 #[test]
-fn a_service_manager_that_listens_on_an_abstract_socket_is_told() {
+fn a_service_manager_on_an_abstract_socket_is_told_and_not_waited_for() {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
     let world = World::with_record(5).set("sync.schedule", r#""every 1h""#);
@@ -541,6 +541,11 @@ fn a_service_manager_that_listens_on_an_abstract_socket_is_told() {
             break;
         }
     }
+    // From now on nobody reads, and there is no room any more.
+    let another = UnixDatagram::unbound().unwrap();
+    another.set_nonblocking(true).unwrap();
+    another.connect_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    while another.send(b"STATUS=full").is_ok() {}
     running.terminate();
     assert_eq!(running.ended().code, 0);
 }
