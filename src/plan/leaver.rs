@@ -11,6 +11,10 @@ use crate::time::TimeDelta;
 /// So many readings of the roster, and all in between, must have lacked a patient.
 pub(crate) const READINGS_MIN: u32 = 2;
 
+/// A purge that an operator has ordered is remembered until so many readings, and all in between, have
+/// lacked its patient for so long: whoever is listed after that is new, and pulled.
+pub(crate) const REMEMBERED_FOR: TimeDelta = TimeDelta::hours(24);
+
 /// Who lists a patient; the `listed_by` column of `checkpoint`, by the same names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListedBy {

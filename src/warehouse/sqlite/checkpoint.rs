@@ -13,7 +13,7 @@ use super::{shortfall, tables};
 use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
-use crate::plan::leaver::Missing;
+use crate::plan::leaver::{Missing, READINGS_MIN, REMEMBERED_FOR};
 use crate::plan::row::KeyHash;
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
@@ -466,11 +466,16 @@ pub(super) fn forget(
     Ok(())
 }
 
-/// Removes the last that is known of purged patients which no roster lists any more.
-pub(super) fn drop_unlisted(connection: &Connection) -> Result<(), StoreFailed> {
-    let unlisted = "SELECT person_id FROM checkpoint WHERE listed = 0 AND purged_at IS NOT NULL";
-    connection.execute(&format!("DELETE FROM pull WHERE person_id IN ({unlisted})"), [])?;
-    connection.execute("DELETE FROM checkpoint WHERE listed = 0 AND purged_at IS NOT NULL", [])?;
+/// Removes the last that is known of purged patients which no roster lists any more. A reading that
+/// lacks a paused one for a while does not undo its purge.
+pub(super) fn drop_unlisted(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+    const UNLISTED: &str = "listed = 0 AND purged_at IS NOT NULL
+        AND (state <> 'paused' OR ?1 <= missing_readings AND missing_since <= ?2)";
+    let parameters = params![READINGS_MIN, stamp(now - REMEMBERED_FOR)];
+    let pulls =
+        format!("DELETE FROM pull WHERE person_id IN (SELECT person_id FROM checkpoint WHERE {UNLISTED})");
+    connection.prepare_cached(&pulls)?.execute(parameters)?;
+    connection.prepare_cached(&format!("DELETE FROM checkpoint WHERE {UNLISTED}"))?.execute(parameters)?;
     Ok(())
 }
 
