@@ -118,6 +118,14 @@ BREAKS = {
         "a refusal is confirmed with the token that was refused",
         [("src/healthex/client.rs", "        let before = self.tokens.current();\n        let same", "        let before = self.tokens.current();\n        if before.is_some() {\n            return Ok(before);\n        }\n        let same")],
     ),
+    "pause": (
+        "whom an operator has purged is pulled by the next cycle",
+        [("src/plan/due.rs", "PatientState::Paused if !request.named", "PatientState::Paused if request.full && !request.named")],
+    ),
+    "pause-forgotten": (
+        "one reading of the roster undoes an operator's purge",
+        [("src/warehouse/sqlite/checkpoint.rs", "AND (state <> 'paused' OR ?1", "AND (state <> '' OR ?1")],
+    ),
     "full-every": (
         "no full pull is made because its time has come",
         [("src/plan/due.rs", "        || overdue", "        || (overdue && false)")],

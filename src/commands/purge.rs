@@ -46,19 +46,26 @@ pub(super) fn purge(
     let patient = args.id.as_deref().map(|named| Patient::find(&settings, &reader, named)).transpose()?;
     drop(reader);
     let by = account();
-    let mut told = Told { out, as_json: args.json, report: PurgeJson::default() };
+    let mut told = Told::new(out, args.json);
     let status = match patient {
-        None => purge_held(context, settings, &place, args.expect, &mut told)?,
-        Some(patient) => purge_one(&place, &patient, by, &mut told)?,
+        None => {
+            let settings = Arc::new(settings);
+            let api = api(context, &settings)?;
+            runtime()?.block_on(async {
+                let session = Session { settings, api, stop: Stop::on_signals()? };
+                purge_held(session, &place, &by, args.expect, &mut told).await
+            })?
+        }
+        Some(patient) => runtime()?.block_on(purge_one(&place, &patient, by, &mut told))?,
     };
     told.end()?;
     Ok(status)
 }
 
 /// Who is to be purged, and as what it was named.
-struct Patient<'a> {
-    person: PersonId,
-    named: &'a str,
+pub(crate) struct Patient<'a> {
+    pub(crate) person: PersonId,
+    pub(crate) named: &'a str,
 }
 
 impl<'a> Patient<'a> {
@@ -68,7 +75,7 @@ impl<'a> Patient<'a> {
 }
 
 /// What is told of a purge: line by line as it happens, or all of it at the end.
-struct Told<'o> {
+pub(crate) struct Told<'o> {
     out: &'o mut dyn Write,
     as_json: bool,
     report: PurgeJson,
@@ -96,7 +103,11 @@ struct UnansweredJson {
     why: String,
 }
 
-impl Told<'_> {
+impl<'o> Told<'o> {
+    pub(crate) fn new(out: &'o mut dyn Write, as_json: bool) -> Self {
+        Self { out, as_json, report: PurgeJson::default() }
+    }
+
     fn say(&mut self, line: &str) -> std::io::Result<()> {
         if self.as_json { Ok(()) } else { writeln!(self.out, "{line}") }
     }
@@ -114,7 +125,8 @@ impl Told<'_> {
     }
 }
 
-fn purge_one(
+/// Purges a patient, or has it purged by the process that holds the warehouse.
+pub(crate) async fn purge_one(
     place: &Place,
     patient: &Patient<'_>,
     by: String,
@@ -123,7 +135,7 @@ fn purge_one(
     let Patient { person, named } = patient;
     let unknown = || Complaints::one(format!("{named}: the warehouse does not know this patient"));
     let request = PurgeRequest { person: person.clone(), by, requested_at: clock::now() };
-    match order(place, &request, named)? {
+    match order(place, &request, named).await? {
         Ordered::Answered(PurgeAnswer::Purged { name, rows }) => {
             told.purged(&name, rows)?;
             told.say(match &place.location {
@@ -139,14 +151,14 @@ fn purge_one(
             tracing::error!("{named} was not purged: {why}");
             Ok(ExitStatus::Failed)
         }
-        Ordered::Free(warehouse) => runtime()?.block_on(async {
+        Ordered::Free(warehouse) => {
             let (reason, by) = (PurgeReason::Operator, &request.by);
             let purged = warehouse.purge(person, reason, by, clock::now()).await?;
             let purged = purged.ok_or_else(unknown)?;
             told.purged(&purged.name, purged.erased.rows())?;
             scrub(place, &warehouse, told).await?;
             Ok(ExitStatus::Done)
-        }),
+        }
     }
 }
 
@@ -160,7 +172,7 @@ enum Ordered {
 
 /// Takes the warehouse, or leaves the order for the process that holds it, and waits for one of
 /// the two. A command that is killed meanwhile has ordered all the same.
-fn order(place: &Place, request: &PurgeRequest, named: &str) -> Result<Ordered, OpenFailed> {
+async fn order(place: &Place, request: &PurgeRequest, named: &str) -> Result<Ordered, OpenFailed> {
     let deadline = Instant::now() + LOCK_WAIT_MAX;
     let mut left: Option<LeftRequest> = None;
     let mut is_reported = false;
@@ -176,7 +188,7 @@ fn order(place: &Place, request: &PurgeRequest, named: &str) -> Result<Ordered, 
                     is_reported = true;
                     left = leave(place, request, named, &pid);
                 }
-                std::thread::sleep(LOCK_POLL_INTERVAL);
+                clock::sleep(LOCK_POLL_INTERVAL).await;
             }
             Err(failed) => {
                 if left.take().is_some_and(|left| !left.withdraw()) {
@@ -207,49 +219,44 @@ fn leave(place: &Place, request: &PurgeRequest, named: &str, pid: &str) -> Optio
     }
 }
 
-fn purge_held(
-    context: &Context<'_>,
-    settings: Settings,
+/// Purges the held patients that are refused still.
+pub(crate) async fn purge_held(
+    session: Session,
     place: &Place,
+    by: &str,
     expected: Option<usize>,
     told: &mut Told<'_>,
 ) -> anyhow::Result<ExitStatus> {
-    let settings = Arc::new(settings);
-    let api = api(context, &settings)?;
-    let warehouse = Arc::new(wait_for_warehouse(place)?);
-    runtime()?.block_on(async {
-        let (progress, _) = watch::channel(Progress::default());
-        let session = Session { settings, api, stop: Stop::on_signals()? };
-        let cycle = session.cycle(warehouse.clone(), progress, SyncRequest::default());
-        let decided = match decide_held(&cycle, &account(), expected).await {
-            Err(failed @ HeldUndecided::NotAsExpected { .. }) => {
-                return Err(Complaints::one(failed.to_string()).into());
-            }
-            decided => decided?,
-        };
-        let HeldDecided { purged, released, unanswered } = &decided;
-        for patient in purged {
-            told.purged(&patient.name, patient.erased.rows())?;
+    let warehouse = Arc::new(wait_for_warehouse(place).await?);
+    let (progress, _) = watch::channel(Progress::default());
+    let cycle = session.cycle(warehouse.clone(), progress, SyncRequest::default());
+    let decided = match decide_held(&cycle, by, expected).await {
+        Err(failed @ HeldUndecided::NotAsExpected { .. }) => {
+            return Err(Complaints::one(failed.to_string()).into());
         }
-        for name in released {
-            told.say(&format!("{name}: permitted again, released"))?;
-            told.report.released.push(name.clone());
-        }
-        for Unanswered { name, why } in unanswered {
-            told.say(&format!("{name}: still held, because it could not be asked: {why}"))?;
-            told.report.unanswered.push(UnansweredJson { name: name.clone(), why: why.clone() });
-        }
-        let counts =
-            [(purged.len(), "purged"), (released.len(), "released"), (unanswered.len(), "still held")];
-        let counts = counts.map(|(count, what)| (count as u64, what));
-        if counts.iter().all(|(count, _)| *count == 0) {
-            told.say("no patient is held")?;
-        } else {
-            told.say(&list_counts(&counts))?;
-        }
-        scrub(place, &warehouse, told).await?;
-        Ok(if unanswered.is_empty() { ExitStatus::Done } else { ExitStatus::SomePatientsFailed })
-    })
+        decided => decided?,
+    };
+    let HeldDecided { purged, released, unanswered } = &decided;
+    for patient in purged {
+        told.purged(&patient.name, patient.erased.rows())?;
+    }
+    for name in released {
+        told.say(&format!("{name}: permitted again, released"))?;
+        told.report.released.push(name.clone());
+    }
+    for Unanswered { name, why } in unanswered {
+        told.say(&format!("{name}: still held, because it could not be asked: {why}"))?;
+        told.report.unanswered.push(UnansweredJson { name: name.clone(), why: why.clone() });
+    }
+    let counts = [(purged.len(), "purged"), (released.len(), "released"), (unanswered.len(), "still held")];
+    let counts = counts.map(|(count, what)| (count as u64, what));
+    if counts.iter().all(|(count, _)| *count == 0) {
+        told.say("no patient is held")?;
+    } else {
+        told.say(&list_counts(&counts))?;
+    }
+    scrub(place, &warehouse, told).await?;
+    Ok(if unanswered.is_empty() { ExitStatus::Done } else { ExitStatus::SomePatientsFailed })
 }
 
 /// Returns the name of the account that runs this, for the purge log.
@@ -259,7 +266,7 @@ fn account() -> String {
     behind_sudo.or_else(by_id).unwrap_or_else(|| format!("uid {}", nix::unistd::geteuid()))
 }
 
-fn wait_for_warehouse(place: &Place) -> Result<Warehouse, OpenFailed> {
+async fn wait_for_warehouse(place: &Place) -> Result<Warehouse, OpenFailed> {
     let deadline = Instant::now() + LOCK_WAIT_MAX;
     let mut is_reported = false;
     loop {
@@ -269,7 +276,7 @@ fn wait_for_warehouse(place: &Place) -> Result<Warehouse, OpenFailed> {
                     tracing::info!("a cycle is under way (pid {pid}); waiting for its end");
                     is_reported = true;
                 }
-                std::thread::sleep(LOCK_POLL_INTERVAL);
+                clock::sleep(LOCK_POLL_INTERVAL).await;
             }
             opened => return opened,
         }

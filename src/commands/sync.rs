@@ -60,15 +60,15 @@ pub(super) fn sync(
 
 /// What a command runs cycles with.
 #[derive(Clone)]
-pub(super) struct Session {
-    pub(super) settings: Arc<Settings>,
-    pub(super) api: Arc<Api>,
-    pub(super) stop: Stop,
+pub(crate) struct Session {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) api: Arc<Api>,
+    pub(crate) stop: Stop,
 }
 
 impl Session {
     /// Makes a cycle of these.
-    pub(super) fn cycle(
+    pub(crate) fn cycle(
         self,
         warehouse: Arc<Warehouse>,
         progress: watch::Sender<Progress>,

@@ -148,7 +148,7 @@ async fn carry_out(cycle: &Cycle, request: PurgeRequest) -> Option<PurgeNote> {
             (PurgeAnswer::Failed(failed.to_string()), None)
         }
     };
-    cycle.warehouse.answer_purge_request(&request, &answer);
+    cycle.warehouse.answer_purge_request(&request, &answer, clock::now());
     note
 }
 

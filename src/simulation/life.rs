@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::stage;
+use crate::commands::sync::Session;
 use crate::cycle::progress::Progress;
-use crate::cycle::{Cycle, Summary, SyncRequest};
+use crate::cycle::{Summary, SyncRequest};
 use crate::healthex::client::Api;
+use crate::plan::PersonId;
 use crate::service::{Daemon, Signals};
 use crate::settings::{Environment, Settings};
 use crate::stop::Stop;
@@ -59,24 +61,23 @@ pub(super) async fn run(folder: &Path, place: Place, stop: Stop) -> anyhow::Resu
     }
 }
 
-/// Runs one cycle, as `sync --full` does.
-pub(super) async fn sync_in_full(folder: &Path, place: &Place) -> anyhow::Result<Summary> {
+/// What a command in a folder runs cycles with.
+pub(super) fn session(folder: &Path) -> anyhow::Result<Session> {
     let settings = settings(folder);
-    let roster = roster::load(&settings.roster).map_err(|why| anyhow::anyhow!(why.join("; ")))?;
     let credentials =
         settings.credentials(&Environment::new()).map_err(|why| anyhow::anyhow!(why.join("; ")))?;
     let api = Arc::new(Api::new(&settings.api, credentials)?);
+    Ok(Session { settings, api, stop: Stop::default() })
+}
+
+/// Runs one cycle, as `sync` does.
+pub(super) async fn sync(folder: &Path, place: &Place, request: SyncRequest) -> anyhow::Result<Summary> {
+    let session = session(folder)?;
+    let roster = roster::load(&session.settings.roster).map_err(|why| anyhow::anyhow!(why.join("; ")))?;
+    let is_listed = |person: &PersonId| roster.patients.iter().any(|patient| patient.person == *person);
+    anyhow::ensure!(request.named.iter().all(is_listed), "the roster does not list it");
     let warehouse = Arc::new(Warehouse::open(place, OtherServer::Refuse, clock::now())?);
-    let cycle = Cycle {
-        settings,
-        api,
-        warehouse: warehouse.clone(),
-        stop: Stop::default(),
-        progress: watch::channel(Progress::default()).0,
-        request: SyncRequest { full: true, ..SyncRequest::default() },
-        active: Arc::default(),
-        names: Arc::default(),
-    };
+    let cycle = session.cycle(warehouse.clone(), watch::channel(Progress::default()).0, request);
     let summary = cycle.run(&roster).await?;
     drop(cycle);
     warehouse.close(Close::Settle);

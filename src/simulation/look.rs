@@ -36,6 +36,7 @@ pub(super) struct Patient {
 pub(super) struct Purge {
     pub(super) person: String,
     pub(super) reason: String,
+    pub(super) by: String,
     pub(super) purged_at: Timestamp,
     pub(super) refused_at: Option<Timestamp>,
     pub(super) is_carried_out: bool,
@@ -170,6 +171,7 @@ fn purges(connection: &Connection) -> Vec<Purge> {
         Ok(Purge {
             person: row.get("person_id")?,
             reason: row.get("reason")?,
+            by: row.get("by")?,
             purged_at: time(row, "purged_at").unwrap_or_default(),
             refused_at: time(row, "refused_at"),
             is_carried_out: time(row, "carried_out_at").is_some(),

@@ -5,9 +5,10 @@
 //! network (`healthex::door`), and the writer's thread. Built for tests alone.
 //!
 //! ```text
-//! script ─→ world ─→ life        what happens, to whom, and the daemon to which it happens
+//! script ─→ world ─→ life        what happens (`happenings`), to whom, and the daemon to which it happens
+//!   │         ├─→ operators      commands that are typed beside the daemon
 //!   │         ├─→ people         what the server truly holds of each patient
-//!   │         ├─→ look ─→ truths, sweeps what is always true, judged from outside
+//!   │         ├─→ look ─→ truths, sweeps, by_hand what is always true, judged from outside
 //!   │         ╰─→ stage          what the daemon is given in the machine's place
 //!   │               ╰─→ network ─→ weather       the sandbox's answers, and what befalls them
 //!   ╰─→ story                    a failing script, made small and told
@@ -16,11 +17,14 @@
 //! `HEALTHEX_SYNC_SIMULATION_SECONDS` makes it longer, `…_SEED` repeats one world (with seconds: begins with it), and `…_PATIENTS`,
 //! `…_DAYS` and `…_EVERY` (minutes) say what a world is to be like; `…_LOG` prints what the program logs.
 
+mod by_hand;
+mod happenings;
 mod life;
 mod log;
 mod look;
 mod moment;
 pub(crate) mod network;
+mod operators;
 mod people;
 mod run;
 mod script;

@@ -31,6 +31,17 @@ pub(super) struct Person {
     pub(super) forgotten_until: Timestamp,
     /// It was answered about with a refusal, ever.
     pub(super) was_refused: bool,
+    pub(super) by_hand: ByHand,
+}
+
+/// Whether an operator has purged a patient, so that it is not pulled until that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ByHand {
+    Untouched,
+    /// Ordered since then, or pulled again since then by an order: done or not.
+    Ordered(Timestamp),
+    /// The operator was told so.
+    Purged(Timestamp),
 }
 
 /// What the server holds of one thing.
@@ -69,12 +80,13 @@ impl Person {
             sweep_waits_since: None,
             forgotten_until: now,
             was_refused: false,
+            by_hand: ByHand::Untouched,
         }
     }
 
-    /// Returns whether the roster asks for its record.
+    /// Returns whether the roster asks for its record, and no operator has had it purged.
     pub(super) fn is_pulled(&self) -> bool {
-        self.is_listed && self.is_enabled
+        self.is_listed && self.is_enabled && self.by_hand == ByHand::Untouched
     }
 
     /// Gives the server a Person, a Patient and some entries more.

@@ -11,6 +11,8 @@ use super::sweeps::a_sweep_waits;
 use super::truths::the_warehouse_equals_the_server;
 use super::world::{Halt, World};
 use crate::clock;
+use crate::cycle::SyncRequest;
+use crate::plan::PersonId;
 use crate::stop::Stop;
 
 /// "A full pull is due 24 hours later, which then sweeps."
@@ -61,6 +63,7 @@ fn live_through(world: &mut World) -> Result<(), Untrue> {
     if let Some(problem) = world.open_problem() {
         return Err(Untrue { truth: "when faults stop, every problem is over", shows: problem });
     }
+    in_simulated_time(world, resume_all)?;
     for _ in 0..2 {
         in_simulated_time(world, sync)?;
     }
@@ -122,9 +125,27 @@ fn gave_up(ended: anyhow::Result<()>) -> Untrue {
     Untrue { truth: "the daemon waits for what can heal", shows: why }
 }
 
+/// Asks for everybody whom an operator has had purged, and who is to be pulled but for that.
+async fn resume_all(world: &mut World) -> Result<(), Untrue> {
+    let (folder, place) = (world.folder.path().to_owned(), world.place.clone());
+    let named: Vec<PersonId> = world.resumed().iter().map(|id| PersonId::parse(id).unwrap()).collect();
+    let request = SyncRequest { named, ..SyncRequest::default() };
+    if request.named.is_empty() {
+        return Ok(());
+    }
+    match life::sync(&folder, &place, request).await {
+        Ok(_) => Ok(()),
+        Err(failed) => Err(Untrue {
+            truth: "who was purged by an operator can be asked for",
+            shows: format!("{failed:#}"),
+        }),
+    }
+}
+
 async fn sync(world: &mut World) -> Result<(), Untrue> {
     let (folder, place) = (world.folder.path().to_owned(), world.place.clone());
-    match life::sync_in_full(&folder, &place).await {
+    let request = SyncRequest { full: true, ..SyncRequest::default() };
+    match life::sync(&folder, &place, request).await {
         Ok(_) => Ok(()),
         Err(failed) => {
             Err(Untrue { truth: "when faults stop, a sync succeeds", shows: format!("{failed:#}") })

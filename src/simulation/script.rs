@@ -86,6 +86,17 @@ pub(super) enum What {
         minutes: u32,
         is_cut: bool,
     },
+    /// An operator types `purge ID --yes`, so many milliseconds after a tick or at any time.
+    Purge {
+        patient: usize,
+        in_cycle: Option<u32>,
+    },
+    /// An operator types `sync --patient ID`.
+    Resume {
+        patient: usize,
+    },
+    /// An operator types `purge --held --yes`.
+    PurgeHeld,
     /// The configuration has another page size, and the daemon is told to read it again.
     Reload {
         page_size: u32,
@@ -141,6 +152,8 @@ impl What {
             | Self::Consent { patient }
             | Self::Unlist { patient }
             | Self::List { patient }
+            | Self::Purge { patient, .. }
+            | Self::Resume { patient }
             | Self::Disable { patient }
             | Self::Enable { patient } => Some(patient),
             _ => None,
@@ -181,6 +194,7 @@ impl Author {
             self.edits(day);
             self.consents(day);
             self.roster(day);
+            self.operators(day);
             self.weather(day);
             self.machine(day);
         }
@@ -318,6 +332,23 @@ impl Author {
         }
     }
 
+    fn operators(&mut self, day: u32) {
+        for _ in 0..self.times(self.share(0.02)) {
+            let (minute, patient) = (self.at(day), self.someone());
+            let in_cycle = self.dice.random_bool(0.7).then(|| self.dice.random_range(0..4000));
+            self.add(minute, What::Purge { patient, in_cycle });
+            // A few are never pulled again.
+            if self.dice.random_bool(0.8) {
+                let back = minute + self.dice.random_range(10..3 * DAY);
+                self.add(back, What::Resume { patient });
+            }
+        }
+        if self.dice.random_bool(0.1) {
+            let minute = self.at(day);
+            self.add(minute, What::PurgeHeld);
+        }
+    }
+
     fn weather(&mut self, day: u32) {
         for _ in 0..self.times(0.5) {
             let minute = self.at(day);
@@ -421,6 +452,12 @@ impl fmt::Display for What {
             Self::List { .. } => write!(f, "is on the roster again"),
             Self::Disable { .. } => write!(f, "is disabled in the roster"),
             Self::Enable { .. } => write!(f, "is enabled in the roster"),
+            Self::Purge { in_cycle: None, .. } => write!(f, "is purged by an operator"),
+            Self::Purge { in_cycle: Some(after), .. } => {
+                write!(f, "is purged by an operator {after} ms into the next cycle")
+            }
+            Self::Resume { .. } => write!(f, "is asked for by an operator"),
+            Self::PurgeHeld => write!(f, "an operator purges all who are held"),
             Self::HalfARoster { minutes, is_cut: true } => {
                 write!(f, "the roster is half written for {minutes} min")
             }

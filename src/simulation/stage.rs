@@ -206,13 +206,16 @@ impl Stage {
     }
 }
 
-/// Copies all files but those that hold locks, and the index of a WAL, which no crash leaves.
+/// Copies all files and the folders of orders, but not what holds locks, nor the index of a WAL, which no crash leaves.
 fn copy_files(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let file = entry.unwrap().path();
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if file.is_file() && !name.ends_with("-shm") && !name.contains(".lock") {
+        if file.is_dir() {
+            copy_files(&file, &to.join(&name));
+            std::fs::set_permissions(to.join(&name), file.metadata().unwrap().permissions()).unwrap();
+        } else if !name.ends_with("-shm") && !name.contains(".lock") {
             std::fs::copy(&file, to.join(name)).unwrap();
         }
     }

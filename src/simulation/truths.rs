@@ -5,9 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::by_hand;
+use super::by_hand::Orders;
 use super::look::{Look, Patient, Purge};
 use super::moment::{CLOCK_MAX, DAY, Moment, Untrue, untrue};
 use super::network::{Answered, With};
+use super::operators::OPERATOR;
 use super::people::{Entry, Person};
 use super::stage::Told;
 use super::sweeps;
@@ -43,6 +46,7 @@ pub(super) struct Truths {
     /// Every problem that was ever told.
     told: BTreeSet<&'static str>,
     unlisted_since: BTreeMap<String, Timestamp>,
+    pub(super) orders: Orders,
 }
 
 impl Truths {
@@ -56,6 +60,7 @@ impl Truths {
             told_before: BTreeSet::new(),
             told: BTreeSet::new(),
             unlisted_since: BTreeMap::new(),
+            orders: Orders::default(),
         }
     }
 
@@ -111,7 +116,10 @@ impl Truths {
             self.a_withdrawal_is_purged_within_its_bound(moment, person, patient)?;
             self.who_is_permitted_is_back(moment, person, patient)?;
             self.who_is_disabled_is_not_pulled(moment, person)?;
+            by_hand::a_purge_by_hand_stands(moment, person, patient, &self.answered)?;
+            self.orders.settle(moment, person, patient, self.rules.every);
         }
+        self.orders.end();
         Self::ledger_log_and_state_agree(moment)
     }
 
@@ -263,6 +271,10 @@ impl Truths {
             return Ok(());
         }
         match purge.reason.as_str() {
+            "operator" => self.orders.a_purge_was_ordered(moment, purge, self.rules.every),
+            "consent_revoked" if purge.by == OPERATOR => {
+                self.orders.who_is_held_is_asked_again(purge, &self.answered)
+            }
             "consent_revoked" => self.a_refusal_is_believed_on_evidence_only(moment, purge),
             "roster" => self.a_leaver_was_lacked_for_long(moment, purge),
             _ => untrue("nobody is purged but by the stated rules", format!("{purge:?}")),

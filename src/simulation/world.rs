@@ -7,18 +7,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use super::look::{Look, Onlooker};
 use super::moment::{Moment, Untrue};
 use super::network::Network;
-use super::people::{Person, key_mark, mark};
-use super::script::{Event, Script, What, moment, person};
+use super::operators::UnderWay;
+use super::people::{ByHand, Person, key_mark, mark};
+use super::script::{Script, What, person};
 use super::stage;
 use super::stage::Stage;
 use super::truths::{Rules, Truths, nothing_is_made_up};
-use super::weather::{Shape, Sky};
+use super::weather::Sky;
 use crate::clock;
 use crate::sandbox::InProcess;
 use crate::time::{TimeDelta, Timestamp};
@@ -33,7 +36,7 @@ const BEGINS: i64 = 1_800_403_200;
 
 /// Something that is over at a minute.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Ending {
+pub(super) enum Ending {
     Weather(Sky),
     HalfARoster { is_cut: bool },
     DiskFull,
@@ -46,17 +49,19 @@ pub(super) struct World {
     pub(super) script: Script,
     pub(super) place: Place,
     pub(super) people: Vec<Person>,
-    truths: Truths,
+    pub(super) truths: Truths,
     next_event: usize,
-    endings: Vec<(u32, Ending)>,
-    reader: Option<Connection>,
-    onlooker: Onlooker,
-    backup: Option<PathBuf>,
-    calm_since: Option<Timestamp>,
-    commits_since: Option<Timestamp>,
+    pub(super) endings: Vec<(u32, Ending)>,
+    pub(super) reader: Option<Connection>,
+    pub(super) onlooker: Onlooker,
+    pub(super) backup: Option<PathBuf>,
+    pub(super) calm_since: Option<Timestamp>,
+    pub(super) commits_since: Option<Timestamp>,
     /// Removals that wait for the end of a walk.
-    put_off: Vec<What>,
-    next_check: u32,
+    pub(super) put_off: Vec<What>,
+    /// What operators have typed and has not come to its end.
+    pub(super) commands: FuturesUnordered<UnderWay>,
+    pub(super) next_check: u32,
     /// So many purges were looked for in the bytes of the file.
     scrubbed: usize,
     /// After the script, calm weather follows.
@@ -106,6 +111,7 @@ impl World {
             calm_since: Some(begins),
             commits_since: Some(begins),
             put_off: Vec::new(),
+            commands: FuturesUnordered::new(),
             next_check: 0,
             scrubbed: 0,
             ends_at: script.days * 24 * 60,
@@ -129,12 +135,12 @@ impl World {
         u32::try_from((self.stage.true_time().timestamp() - BEGINS) / 60).unwrap_or_default()
     }
 
-    fn server(&self) -> &InProcess {
+    pub(super) fn server(&self) -> &InProcess {
         &self.stage.network.server
     }
 
     /// Writes the roster, or the half of it that there is now.
-    fn write_roster(&mut self) {
+    pub(super) fn write_roster(&mut self) {
         let half = self.endings.iter().find_map(|(_, ending)| match ending {
             Ending::HalfARoster { is_cut } => Some(*is_cut),
             _ => None,
@@ -171,7 +177,15 @@ impl World {
             let at = BEGINS + i64::from(next) * 60;
             // Half a minute late, so that a tick of the same minute comes first.
             let wait = at * 1000 + 30_000 - self.stage.true_time().timestamp_millis();
-            clock::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or_default())).await;
+            let sleep = clock::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or_default()));
+            tokio::select! {
+                biased;
+                Some(done) = self.commands.next() => {
+                    self.is_done(&done);
+                    continue;
+                }
+                () = sleep => {}
+            }
             if next == ending {
                 self.end(next);
             }
@@ -179,6 +193,7 @@ impl World {
                 let event = self.script.events[self.next_event].clone();
                 self.next_event += 1;
                 if self.happens(&event) == Some(Halt::Restore) {
+                    self.commands.clear();
                     return Ok(Halt::Restore);
                 }
             }
@@ -195,177 +210,6 @@ impl World {
         }
     }
 
-    fn happens(&mut self, event: &Event) -> Option<Halt> {
-        tracing::debug!("{event}");
-        let now = self.stage.true_time();
-        self.calm_again();
-        match event.what {
-            What::Add { patient, size, late } => {
-                let late = TimeDelta::minutes(i64::from(late));
-                self.at(patient, |person, server| person.add(server, size, late));
-            }
-            What::Correct { patient, which, size } => {
-                self.at(patient, |person, server| person.correct(server, which, size));
-            }
-            What::Remove { .. } | What::Empty { .. } | What::Recreate { .. } => self.put_off.push(event.what),
-            What::Withdraw { patient } => self.consent(patient, false, now),
-            What::Consent { patient } => self.consent(patient, true, now),
-            What::Unlist { patient } => self.list(patient, false, now),
-            What::List { patient } => self.list(patient, true, now),
-            What::Disable { patient } => self.enable(patient, false, now),
-            What::Enable { patient } => self.enable(patient, true, now),
-            What::HalfARoster { minutes, is_cut } => {
-                self.for_a_while(minutes, Ending::HalfARoster { is_cut });
-                self.write_roster();
-            }
-            What::Reload { page_size } => {
-                self.script.page_size = page_size;
-                write_configuration(self.folder.path(), &self.script);
-                self.stage.hang_up();
-            }
-            What::Weather { minutes, sky } => {
-                self.for_a_while(minutes, Ending::Weather(sky));
-                self.look_up();
-            }
-            What::TokensEnd => self.server().expire_tokens(),
-            What::OurClock { seconds } => {
-                self.stage.step_clock(TimeDelta::seconds(seconds));
-                self.disturbed();
-            }
-            What::ServersClock { seconds } => self.server().set_clock_offset(TimeDelta::seconds(seconds)),
-            What::Crash { at } => self.stage.die_in(at),
-            What::CrashAtAPurge { at } => self.stage.die_at_a_purge(at),
-            What::CrashAtARefusal { at } => self.stage.die_after_a_refusal(at),
-            What::Backup => self.back_up(),
-            What::Restore => return self.backup.is_some().then_some(Halt::Restore),
-            What::DiskFull { minutes } => {
-                self.stage.set_disk_full(true);
-                self.commits_since = None;
-                self.for_a_while(minutes, Ending::DiskFull);
-            }
-            What::Reader { minutes } => {
-                self.reader = open_reader(self.place.path());
-                self.for_a_while(minutes, Ending::Reader);
-            }
-        }
-        None
-    }
-
-    fn at(&mut self, patient: usize, change: impl FnOnce(&mut Person, &InProcess)) {
-        if let Some(person) = self.people.get_mut(patient) {
-            change(person, &self.stage.network.server);
-        }
-    }
-
-    fn consent(&mut self, patient: usize, stands: bool, now: Timestamp) {
-        if let Some(person) = self.people.get_mut(patient)
-            && person.has_consented != stands
-        {
-            (person.has_consented, person.consent_since) = (stands, now);
-            self.stage.network.server.set_withdrawn(&person.id, !stands);
-        }
-    }
-
-    fn list(&mut self, patient: usize, is_listed: bool, now: Timestamp) {
-        if let Some(person) = self.people.get_mut(patient)
-            && person.is_listed != is_listed
-        {
-            (person.is_listed, person.listed_since) = (is_listed, now);
-        }
-        self.write_roster();
-    }
-
-    fn enable(&mut self, patient: usize, is_enabled: bool, now: Timestamp) {
-        if let Some(person) = self.people.get_mut(patient)
-            && person.is_enabled != is_enabled
-        {
-            (person.is_enabled, person.listed_since) = (is_enabled, now);
-        }
-        self.write_roster();
-    }
-
-    fn for_a_while(&mut self, minutes: u32, ending: Ending) {
-        self.endings.push((self.minute() + minutes, ending));
-        self.disturbed();
-    }
-
-    fn disturbed(&mut self) {
-        self.calm_since = None;
-        self.calm_again();
-    }
-
-    /// Notes that nothing is wrong any more, if so.
-    fn calm_again(&mut self) {
-        let is_calm = self.endings.is_empty() && self.stage.clock_offset().is_zero();
-        if !is_calm {
-            self.calm_since = None;
-        } else if self.calm_since.is_none() {
-            self.calm_since = Some(self.stage.true_time());
-        }
-    }
-
-    /// Ends what is over.
-    fn end(&mut self, minute: u32) {
-        let (over, left) = self.endings.drain(..).partition(|(at, _)| *at <= minute);
-        self.endings = left;
-        let over: Vec<(u32, Ending)> = over;
-        for (_, ending) in over {
-            tracing::debug!("over: {ending:?} at {}", moment(minute));
-            match ending {
-                Ending::Weather(_) => {}
-                Ending::HalfARoster { .. } => self.write_roster(),
-                Ending::DiskFull => {
-                    self.stage.set_disk_full(false);
-                    self.commits_since = Some(self.stage.true_time());
-                }
-                Ending::Reader => self.reader = None,
-            }
-        }
-        self.look_up();
-        self.calm_again();
-    }
-
-    /// Has the weather that there is now.
-    fn look_up(&self) {
-        let skies = self.endings.iter().filter_map(|(_, ending)| match ending {
-            Ending::Weather(sky) => Some(*sky),
-            _ => None,
-        });
-        let skies: Vec<Sky> = skies.collect();
-        let is_refused = skies.iter().any(|sky| sky.shape == Shape::KeyBroken);
-        self.server().reject_credentials(is_refused);
-        if is_refused {
-            self.server().expire_tokens();
-        }
-        self.stage.network.set_skies(skies);
-    }
-
-    /// Nothing is removed under a walk: if as much is added, the server's count cannot show what slid
-    /// through the offsets, and only the next full pull finds it.
-    fn remove_what_waits(&mut self, look: &Look) {
-        let waiting = std::mem::take(&mut self.put_off);
-        for what in waiting {
-            let Some(person) = what.patient().and_then(|patient| self.people.get_mut(patient)) else {
-                continue;
-            };
-            let is_under_way = look.patients.get(&person.id).is_some_and(|patient| patient.is_under_way);
-            let server = &self.stage.network.server;
-            match what {
-                _ if is_under_way || person.walk_goes_on => self.put_off.push(what),
-                What::Remove { which, .. } => person.remove(server, which),
-                What::Empty { keeps, .. } => person.empty(server, keeps),
-                _ => person.recreate(server),
-            }
-        }
-    }
-
-    fn back_up(&mut self) {
-        let Ok(reader) = Reader::open(&self.place.location) else { return };
-        let file = self.folder.path().join("backup.db");
-        let _ = fs::remove_file(&file);
-        self.backup = reader.backup(&file, clock::now, |_| true).is_ok().then_some(file);
-    }
-
     /// Puts the last backup in the warehouse's place, while no daemon runs.
     pub(super) fn restore(&mut self) -> Result<(), Untrue> {
         self.nobody_reads();
@@ -375,6 +219,15 @@ impl World {
         }
         self.anew()?;
         self.people.iter_mut().for_each(Person::forget_sweeps);
+        // Who was paused in the backup is so again.
+        if let Some(look) = self.onlooker.look(self.place.path()) {
+            let now = self.stage.true_time();
+            let is_paused =
+                |id: &String| look.patients.get(id).is_some_and(|patient| patient.state == "paused");
+            for person in self.people.iter_mut().filter(|person| is_paused(&person.id)) {
+                person.by_hand = ByHand::Ordered(now);
+            }
+        }
         self.scrubbed = 0;
         self.disturbed();
         Ok(())
@@ -382,6 +235,7 @@ impl World {
 
     fn nobody_reads(&mut self) {
         (self.reader, self.onlooker) = (None, Onlooker::default());
+        self.commands.clear();
     }
 
     /// Takes it that nothing is known of what the warehouse holds: the process is another one.
@@ -522,6 +376,18 @@ impl World {
         open.next().map(|(problem, text)| format!("{problem}: {text}"))
     }
 
+    /// Takes it that everybody is to be pulled whom the roster lists, and returns who was purged by an operator.
+    pub(super) fn resumed(&mut self) -> Vec<String> {
+        let is_resumed = |person: &&mut Person| {
+            person.is_listed && person.is_enabled && person.by_hand != ByHand::Untouched
+        };
+        let resumed = self.people.iter_mut().filter(is_resumed).map(|person| {
+            person.by_hand = ByHand::Untouched;
+            person.id.clone()
+        });
+        resumed.collect()
+    }
+
     /// Looks at everything as it is now.
     pub(super) fn judge<T: Default>(
         &self,
@@ -540,7 +406,7 @@ impl World {
     }
 }
 
-fn open_reader(path: &Path) -> Option<Connection> {
+pub(super) fn open_reader(path: &Path) -> Option<Connection> {
     if !path.exists() {
         return None;
     }
@@ -555,7 +421,7 @@ fn write_private(file: &Path, text: &str) {
 }
 
 /// Writes what the daemon is configured by.
-fn write_configuration(folder: &Path, script: &Script) {
+pub(super) fn write_configuration(folder: &Path, script: &Script) {
     let [key, secret] = ["api-key", "api-secret"].map(|name| folder.join(name));
     write_private(&key, "sandbox-key");
     write_private(&secret, "sandbox-secret");

@@ -370,10 +370,10 @@ impl Warehouse {
     }
 
     /// Tells the command that has left an order what came of it.
-    pub(crate) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
+    pub(crate) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer, now: Timestamp) {
         match self {
-            Self::Sqlite(engine) => engine.answer_purge_request(request, answer),
-            Self::Postgres(engine) => engine.answer_purge_request(request, answer),
+            Self::Sqlite(engine) => engine.answer_purge_request(request, answer, now),
+            Self::Postgres(engine) => engine.answer_purge_request(request, answer, now),
             Self::Rehearsal(_) => {}
         }
     }

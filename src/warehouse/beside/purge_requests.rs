@@ -99,10 +99,10 @@ impl Requests {
     }
 
     /// Leaves the outcome of an order for the command that waits for it.
-    pub(in crate::warehouse) fn answer(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
+    pub(in crate::warehouse) fn answer(&self, request: &PurgeRequest, answer: &PurgeAnswer, now: Timestamp) {
         let (new, path) = (self.file(&request.person, NEW), self.file(&request.person, OUTCOME));
         remove(&new);
-        let left = write(&new, answer)
+        let left = write(&new, answer, now)
             .and_then(|file| self.give_to_owner(&file))
             .and_then(|()| fs::rename(&new, &path));
         if let Err(error) = left {
@@ -137,7 +137,7 @@ impl Requests {
         let path = self.file(&request.person, NEW);
         remove(&path);
         let file = RequestFile { by: request.by.clone(), requested_at: stamp(request.requested_at) };
-        write(&path, &file).and_then(|file| self.give_to_owner(&file))?;
+        write(&path, &file, request.requested_at).and_then(|file| self.give_to_owner(&file))?;
         // Whole under its name or not there; an earlier order for the same patient stays.
         match fs::hard_link(&path, self.file(&request.person, "")) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
@@ -234,11 +234,13 @@ impl LeftRequest {
     }
 }
 
-fn write(path: &Path, content: &impl Serialize) -> std::io::Result<File> {
+/// Writes a file whose age is told by our own clock: that of a file server may be another.
+fn write(path: &Path, content: &impl Serialize, now: Timestamp) -> std::io::Result<File> {
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path)?;
     file.write_all(&serde_json::to_vec(content)?)?;
+    file.set_modified(now.into())?;
     file.sync_all()?;
     Ok(file)
 }
@@ -280,7 +282,7 @@ mod tests {
         assert_eq!(left.progress(), RequestProgress::Taken);
         // The holder was killed: the next one carries it out.
         assert_eq!(left.requests.take(at(2)), [order()]);
-        left.requests.answer(&order(), &PurgeAnswer::Unknown);
+        left.requests.answer(&order(), &PurgeAnswer::Unknown, at(3));
         assert_eq!(left.progress(), RequestProgress::Answered(PurgeAnswer::Unknown));
         assert_eq!(left.requests.take(at(4)), []);
         assert!(!left.withdraw());
@@ -303,7 +305,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
         assert_eq!(left.requests.take(at(1)), []);
         let elsewhere = folder.path().join("elsewhere");
-        write(&elsewhere, &RequestFile { by: "x".to_owned(), requested_at: stamp(at(0)) }).unwrap();
+        write(&elsewhere, &RequestFile { by: "x".to_owned(), requested_at: stamp(at(0)) }, at(0)).unwrap();
         symlink(&elsewhere, &path).unwrap();
         assert_eq!(left.requests.take(at(1)), []);
         left.requests.leave(&order()).unwrap();

@@ -196,8 +196,13 @@ impl Engine {
         Requests::beside(self.beside()).take(now)
     }
 
-    pub(in crate::warehouse) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
-        Requests::beside(self.beside()).answer(request, answer);
+    pub(in crate::warehouse) fn answer_purge_request(
+        &self,
+        request: &PurgeRequest,
+        answer: &PurgeAnswer,
+        now: Timestamp,
+    ) {
+        Requests::beside(self.beside()).answer(request, answer, now);
     }
 
     pub(in crate::warehouse) async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {

@@ -417,8 +417,13 @@ impl Engine {
         Requests::beside(self.writer.path()).take(now)
     }
 
-    pub(in crate::warehouse) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer) {
-        Requests::beside(self.writer.path()).answer(request, answer);
+    pub(in crate::warehouse) fn answer_purge_request(
+        &self,
+        request: &PurgeRequest,
+        answer: &PurgeAnswer,
+        now: Timestamp,
+    ) {
+        Requests::beside(self.writer.path()).answer(request, answer, now);
     }
 
     pub(in crate::warehouse) async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
