@@ -11,6 +11,7 @@
 mod data;
 mod options;
 mod peers;
+mod postgres;
 mod process;
 mod program;
 mod rows;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 use data::{Data, RECORD};
 use options::{Options, Part};
 use peers::Peer;
+use postgres::OverPostgres;
 use program::{Configuration, Program, USUAL};
 use server::{Server, idle_patient, long_patient, patient};
 use table::Measured;
@@ -93,8 +95,20 @@ impl Loads {
     }
 
     fn measure(&mut self, options: &Options, server: &Server) {
+        self.measure_with(options, &self.program(options, server));
+    }
+
+    /// Measures them over a database, which is empty yet.
+    fn measure_over(&mut self, options: &Options, server: &Server, url: &str) {
+        self.measure_with(options, &self.program(options, server).over(url));
+    }
+
+    fn program(&self, options: &Options, server: &Server) -> Program {
+        Program::new(server, (0..options.patients).map(patient), self.configuration)
+    }
+
+    fn measure_with(&mut self, options: &Options, program: &Program) {
         let count = options.count();
-        let program = Program::new(server, (0..options.patients).map(patient), self.configuration);
         let cycle = program.cycle(&[]);
         assert_eq!(cycle.inserted, count as u64);
         self.first.add(count, cycle.cost);
@@ -120,6 +134,7 @@ fn throughput(options: &Options, server: &Server, data: &Data) -> Vec<Measured> 
     let mut kept = Loads::new("analysts' tables kept up", Configuration { analyst_tables: true, ..USUAL });
     let mut others = if options.has(Part::Variants) { variants() } else { Vec::new() };
     let mut long = Measured::new("first load: 4 at once, one answer of all records each", "resources");
+    let mut over_postgres = options.has(Part::Postgres).then(OverPostgres::start).flatten();
     let mut peers: Vec<Peer> = if options.has(Part::Peers) { peers::all().into() } else { Vec::new() };
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
@@ -129,6 +144,9 @@ fn throughput(options: &Options, server: &Server, data: &Data) -> Vec<Measured> 
         kept_writer.add(count, rows::write(&ready, true));
         for loads in [&mut usual, &mut kept].into_iter().chain(&mut others) {
             loads.measure(options, server);
+        }
+        if let Some(over_postgres) = &mut over_postgres {
+            over_postgres.measure(options, server, &ready);
         }
         for peer in &mut peers {
             peer.measure(round, server, options.patients, count);
@@ -142,10 +160,12 @@ fn throughput(options: &Options, server: &Server, data: &Data) -> Vec<Measured> 
         first.against(&usual.first, "the usual first load");
         unchanged.against(first, "its first load");
     }
+    let over_postgres = over_postgres.map(|measured| measured.compare(&usual, &kept));
     let mut all = vec![limit, wire, writer, kept_writer];
     let loads = [usual, kept].into_iter().chain(others);
     all.extend(loads.flat_map(|Loads { first, unchanged, .. }| [first, unchanged]));
     all.push(long);
+    all.extend(over_postgres.into_iter().flatten());
     all.extend(peers.into_iter().flat_map(Peer::into_measured));
     all
 }

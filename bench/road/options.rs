@@ -11,6 +11,8 @@ pub(crate) enum Part {
     Idle,
     /// More rows, and purges.
     Scaling,
+    /// PostgreSQL in place of a file.
+    Postgres,
 }
 
 pub(crate) struct Options {
@@ -24,6 +26,7 @@ pub(crate) struct Options {
 
 pub(crate) const USAGE: &str =
     "cargo bench --bench road -- [--quick] [--rows 100k|1m|10m] [core] [variants] [peers] [idle] [scaling]
+                               [postgres]
 
 --quick   the regression guard: a part of the data, no peers, exit status 1 where a ratio is far too small
 --rows    how many rows scaling goes up to; 1m if it is not said
@@ -38,7 +41,7 @@ impl Options {
             scale_to: 1_000_000 / RECORD,
             parts: Vec::new(),
         };
-        let all = [Part::Variants, Part::Peers, Part::Idle, Part::Scaling];
+        let all = [Part::Variants, Part::Peers, Part::Idle, Part::Scaling, Part::Postgres];
         let (mut names_parts, mut is_quick) = (false, false);
         let mut arguments = arguments.iter().map(String::as_str);
         while let Some(argument) = arguments.next() {
@@ -61,6 +64,7 @@ impl Options {
                 "peers" => Some(Part::Peers),
                 "idle" => Some(Part::Idle),
                 "scaling" => Some(Part::Scaling),
+                "postgres" => Some(Part::Postgres),
                 _ => return Err(USAGE),
             };
             names_parts = true;

@@ -54,6 +54,15 @@ impl Program {
         Self { folder }
     }
 
+    /// Has it store in a database, which is empty yet.
+    pub(crate) fn over(self, url: &str) -> Self {
+        let file = self.folder.path().join("healthex-sync.toml");
+        let settings = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{settings}warehouse.url = \"{url}\"\n")).unwrap();
+        self.run(&["migrate"]);
+        self
+    }
+
     pub(crate) fn warehouse(&self) -> PathBuf {
         self.folder.path().join("warehouse.db")
     }

@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use healthex_sync::clock;
 use healthex_sync::plan::completeness::WalkCounts;
 use healthex_sync::plan::row::{KeyHash, Row, row_of};
+use healthex_sync::plan::table_set::TableSet;
 use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
+use healthex_sync::views::{AnalystTable, analyst_tables};
 use healthex_sync::warehouse::Warehouse;
 use healthex_sync::warehouse::page::{
     Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkMark,
@@ -13,7 +16,6 @@ use healthex_sync::warehouse::page::{
 use healthex_sync::warehouse::patient::{Listed, ListedBy, RosterReading};
 use healthex_sync::warehouse::place::{Location, OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
-use healthex_sync::{clock, views};
 use rusqlite::{Connection, params};
 
 use crate::data::{Data, RECORD};
@@ -26,7 +28,7 @@ use crate::wire::runtime;
 const BASE_URL: &str = "https://x";
 /// Of the raw INSERT.
 const ROWS_IN_TRANSACTION: usize = 1_000;
-const PAGE: usize = 500;
+pub(crate) const PAGE: usize = 500;
 /// As many as the program pulls at once.
 const AT_ONCE: usize = 4;
 
@@ -93,20 +95,21 @@ pub(crate) fn insert_raw(patients: &[Vec<Row>]) -> Cost {
 /// Stores the same rows through the warehouse's writer thread, page by page, some patients at once.
 pub(crate) fn write(patients: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
     let folder = scratch();
-    let place = Place {
-        location: Location::File(folder.path().join("warehouse.db")),
-        base_url: BASE_URL.to_owned(),
-        group: None,
-        ledger: None,
-        history: false,
-        views: if with_analyst_tables {
-            views::analyst_tables(&[healthex_sync::plan::table_set::TableSet::Clinical], None).tables
-        } else {
-            Vec::new()
-        },
-    };
-    let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap());
+    let warehouse =
+        Arc::new(open(Location::File(folder.path().join("warehouse.db")), views(with_analyst_tables)));
     store(&warehouse, (0..patients.len()).map(patient), patients)
+}
+
+/// Returns the analysts' tables that a warehouse keeps up.
+pub(crate) fn views(with_analyst_tables: bool) -> Vec<AnalystTable> {
+    if with_analyst_tables { analyst_tables(&[TableSet::Clinical], None).tables } else { Vec::new() }
+}
+
+/// Opens a warehouse that keeps these analysts' tables up.
+pub(crate) fn open(location: Location, views: Vec<AnalystTable>) -> Warehouse {
+    let base_url = BASE_URL.to_owned();
+    let place = Place { location, base_url, group: None, ledger: None, history: false, views };
+    Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap()
 }
 
 /// Stores rows as those of these persons, page by page, some persons at once.

@@ -76,12 +76,12 @@ impl Orders {
         }
         let mut told = answered.iter().rev().filter(|answer| answer.person == purge.person);
         let last = told.find(|answer| answer.is_question);
-        let is_fresh = |last: &&Answered| {
+        let is_fresh = |last: &Answered| {
             let mut earlier = answered.iter().filter(|answer| answer.person == purge.person);
             let refused = |answer: &&Answered| answer.with == With::Refusal && answer.token < last.token;
             last.with == With::Refusal && earlier.any(|answer| refused(&answer))
         };
-        if last.filter(is_fresh).is_some() {
+        if last.is_some_and(is_fresh) {
             return Ok(());
         }
         untrue(TRUTH, format!("{}, whose last answer is {last:?}", purge.person))

@@ -23,6 +23,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Returns the server that all tests of this process share; `None` where PostgreSQL is not installed.
+    #[allow(dead_code, reason = "the benchmark has one of its own")]
     pub(crate) fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
         // Nobody pulls its plug, and each test makes a database.

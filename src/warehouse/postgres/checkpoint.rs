@@ -6,12 +6,12 @@
 use std::collections::HashSet;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::FromSqlOwned;
 
 use super::failure::Undone;
 use super::session::Session;
 use super::shortfall;
-use super::values::{count, counted};
+use super::shortfall::BroughtBefore;
+use super::values::{Columns, Param, count, counted};
 use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
@@ -97,15 +97,6 @@ fn read(row: &Row) -> Result<Checkpoint, Undone> {
     })
 }
 
-/// The columns of a row, by name.
-pub(super) struct Columns<'r>(pub(super) &'r Row);
-
-impl Columns<'_> {
-    pub(super) fn get<T: FromSqlOwned>(&self, name: &str) -> Result<T, Undone> {
-        Ok(self.0.try_get(name)?)
-    }
-}
-
 /// Returns a count that is never large.
 pub(super) fn small(count: i64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
@@ -188,6 +179,31 @@ pub(super) async fn expect_under_way(session: &Session, head: &PullHead) -> Resu
     let statement = "SELECT 1 FROM checkpoint WHERE person_id = $1 AND pull_started_at = $2";
     let found = session.row_or_none(statement, &[&head.person.as_str(), &head.started_at]).await?;
     expect_one(u64::from(found.is_some()))
+}
+
+/// What the row of a patient says that a page is stored for, and what lies beside it.
+pub(super) struct Standing {
+    /// Whether a thing of this patient may be stored with its id behind its name.
+    pub(super) shares_names: bool,
+    pub(super) has_quarantined: bool,
+    pub(super) brought: BroughtBefore,
+    /// By how much the pulls fall short of what the server counts.
+    short_by: Option<i64>,
+    has_walks: bool,
+}
+
+/// Keeps everyone else from the patient until the transaction ends. Of one that is not known nothing is stored.
+pub(super) async fn lock(session: &Session, person: &str) -> Result<Standing, Undone> {
+    let statement = include_str!("../../../schema/postgres/lock_patient.sql");
+    let Some(row) = session.row_or_none(statement, &[&person]).await? else { return Err(Undone::Superseded) };
+    let column = Columns(&row);
+    Ok(Standing {
+        shares_names: column.get("shares_names")?,
+        has_quarantined: column.get("has_quarantined")?,
+        brought: BroughtBefore::of(&column)?,
+        short_by: column.get("short_by")?,
+        has_walks: column.get("has_walks")?,
+    })
 }
 
 /// Remembers that this pull has begun, in place of any earlier one.
@@ -297,10 +313,12 @@ async fn forget_walks(session: &Session, person: &PersonId) -> Result<(), Undone
     Ok(())
 }
 
-/// Moves the watermark, in the transaction of the pull's last rows.
+/// Moves the watermark, in the transaction of the pull's last rows. `before` is how the patient stood at its
+/// beginning.
 pub(super) async fn finish_pull(
     session: &Session,
     head: &PullHead,
+    before: &Standing,
     finished: &Finished,
 ) -> Result<(), Undone> {
     let Finished { is_marked, watermark, stored_rows, swept, shortfall, now } = *finished;
@@ -308,25 +326,26 @@ pub(super) async fn finish_pull(
     // Whatever the state was: it is not read for this.
     let state = next_state(PatientState::Active, Event::PullFinished);
     let statement = include_str!("../../../schema/postgres/finish_pull.sql").replace("{no_pull}", NO_PULL);
-    let changed = session
-        .execute(
-            &statement,
-            &[
-                &head.person.as_str(),
-                &is_marked.then_some(head.started_at),
-                &state.as_str(),
-                &watermark,
-                &head.types.to_string(),
-                &now,
-                &full_at,
-                &stored_rows,
-                &swept.then_some(now),
-            ],
-        )
-        .await?;
-    expect_one(changed)?;
-    shortfall::note(session, head, shortfall).await?;
-    forget_walks(session, &head.person).await
+    let (person, full) = (head.person.as_str(), swept.then_some(now));
+    let (pull, state, types) = (is_marked.then_some(head.started_at), state.as_str(), head.types.to_string());
+    let moved: [&dyn Param; 9] =
+        [&person, &pull, &state, &watermark, &types, &now, &full_at, &stored_rows, &full];
+    // Sent together.
+    let (moved, noted, forgotten) = tokio::join!(
+        biased;
+        session.execute(&statement, &moved),
+        async {
+            match shortfall {
+                ShortfallChange::Clear if before.short_by.is_none() => Ok(()),
+                change => shortfall::note(session, head, change).await,
+            }
+        },
+        async {
+            if before.has_walks { forget_walks(session, &head.person).await } else { Ok(()) }
+        }
+    );
+    expect_one(moved?)?;
+    noted.and(forgotten)
 }
 
 /// Applies what a pull that did not finish means for its patient.

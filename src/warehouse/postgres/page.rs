@@ -5,6 +5,7 @@
 //! again changes nothing. Absent on purpose: any DELETE of a purge.
 
 use super::analyst_tables::AnalystTables;
+use super::checkpoint::Standing;
 use super::failure::Undone;
 use super::pulls::End;
 use super::session::Session;
@@ -50,8 +51,7 @@ pub(super) async fn store(
     tally.quarantined = upserts.quarantine(&batch.quarantined, &mut changes).await?;
     let renamed = head.mode == PullMode::Incremental && upserts.met_a_renamed_entry(&mut changes).await?;
     let mut stored = StoredBatch { tally, renamed, ..StoredBatch::default() };
-    let mut note = None;
-    let mut has_ended = false;
+    let mut ending = None;
     match &batch.progress {
         PullProgress::Partial if mark.is_set => checkpoint::expect_under_way(session, head).await?,
         PullProgress::Partial => mark.set().await?,
@@ -59,21 +59,19 @@ pub(super) async fn store(
         PullProgress::WalkAgain { keys, walk } => mark.advance(None, keys, *walk).await?,
         PullProgress::End(completion) => {
             stored.sweep = run_sweep(&mut mark, completion, now, &mut stored.tally, &mut changes).await?;
-            has_ended = stored.sweep != SweepOutcome::WalkAgain;
-            if has_ended {
-                note = completion.note_beside(stored.sweep);
-                stored.since_ignored = finish(&mark, incoming, completion, &stored).await?;
-            }
+            ending = (stored.sweep != SweepOutcome::WalkAgain).then_some(completion);
         }
     }
     freshness::count(session, head.person.as_str(), changes.live).await?;
     analyst_tables.follow(session, head.person.as_str(), &changes, now).await?;
+    if let Some(completion) = ending {
+        finish(&mark, incoming, &upserts.before, completion, &mut stored).await?;
+        return Ok(stored);
+    }
     if renamed {
         checkpoint::note_renamed(session, &head.person).await?;
     }
-    let end = End { outcome: PullOutcome::Ok, error: note.as_deref(), at: now };
-    let end = has_ended.then_some(&end);
-    stored.row = Some(pulls::note(session, head, cost, stored.tally, end).await?);
+    stored.row = Some(pulls::note(session, head, cost, stored.tally, None).await?);
     Ok(stored)
 }
 
@@ -91,13 +89,15 @@ fn brings_nothing(head: &PullHead, batch: &Batch) -> bool {
     ends && head.mode == PullMode::Incremental && batch.rows.is_empty() && batch.quarantined.is_empty()
 }
 
-/// Moves the watermark. Returns how many pulls in a row have brought everything, whatever was asked for.
+/// Moves the watermark, and notes the end of the pull.
 async fn finish(
     mark: &PullMark<'_>,
     IncomingBatch { head, cost, batch, now, .. }: &IncomingBatch,
+    before: &Standing,
     completion: &Completion,
-    stored: &StoredBatch,
-) -> Result<u64, Undone> {
+    stored: &mut StoredBatch,
+) -> Result<(), Undone> {
+    let (session, tally) = (mark.session, stored.tally);
     let finished = Finished {
         is_marked: mark.is_set,
         watermark: completion.watermark,
@@ -106,11 +106,20 @@ async fn finish(
         shortfall: completion.shortfall,
         now: *now,
     };
-    let Tally { inserted, updated, .. } = stored.tally;
-    let has_news = inserted + updated > 0 || pulls::has_changed(mark.session, cost).await?;
-    let since_ignored = shortfall::note_brought(mark.session, head, completion.brought, has_news).await?;
-    checkpoint::finish_pull(mark.session, head, &finished).await?;
-    Ok(since_ignored)
+    let has_news = tally.inserted + tally.updated > 0 || pulls::has_changed(session, cost).await?;
+    stored.since_ignored =
+        shortfall::note_brought(session, head, before.brought, completion.brought, has_news).await?;
+    let note = completion.note_beside(stored.sweep);
+    let end = End { outcome: PullOutcome::Ok, error: note.as_deref(), at: *now };
+    // Sent together.
+    let (finished, row) = tokio::join!(
+        biased;
+        checkpoint::finish_pull(session, head, before, &finished),
+        pulls::note(session, head, cost, tally, Some(&end))
+    );
+    finished?;
+    stored.row = Some(row?);
+    Ok(())
 }
 
 /// The mark in the checkpoint that a pull is under way. One that begins and ends in a single

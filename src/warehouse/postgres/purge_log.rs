@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::checkpoint::Columns;
 use super::failure::Undone;
 use super::session::Session;
-use super::values::{count, counted, span};
+use super::values::{Columns, count, counted, span};
 use crate::plan::{Timestamp, stamp};
 use crate::warehouse::purge::ScrubbedBy;
 use crate::warehouse::report::{LastScrub, PurgeLine, RecentPurge, RecentPurges};

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use tokio_postgres::Row;
 
 use super::checkpoint;
-use super::checkpoint::Columns;
 use super::failure::Undone;
 use super::purge_log;
 use super::session::Session;
 use super::tables::live_rows;
-use super::values::counted;
+use super::values::{Columns, counted};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::{Timestamp, stamp};
 use crate::warehouse::purge::ScrubWaits;

@@ -2,17 +2,38 @@
 
 use super::failure::Undone;
 use super::session::Session;
-use super::values::{count, counted};
+use super::values::{Columns, count, counted};
 use crate::plan::since::{SinceFacts, pulls_ignored};
 use crate::plan::{PullMode, Timestamp};
 use crate::warehouse::page::{Brought, ShortNote, ShortfallChange};
 use crate::warehouse::pull::PullHead;
 
-/// Notes how much a pull has brought, before its end changes what is known of the ones before.
-/// Returns how many pulls in a row have brought everything, whatever was asked for.
+/// How much the pulls before have brought.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BroughtBefore {
+    /// By the last full pull.
+    full_entries: Option<i64>,
+    last_full_at: Option<Timestamp>,
+    /// How many pulls in a row have brought everything, whatever was asked for.
+    since_ignored: u64,
+}
+
+impl BroughtBefore {
+    pub(super) fn of(checkpoint: &Columns<'_>) -> Result<Self, Undone> {
+        Ok(Self {
+            full_entries: checkpoint.get("full_entries")?,
+            last_full_at: checkpoint.get("last_full_at")?,
+            since_ignored: counted(checkpoint.get("since_ignored")?),
+        })
+    }
+}
+
+/// Notes how much a pull has brought. Returns how many pulls in a row have brought everything, whatever was
+/// asked for.
 pub(super) async fn note_brought(
     session: &Session,
     head: &PullHead,
+    before: BroughtBefore,
     brought: Option<Brought>,
     has_news: bool,
 ) -> Result<u64, Undone> {
@@ -23,12 +44,11 @@ pub(super) async fn note_brought(
         session.execute(statement, &[&person, &count(brought.entries)]).await?;
         return Ok(0);
     };
-    let statement = "SELECT full_entries, last_full_at, since_ignored FROM checkpoint WHERE person_id = $1";
-    let Some(known) = session.row_or_none(statement, &[&person]).await? else { return Ok(0) };
-    let (full_entries, last_full_at): (Option<i64>, Option<Timestamp>) =
-        (known.try_get(0)?, known.try_get(1)?);
-    let (Some(full_entries), Some(last_full_at)) = (full_entries, last_full_at) else { return Ok(0) };
-    let before = counted(known.try_get(2)?);
+    let BroughtBefore { full_entries: Some(full_entries), last_full_at: Some(last_full_at), since_ignored } =
+        before
+    else {
+        return Ok(0);
+    };
     let facts = SinceFacts {
         since,
         entries: brought.entries,
@@ -37,8 +57,8 @@ pub(super) async fn note_brought(
         newest: brought.newest,
         last_full_at,
     };
-    let pulls = pulls_ignored(before, facts);
-    if pulls != before {
+    let pulls = pulls_ignored(since_ignored, facts);
+    if pulls != since_ignored {
         let statement = "UPDATE checkpoint SET since_ignored = $2 WHERE person_id = $1";
         session.execute(statement, &[&person, &count(pulls)]).await?;
     }

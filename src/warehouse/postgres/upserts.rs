@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tokio_postgres::types::Type;
 
+use super::checkpoint::Standing;
 use super::failure::Undone;
-use super::history;
 use super::session::{Session, together};
 use super::tables::{fill_in, resource_tables};
 use super::values::Param;
+use super::{checkpoint, history};
 use crate::plan::duplicate::replaces;
 use crate::plan::identity::{Holder, KEY_BYTES_MAX, KeyForm, choose_key};
 use crate::plan::row::{NAME_TOO_LONG, Quarantined, Row};
@@ -62,9 +63,10 @@ pub(super) struct Upserts<'c> {
     session: &'c Session,
     person: &'c str,
     now: Timestamp,
+    /// How the patient stood before.
+    pub(super) before: Standing,
     /// Whether a thing of this patient may be stored with its id behind its name.
     shares_names: bool,
-    has_quarantined: bool,
     known: Known,
     /// Rows that have no key to be stored under.
     homeless: Vec<Quarantined>,
@@ -87,27 +89,19 @@ impl<'c> Upserts<'c> {
         batch: &Batch,
     ) -> Result<Self, Undone> {
         let person = person.as_str();
-        let mut upserts = Self {
+        let names = batch.rows.iter().map(|incoming| (incoming.row.table, incoming.row.key.as_str()));
+        let (before, known) =
+            tokio::join!(biased; checkpoint::lock(session, person), known(session, person, names));
+        let before = before?;
+        Ok(Self {
             session,
             person,
             now,
-            shares_names: false,
-            has_quarantined: false,
-            known: Known::new(),
+            shares_names: before.shares_names,
+            before,
+            known: known?,
             homeless: Vec::new(),
-        };
-        let statement =
-            "SELECT c.shares_names, EXISTS (SELECT 1 FROM quarantine AS q WHERE q.person_id = c.person_id)
-               FROM checkpoint AS c WHERE c.person_id = $1 FOR UPDATE OF c";
-        let names = batch.rows.iter().map(|incoming| (incoming.row.table, incoming.row.key.as_str()));
-        let params: [&dyn Param; 1] = [&person];
-        let (locked, known) =
-            tokio::join!(session.row_or_none(statement, &params), known(session, person, names));
-        // Of a patient that is not known nothing is stored.
-        let Some(locked) = locked? else { return Err(Undone::Superseded) };
-        (upserts.shares_names, upserts.has_quarantined) = (locked.try_get(0)?, locked.try_get(1)?);
-        upserts.known = known?;
-        Ok(upserts)
+        })
     }
 
     /// Decides on rows, and writes them. `gained` has what they give the analysts' tables, as far as that is known. Those that need another key than their name come back in `respelled`.
@@ -122,7 +116,6 @@ impl<'c> Upserts<'c> {
             return Ok(Tally::default());
         }
         self.look_for_names_with_ids(rows).await?;
-        let shared_names = self.shares_names;
         let mut tally = Tally::default();
         let mut writes: BTreeMap<&'static str, Writes<'b>> = BTreeMap::new();
         let gained = gained.iter().map(Option::as_ref).chain(std::iter::repeat(None));
@@ -131,12 +124,12 @@ impl<'c> Upserts<'c> {
             self.decide(change, incoming.is_repeat, respelled, &mut writes, &mut tally, changes);
         }
         self.write(&writes, changes.history).await?;
-        if self.has_quarantined {
+        if self.before.has_quarantined {
             let identities: Vec<i64> = rows.iter().map(|it| it.row.identity().hash().cast_signed()).collect();
             let mended = "DELETE FROM quarantine WHERE person_id = $1 AND identity = ANY($2)";
             self.session.execute(mended, &[&self.person, &identities]).await?;
         }
-        if self.shares_names && !shared_names {
+        if self.shares_names && !self.before.shares_names {
             let statement = "UPDATE checkpoint SET shares_names = true WHERE person_id = $1";
             self.session.execute(statement, &[&self.person]).await?;
         }

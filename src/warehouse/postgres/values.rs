@@ -5,8 +5,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, FromSqlOwned, IsNull, ToSql, Type, to_sql_checked};
 
+use super::failure::Undone;
 use crate::plan::Timestamp;
 use crate::time::{Day, TimeDelta};
 
@@ -154,6 +156,15 @@ pub(super) fn counted(count: i64) -> u64 {
 /// Returns a duration as a span between two times.
 pub(super) fn span(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+/// The columns of a row, by name.
+pub(super) struct Columns<'r>(pub(super) &'r Row);
+
+impl Columns<'_> {
+    pub(super) fn get<T: FromSqlOwned>(&self, name: &str) -> Result<T, Undone> {
+        Ok(self.0.try_get(name)?)
+    }
 }
 
 #[cfg(test)]
