@@ -154,7 +154,7 @@ pub(super) async fn a_purged_patient_that_is_no_longer_listed_is_forgotten<C: Ca
     let trial = Trial::<C>::with(["anna", "ben"]).await;
     let anna = person("anna");
     fill(&trial, "anna").await;
-    trial.warehouse().purge(&anna, PurgeReason::Operator, BY, at(20)).await.unwrap().unwrap();
+    trial.warehouse().purge(&anna, PurgeReason::Roster, BY, at(20)).await.unwrap().unwrap();
     trial.begin_cycle(&["anna", "ben"], at(21)).await;
     assert_eq!(trial.checkpoint(&anna).await.label, None, "the label is not written down again");
 
