@@ -1,6 +1,7 @@
 -- length_of_stay.sql: encounters with how long they were, the stays in hospital marked; one row an encounter.
 --
--- `hours` needs the time of both ends; without one of them it is empty, and `still_open` says that no end is told.
+-- `hours` is of the times of both ends, else the length that is told, else of whole days; without any of them, and within
+-- one day, it is empty. `still_open` says that no end is told.
 
 SELECT coalesce(c.label, e.person_id) AS patient, substr(e.start_text, 1, 10) AS began, substr(e.end_text, 1, 10) AS ended,
        e.class, e.class_display, coalesce(e.text, e.display) AS what, e.status, round(e.length_hours, 1) AS hours,

@@ -6,24 +6,20 @@
 
 WITH taken AS (
     SELECT person_id, "key", 'request' AS source_table, status, coalesce(text, display, medication_display, code) AS medicine,
-           medication_id, rxnorm, dosage_text, substr(coalesce(start_text, authored), 1, 10) AS from_day, substr(end_text, 1, 10) AS to_day
+           rxnorm, dosage_text, substr(coalesce(start_text, authored), 1, 10) AS from_day, substr(end_text, 1, 10) AS to_day
       FROM medication_requests
      WHERE coalesce(intent, 'order') NOT IN ('proposal', 'option')
        AND (coalesce(intent, 'order') <> 'plan' OR reported)
        AND NOT coalesce(do_not_perform, false)
     UNION ALL
     SELECT person_id, "key", 'statement', status, coalesce(text, display, medication_display, code),
-           medication_id, rxnorm, dosage_text, substr(effective, 1, 10), CAST(effective_end_date AS VARCHAR)
+           rxnorm, dosage_text, substr(effective, 1, 10), CAST(effective_end_date AS VARCHAR)
       FROM medication_statements
      WHERE coalesce(status, '') <> 'not-taken'
 )
-SELECT coalesce(c.label, t.person_id) AS patient, coalesce(t.medicine, m.medicine) AS medicine,
-       coalesce(t.rxnorm, m.rxnorm) AS rxnorm, t.dosage_text, t.from_day, t.to_day,
+SELECT coalesce(c.label, t.person_id) AS patient, t.medicine, t.rxnorm, t.dosage_text, t.from_day, t.to_day,
        t.status, t.source_table
   FROM taken AS t
-  LEFT JOIN (SELECT person_id, id, max(coalesce(text, display, code)) AS medicine, max(rxnorm) AS rxnorm
-               FROM medications GROUP BY person_id, id) AS m
-         ON m.person_id = t.person_id AND m.id = t.medication_id
   LEFT JOIN freshness AS c ON c.person_id = t.person_id
  WHERE coalesce(t.from_day, '') <= '2024-06-30'
    AND (t.to_day >= substr('2024-06-30', 1, length(t.to_day))

@@ -1,10 +1,10 @@
 -- results_of_a_report.sql: the results that a report refers to, in its order; one row a result or component.
 --
--- A report without results is one row. Joined by person and id; where two hospitals use one id, `source` tells them apart.
+-- A report without results is one row, and so is a result that is not in the record. Joined by person and id; where two hospitals use one id, `source` tells them apart.
 
 SELECT coalesce(c.label, r.person_id) AS patient, substr(coalesce(r.effective, r.issued), 1, 10) AS day,
        coalesce(r.text, r.display, r.code) AS report, r.status AS report_status, x.result_index,
-       coalesce(o.text, o.display, o.code) AS result, o.component_index, o.comparator, o.value,
+       coalesce(o.text, o.display, o.code, x.display) AS result, o.component_index, o.comparator, o.value,
        coalesce(o.ucum, o.unit) AS unit, coalesce(o.value_display, o.value_text, o.value_code) AS said,
        o.interpretation, o.ref_low, o.ref_high
   FROM diagnostic_reports AS r

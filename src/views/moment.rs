@@ -128,10 +128,10 @@ pub(super) fn is_full_date(text: &str) -> bool {
     calendar_day(text).is_some()
 }
 
-/// Returns the date of a full date or of a dateTime, as written there.
+/// Returns the date of a full date or of a dateTime, as written there, also with a blank before the time.
 pub(super) fn date_of(text: &str) -> Option<&str> {
     let day = text.get(..DAY_LENGTH).filter(|day| is_full_date(day))?;
-    let has_time = matches!(text.as_bytes()[DAY_LENGTH..], [b'T', a, b, b':', ..] if a.is_ascii_digit() && b.is_ascii_digit());
+    let has_time = matches!(text.as_bytes()[DAY_LENGTH..], [b'T' | b' ', a, b, b':', ..] if a.is_ascii_digit() && b.is_ascii_digit());
     (text.len() == DAY_LENGTH || has_time).then_some(day)
 }
 

@@ -127,6 +127,8 @@ pub(super) enum Function {
     AnyFalse,
     Children,
     Descendants,
+    /// Ours: what an element stands within.
+    Ancestors,
     Resolve,
     // Of one value.
     Not,

@@ -187,6 +187,8 @@ fn dates_are_kept_as_received_and_typed_only_when_full() {
     for (birth, date) in [
         ("1970-06-01", Some("1970-06-01")),
         ("1970-06-01T00:00:00Z", Some("1970-06-01")),
+        ("1970-06-01 00:00:00", Some("1970-06-01")),
+        ("1970-06-01 or so", None),
         ("1970-06", None),
         ("1970", None),
         ("1970-02-30", None),
@@ -194,6 +196,44 @@ fn dates_are_kept_as_received_and_typed_only_when_full() {
         let patient = json!({"resourceType": "Patient", "id": "p", "birthDate": birth});
         check("patients", &patient, &[("birth_date_text", json!(birth)), ("birth_date", json!(date))]);
     }
+}
+
+#[test]
+fn an_encounter_is_as_long_as_its_times_say_else_as_is_told_else_as_its_days() {
+    let period = |start: &str, end: &str| json!({"start": start, "end": end});
+    let days = period("2024-01-01", "2024-01-03");
+    let length = |value: f64, code: &str| json!({"value": value, "code": code});
+    for (period, length, hours) in [
+        (period("2024-01-01T08:00:00-05:00", "2024-01-03T07:30:00-05:00"), length(1.0, "h"), json!(47.5)),
+        (days.clone(), length(90.0, "min"), json!(1.5)),
+        (json!({}), json!({"value": 2, "unit": "Days"}), json!(48.0)),
+        (json!({}), length(1.0, "wk"), json!(168.0)),
+        (json!({}), length(1.0, "mo"), Value::Null),
+        (days, json!({}), json!(48.0)),
+        (period("2024-01-01", "2024-01-01"), json!({}), Value::Null),
+        (period("2024-01-01", "2024-01-01T08:00:00Z"), json!({}), Value::Null),
+        (period("2024-01", "2024-02"), json!({}), Value::Null),
+    ] {
+        let visit = json!({"resourceType": "Encounter", "id": "e", "period": period, "length": length});
+        check("encounters", &visit, &[("length_hours", hours)]);
+    }
+}
+
+#[test]
+fn an_answer_has_the_path_of_the_groups_and_questions_that_it_stands_within() {
+    let response = json!({"resourceType": "QuestionnaireResponse", "id": "q", "status": "completed", "item": [
+        {"linkId": "group", "item": [
+            {"linkId": "1", "answer": [{"valueBoolean": true, "item": [{"linkId": "1.1", "answer": [{"valueString": "why"}]}]}]},
+            {"item": [{"linkId": "2", "answer": [{"valueInteger": 4}]}]},
+        ]},
+        {"linkId": "last", "answer": [{"valueInteger": 5}]},
+    ]});
+    let rows = rows(built_in("questionnaire_answers").unwrap(), &[response]);
+    let paths: Vec<_> = rows.iter().map(|row| (&row["link_id"], &row["link_path"])).collect();
+    assert_eq!(
+        json!(paths),
+        json!([["1", "group > 1"], ["1.1", "group > 1 > 1.1"], ["2", "group > 2"], ["last", "last"]])
+    );
 }
 
 #[test]

@@ -151,6 +151,8 @@ const STEPS: &[&str] = &[
     "distinct()",
     "children()",
     "descendants()",
+    "ancestors()",
+    "ancestors().linkId",
     "repeat(item)",
     "repeat(children())",
     "resolve()",

@@ -7,7 +7,7 @@ use crate::views::program::{Function, Node};
 
 const SUPPORTED: &str = "where, select, repeat, exists, empty, all, allTrue, anyTrue, allFalse, anyFalse, not, first, last, \
      single, skip, take, tail, count, distinct, isDistinct, union, combine, intersect, exclude, subsetOf, \
-     supersetOf, join, split, coalesce, iif, sum, min, max, avg, children, descendants, extension, resolve, ofType, \
+     supersetOf, join, split, coalesce, iif, sum, min, max, avg, children, descendants, ancestors, extension, resolve, ofType, \
      as, is, hasValue, getValue, getResourceKey, getReferenceKey, lowBoundary, highBoundary, startsWith, endsWith, \
      contains, indexOf, lastIndexOf, length, lower, upper, trim, replace, matches, matchesFull, replaceMatches, \
      substring, toChars, encode, decode, toString, toInteger, toDecimal, toBoolean, toDate, toDateTime, toTime, \
@@ -71,6 +71,7 @@ fn of_collections(name: &str, arguments: usize) -> Option<(Function, Arity, Give
         ("anyFalse", 0) => (AnyFalse, ManyToOne, boolean),
         ("children", 0) => (Children, ManyToMany, Gives::Any),
         ("descendants", 0) => (Descendants, ManyToMany, Gives::Any),
+        ("ancestors", 0) => (Ancestors, ManyToMany, Gives::Any),
         ("resolve", 0) => (Resolve, ManyToMany, Gives::Kind(Kind::Complex("Resource"))),
         _ => return None,
     })

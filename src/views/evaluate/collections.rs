@@ -65,6 +65,7 @@ impl<'d> Evaluator<'d> {
                 done
             }
             Function::Children => self.each(base, focus, &mut |item| self.children(&item, sink)),
+            Function::Ancestors => self.each(base, focus, &mut |item| self.ancestors(&item, sink)),
             Function::Descendants => {
                 let start =
                     |sink: Sink<'_, 'd>| self.each(base, focus, &mut |item| self.children(&item, sink));

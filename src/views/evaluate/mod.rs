@@ -7,6 +7,7 @@
 //! Absent on purpose: any look at another resource, a clock, and errors. What goes beyond a limit
 //! ends the evaluation, and [`Evaluator::is_exhausted`] tells.
 
+mod ancestors;
 mod arithmetic;
 mod collections;
 mod compare;

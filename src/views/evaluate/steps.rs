@@ -51,7 +51,7 @@ impl<'d> Evaluator<'d> {
     }
 
     /// What is contained is of the type that it says itself.
-    fn node(&self, at: At, kind: Kind) -> Item<'d> {
+    pub(super) fn node(&self, at: At, kind: Kind) -> Item<'d> {
         if !matches!(kind, Kind::Complex("Resource")) {
             return Item::node(at, kind);
         }

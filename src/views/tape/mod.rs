@@ -146,6 +146,11 @@ impl<'t> Tape<'t> {
         })
     }
 
+    /// Returns whether a value is another one or stands within it.
+    pub(super) fn holds(&self, outer: At, inner: At) -> bool {
+        outer.0 <= inner.0 && inner.0 < self.entry(outer).next
+    }
+
     /// Appends a value without white space between its parts.
     pub(super) fn push_compact(&self, at: At, out: &mut String) {
         let first = self.entry(at);

@@ -371,14 +371,14 @@ fn stays_and_reports() -> Vec<Case> {
             "report",
             vec![
                 json!({"resourceType": "DiagnosticReport", "id": "r", "status": "final", "code": loinc("58410-2"), "effectiveDateTime": "2024-03-01",
-                "result": [{"reference": "Observation/o2"}, {"reference": "Observation/o1"}, {"reference": "Observation/elsewhere"}]}),
+                "result": [{"reference": "Observation/o2"}, {"reference": "Observation/o1"}, {"reference": "Observation/elsewhere", "display": "not in the record"}]}),
                 measured("o1", "718-7", "2024-03-01", 13.0, "g/dL"),
                 measured("o2", "789-8", "2024-03-01", 4.4, "10*6/uL"),
                 measured("o3", "777-3", "2024-03-01", 9.9, "10*3/uL"),
             ],
             [(
                 "results_of_a_report",
-                json!([{"value": 4.4, "day": "2024-03-01", "report_status": "final"}, {"value": 13.0}, {"value": null, "result": null}]),
+                json!([{"value": 4.4, "day": "2024-03-01", "report_status": "final"}, {"value": 13.0}, {"value": null, "result": "not in the record"}]),
             )],
         ),
     ]
@@ -393,6 +393,18 @@ fn deaths() -> Vec<Case> {
                 json!({"resourceType": "Patient", "id": "p2", "gender": "female", "birthDate": "1950-08-01"}),
             ],
             [("deaths", json!([{"died": "2022-07-08", "age": 71, "sex": "female"}]))],
+        ),
+        case(
+            "dead-and-told-otherwise",
+            vec![
+                json!({"resourceType": "Patient", "id": "p1", "gender": "female", "birthDate": "1950-02-03", "deceasedDateTime": "2020-05-06T23:00:00-05:00"}),
+                json!({"resourceType": "Patient", "id": "p2", "gender": "unknown", "birthDate": "1950-02", "deceasedDateTime": "2020"}),
+                json!({"resourceType": "Patient", "id": "p3", "gender": "female", "deceasedBoolean": false}),
+            ],
+            [(
+                "deaths",
+                json!([{"died": "2020-05-06", "died_as_told": null, "sex": "female", "birth_date": "1950-02-03", "age": 70}]),
+            )],
         ),
         case(
             "dead-in-a-year",
@@ -608,6 +620,11 @@ fn each_recipe_answers_on_every_quirk() {
             json!([{"code": "250.00"}, {"code": "I10", "status": "unknown"}]),
         ),
         ("deaths", "dead by a date", json!([{"died": "2022-07-08", "age": 72}])),
+        (
+            "medications_at_a_date",
+            "two hospitals' Medications of one id",
+            json!([{"medicine": null, "rxnorm": null}, {"medicine": "as written"}]),
+        ),
         ("smoking_status", "smoking status", json!([{"smoking": "never"}])),
         ("results_of_a_report", "a report and its results", json!([{"value": 13.0}, {"value": 4.4}])),
         ("without_a_code", "a result in the reason for its absence", json!([{"text": "PT"}])),
