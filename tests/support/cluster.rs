@@ -1,4 +1,4 @@
-//! A PostgreSQL server for a test process, where PostgreSQL is installed.
+//! A PostgreSQL server for a test process, where PostgreSQL is installed or [`DSN`] names one.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -10,15 +10,22 @@ use std::sync::OnceLock;
 /// Where Debian has the programs of each version.
 pub(crate) const VERSIONS: &str = "/usr/lib/postgresql";
 
-/// A server of its own, of which its two users need different parts. It ends with this process, however that ends: its watcher sees its input close.
+/// Names a server that the tests use in place of one of their own: on 127.0.0.1 or by a tunnel to there, as a superuser,
+/// and with `trust` for the roles that `migrate` makes. What is about the server itself is skipped, or has one of its own.
+pub(crate) const DSN: &str = "HEALTHEX_TEST_POSTGRES_DSN";
+
+/// A server, of which its two users need different parts. One of its own ends with this process, however that ends: its
+/// watcher sees its input close.
 pub(crate) struct Cluster {
+    /// A user who may do everything, with the password if there is one.
+    superuser: String,
     pub(crate) port: u16,
     #[allow(dead_code, reason = "the conformance suite runs none")]
     pub(crate) programs: PathBuf,
-    /// With the server's data and its log.
+    /// With the server's data and its log; `None` where it is another's.
     #[allow(dead_code, reason = "the conformance suite restarts none")]
-    pub(crate) folder: PathBuf,
-    _watcher: Child,
+    pub(crate) folder: Option<PathBuf>,
+    _watcher: Option<Child>,
 }
 
 impl Cluster {
@@ -26,6 +33,9 @@ impl Cluster {
     #[allow(dead_code, reason = "the benchmark has one of its own")]
     pub(crate) fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
+        if let Ok(dsn) = std::env::var(DSN) {
+            return SHARED.get_or_init(|| Some(Self::named(&dsn))).as_ref();
+        }
         // Nobody pulls its plug, and each test makes a database.
         SHARED
             .get_or_init(|| {
@@ -63,14 +73,45 @@ impl Cluster {
         let mut told = String::new();
         BufReader::new(watcher.stdout.take().unwrap()).read_line(&mut told).unwrap();
         assert!(told.starts_with('/'), "the server does not start");
-        Some(Self { port, programs, folder: told.trim_end().into(), _watcher: watcher })
+        Some(Self {
+            superuser: "postgres".to_owned(),
+            port,
+            programs,
+            folder: Some(told.trim_end().into()),
+            _watcher: Some(watcher),
+        })
+    }
+
+    #[allow(dead_code, reason = "the benchmark has one of its own")]
+    fn named(dsn: &str) -> Self {
+        let named = || {
+            let (superuser, port) = dsn.strip_prefix("postgres://")?.rsplit_once("@127.0.0.1:")?;
+            Some((superuser.to_owned(), port.parse().ok()?))
+        };
+        let (superuser, port) =
+            named().unwrap_or_else(|| panic!("{DSN} is to be postgres://superuser@127.0.0.1:port"));
+        Self {
+            superuser,
+            port,
+            programs: newest_programs().unwrap_or_default(),
+            folder: None,
+            _watcher: None,
+        }
+    }
+
+    /// Returns what makes a database, in place of one that an earlier run has left on another's server.
+    #[allow(dead_code, reason = "the benchmark has one of its own")]
+    pub(crate) fn making(&self, database: &str, options: &str) -> Vec<String> {
+        let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
+        let make = format!("CREATE DATABASE {database} {options}");
+        if self.folder.is_some() { vec![make] } else { vec![drop, make] }
     }
 
     /// Restarts the server, and waits until it takes work.
     #[allow(dead_code, reason = "the conformance suite restarts none")]
     pub(crate) fn restart(&self, mode: &str) {
         let pg_ctl = self.programs.join("pg_ctl").display().to_string();
-        let data = self.folder.join("data").display().to_string();
+        let data = self.folder.as_ref().unwrap().join("data").display().to_string();
         let script = r#"cd /; as=
             if [ "$(id -u)" = 0 ]; then as="setpriv --reuid postgres --regid postgres --clear-groups"; fi
             $as "$0" -D "$1" -w -s -m "$2" -l "$1/../log" restart"#;
@@ -80,6 +121,7 @@ impl Cluster {
 
     /// Returns how a role reaches a database.
     pub(crate) fn url(&self, role: &str, database: &str) -> String {
+        let role = if role == "postgres" { &self.superuser } else { role };
         format!("postgres://{role}@127.0.0.1:{}/{database}", self.port)
     }
 }

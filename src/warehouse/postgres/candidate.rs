@@ -34,7 +34,10 @@ impl Candidate for PostgresCandidate {
         let cluster = Cluster::shared().expect("a claim was begun without a server");
         let url = |database: &str| cluster.url("postgres", database);
         runtime::wait(async {
-            connect(&url("postgres")).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+            let client = connect(&url("postgres")).await;
+            for statement in cluster.making(&name, "") {
+                client.batch_execute(&statement).await.unwrap();
+            }
         })
         .unwrap();
         let server = Server {

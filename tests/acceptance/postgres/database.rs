@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::cluster::{Cluster, VERSIONS};
+use super::cluster::{Cluster, DSN, VERSIONS};
 use crate::support::skip;
 use crate::world::{Ran, Running, World};
 
@@ -39,7 +39,9 @@ impl Database {
         };
         let name = format!("world_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let server = Self { cluster, name: "postgres".to_owned() };
-        server.exec(&format!("CREATE DATABASE {name} {options}"));
+        for statement in cluster.making(&name, options) {
+            server.exec(&statement);
+        }
         Some(Self { cluster, name })
     }
 
@@ -89,11 +91,20 @@ impl Database {
         all.into_iter().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect()
     }
 
-    /// The folder of its files, brought up to date.
+    /// Whether its files can be looked into. Skips aloud where they are another server's.
+    pub(crate) fn shows_files(&self) -> bool {
+        if self.cluster.folder.is_none() {
+            skip(&format!("the files of the server in {DSN} are not to be seen"));
+        }
+        self.cluster.folder.is_some()
+    }
+
+    /// The folder of its files, brought up to date. Those of another's server are not to be seen.
     pub(crate) fn files(&self) -> PathBuf {
         self.exec("CHECKPOINT");
+        let folder = self.cluster.folder.as_ref().expect("the server's files are asked for");
         let oid = "SELECT oid FROM pg_database WHERE datname = current_database()";
-        self.cluster.folder.join("data/base").join(self.ask(oid).unwrap())
+        folder.join("data/base").join(self.ask(oid).unwrap())
     }
 
     /// The tables that have a column.

@@ -89,7 +89,7 @@ fn own_address() -> Option<IpAddr> {
 /// Gives a server a certificate for an address, and asks those who come to it for a password. Returns its issuer's.
 fn with_certificate(cluster: &Cluster, address: IpAddr) -> Option<String> {
     let openssl = tool("openssl")?;
-    let data = cluster.folder.join("data");
+    let data = cluster.folder.as_ref().unwrap().join("data");
     let made = Command::new(openssl)
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"])
         .args(["-addext", &format!("subjectAltName=IP:{address}")])
