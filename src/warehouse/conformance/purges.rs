@@ -121,6 +121,34 @@ pub(super) async fn without_rows_there_is_nothing_to_log_but_an_operators_word<C
     assert_eq!(trial.reader().purges(None).unwrap().len(), 1);
 }
 
+pub(super) async fn a_roster_that_lacks_a_patient_for_a_while_does_not_undo_an_operators_purge<
+    C: Candidate,
+>() {
+    const DAY: i64 = 24 * 3600;
+    let trial = Trial::<C>::with(["anna", "ben", "cora"]).await;
+    let [anna, ben, cora] = ["anna", "ben", "cora"].map(person);
+    for (at_second, one) in [(1, &anna), (2, &ben)] {
+        trial.warehouse().purge(one, PurgeReason::Operator, BY, at(at_second)).await.unwrap().unwrap();
+    }
+
+    trial.begin_cycle(&["ben"], at(10)).await;
+    // Purged while a reading lacks it.
+    trial.warehouse().purge(&cora, PurgeReason::Operator, BY, at(11)).await.unwrap().unwrap();
+    trial.begin_cycle(&["ben"], at(DAY + 9)).await;
+    trial.begin_cycle(&["anna", "ben", "cora"], at(DAY + 10)).await;
+    for one in [&anna, &ben, &cora] {
+        assert_eq!(trial.checkpoint(one).await.state, PatientState::Paused, "{one}");
+    }
+
+    // Who has left it for good, and is listed again, is new.
+    for seconds in [20, DAY + 20] {
+        trial.begin_cycle(&["anna", "ben"], at(DAY + seconds)).await;
+    }
+    trial.begin_cycle(&["anna", "ben", "cora"], at(2 * DAY + 30)).await;
+    assert_eq!(trial.checkpoint(&anna).await.state, PatientState::Paused);
+    assert_eq!(trial.checkpoint(&cora).await.state, PatientState::New);
+}
+
 pub(super) async fn who_is_held_is_told_for_an_operator_to_purge<C: Candidate>() {
     let trial = Trial::<C>::with(["anna", "ben", "cora"]).await;
     let [anna, ben, cora] = ["anna", "ben", "cora"].map(person);

@@ -15,7 +15,7 @@ use super::values::{Columns, Param, count, counted};
 use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
-use crate::plan::leaver::Missing;
+use crate::plan::leaver::{Missing, READINGS_MIN, REMEMBERED_FOR};
 use crate::plan::row::KeyHash;
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
@@ -406,11 +406,16 @@ async fn count_link_failure(session: &Session, person: &PersonId) -> Result<(), 
     Ok(())
 }
 
-/// Removes the last that is known of purged patients which no roster lists any more.
-pub(super) async fn drop_unlisted(session: &Session) -> Result<(), Undone> {
-    let unlisted = "SELECT person_id FROM checkpoint WHERE NOT listed AND purged_at IS NOT NULL";
-    session.execute(&format!("DELETE FROM pull WHERE person_id IN ({unlisted})"), &[]).await?;
-    session.execute("DELETE FROM checkpoint WHERE NOT listed AND purged_at IS NOT NULL", &[]).await?;
+/// Removes the last that is known of purged patients which no roster lists any more. A reading that
+/// lacks a paused one for a while does not undo its purge.
+pub(super) async fn drop_unlisted(session: &Session, now: Timestamp) -> Result<(), Undone> {
+    const UNLISTED: &str = "NOT listed AND purged_at IS NOT NULL
+        AND (state <> 'paused' OR $1 <= missing_readings AND missing_since <= $2)";
+    let (readings, since) = (i64::from(READINGS_MIN), now - REMEMBERED_FOR);
+    let pulls =
+        format!("DELETE FROM pull WHERE person_id IN (SELECT person_id FROM checkpoint WHERE {UNLISTED})");
+    session.execute(&pulls, &[&readings, &since]).await?;
+    session.execute(&format!("DELETE FROM checkpoint WHERE {UNLISTED}"), &[&readings, &since]).await?;
     Ok(())
 }
 

@@ -188,7 +188,7 @@ impl Engine {
                 pulls::close_cut_off(session, now).await?;
                 cycle_ends::note_cycle(session, now).await?;
                 cycle_ends::take_roster(session, &roster, now).await?;
-                checkpoint::drop_unlisted(session).await?;
+                checkpoint::drop_unlisted(session, now).await?;
                 checkpoint::all(session).await
             })
         });
