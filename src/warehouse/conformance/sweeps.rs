@@ -1,10 +1,10 @@
 //! What a complete full pull did not see.
 
 use super::Candidate;
-use super::trial::{Pull, Trial, at, batch, condition, end_with_sweep, mark, next, observation, person};
-use crate::plan::TypeFilter;
+use super::trial::{Pull, Trial, at, batch, condition, end, end_with_sweep, mark, next, observation, person};
 use crate::plan::row::{Row, row_of};
 use crate::plan::state::PatientState;
+use crate::plan::{TypeFilter, stamp};
 use crate::warehouse::page::{SweepOutcome, Tally};
 
 fn observations(count: u32) -> Vec<Row> {
@@ -139,4 +139,16 @@ pub(super) async fn types_that_were_not_asked_for_are_not_swept<C: Candidate>() 
     assert_eq!(stored.tally.deleted, 1);
     assert_eq!(trial.kept().live(&anna), ["Condition/1", "Observation/1"]);
     assert_eq!(trial.checkpoint(&anna).await.types, TypeFilter::parse("Observation"));
+
+    // Until a sweep nobody knows what vanished of a type that is gained.
+    let looked_at = || trial.kept().table("checkpoint")[0].get("deletions_seen_at").cloned();
+    assert_eq!(looked_at(), Some(stamp(at(21))));
+    let observations = batch(&rows[..1], end(&rows[..1], at(30)));
+    pull = Pull::full(&anna, at(30));
+    pull.head.types = TypeFilter::parse("Observation");
+    trial.store(&mut pull, observations, at(31)).await;
+    assert_eq!(looked_at(), Some(stamp(at(21))));
+    pull = Pull::full(&anna, at(40));
+    trial.store(&mut pull, batch(&rows, end(&rows, at(40))), at(41)).await;
+    assert!(looked_at().is_none_or(|time| time != stamp(at(21))), "{:?}", looked_at());
 }

@@ -363,6 +363,7 @@ pub(super) fn finish_pull(
 ) -> Result<(), Undone> {
     let Finished { is_marked, watermark, stored_rows, swept, shortfall, now } = *finished;
     let full_at = (head.mode == PullMode::Full).then(|| stamp(now));
+    // Of types that are gained nobody knows what vanished, until a sweep.
     // Whatever the state was: it is not read for this.
     let state = next_state(PatientState::Active, Event::PullFinished);
     let statement = concat!(
@@ -370,7 +371,8 @@ pub(super) fn finish_pull(
             SET state = ?3, watermark = ?4, types = ?5, last_success_at = ?6, last_asked_at = ?6,
                 last_full_at = coalesce(?7, last_full_at), failures = 0, next_attempt_at = NULL, last_error = NULL,
                 refused_at = NULL, held_why = NULL, holds_rows = max(holds_rows, ?8),
-                deletions_seen_at = coalesce(?9, deletions_seen_at),
+                deletions_seen_at = CASE WHEN ?9 IS NOT NULL THEN ?9
+                                         WHEN ?7 IS NULL OR types = ?5 THEN deletions_seen_at END,
                 purged_at = CASE WHEN ?8 THEN NULL ELSE purged_at END,
                 purge_reason = CASE WHEN ?8 THEN NULL ELSE purge_reason END, ",
         include_str!("../../../schema/no_pull.sql"),
