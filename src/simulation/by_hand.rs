@@ -67,6 +67,7 @@ impl Orders {
     /// "`purge --held --yes` asks each held patient again first, with a fresh token."
     pub(super) fn who_is_held_is_asked_again(
         &self,
+        moment: &Moment<'_>,
         purge: &Purge,
         answered: &VecDeque<Answered>,
     ) -> Result<(), Untrue> {
@@ -74,7 +75,9 @@ impl Orders {
         if self.held == Held::Unasked {
             return untrue(TRUTH, format!("{}, and nobody has ordered it", purge.person));
         }
-        let mut told = answered.iter().rev().filter(|answer| answer.person == purge.person);
+        let purged_at = moment.stage.true_time_of(purge.purged_at);
+        let is_before = |answer: &&Answered| answer.person == purge.person && answer.at <= purged_at;
+        let mut told = answered.iter().rev().filter(is_before);
         let last = told.find(|answer| answer.is_question);
         let is_fresh = |last: &Answered| {
             let mut earlier = answered.iter().filter(|answer| answer.person == purge.person);

@@ -37,6 +37,7 @@ impl World {
             What::List { patient } => self.list(patient, true, now),
             What::Disable { patient } => self.enable(patient, false, now),
             What::Enable { patient } => self.enable(patient, true, now),
+            What::Types { patient, types } => self.ask_for(patient, types, now),
             What::Purge { patient, in_cycle } => self.order_purge(patient, in_cycle, now),
             What::Resume { patient } => self.resume(patient, now),
             What::PurgeHeld => {
@@ -108,6 +109,16 @@ impl World {
             }
             (person.is_listed, person.listed_since) = (is_listed, now);
         }
+        self.write_roster();
+    }
+
+    fn ask_for(&mut self, patient: usize, types: &'static [&'static str], now: Timestamp) {
+        self.at(patient, |person, server| {
+            if person.types != types {
+                (person.types, person.types_since) = (types, now);
+                person.doubt_all(server);
+            }
+        });
         self.write_roster();
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Patient {
     pub(super) state: String,
     pub(super) held_why: Option<String>,
     pub(super) watermark: Option<Timestamp>,
+    /// The types that it is for; none where it is for all.
+    types: Vec<String>,
     pub(super) last_success_at: Option<Timestamp>,
     pub(super) last_full_at: Option<Timestamp>,
     pub(super) deletions_seen_at: Option<Timestamp>,
@@ -29,6 +31,14 @@ pub(super) struct Patient {
     pub(super) guarded_at: Option<Timestamp>,
     /// Of `freshness`: whether it says that all is there, and how many resources.
     pub(super) fresh: Option<(bool, i64)>,
+}
+
+impl Patient {
+    /// Returns whether its watermark is for what is under a key, too.
+    pub(super) fn is_of(&self, key: &str) -> bool {
+        let kind = key.split('/').next().unwrap_or_default();
+        self.types.is_empty() || self.types.iter().any(|known| known == kind)
+    }
 }
 
 /// A line of `purge_log`.
@@ -146,11 +156,13 @@ fn patients(connection: &Connection) -> BTreeMap<String, Patient> {
     let read = |row: &Row<'_>| {
         let complete: Option<bool> = row.get("is_complete")?;
         let resources: Option<i64> = row.get("live_resources")?;
+        let types: String = row.get("types")?;
         Ok(Patient {
             person: row.get("person_id")?,
             state: row.get("state")?,
             held_why: row.get("held_why")?,
             watermark: time(row, "watermark"),
+            types: types.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect(),
             last_success_at: time(row, "last_success_at"),
             last_full_at: time(row, "last_full_at"),
             deletions_seen_at: time(row, "deletions_seen_at"),

@@ -2,6 +2,7 @@
 
 use super::look::{Look, Patient};
 use super::people::Person;
+use super::stage::Stage;
 use crate::sandbox::InProcess;
 use crate::time::{TimeDelta, Timestamp};
 
@@ -28,6 +29,7 @@ pub(super) struct Moment<'a> {
     /// Since when this process has lived and had room on the disk.
     pub(super) commits_since: Option<Timestamp>,
     pub(super) server: &'a InProcess,
+    pub(super) stage: &'a Stage,
     pub(super) look: &'a Look,
     /// What the ledger says, a line each: whose, and whether it was purged by it.
     pub(super) ledger: &'a [(String, bool)],

@@ -32,6 +32,9 @@ pub(super) struct Person {
     /// It was answered about with a refusal, ever.
     pub(super) was_refused: bool,
     pub(super) by_hand: ByHand,
+    /// The types that the roster asks for, if not all, and since when.
+    pub(super) types: &'static [&'static str],
+    pub(super) types_since: Timestamp,
 }
 
 /// Whether an operator has purged a patient, so that it is not pulled until that is asked for.
@@ -81,12 +84,20 @@ impl Person {
             forgotten_until: now,
             was_refused: false,
             by_hand: ByHand::Untouched,
+            types: &[],
+            types_since: now,
         }
     }
 
     /// Returns whether the roster asks for its record, and no operator has had it purged.
     pub(super) fn is_pulled(&self) -> bool {
         self.is_listed && self.is_enabled && self.by_hand == ByHand::Untouched
+    }
+
+    /// Returns whether the roster asks for the type of what is under a key.
+    pub(super) fn asks_for(&self, key: &str) -> bool {
+        let kind = key.split('/').next().unwrap_or_default();
+        self.types.is_empty() || self.types.contains(&kind)
     }
 
     /// Gives the server a Person, a Patient and some entries more.
@@ -179,6 +190,13 @@ impl Person {
     pub(super) fn entries(&self, server: &InProcess) -> BTreeMap<String, Entry> {
         let entries = server.entries(&self.id).into_iter();
         entries.map(|entry| (key_of(&entry), entry_of(entry))).collect()
+    }
+
+    /// What it holds now of the types that the roster asks for.
+    pub(super) fn wanted(&self, server: &InProcess) -> BTreeMap<String, Entry> {
+        let mut entries = self.entries(server);
+        entries.retain(|key, _| self.asks_for(key));
+        entries
     }
 
     fn some_entry(&self, server: &InProcess, which: u32) -> Option<(String, Entry)> {

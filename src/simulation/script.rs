@@ -86,6 +86,11 @@ pub(super) enum What {
         minutes: u32,
         is_cut: bool,
     },
+    /// The roster asks for these types only, or, without any, for all.
+    Types {
+        patient: usize,
+        types: &'static [&'static str],
+    },
     /// An operator types `purge ID --yes`, so many milliseconds after a tick or at any time.
     Purge {
         patient: usize,
@@ -152,6 +157,7 @@ impl What {
             | Self::Consent { patient }
             | Self::Unlist { patient }
             | Self::List { patient }
+            | Self::Types { patient, .. }
             | Self::Purge { patient, .. }
             | Self::Resume { patient }
             | Self::Disable { patient }
@@ -160,6 +166,16 @@ impl What {
         }
     }
 }
+
+/// What the roster may ask for.
+const TYPES: [&[&str]; 6] = [
+    &[],
+    &[],
+    &["Observation"],
+    &["Condition", "Observation"],
+    &["Patient", "Person", "Procedure"],
+    &["Condition", "Observation", "Patient", "Procedure"],
+];
 
 const HOUR: u32 = 60;
 const DAY: u32 = 24 * HOUR;
@@ -326,6 +342,11 @@ impl Author {
             let back = minute + self.dice.random_range(10..5 * DAY);
             self.add(back, What::Enable { patient });
         }
+        for _ in 0..self.times(self.share(0.04)) {
+            let (minute, patient) = (self.at(day), self.someone());
+            let types = TYPES.choose(&mut self.dice).copied().unwrap_or_default();
+            self.add(minute, What::Types { patient, types });
+        }
         if self.dice.random_bool(0.1) {
             let (minute, page_size) = (self.at(day), self.some_page_size());
             self.add(minute, What::Reload { page_size });
@@ -452,6 +473,8 @@ impl fmt::Display for What {
             Self::List { .. } => write!(f, "is on the roster again"),
             Self::Disable { .. } => write!(f, "is disabled in the roster"),
             Self::Enable { .. } => write!(f, "is enabled in the roster"),
+            Self::Types { types: [], .. } => write!(f, "is asked for everything in the roster"),
+            Self::Types { types, .. } => write!(f, "is asked for {} alone in the roster", types.join(", ")),
             Self::Purge { in_cycle: None, .. } => write!(f, "is purged by an operator"),
             Self::Purge { in_cycle: Some(after), .. } => {
                 write!(f, "is purged by an operator {after} ms into the next cycle")

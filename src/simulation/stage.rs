@@ -34,8 +34,8 @@ pub(crate) struct Stage {
 struct State {
     /// The true time when the life at hand began, and the moment of its runtime.
     began: (Timestamp, Option<Instant>),
-    /// How far our clock is ahead of the true time.
-    clock_offset: TimeDelta,
+    /// How far our clock is ahead of the true time, since when; the last is that of now.
+    clock_offsets: Vec<(Timestamp, TimeDelta)>,
     dice: StdRng,
     told: Vec<Told>,
     death: Death,
@@ -78,7 +78,7 @@ impl Stage {
     pub(super) fn new(seed: u64, begins: Timestamp, network: Network, files: PathBuf) -> Arc<Self> {
         let state = State {
             began: (begins, None),
-            clock_offset: TimeDelta::zero(),
+            clock_offsets: vec![(begins, TimeDelta::zero())],
             dice: StdRng::seed_from_u64(seed),
             told: Vec::new(),
             death: Death::default(),
@@ -117,7 +117,7 @@ impl Stage {
     }
 
     pub(super) fn clock_offset(&self) -> TimeDelta {
-        self.state().clock_offset
+        self.state().clock_offsets.last().map(|(_, offset)| *offset).unwrap_or_default()
     }
 
     pub(super) fn roll<T>(&self, roll: impl FnOnce(&mut StdRng) -> T) -> T {
@@ -125,7 +125,16 @@ impl Stage {
     }
 
     pub(super) fn step_clock(&self, by: TimeDelta) {
-        self.state().clock_offset += by;
+        let (now, offset) = (self.true_time(), self.clock_offset() + by);
+        self.state().clock_offsets.push((now, offset));
+    }
+
+    /// Returns the true time at which our clock showed this second, the last one if there are several.
+    pub(super) fn true_time_of(&self, ours: Timestamp) -> Timestamp {
+        let state = self.state();
+        let ends = |offset: TimeDelta| ours - offset + TimeDelta::seconds(1);
+        let mut at = state.clock_offsets.iter().rev().map(|(since, offset)| (*since, ends(*offset)));
+        at.find(|(since, at)| since <= at).map_or(ours, |(_, at)| at)
     }
 
     pub(super) fn set_disk_full(&self, is_full: bool) {
@@ -146,6 +155,11 @@ impl Stage {
     /// Lets the process die at the so-many-th await on the network, or commit, from now on.
     pub(super) fn die_in(&self, points: u32) {
         self.state().death.in_points = Some(points);
+    }
+
+    /// Lets it live, whatever was said before.
+    pub(super) fn live_on(&self) {
+        self.state().death = Death::default();
     }
 
     pub(super) fn die_after_a_refusal(&self, points: u32) {

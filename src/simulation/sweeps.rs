@@ -19,13 +19,18 @@ pub(super) fn a_suspicious_sweep_waits_a_day(
     let look = moment.look;
     // What was live at the last look, or was removed after it.
     let is_marked = |key: &&String| look.is_marked(&person.id, key);
-    let marked: Vec<&String> = person.removed.keys().filter(is_marked).collect();
+    let marked: Vec<&String> =
+        person.removed.keys().filter(|key| person.asks_for(key)).filter(is_marked).collect();
     // It is by our clock.
-    if marked.is_empty() || waits_since.is_some_and(|since| moment.now - since >= DAY - CLOCK_MAX) {
+    // By the types of the pull it was judged.
+    let is_other = moment.now - person.types_since < DAY + CLOCK_MAX;
+    if is_other || marked.is_empty() || waits_since.is_some_and(|since| moment.now - since >= DAY - CLOCK_MAX)
+    {
         return Ok(());
     }
     let live = look.rows(&person.id);
-    let is_all = marked.iter().any(|key| is_clinical(key)) && !live.keys().any(|key| is_clinical(key));
+    let is_asked = |key: &String| is_clinical(key) && person.asks_for(key);
+    let is_all = marked.iter().any(|key| is_clinical(key)) && !live.keys().any(is_asked);
     let is_much = marked.len() > 20 && marked.len() > live.len();
     if !is_all && !is_much {
         return Ok(());
@@ -41,9 +46,10 @@ pub(super) fn a_sweep_waits(moment: &Moment<'_>, persons: &[Person]) -> Result<b
         if moment.patient(person).is_none_or(|patient| patient.guarded_at.is_none()) {
             continue;
         }
-        let (have, want) = (moment.look.rows(&person.id), person.entries(moment.server));
-        let clinical = have.keys().filter(|key| is_clinical(key)).count();
-        let gone: Vec<&String> = have.keys().filter(|key| !want.contains_key(*key)).collect();
+        let (have, want) = (moment.look.rows(&person.id), person.wanted(moment.server));
+        let asked = || have.keys().filter(|key| person.asks_for(key));
+        let clinical = asked().filter(|key| is_clinical(key)).count();
+        let gone: Vec<&String> = asked().filter(|key| !want.contains_key(*key)).collect();
         let is_much = gone.len() > 20 && gone.len() * 2 > have.len();
         let is_all = gone.iter().filter(|key| is_clinical(key)).count() == clinical && clinical > 0;
         if !is_much && !is_all {

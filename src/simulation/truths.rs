@@ -120,7 +120,7 @@ impl Truths {
             self.orders.settle(moment, person, patient, self.rules.every);
         }
         self.orders.end();
-        Self::ledger_log_and_state_agree(moment)
+        Self::ledger_log_and_state_agree(moment, &holders)
     }
 
     /// "The watermark never passes a resource that is known to be missing."
@@ -135,8 +135,10 @@ impl Truths {
         });
         let Some(watermark) = patient.watermark else { return Ok(()) };
         // "As far as the server's own count can show": what was never sent is not known to be missing.
+        // Nor was what the last complete pull has not asked for.
         let is_excused = |key: &str, table: &str| {
-            moment.now < person.forgotten_until && !look.has_row(table, &patient.person, key)
+            !patient.is_of(key)
+                || moment.now < person.forgotten_until && !look.has_row(table, &patient.person, key)
         };
         let missing =
             |(key, entry): &(&String, &Entry)| entry.changed_at < watermark && !is_excused(key, entry.table);
@@ -233,7 +235,10 @@ impl Truths {
         person.removed.retain(|key, _| look.any_resource(&patient.person, key));
         let Some(seen_at) = patient.deletions_seen_at else { return Ok(()) };
         // It is by our clock, which may be ahead.
-        match person.removed.iter().find(|(_, removed_at)| **removed_at < seen_at - CLOCK_MAX) {
+        let is_missed = |(key, removed_at): &(&String, &Timestamp)| {
+            patient.is_of(key) && **removed_at < seen_at - CLOCK_MAX
+        };
+        match person.removed.iter().find(is_missed) {
             None => Ok(()),
             Some((key, removed_at)) => untrue(
                 "deletions were looked for when freshness.deletions_seen_at says so",
@@ -273,7 +278,7 @@ impl Truths {
         match purge.reason.as_str() {
             "operator" => self.orders.a_purge_was_ordered(moment, purge, self.rules.every),
             "consent_revoked" if purge.by == OPERATOR => {
-                self.orders.who_is_held_is_asked_again(purge, &self.answered)
+                self.orders.who_is_held_is_asked_again(moment, purge, &self.answered)
             }
             "consent_revoked" => self.a_refusal_is_believed_on_evidence_only(moment, purge),
             "roster" => self.a_leaver_was_lacked_for_long(moment, purge),
@@ -297,9 +302,11 @@ impl Truths {
         purge: &Purge,
     ) -> Result<(), Untrue> {
         let person = &purge.person;
-        // Of a row of refusals that nothing but silence and refusals interrupts.
+        // Of a row of refusals that nothing but silence and refusals interrupts, until it was purged.
         let mut row: Vec<&Answered> = Vec::new();
-        for answer in self.answered.iter().rev().filter(|answer| answer.person == *person) {
+        let purged_at = moment.stage.true_time_of(purge.purged_at);
+        let is_before = |answer: &&Answered| answer.person == *person && answer.at <= purged_at;
+        for answer in self.answered.iter().rev().filter(is_before) {
             match answer.with {
                 With::Refusal => row.push(answer),
                 With::Bundle => break,
@@ -429,7 +436,7 @@ impl Truths {
     }
 
     /// "Ledger, `purge_log` and state agree."
-    fn ledger_log_and_state_agree(moment: &Moment<'_>) -> Result<(), Untrue> {
+    fn ledger_log_and_state_agree(moment: &Moment<'_>, holders: &BTreeSet<String>) -> Result<(), Untrue> {
         const TRUTH: &str = "ledger, purge_log and state agree";
         let mut last: BTreeMap<&str, bool> = BTreeMap::new();
         let mut purges: BTreeMap<&str, usize> = BTreeMap::new();
@@ -439,7 +446,8 @@ impl Truths {
         }
         for patient in moment.look.patients.values() {
             let is_purged = last.get(patient.person.as_str()).copied().unwrap_or_default();
-            if is_purged && patient.holds_rows {
+            // A pull that has begun anew counts as holding rows before it does.
+            if is_purged && holders.contains(&patient.person) {
                 return untrue(TRUTH, format!("the ledger says that {} is purged", patient.person));
             }
         }
@@ -503,12 +511,13 @@ pub(super) fn the_warehouse_equals_the_server(moment: &Moment<'_>, persons: &[Pe
             let why = patient.held_why.as_deref().unwrap_or("no reason told");
             return untrue(TRUTH, format!("{} is {} ({why})", person.id, patient.state));
         }
-        let (have, want) = (moment.look.rows(&person.id), person.entries(moment.server));
+        let (have, want) = (moment.look.rows(&person.id), person.wanted(moment.server));
         let missing = want.iter().find(|(key, entry)| have.get(*key) != Some(&entry.resource));
         if let Some((key, _)) = missing {
             return untrue(TRUTH, format!("{} lacks {key}, or has an old one", person.id));
         }
-        if let Some(key) = have.keys().find(|key| !want.contains_key(*key)) {
+        // What is not asked for any more stays as it is.
+        if let Some(key) = have.keys().find(|key| person.asks_for(key) && !want.contains_key(*key)) {
             return untrue(TRUTH, format!("{} still has {key}", person.id));
         }
     }

@@ -150,8 +150,9 @@ impl World {
             listed.truncate(listed.len().div_ceil(2));
         }
         let table = |person: &&Person| {
-            let Person { id, is_enabled, .. } = person;
-            format!("[[patient]]\nid = {id:?}\nlabel = \"study-{id}\"\nenabled = {is_enabled}\n")
+            let Person { id, is_enabled, types, .. } = person;
+            let types = if types.is_empty() { String::new() } else { format!("types = {types:?}\n") };
+            format!("[[patient]]\nid = {id:?}\nlabel = \"study-{id}\"\nenabled = {is_enabled}\n{types}")
         };
         let mut text = listed.iter().map(table).collect::<String>();
         if half == Some(true) {
@@ -296,6 +297,7 @@ impl World {
             calm_since: self.calm_since,
             commits_since: self.commits_since,
             server: &self.stage.network.server,
+            stage: &self.stage,
             look: &look,
             ledger: &ledger,
         };
@@ -357,7 +359,7 @@ impl World {
     pub(super) fn calm_down(&mut self) {
         self.end(u32::MAX);
         self.stage.step_clock(-self.stage.clock_offset());
-        self.stage.die_in(u32::MAX);
+        self.stage.live_on();
         self.disturbed();
         self.is_calm_for_good = true;
         self.ends_at += CALM_MINUTES;
@@ -399,6 +401,7 @@ impl World {
             calm_since: self.calm_since,
             commits_since: self.commits_since,
             server: &self.stage.network.server,
+            stage: &self.stage,
             look: &look,
             ledger: &[],
         };
