@@ -1,7 +1,8 @@
 //! What is always true of purges that an operator has ordered.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::heard::Heard;
 use super::look::{Patient, Purge};
 use super::moment::{CLOCK_MAX, DAY, Moment, Untrue, untrue};
 use super::network::{Answered, With};
@@ -69,18 +70,17 @@ impl Orders {
         &self,
         moment: &Moment<'_>,
         purge: &Purge,
-        answered: &VecDeque<Answered>,
+        heard: &Heard,
     ) -> Result<(), Untrue> {
         const TRUTH: &str = "purge --held asks again first, with a fresh token";
         if self.held == Held::Unasked {
             return untrue(TRUTH, format!("{}, and nobody has ordered it", purge.person));
         }
         let purged_at = moment.stage.true_time_of(purge.purged_at);
-        let is_before = |answer: &&Answered| answer.person == purge.person && answer.at <= purged_at;
-        let mut told = answered.iter().rev().filter(is_before);
+        let mut told = heard.of(&purge.person).rev().filter(|answer| answer.at <= purged_at);
         let last = told.find(|answer| answer.is_question);
         let is_fresh = |last: &Answered| {
-            let mut earlier = answered.iter().filter(|answer| answer.person == purge.person);
+            let mut earlier = heard.of(&purge.person);
             let refused = |answer: &&Answered| answer.with == With::Refusal && answer.token < last.token;
             last.with == With::Refusal && earlier.any(|answer| refused(&answer))
         };
@@ -120,15 +120,15 @@ pub(super) fn a_purge_by_hand_stands(
     moment: &Moment<'_>,
     person: &Person,
     patient: &Patient,
-    answered: &VecDeque<Answered>,
+    heard: &Heard,
 ) -> Result<(), Untrue> {
     const TRUTH: &str = "who an operator has purged is not pulled until that is asked for";
     if patient.state == "paused" && (person.by_hand == ByHand::Untouched || patient.holds_rows) {
         return untrue("who is paused was purged by an operator", patient.person.clone());
     }
     let ByHand::Purged(since) = person.by_hand else { return Ok(()) };
-    let mut of_person = answered.iter().rev().filter(|answer| answer.person == person.id);
-    if let Some(pulled) = of_person.find(|answer| !answer.is_question).filter(|answer| answer.at > since) {
+    let mut after = heard.of(&person.id).rev().take_while(|answer| answer.at > since);
+    if let Some(pulled) = after.find(|answer| !answer.is_question) {
         return untrue(TRUTH, format!("{} was purged by {since}, and pulled at {}", person.id, pulled.at));
     }
     if patient.holds_rows || patient.state != "paused" && moment.look.patients.contains_key(&person.id) {

@@ -19,6 +19,7 @@
 
 mod by_hand;
 mod happenings;
+mod heard;
 mod life;
 mod log;
 mod look;

@@ -3,10 +3,11 @@
 //! Promise: judged from outside, by what the server truly held and was asked, the file, and what an
 //! operator was told. Shares no rule with `plan`, so that the two can disagree.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::by_hand;
 use super::by_hand::Orders;
+use super::heard::Heard;
 use super::look::{Look, Patient, Purge};
 use super::moment::{CLOCK_MAX, DAY, Moment, Untrue, untrue};
 use super::network::{Answered, With};
@@ -32,8 +33,7 @@ const FAILURE_DELAY_MAX: TimeDelta = TimeDelta::hours(6);
 /// What has been seen so far.
 pub(super) struct Truths {
     rules: Rules,
-    /// What patients were answered with in the last days, the oldest first.
-    answered: VecDeque<Answered>,
+    heard: Heard,
     /// Purges that were judged.
     judged: BTreeSet<(String, Timestamp)>,
     /// When they were found, by the true time.
@@ -47,13 +47,15 @@ pub(super) struct Truths {
     told: BTreeSet<&'static str>,
     unlisted_since: BTreeMap<String, Timestamp>,
     pub(super) orders: Orders,
+    /// When who is not refused or held was last seen so, in this life.
+    unrefused: BTreeMap<String, Timestamp>,
 }
 
 impl Truths {
     pub(super) fn new(rules: Rules) -> Self {
         Self {
             rules,
-            answered: VecDeque::new(),
+            heard: Heard::default(),
             judged: BTreeSet::new(),
             consent_purges: Vec::new(),
             open: BTreeMap::new(),
@@ -61,6 +63,7 @@ impl Truths {
             told: BTreeSet::new(),
             unlisted_since: BTreeMap::new(),
             orders: Orders::default(),
+            unrefused: BTreeMap::new(),
         }
     }
 
@@ -77,10 +80,7 @@ impl Truths {
                 }
             }
         }
-        self.answered.extend(answered);
-        while self.answered.front().is_some_and(|answer| now - answer.at > TimeDelta::days(8)) {
-            self.answered.pop_front();
-        }
+        self.heard.add(answered, now);
     }
 
     pub(super) fn note_listed(&mut self, person: &str, is_listed: bool, now: Timestamp) {
@@ -94,6 +94,7 @@ impl Truths {
     /// The process is another one.
     pub(super) fn begin_life(&mut self) {
         self.open.clear();
+        self.unrefused.clear();
         self.told_before.clone_from(&self.told);
     }
 
@@ -108,6 +109,7 @@ impl Truths {
             Self::the_watermark_never_passes_what_is_missing(moment, person, patient)?;
             Self::nothing_of_a_purged_patient_remains(patient, holders.contains(&person.id))?;
             Self::held_has_a_reason(person, patient)?;
+            self.nobody_is_refused_by_another_answer(moment, patient)?;
             self.no_refusal_is_forgotten(moment, patient)?;
             Self::freshness_never_claims_more_than_is_so(moment, patient)?;
             sweeps::a_suspicious_sweep_waits_a_day(moment, person, patient)?;
@@ -116,7 +118,7 @@ impl Truths {
             self.a_withdrawal_is_purged_within_its_bound(moment, person, patient)?;
             self.who_is_permitted_is_back(moment, person, patient)?;
             self.who_is_disabled_is_not_pulled(moment, person)?;
-            by_hand::a_purge_by_hand_stands(moment, person, patient, &self.answered)?;
+            by_hand::a_purge_by_hand_stands(moment, person, patient, &self.heard)?;
             self.orders.settle(moment, person, patient, self.rules.every);
         }
         self.orders.end();
@@ -174,11 +176,37 @@ impl Truths {
         Ok(())
     }
 
+    /// "Refused is a 403 as above": not a limiter's, and no proxy's page.
+    fn nobody_is_refused_by_another_answer(
+        &mut self,
+        moment: &Moment<'_>,
+        patient: &Patient,
+    ) -> Result<(), Untrue> {
+        let is_refused = ["refused", "held"].contains(&patient.state.as_str());
+        let looked_at = match self.unrefused.get(&patient.person) {
+            _ if !is_refused => {
+                self.unrefused.insert(patient.person.clone(), moment.now);
+                return Ok(());
+            }
+            Some(looked_at) => *looked_at,
+            // It may be so since another life.
+            None => return Ok(()),
+        };
+        self.unrefused.remove(&patient.person);
+        // What had arrived by then may have been stored only after it.
+        let since = looked_at - TimeDelta::minutes(1);
+        let mut lately = self.heard.of(&patient.person).rev().take_while(|answer| answer.at > since);
+        if lately.any(|answer| answer.with == With::Refusal) {
+            return Ok(());
+        }
+        let shows = format!("{} is {}, and was not refused since {looked_at}", patient.person, patient.state);
+        untrue("nobody is refused by a limiter, or by a proxy's page", shows)
+    }
+
     /// "Committed the moment it arrives. No restart forgets it."
     fn no_refusal_is_forgotten(&self, moment: &Moment<'_>, patient: &Patient) -> Result<(), Untrue> {
         let Some(since) = moment.commits_since else { return Ok(()) };
-        let of_person = self.answered.iter().rev().filter(|answer| answer.person == patient.person);
-        let mut told = of_person.filter(|answer| answer.with != With::Other);
+        let mut told = self.heard.of(&patient.person).rev().filter(|answer| answer.with != With::Other);
         // A witness is asked a question too, which is not about its own consent.
         let mut refused_at = None;
         let permitted_at = told.find_map(|answer| match answer.with {
@@ -278,7 +306,7 @@ impl Truths {
         match purge.reason.as_str() {
             "operator" => self.orders.a_purge_was_ordered(moment, purge, self.rules.every),
             "consent_revoked" if purge.by == OPERATOR => {
-                self.orders.who_is_held_is_asked_again(moment, purge, &self.answered)
+                self.orders.who_is_held_is_asked_again(moment, purge, &self.heard)
             }
             "consent_revoked" => self.a_refusal_is_believed_on_evidence_only(moment, purge),
             "roster" => self.a_leaver_was_lacked_for_long(moment, purge),
@@ -305,8 +333,7 @@ impl Truths {
         // Of a row of refusals that nothing but silence and refusals interrupts, until it was purged.
         let mut row: Vec<&Answered> = Vec::new();
         let purged_at = moment.stage.true_time_of(purge.purged_at);
-        let is_before = |answer: &&Answered| answer.person == *person && answer.at <= purged_at;
-        for answer in self.answered.iter().rev().filter(is_before) {
+        for answer in self.heard.of(person).rev().filter(|answer| answer.at <= purged_at) {
             match answer.with {
                 With::Refusal => row.push(answer),
                 With::Bundle => break,
@@ -346,7 +373,7 @@ impl Truths {
                 && answer.is_question
                 && answer.token == believed.token
         };
-        let witnesses = || self.answered.iter().filter(is_witness);
+        let witnesses = || self.heard.all().filter(is_witness);
         let before = witnesses().any(|answer| answer.at <= believed.at);
         let after = witnesses().any(|answer| answer.at >= believed.at);
         before && after || believed.at - first_at >= DAY - CLOCK_MAX
@@ -422,8 +449,9 @@ impl Truths {
         if person.is_enabled || moment.now - person.listed_since <= bound {
             return Ok(());
         }
-        let mut pulls = self.answered.iter().rev().filter(|answer| !answer.is_question);
-        match pulls.find(|answer| answer.person == person.id && answer.at > person.listed_since + bound) {
+        let mut late =
+            self.heard.of(&person.id).rev().take_while(|answer| answer.at > person.listed_since + bound);
+        match late.find(|answer| !answer.is_question) {
             None => Ok(()),
             Some(answer) => {
                 let shows = format!(
