@@ -186,7 +186,7 @@ const LATE_MAX: u32 = 9;
 pub(super) fn script(seed: u64, patients: usize, days: u32, every: u32) -> Script {
     let mut author = Author { dice: StdRng::seed_from_u64(seed), patients, days, every, events: Vec::new() };
     let page_size = author.some_page_size();
-    let full_every = *[1, 2, 7].choose(&mut author.dice).unwrap_or(&7);
+    let full_every = *[1, 1, 2, 7].choose(&mut author.dice).unwrap_or(&7);
     let removes_leavers = author.dice.random_bool(0.5);
     let entries = *[5, 10, 60].choose(&mut author.dice).unwrap_or(&5);
     author.write();
@@ -253,15 +253,15 @@ impl Author {
             let (minute, patient) = (self.at(day), self.someone());
             let (which, size) = (self.dice.random(), self.some_size());
             let what = match self.dice.random_range(0..60) {
-                0..18 => What::Add { patient, size, late: 0 },
-                18..20 => What::Add { patient, size, late: self.dice.random_range(1..LATE_MAX) },
-                20..24 => {
+                0..17 => What::Add { patient, size, late: 0 },
+                17..19 => What::Add { patient, size, late: self.dice.random_range(1..LATE_MAX) },
+                19..23 => {
                     self.add_behind_a_cycle(minute, patient, size);
                     continue;
                 }
-                24..44 => What::Correct { patient, which, size },
-                44..54 => What::Remove { patient, which },
-                54..57 => What::Empty { patient, keeps: *[0, 0, 1, 4].choose(&mut self.dice).unwrap_or(&0) },
+                23..41 => What::Correct { patient, which, size },
+                41..50 => What::Remove { patient, which },
+                50..57 => What::Empty { patient, keeps: *[0, 0, 1, 4].choose(&mut self.dice).unwrap_or(&0) },
                 _ => What::Recreate { patient },
             };
             self.add(minute, what);
@@ -374,10 +374,9 @@ impl Author {
         for _ in 0..self.times(0.5) {
             let minute = self.at(day);
             let minutes = self.some_while();
-            let sky = Sky {
-                shape: *Shape::ALL.choose(&mut self.dice).unwrap_or(&Shape::Down),
-                salt: self.dice.random(),
-            };
+            let shapes: &[Shape] = if self.dice.random_bool(0.3) { &Shape::REFUSING } else { &Shape::ALL };
+            let shape = *shapes.choose(&mut self.dice).unwrap_or(&Shape::Down);
+            let sky = Sky { shape, salt: self.dice.random() };
             self.add(minute, What::Weather { minutes, sky });
         }
         if self.dice.random_bool(0.1) {

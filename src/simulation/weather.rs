@@ -80,6 +80,17 @@ impl Shape {
         Self::ForgetsOnce,
         Self::UnknownOne,
     ];
+
+    /// Those after which somebody could be purged who is permitted.
+    pub(super) const REFUSING: [Self; 7] = [
+        Self::RefusesAll,
+        Self::RefusesHalf,
+        Self::RefusesOne,
+        Self::RefusesOneUnclearly,
+        Self::LimiterRefuses,
+        Self::LimiterRefusesOne,
+        Self::Proxy,
+    ];
 }
 
 /// What becomes of one request.
@@ -102,6 +113,13 @@ const FORBIDDEN: &str =
     r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"forbidden"}]}"#;
 const THROTTLED: &str =
     r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"throttled"}]}"#;
+/// How limiters write a 403: any sign by itself says that it passes.
+const LIMITERS: [(&str, Option<(&str, &str)>); 4] = [
+    (THROTTLED, None),
+    (THROTTLED, Some(("x-ratelimit-remaining", "0"))),
+    ("", Some(("retry-after", "30"))),
+    (r#"{"message":"Limit Exceeded"}"#, Some(("x-amzn-errortype", "LimitExceededException"))),
+];
 const NOT_FOUND: &str =
     r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-found"}]}"#;
 const PAGE: &str = "<!DOCTYPE html><html><body>Please sign in</body></html>";
@@ -157,8 +175,8 @@ impl Sky {
             Shape::RefusesOneUnclearly => Some(refused),
             Shape::LimiterRefusesOne if !self.is_the_one(person, persons) => None,
             Shape::LimiterRefuses | Shape::LimiterRefusesOne => {
-                let header = self.salt.is_multiple_of(2).then_some(("x-ratelimit-remaining", "0"));
-                Some(Fate::Instead { status: 403, body: THROTTLED, header })
+                let (body, header) = LIMITERS[usize::try_from(self.salt % 4).unwrap_or_default()];
+                Some(Fate::Instead { status: 403, body, header })
             }
             Shape::Proxy => {
                 let status = if self.hash(person, number, 2) == 0 { 403 } else { 200 };
