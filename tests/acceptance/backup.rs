@@ -76,6 +76,25 @@ fn the_drill_back_up_purge_restore_look() {
 }
 
 #[test]
+fn who_was_purged_by_an_operator_and_is_unknown_to_the_backup_is_not_pulled_after_it() {
+    let world = World::with_patients(["anna", "ben"]);
+    world.list(&["ben"]);
+    world.run(["sync"]).exits(0);
+    let file = backup_file(&world);
+    world.run(["backup", &file]).exits(0);
+    world.list(&["anna", "ben"]);
+    world.run(["sync"]).exits(0);
+    world.run(["purge", "anna", "--yes"]).exits(0);
+
+    world.run(["restore", &file, "--yes"]).exits(0);
+    world.run(["sync"]).exits(0);
+    assert_eq!(world.rows("anna").len(), 0);
+    world.run(["sync", "--patient", "anna"]).exits(0);
+    world.assert_equals_sandbox("anna");
+    world.assert_sound();
+}
+
+#[test]
 fn a_backup_never_replaces_a_file_nor_follows_a_link() {
     let world = synced();
     let file = backup_file(&world);

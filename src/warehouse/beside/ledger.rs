@@ -12,6 +12,7 @@ use super::files::with_suffix;
 use super::ledger_text::{Entry, EntryKind, LedgerText, LineHash, PurgeEntry, Tail};
 use super::{appended, beside, in_real_folder, ledger_text};
 use crate::machine;
+use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, stamp};
 use crate::warehouse::failure::{LedgerFault, StoreFailed};
 use crate::warehouse::place::Place;
@@ -111,6 +112,11 @@ impl UnknownPurge {
             now: self.time,
             carried_out_at: Some(now),
         }
+    }
+
+    /// Returns whether an operator has ordered it, so that its patient is not pulled until that is asked for.
+    pub(in crate::warehouse) fn is_by_hand(&self) -> bool {
+        self.entry.reason == PurgeReason::Operator
     }
 
     /// Returns what it erased when it was made.

@@ -406,6 +406,14 @@ async fn count_link_failure(session: &Session, person: &PersonId) -> Result<(), 
     Ok(())
 }
 
+/// Takes note of a patient whom an operator has purged and this warehouse does not know, so that a roster
+/// which lists it does not undo that.
+pub(super) async fn remember(session: &Session, person: &PersonId, now: Timestamp) -> Result<(), Undone> {
+    let statement = "INSERT INTO checkpoint (person_id, listed, missing_since) VALUES ($1, false, $2) ON CONFLICT DO NOTHING";
+    session.execute(statement, &[&person.as_str(), &now]).await?;
+    Ok(())
+}
+
 /// Removes the last that is known of purged patients which no roster lists any more. A reading that
 /// lacks a paused one for a while does not undo its purge.
 pub(super) async fn drop_unlisted(session: &Session, now: Timestamp) -> Result<(), Undone> {

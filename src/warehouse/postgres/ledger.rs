@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::cycle_ends::{note_text, noted_text};
 use super::failure::Undone;
 use super::lease::expect_held;
-use super::purge;
 use super::session::Session;
+use super::{checkpoint, purge};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, stamp};
 use crate::warehouse::beside::ledger;
@@ -113,6 +113,9 @@ pub(super) async fn carry_out(
         if unknown.has_returned {
             purge::log(session, &unknown.purge(now), None, &unknown.erased()).await?;
         } else {
+            if unknown.is_by_hand() {
+                checkpoint::remember(session, &unknown.person, now).await?;
+            }
             carried_out.push(unknown.carried_out(&purge::erase(session, &unknown.purge(now)).await?));
         }
     }

@@ -450,6 +450,20 @@ fn count_link_failure(connection: &Connection, person: &PersonId) -> Result<(), 
     Ok(())
 }
 
+/// Takes note of a patient whom an operator has purged and this file does not know, so that a roster
+/// which lists it does not undo that.
+pub(super) fn remember(
+    connection: &Connection,
+    person: &PersonId,
+    now: Timestamp,
+) -> Result<(), StoreFailed> {
+    connection.execute(
+        "INSERT INTO checkpoint (person_id, listed, missing_since) VALUES (?1, 0, ?2) ON CONFLICT DO NOTHING",
+        params![person.as_str(), stamp(now)],
+    )?;
+    Ok(())
+}
+
 /// Forgets what is known of a patient beside its id, when its rows are gone.
 pub(super) fn forget(
     connection: &Connection,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::purge;
+use super::{checkpoint, purge};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, parse_stamp};
 use crate::warehouse::beside::ledger;
@@ -188,6 +188,9 @@ fn carry_out(
         if unknown.has_returned {
             purge::log(connection, &unknown.purge(now), None, &unknown.erased())?;
         } else {
+            if unknown.is_by_hand() {
+                checkpoint::remember(connection, &unknown.person, now)?;
+            }
             carried_out.push(unknown.carried_out(&purge::erase(connection, &unknown.purge(now))?));
         }
     }
