@@ -16,7 +16,9 @@ use super::persons::{Brought, Persons};
 use super::view_build::{drop_table, expect_free, in_transaction, note};
 use super::view_rows::{BySource, Gained, forget, keep, tolerate};
 use super::view_table::{CategoryView, ViewTable, analysts_time};
-use super::{facts, freshness, medicines, persons, tables, view_build, view_check, view_rows};
+use super::{
+    facts, freshness, medicines, persons, tables, view_build, view_check, view_rows, view_statistics,
+};
 use crate::plan::row::Row;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, KeptRows, Made, TapeMemory};
@@ -182,6 +184,11 @@ impl AnalystTables {
         view_build::make_missing_indexes(&self.known, connection)?;
         self.may_lack_indexes.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Has SQLite count the tables that have grown, for whoever queries them.
+    pub(super) fn count_anew(&self, connection: &mut Connection) -> Result<(), StoreFailed> {
+        view_statistics::count_anew(&self.known, connection)
     }
 
     /// Returns the tables that hold other rows than their view gives now.

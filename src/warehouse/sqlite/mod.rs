@@ -49,6 +49,7 @@ mod verify;
 mod view_build;
 mod view_check;
 mod view_rows;
+mod view_statistics;
 mod view_table;
 mod writer;
 

@@ -443,7 +443,12 @@ impl Engine {
     pub(in crate::warehouse) async fn settle_views(&self, now: Timestamp) -> Result<(), StoreFailed> {
         while self.build_step(now).await? {}
         let tables = self.analyst_tables.clone();
-        self.writer.alone(move |connection| tables.make_missing_indexes(connection)).await
+        self.writer
+            .alone(move |connection| {
+                tables.make_missing_indexes(connection)?;
+                tables.count_anew(connection)
+            })
+            .await
     }
 
     pub(in crate::warehouse) async fn rebuild_views(

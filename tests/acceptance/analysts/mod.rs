@@ -13,6 +13,7 @@ use std::{env, fs};
 use healthex_sync::sandbox::{Population, RecordEntry};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rusqlite::StatementStatus;
 use serde_json::{Value, json};
 
 use crate::support::resources::{examples, mangle, synthea};
@@ -36,6 +37,36 @@ fn contents(world: &World) -> BTreeMap<String, Vec<Vec<String>>> {
     let counts = "SELECT person_id, live_resources, quarantined FROM freshness ORDER BY person_id";
     all.insert("freshness".to_owned(), world.table(counts));
     all
+}
+
+/// Not told how many rows a person has, SQLite reads all of them for each visit of the class.
+#[test]
+fn a_join_with_a_condition_on_either_side_is_linear_and_the_counts_it_needs_are_no_ones() {
+    let world = world(12);
+    world.run(["sync"]).exits(0);
+    let connection = world.open();
+    let rows =
+        world.count("SELECT count(*) FROM observations") + world.count("SELECT count(*) FROM encounters");
+    for condition in [
+        "e.class = 'AMB'",
+        "e.start_date >= '1900-01-01'",
+        "o.loinc IS NOT NULL",
+        "o.category = 'laboratory'",
+    ] {
+        let join = format!(
+            "SELECT count(*) FROM observations AS o JOIN encounters AS e ON e.person_id = o.person_id AND e.id = o.encounter_id
+              WHERE {condition}"
+        );
+        let mut statement = connection.prepare(&join).unwrap();
+        let joined: i64 = statement.query_row([], |row| row.get(0)).unwrap();
+        let steps = i64::from(statement.get_status(StatementStatus::VmStep));
+        assert!(joined > 0, "{condition}");
+        assert!(steps < 40 * rows, "{condition}: {steps} steps for {rows} rows");
+    }
+    assert!(world.count("SELECT count(*) FROM sqlite_stat1 WHERE tbl = 'observations'") > 0);
+    assert_eq!(world.count("SELECT count(*) FROM sqlite_stat1 WHERE tbl = 'observation'"), 0);
+    // Samples would be of what is in a patient's record.
+    assert_eq!(world.count("SELECT count(*) FROM sqlite_stat4"), 0);
 }
 
 /// The tables after many random cycles are what `views apply` makes of the same resources.
