@@ -43,6 +43,7 @@ impl ColumnTypes {
             {
                 ColumnKind::Boolean
             }
+            ColumnKind::Text if table == FRESHNESS && TIMES.contains(&column) => ColumnKind::DateTime,
             kind => kind,
         }
     }
@@ -77,6 +78,8 @@ pub(super) enum Treatment {
     /// A resource's id, or one that refers to it.
     Id,
     Date,
+    /// When a machine had something.
+    MachineTime,
     Code {
         /// The column that says which list it is of.
         system: Option<usize>,
@@ -100,6 +103,7 @@ pub(super) fn treatments(table: &TableShape, types: &ColumnTypes) -> Vec<Treatme
         match (name, ColumnKind::declared(declared)) {
             ("person_id", _) => Treatment::Person,
             ("key", _) => Treatment::Key,
+            ("changed_at", _) => Treatment::MachineTime,
             (_, ColumnKind::Real | ColumnKind::Integer | ColumnKind::Boolean) => Treatment::Keep,
             (_, ColumnKind::Date | ColumnKind::DateTime) => Treatment::Date,
             ("id", _) => Treatment::Id,
@@ -121,7 +125,7 @@ pub(super) fn treatments(table: &TableShape, types: &ColumnTypes) -> Vec<Treatme
                 system.map_or(Treatment::Out, |system| Treatment::Display { system })
             }
             _ if is_listed(&table.name, name) => Treatment::Code { system: None },
-            _ if table.name == FRESHNESS && TIMES.contains(&name) => Treatment::Date,
+            _ if table.name == FRESHNESS && TIMES.contains(&name) => Treatment::MachineTime,
             _ => match fhir_type {
                 Some("code") => Treatment::Code { system: system_of(name).and_then(place) },
                 Some("date" | "dateTime" | "instant") => Treatment::Date,
@@ -189,6 +193,9 @@ pub(super) fn redact<'c>(
             Treatment::Key => Some(redaction.pseudonyms.key(text).into()),
             Treatment::Id => Some(redaction.pseudonyms.id(text).into()),
             Treatment::Date => redaction.pseudonyms.date(redaction.person_id, text).map(Cow::from),
+            Treatment::MachineTime => {
+                redaction.pseudonyms.machine_time(redaction.person_id, text).map(Cow::from)
+            }
             Treatment::Code { system } => may(redaction.may_code(system.and_then(text_at), text)),
             Treatment::System => may(code::is_system(text) && redaction.is_harmless(text)),
             Treatment::Display { system } => {

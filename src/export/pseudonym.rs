@@ -133,6 +133,15 @@ impl Pseudonyms {
         told.to_string().get(..date.len()).map(|told| format!("{told}{time}"))
     }
 
+    /// Returns the time at which a machine had something, as it is to be told. Beside dates that are moved
+    /// it would tell by how much: others know when records were fetched.
+    pub(crate) fn machine_time(&self, person_id: &str, text: &str) -> Option<String> {
+        match self.dates {
+            Dates::AsTheyAre => self.date(person_id, text),
+            Dates::Shifted => None,
+        }
+    }
+
     fn days_back(&self, person_id: &str) -> u64 {
         let hash = self.hash(Domain::Days, person_id);
         let number = hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
@@ -244,6 +253,9 @@ mod tests {
         assert!((1..=365).contains(&back), "{back}");
         assert!(shifted.date("anna", "2024-02-28T23:59:00Z").unwrap().ends_with("T23:59:00Z"));
         assert_eq!(shifted.date("anna", "2024").unwrap().len(), 4);
+        let fetched = "2026-11-27T03:44:38Z";
+        assert_eq!(shifted.machine_time("anna", fetched), None);
+        assert_eq!(as_they_are.machine_time("anna", fetched).as_deref(), Some(fetched));
         let far = |person: &str| shifted.date(person, "2024-03-02");
         assert!(["ben", "cleo", "dan", "eve"].iter().any(|person| far(person) != far("anna")));
     }

@@ -7,7 +7,7 @@
 
 use super::code;
 use super::known_words::KnownWords;
-use super::pseudonym::Pseudonyms;
+use super::pseudonym::{Dates, Pseudonyms};
 use crate::plan::resource_type::ResourceType;
 use crate::views::{At, Element, Json, Kind, Tape, TapeMemory, element};
 
@@ -318,6 +318,9 @@ impl Writer<'_, '_> {
     fn meta(&self, at: At, depth: usize, out: &mut String) -> Written {
         let mut any = false;
         for name in ["lastUpdated", "security"] {
+            if name == "lastUpdated" && matches!(self.redaction.pseudonyms.dates(), Dates::Shifted) {
+                continue;
+            }
             if let (Some(value), Some(known)) = (self.tape.member(at, name), element("Meta", name)) {
                 any |= self.member(known, value, "Meta", depth, any, out)?;
             }

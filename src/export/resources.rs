@@ -130,17 +130,17 @@ impl<'t> Told<'t> {
             });
         };
         let names = redaction.pseudonyms;
-        let date = |text: &str| names.date(found.person_id, text);
+        let time = |text: &str| names.machine_time(found.person_id, text);
         Some(Self {
             person_id: names.person(found.person_id),
             key: names.key(found.key),
             id: found.id.map(|id| names.id(id)),
             version_id: None,
-            last_updated: found.last_updated.and_then(date),
+            last_updated: found.last_updated.and_then(time),
             source: None,
             patient: found.patient.and_then(|patient| names.reference(patient)),
-            first_seen_at: date(found.first_seen_at),
-            changed_at: date(found.changed_at),
+            first_seen_at: time(found.first_seen_at),
+            changed_at: time(found.changed_at),
             resource: redaction.resource(found.resource, memory)?.into(),
         })
     }
