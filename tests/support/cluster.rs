@@ -40,7 +40,7 @@ impl Cluster {
         SHARED
             .get_or_init(|| {
                 Self::start(
-                    "-c wal_level=minimal -c max_wal_senders=0 -c full_page_writes=off -c autovacuum=off",
+                    "-c wal_level=minimal -c max_wal_senders=0 -c full_page_writes=off -c autovacuum=off -c fsync=off",
                 )
             })
             .as_ref()

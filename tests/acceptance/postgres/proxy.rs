@@ -1,5 +1,5 @@
-//! What stands between the program and its server, and cuts the connection at a COMMIT: before it has arrived, or
-//! when it was carried out and not answered yet.
+//! What stands between the program and its server, and cuts the connection: before a message has arrived, or when it was
+//! carried out and not answered yet.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,11 +14,25 @@ enum Cut {
     BeforeItIsAnswered,
 }
 
-#[derive(Default)]
+/// Which messages are cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    /// Every second COMMIT, by turns in either way.
+    Commits,
+    /// Any message, at distances that vary, so that in time each statement is met.
+    Anywhere,
+}
+
+/// The least and the most messages between two cuts: those of a page, and more than it has.
+const DISTANCES: std::ops::Range<usize> = 150..450;
+
 struct Counts {
-    commits: AtomicUsize,
+    cut: Where,
+    messages: AtomicUsize,
     unsent: AtomicUsize,
     unanswered: AtomicUsize,
+    /// Which message is cut off next, where it may be any.
+    next: AtomicUsize,
 }
 
 pub(super) struct Proxy {
@@ -29,9 +43,21 @@ pub(super) struct Proxy {
 impl Proxy {
     /// Cuts every second COMMIT, by turns in either way.
     pub(super) fn cutting_commits(server: u16) -> Self {
+        Self::cutting(Where::Commits, server)
+    }
+
+    /// Cuts at whatever statement it happens to be, by turns in either way.
+    pub(super) fn cutting_anywhere(server: u16) -> Self {
+        Self::cutting(Where::Anywhere, server)
+    }
+
+    fn cutting(cut: Where, server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let counts = Arc::new(Counts::default());
+        let count = AtomicUsize::default;
+        let next = AtomicUsize::new(DISTANCES.start);
+        let counts = Counts { cut, messages: count(), unsent: count(), unanswered: count(), next };
+        let counts = Arc::new(counts);
         let counted = counts.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -115,14 +141,23 @@ fn next_message(client: &mut TcpStream, is_begun: bool) -> Option<Vec<u8>> {
 }
 
 fn cut(message: &[u8], counts: &Counts) -> Option<Cut> {
-    let is_commit = message[0] == b'Q' && message[5..].starts_with(b"COMMIT");
-    if !is_commit {
-        return None;
-    }
-    let number = counts.commits.fetch_add(1, Ordering::Relaxed);
-    match number % 4 {
-        0 => Some(Cut::BeforeItArrives),
-        2 => Some(Cut::BeforeItIsAnswered),
-        _ => None,
+    match counts.cut {
+        Where::Commits if message[0] == b'Q' && message[5..].starts_with(b"COMMIT") => {
+            match counts.messages.fetch_add(1, Ordering::Relaxed) % 4 {
+                0 => Some(Cut::BeforeItArrives),
+                2 => Some(Cut::BeforeItIsAnswered),
+                _ => None,
+            }
+        }
+        Where::Commits => None,
+        Where::Anywhere => {
+            let number = counts.messages.fetch_add(1, Ordering::Relaxed);
+            let distance = DISTANCES.start + number * 31 % DISTANCES.len();
+            let next = counts.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                (number == next).then_some(next + distance)
+            });
+            let is_even = distance.is_multiple_of(2);
+            next.ok().map(|_| if is_even { Cut::BeforeItArrives } else { Cut::BeforeItIsAnswered })
+        }
     }
 }

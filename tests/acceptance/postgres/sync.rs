@@ -144,6 +144,25 @@ fn a_commit_that_is_cut_off_is_neither_lost_nor_repeated() {
 }
 
 #[test]
+fn a_connection_that_is_cut_at_any_statement_loses_and_repeats_nothing() {
+    let world = World::generated(4).set("sync.page_size", "25").set("sync.concurrency", "4");
+    let Some(database) = Database::of(&world) else { return };
+    let proxy = Proxy::cutting_anywhere(database.cluster.port);
+    world.change_setting("warehouse.url", &format!("{:?}", proxy.url("healthex_worker", &database.name)));
+    let mut cut = 0;
+    while cut < 40 {
+        world.run(["sync", "--full"]).exits(0);
+        let (unsent, unanswered) = proxy.cuts();
+        assert!(unsent + unanswered > cut, "{unsent} and {unanswered}");
+        cut = unsent + unanswered;
+    }
+    for person in world.sandbox.person_ids() {
+        assert_equals_sandbox(&world, &database, &person);
+    }
+    assert_counted_once(&world, &database);
+}
+
+#[test]
 fn an_analyst_reads_what_was_stored_and_nothing_beside_it() {
     let world = World::generated(2);
     let Some(database) = Database::of(&world) else { return };
