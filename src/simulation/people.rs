@@ -56,15 +56,27 @@ pub(super) struct Entry {
     pub(super) changed_at: Timestamp,
 }
 
+/// Before the name of the patient in whatever is told of it, and in the addresses of its entries.
+const MARKS: [&str; 2] = ["mark-of-", "/uuid-"];
+
 /// Names its patient, so that a byte of it can be told in a file.
-pub(super) fn mark(person: &str) -> String {
-    format!("mark-of-{person}-")
+fn mark(person: &str) -> String {
+    format!("{}{person}-", MARKS[0])
 }
 
-/// What the addresses of its entries have in them.
-pub(super) fn key_mark(person: &str) -> String {
-    format!("/uuid-{person}-")
+/// Returns the patients of whom there is anything in a file, as often as there is.
+pub(super) fn persons_in(file: &[u8]) -> impl Iterator<Item = &str> {
+    MARKS.into_iter().flat_map(move |mark| {
+        memchr::memmem::find_iter(file, mark.as_bytes()).filter_map(move |at| {
+            let rest = &file[at + mark.len()..];
+            let name = &rest[..memchr::memchr(b'-', &rest[..rest.len().min(NAME_MAX)])?];
+            std::str::from_utf8(name).ok()
+        })
+    })
 }
+
+/// No patient has a longer name.
+const NAME_MAX: usize = 16;
 
 impl Person {
     pub(super) fn new(id: String, now: Timestamp) -> Self {

@@ -1,5 +1,6 @@
 //! A world: a folder with a configuration, a server with its patients, and what happens to them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +17,7 @@ use super::look::{Look, Onlooker};
 use super::moment::{Moment, Untrue};
 use super::network::Network;
 use super::operators::UnderWay;
-use super::people::{ByHand, Person, key_mark, mark};
+use super::people::{ByHand, Person, persons_in};
 use super::script::{Script, What, person};
 use super::stage;
 use super::stage::Stage;
@@ -324,20 +325,20 @@ impl World {
             path.push(suffix);
             files.push(fs::read(path).unwrap_or_default());
         }
-        for purge in &look.purges {
-            let has_rows = look.patients.get(&purge.person).is_some_and(|patient| patient.holds_rows);
-            let marks = [mark(&purge.person), key_mark(&purge.person)];
-            let is_left = |file: &Vec<u8>| {
-                marks.iter().any(|mark| memchr::memmem::find(file, mark.as_bytes()).is_some())
-            };
-            if !has_rows && files.iter().any(is_left) {
-                return Err(Untrue {
-                    truth: "after a purge no byte is left in any file of the warehouse",
-                    shows: purge.person.clone(),
-                });
-            }
+        let holds_rows = |person: &str| look.patients.get(person).is_some_and(|patient| patient.holds_rows);
+        let gone: BTreeSet<&str> = look
+            .purges
+            .iter()
+            .map(|purge| purge.person.as_str())
+            .filter(|person| !holds_rows(person))
+            .collect();
+        match files.iter().flat_map(|file| persons_in(file)).find(|person| gone.contains(person)) {
+            None => Ok(()),
+            Some(person) => Err(Untrue {
+                truth: "after a purge no byte is left in any file of the warehouse",
+                shows: person.to_owned(),
+            }),
         }
-        Ok(())
     }
 
     /// "Analysts' tables equal a fresh build", and whatever else `verify` knows.
