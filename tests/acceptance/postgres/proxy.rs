@@ -153,10 +153,11 @@ fn cut(message: &[u8], counts: &Counts) -> Option<Cut> {
         Where::Anywhere => {
             let number = counts.messages.fetch_add(1, Ordering::Relaxed);
             let distance = DISTANCES.start + number * 31 % DISTANCES.len();
+            let cuts = counts.unsent.load(Ordering::Relaxed) + counts.unanswered.load(Ordering::Relaxed);
             let next = counts.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
                 (number == next).then_some(next + distance)
             });
-            let is_even = distance.is_multiple_of(2);
+            let is_even = cuts.is_multiple_of(2);
             next.ok().map(|_| if is_even { Cut::BeforeItArrives } else { Cut::BeforeItIsAnswered })
         }
     }

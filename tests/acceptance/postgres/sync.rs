@@ -126,34 +126,26 @@ fn a_server_that_restarts_under_a_cycle_is_waited_for() {
 
 #[test]
 fn a_commit_that_is_cut_off_is_neither_lost_nor_repeated() {
-    let world = World::generated(4).set("sync.page_size", "25").set("sync.concurrency", "4");
-    let Some(database) = Database::of(&world) else { return };
-    let proxy = Proxy::cutting_commits(database.cluster.port);
-    world.change_setting("warehouse.url", &format!("{:?}", proxy.url("healthex_worker", &database.name)));
-    let mut cut = 0;
-    while cut < 100 {
-        world.run(["sync", "--full"]).exits(0);
-        let (unsent, unanswered) = proxy.cuts();
-        assert!(unsent > 0 && unanswered > 0 && unsent + unanswered > cut, "{unsent} and {unanswered}");
-        cut = unsent + unanswered;
-    }
-    for person in world.sandbox.person_ids() {
-        assert_equals_sandbox(&world, &database, &person);
-    }
-    assert_counted_once(&world, &database);
+    loses_and_repeats_nothing(Proxy::cutting_commits, 100);
 }
 
 #[test]
 fn a_connection_that_is_cut_at_any_statement_loses_and_repeats_nothing() {
+    loses_and_repeats_nothing(Proxy::cutting_anywhere, 40);
+}
+
+/// Full pulls, until the connection was cut so often.
+#[track_caller]
+fn loses_and_repeats_nothing(cutting: fn(u16) -> Proxy, cuts: usize) {
     let world = World::generated(4).set("sync.page_size", "25").set("sync.concurrency", "4");
     let Some(database) = Database::of(&world) else { return };
-    let proxy = Proxy::cutting_anywhere(database.cluster.port);
+    let proxy = cutting(database.cluster.port);
     world.change_setting("warehouse.url", &format!("{:?}", proxy.url("healthex_worker", &database.name)));
     let mut cut = 0;
-    while cut < 40 {
+    while cut < cuts {
         world.run(["sync", "--full"]).exits(0);
         let (unsent, unanswered) = proxy.cuts();
-        assert!(unsent + unanswered > cut, "{unsent} and {unanswered}");
+        assert!(unsent > 0 && unanswered > 0 && unsent + unanswered > cut, "{unsent} and {unanswered}");
         cut = unsent + unanswered;
     }
     for person in world.sandbox.person_ids() {
