@@ -626,6 +626,12 @@ fn each_recipe_answers_on_every_quirk() {
             json!([{"medicine": null, "rxnorm": null}, {"medicine": "as written"}]),
         ),
         ("smoking_status", "smoking status", json!([{"smoking": "never"}])),
+        (
+            "results_of_a_report",
+            "a result inside of its report",
+            json!([{"result": "Hemoglobin", "comparator": "<", "value": 13.5, "unit": "g/dL"}, {"result": "Smear", "said": "normal"}, {"value": null}, {"said": null}]),
+        ),
+        ("active_problems", "a status in words", json!([{"problem": "two", "status": "active"}])),
         ("results_of_a_report", "a report and its results", json!([{"value": 13.0}, {"value": 4.4}])),
         ("without_a_code", "a result in the reason for its absence", json!([{"text": "PT"}])),
     ] {
