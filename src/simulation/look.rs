@@ -18,6 +18,7 @@ pub(super) struct Patient {
     pub(super) person: String,
     pub(super) state: String,
     pub(super) held_why: Option<String>,
+    refused_at: Option<Timestamp>,
     pub(super) watermark: Option<Timestamp>,
     /// The types that it is for; none where it is for all.
     types: Vec<String>,
@@ -34,6 +35,11 @@ pub(super) struct Patient {
 }
 
 impl Patient {
+    /// Returns since when it is refused, where nobody has acted on that.
+    pub(super) fn waits_refused_since(&self) -> Option<Timestamp> {
+        self.refused_at.filter(|_| ["refused", "held"].contains(&self.state.as_str()))
+    }
+
     /// Returns whether its watermark is for what is under a key, too.
     pub(super) fn is_of(&self, key: &str) -> bool {
         let kind = key.split('/').next().unwrap_or_default();
@@ -161,6 +167,7 @@ fn patients(connection: &Connection) -> BTreeMap<String, Patient> {
             person: row.get("person_id")?,
             state: row.get("state")?,
             held_why: row.get("held_why")?,
+            refused_at: time(row, "refused_at"),
             watermark: time(row, "watermark"),
             types: types.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect(),
             last_success_at: time(row, "last_success_at"),

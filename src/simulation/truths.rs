@@ -83,6 +83,18 @@ impl Truths {
         self.heard.add(answered, now);
     }
 
+    /// A backup was put back: what it knows of refusals is what the program goes by.
+    pub(super) fn remember_refusals_of(&mut self, look: &Look) {
+        for patient in look.patients.values() {
+            let Some(at) = patient.waits_refused_since() else { continue };
+            let person = patient.person.clone();
+            let (is_question, has_next, forgets) = (false, false, false);
+            let known =
+                Answered { at, person, token: None, is_question, with: With::Refusal, has_next, forgets };
+            self.heard.add(vec![known], at);
+        }
+    }
+
     pub(super) fn note_listed(&mut self, person: &str, is_listed: bool, now: Timestamp) {
         if is_listed {
             self.unlisted_since.remove(person);

@@ -221,11 +221,12 @@ impl World {
         }
         self.anew()?;
         self.people.iter_mut().for_each(Person::forget_sweeps);
-        // Who was paused in the backup is so again.
+        // Who was paused or refused in the backup is so again.
         if let Some(look) = self.onlooker.look(self.place.path()) {
             let now = self.stage.true_time();
             let is_paused =
                 |id: &String| look.patients.get(id).is_some_and(|patient| patient.state == "paused");
+            self.truths.remember_refusals_of(&look);
             for person in self.people.iter_mut().filter(|person| is_paused(&person.id)) {
                 person.by_hand = ByHand::Ordered(now);
             }
