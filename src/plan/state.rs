@@ -173,7 +173,8 @@ pub fn next_state(before: PatientState, event: Event) -> PatientState {
     use PatientState::*;
     match (before, event) {
         // Permitted again, it holds rows like anyone new, however the pull ends.
-        (Revoked, Event::PullBegan) => New,
+        // Nor does a paused one wait to be asked for again: a withdrawal would go unseen meanwhile.
+        (Revoked | Paused, Event::PullBegan) => New,
         (_, Event::PullBegan) => before,
         (_, Event::PullFinished) => Active,
         (_, Event::Purged(PurgeReason::ConsentRevoked)) => Revoked,
@@ -206,7 +207,7 @@ mod tests {
         let check =
             |before, event, after| assert_eq!(next_state(before, event), after, "{before:?} {event:?}");
         for before in PatientState::ALL {
-            check(before, Event::PullBegan, if before == Revoked { New } else { before });
+            check(before, Event::PullBegan, if matches!(before, Revoked | Paused) { New } else { before });
             check(before, Event::PullFinished, Active);
             check(before, Event::Purged(PurgeReason::ConsentRevoked), Revoked);
             check(before, Event::Purged(PurgeReason::Operator), Paused);

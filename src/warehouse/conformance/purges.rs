@@ -149,6 +149,21 @@ pub(super) async fn a_roster_that_lacks_a_patient_for_a_while_does_not_undo_an_o
     assert_eq!(trial.checkpoint(&cora).await.state, PatientState::New);
 }
 
+pub(super) async fn who_is_pulled_again_after_an_operators_purge_does_not_wait_once_a_page_is_stored<
+    C: Candidate,
+>() {
+    let trial = Trial::<C>::with(["anna"]).await;
+    let anna = person("anna");
+    fill(&trial, "anna").await;
+    trial.warehouse().purge(&anna, PurgeReason::Operator, BY, at(20)).await.unwrap().unwrap();
+
+    let rows = [observation(1)];
+    let mut pull = Pull::full(&anna, at(30));
+    trial.store(&mut pull, batch(&rows, next(&rows, mark(1, 1, 1))), at(31)).await;
+    let checkpoint = trial.checkpoint(&anna).await;
+    assert_eq!((checkpoint.state, checkpoint.holds_rows), (PatientState::New, true));
+}
+
 pub(super) async fn who_is_held_is_told_for_an_operator_to_purge<C: Candidate>() {
     let trial = Trial::<C>::with(["anna", "ben", "cora"]).await;
     let [anna, ben, cora] = ["anna", "ben", "cora"].map(person);

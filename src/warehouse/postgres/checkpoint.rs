@@ -213,11 +213,12 @@ pub(super) async fn begin_pull(session: &Session, head: &PullHead) -> Result<(),
             SET pull_mode = $2, pull_types = $3, pull_started_at = $4, pull_since = $5, pull_next_url = NULL,
                 pull_pages = 0, pull_walk = 1, pull_renamed = false, pull_link_failures = 0,
                 holds_rows = true, purged_at = NULL, purge_reason = NULL,
-                state = CASE state WHEN $6 THEN $7 ELSE state END
+                state = CASE WHEN state = ANY($6) THEN $7 ELSE state END
           WHERE person_id = $1";
     let (mode, types) = (head.mode.as_str(), head.types.to_string());
-    let revoked = PatientState::Revoked;
-    let (before, after) = (revoked.as_str(), next_state(revoked, Event::PullBegan).as_str());
+    let settled = [PatientState::Revoked, PatientState::Paused];
+    let (before, after) =
+        (settled.map(PatientState::as_str).to_vec(), next_state(settled[0], Event::PullBegan).as_str());
     let person = head.person.as_str();
     let changed = session
         .execute(statement, &[&person, &mode, &types, &head.started_at, &head.since, &before, &after])

@@ -248,7 +248,7 @@ pub(super) fn begin_pull(connection: &Connection, head: &PullHead) -> Result<(),
                 SET pull_mode = ?2, pull_types = ?3, pull_started_at = ?4, pull_since = ?5, pull_next_url = NULL,
                     pull_pages = 0, pull_walk = 1, pull_renamed = 0, pull_link_failures = 0,
                     holds_rows = 1, purged_at = NULL, purge_reason = NULL,
-                    state = CASE state WHEN ?6 THEN ?7 ELSE state END
+                    state = CASE state WHEN ?6 THEN ?7 WHEN ?8 THEN ?9 ELSE state END
               WHERE person_id = ?1",
         )?
         .execute(params![
@@ -259,6 +259,8 @@ pub(super) fn begin_pull(connection: &Connection, head: &PullHead) -> Result<(),
             head.since.map(stamp),
             PatientState::Revoked.as_str(),
             next_state(PatientState::Revoked, Event::PullBegan).as_str(),
+            PatientState::Paused.as_str(),
+            next_state(PatientState::Paused, Event::PullBegan).as_str(),
         ])?;
     expect_one(changed)
 }
