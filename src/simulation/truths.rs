@@ -422,7 +422,9 @@ impl Truths {
         if person.has_consented || !patient.holds_rows || patient.state == "held" {
             return Ok(());
         }
-        let asked_each = if person.is_pulled() { self.rules.every } else { DAY.max(self.rules.every) };
+        // Whom HealthEx did not know is asked as rarely as one that is not pulled.
+        let is_asked_often = person.is_pulled() && patient.state != "not_found";
+        let asked_each = if is_asked_often { self.rules.every } else { DAY.max(self.rules.every) };
         let bound = asked_each * 3 + FAILURE_DELAY_MAX + TimeDelta::hours(1);
         let calm_for = moment.calm_for(person);
         if calm_for <= bound {
