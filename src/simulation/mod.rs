@@ -48,7 +48,7 @@ use self::story::{shrink, tell};
 use crate::clock::Instant;
 
 /// How long `cargo test` looks for what is untrue.
-const SECONDS: u64 = 15;
+const SECONDS: u64 = 12;
 /// About so many are in a world whose days nobody says.
 const PULLS: u64 = 3000;
 /// How long a world that fails is made smaller.
