@@ -168,13 +168,16 @@ pub enum Event {
     Purged(PurgeReason),
 }
 
+/// Those that are new as soon as a pull of them stores something, however it ends: permitted again, a purged
+/// patient holds rows like anyone else, and one that an operator has purged does not wait to be asked for
+/// again, as a withdrawal would go unseen meanwhile.
+pub(crate) const NEW_WHEN_PULLED: [PatientState; 2] = [PatientState::Revoked, PatientState::Paused];
+
 /// Returns the state that an event leads to. Nothing else changes a patient's state.
 pub fn next_state(before: PatientState, event: Event) -> PatientState {
     use PatientState::*;
     match (before, event) {
-        // Permitted again, it holds rows like anyone new, however the pull ends.
-        // Nor does a paused one wait to be asked for again: a withdrawal would go unseen meanwhile.
-        (Revoked | Paused, Event::PullBegan) => New,
+        (_, Event::PullBegan) if NEW_WHEN_PULLED.contains(&before) => New,
         (_, Event::PullBegan) => before,
         (_, Event::PullFinished) => Active,
         (_, Event::Purged(PurgeReason::ConsentRevoked)) => Revoked,

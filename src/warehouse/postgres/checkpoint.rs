@@ -17,7 +17,7 @@ use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
 use crate::plan::leaver::{Missing, READINGS_MIN, REMEMBERED_FOR};
 use crate::plan::row::KeyHash;
-use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
+use crate::plan::state::{Event, HeldWhy, NEW_WHEN_PULLED, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{Finished, ShortfallChange, WalkMark};
@@ -216,9 +216,7 @@ pub(super) async fn begin_pull(session: &Session, head: &PullHead) -> Result<(),
                 state = CASE WHEN state = ANY($6) THEN $7 ELSE state END
           WHERE person_id = $1";
     let (mode, types) = (head.mode.as_str(), head.types.to_string());
-    let settled = [PatientState::Revoked, PatientState::Paused];
-    let (before, after) =
-        (settled.map(PatientState::as_str).to_vec(), next_state(settled[0], Event::PullBegan).as_str());
+    let (before, after) = (NEW_WHEN_PULLED.map(PatientState::as_str).to_vec(), PatientState::New.as_str());
     let person = head.person.as_str();
     let changed = session
         .execute(statement, &[&person, &mode, &types, &head.started_at, &head.since, &before, &after])

@@ -15,7 +15,7 @@ use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
 use crate::plan::leaver::{Missing, READINGS_MIN, REMEMBERED_FOR};
 use crate::plan::row::KeyHash;
-use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason, next_state};
+use crate::plan::state::{Event, HeldWhy, NEW_WHEN_PULLED, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{Finished, ShortfallChange, WalkMark};
@@ -242,13 +242,14 @@ pub(super) fn expect_under_way(connection: &Connection, head: &PullHead) -> Resu
 /// Remembers that this pull has begun, in place of any earlier one.
 pub(super) fn begin_pull(connection: &Connection, head: &PullHead) -> Result<(), Undone> {
     forget_walks(connection, &head.person)?;
+    let [revoked, paused] = NEW_WHEN_PULLED.map(PatientState::as_str);
     let changed = connection
         .prepare_cached(
             "UPDATE checkpoint
                 SET pull_mode = ?2, pull_types = ?3, pull_started_at = ?4, pull_since = ?5, pull_next_url = NULL,
                     pull_pages = 0, pull_walk = 1, pull_renamed = 0, pull_link_failures = 0,
                     holds_rows = 1, purged_at = NULL, purge_reason = NULL,
-                    state = CASE state WHEN ?6 THEN ?7 WHEN ?8 THEN ?9 ELSE state END
+                    state = CASE WHEN state IN (?6, ?7) THEN ?8 ELSE state END
               WHERE person_id = ?1",
         )?
         .execute(params![
@@ -257,10 +258,9 @@ pub(super) fn begin_pull(connection: &Connection, head: &PullHead) -> Result<(),
             head.types.to_string(),
             stamp(head.started_at),
             head.since.map(stamp),
-            PatientState::Revoked.as_str(),
-            next_state(PatientState::Revoked, Event::PullBegan).as_str(),
-            PatientState::Paused.as_str(),
-            next_state(PatientState::Paused, Event::PullBegan).as_str(),
+            revoked,
+            paused,
+            PatientState::New.as_str(),
         ])?;
     expect_one(changed)
 }
@@ -365,9 +365,9 @@ pub(super) fn finish_pull(
 ) -> Result<(), Undone> {
     let Finished { is_marked, watermark, stored_rows, swept, shortfall, now } = *finished;
     let full_at = (head.mode == PullMode::Full).then(|| stamp(now));
-    // Of types that are gained nobody knows what vanished, until a sweep.
     // Whatever the state was: it is not read for this.
     let state = next_state(PatientState::Active, Event::PullFinished);
+    // Of types that are gained nobody knows what vanished, until a sweep.
     let statement = concat!(
         "UPDATE checkpoint
             SET state = ?3, watermark = ?4, types = ?5, last_success_at = ?6, last_asked_at = ?6,
