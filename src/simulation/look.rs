@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use rusqlite::{Connection, OpenFlags, Row};
 
+use super::people::is_among;
 use crate::time::Timestamp;
 
 /// The tables that a world's entries are in.
@@ -37,13 +38,16 @@ pub(super) struct Patient {
 impl Patient {
     /// Returns since when it is refused, where nobody has acted on that.
     pub(super) fn waits_refused_since(&self) -> Option<Timestamp> {
-        self.refused_at.filter(|_| ["refused", "held"].contains(&self.state.as_str()))
+        self.refused_at.filter(|_| self.is_refused_or_held())
+    }
+
+    pub(super) fn is_refused_or_held(&self) -> bool {
+        ["refused", "held"].contains(&self.state.as_str())
     }
 
     /// Returns whether its watermark is for what is under a key, too.
     pub(super) fn is_of(&self, key: &str) -> bool {
-        let kind = key.split('/').next().unwrap_or_default();
-        self.types.is_empty() || self.types.iter().any(|known| known == kind)
+        is_among(&self.types, key)
     }
 }
 

@@ -56,6 +56,12 @@ pub(super) struct Entry {
     pub(super) changed_at: Timestamp,
 }
 
+/// Returns whether what is under a key is of one of these types; none are all.
+pub(super) fn is_among(types: &[impl AsRef<str>], key: &str) -> bool {
+    let kind = key.split('/').next().unwrap_or_default();
+    types.is_empty() || types.iter().any(|one| one.as_ref() == kind)
+}
+
 /// Before the name of the patient in whatever is told of it, and in the addresses of its entries.
 const MARKS: [&str; 2] = ["mark-of-", "/uuid-"];
 
@@ -108,8 +114,7 @@ impl Person {
 
     /// Returns whether the roster asks for the type of what is under a key.
     pub(super) fn asks_for(&self, key: &str) -> bool {
-        let kind = key.split('/').next().unwrap_or_default();
-        self.types.is_empty() || self.types.contains(&kind)
+        is_among(self.types, key)
     }
 
     /// Gives the server a Person, a Patient and some entries more.

@@ -194,9 +194,8 @@ impl Truths {
         moment: &Moment<'_>,
         patient: &Patient,
     ) -> Result<(), Untrue> {
-        let is_refused = ["refused", "held"].contains(&patient.state.as_str());
         let looked_at = match self.unrefused.get(&patient.person) {
-            _ if !is_refused => {
+            _ if !patient.is_refused_or_held() => {
                 self.unrefused.insert(patient.person.clone(), moment.now);
                 return Ok(());
             }
