@@ -94,20 +94,12 @@ impl Loads {
         Self { configuration, first, unchanged }
     }
 
-    fn measure(&mut self, options: &Options, server: &Server) {
-        self.measure_with(options, &self.program(options, server));
-    }
-
-    /// Measures them over a database, which is empty yet.
-    fn measure_over(&mut self, options: &Options, server: &Server, url: &str) {
-        self.measure_with(options, &self.program(options, server).over(url));
-    }
-
     fn program(&self, options: &Options, server: &Server) -> Program {
         Program::new(server, (0..options.patients).map(patient), self.configuration)
     }
 
-    fn measure_with(&mut self, options: &Options, program: &Program) {
+    /// Measures them by a program that has stored nothing yet.
+    fn measure(&mut self, options: &Options, program: &Program) {
         let count = options.count();
         let cycle = program.cycle(&[]);
         assert_eq!(cycle.inserted, count as u64);
@@ -143,7 +135,7 @@ fn throughput(options: &Options, server: &Server, data: &Data) -> Vec<Measured> 
         writer.add(count, rows::write(&ready, false));
         kept_writer.add(count, rows::write(&ready, true));
         for loads in [&mut usual, &mut kept].into_iter().chain(&mut others) {
-            loads.measure(options, server);
+            loads.measure(options, &loads.program(options, server));
         }
         if let Some(over_postgres) = &mut over_postgres {
             over_postgres.measure(options, server, &ready);

@@ -4,7 +4,6 @@
 #[path = "../../tests/support/cluster.rs"]
 mod cluster;
 
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,7 +61,7 @@ impl OverPostgres {
         self.writer.add(count, self.write(ready, false));
         self.kept_writer.add(count, self.write(ready, true));
         for loads in [&mut self.usual, &mut self.kept] {
-            loads.measure_over(options, server, &database(&self.cluster));
+            loads.measure(options, &loads.program(options, server).over(&database(&self.cluster)));
         }
         let persons = (0..IDLE_PATIENTS).map(idle_patient);
         let program = Program::new(server, persons, USUAL).over(&database(&self.cluster));
@@ -89,7 +88,7 @@ impl OverPostgres {
     /// Stores the rows through the warehouse, page by page, some patients at once.
     fn write(&self, ready: &[Vec<Row>], with_analyst_tables: bool) -> Cost {
         let folder = scratch();
-        let server = Arc::new(at(&database(&self.cluster), folder.path()));
+        let server = Arc::new(Warehouse::at(database(&self.cluster), folder.path().join("warehouse")));
         let views = rows::views(with_analyst_tables);
         warehouse::migrate(&server, None, &views, clock::now()).unwrap();
         let warehouse = Arc::new(rows::open(Location::Server(server), views));
@@ -103,24 +102,12 @@ fn database(cluster: &Cluster) -> String {
     let name = format!("bench{}", MADE.fetch_add(1, Ordering::Relaxed));
     runtime().block_on(async {
         let client = connect(&cluster.url("postgres", "postgres")).await;
-        client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        for statement in cluster.making(&name, "") {
+            client.batch_execute(&statement).await.unwrap();
+        }
         client.batch_execute("CHECKPOINT").await.unwrap();
     });
     cluster.url("postgres", &name)
-}
-
-fn at(url: &str, folder: &Path) -> Warehouse {
-    Warehouse {
-        url: url.to_owned(),
-        password: None,
-        asked_for: String::new(),
-        ca_file: None,
-        schema: "healthex".to_owned(),
-        acting_as: None,
-        prepared: true,
-        retention: None,
-        beside: folder.join("warehouse"),
-    }
 }
 
 async fn connect(url: &str) -> Client {

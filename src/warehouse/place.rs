@@ -83,6 +83,21 @@ pub struct Server {
 }
 
 impl Server {
+    /// Returns a server that is reached by a URL alone, with everything else as it is by default.
+    pub fn at(url: String, beside: PathBuf) -> Self {
+        Self {
+            url,
+            password: None,
+            asked_for: String::new(),
+            ca_file: None,
+            schema: "healthex".to_owned(),
+            acting_as: None,
+            prepared: true,
+            retention: None,
+            beside,
+        }
+    }
+
     /// Returns the failure to use it, which somebody has to see to.
     pub(super) fn unusable(&self, why: impl fmt::Display) -> OpenFailed {
         OpenFailed::Server { server: self.to_string(), why: why.to_string(), may_pass: false }

@@ -100,7 +100,6 @@ impl Cluster {
     }
 
     /// Returns what makes a database, in place of one that an earlier run has left on another's server.
-    #[allow(dead_code, reason = "the benchmark has one of its own")]
     pub(crate) fn making(&self, database: &str, options: &str) -> Vec<String> {
         let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
         let make = format!("CREATE DATABASE {database} {options}");

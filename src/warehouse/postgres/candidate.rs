@@ -40,18 +40,7 @@ impl Candidate for PostgresCandidate {
             }
         })
         .unwrap();
-        let server = Server {
-            url: url(&name),
-            password: None,
-            asked_for: String::new(),
-            ca_file: None,
-            schema: SCHEMA.to_owned(),
-            acting_as: None,
-            prepared: true,
-            retention: None,
-            beside: folder.path().join("healthex-sync"),
-        };
-        let server = Arc::new(server);
+        let server = Arc::new(Server::at(url(&name), folder.path().join("healthex-sync")));
         let views = analyst_tables(&[TableSet::Clinical], None).tables;
         let migrated = super::migrate(&server, None, &views, at(0)).unwrap();
         assert!(migrated.refused.is_empty(), "{:?}", migrated.refused);

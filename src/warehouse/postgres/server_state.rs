@@ -120,17 +120,7 @@ mod tests {
 
     #[test]
     fn a_server_is_new_enough_and_its_database_utf8() {
-        let server = Server {
-            url: "postgres://worker@db.example/study".to_owned(),
-            password: None,
-            asked_for: String::new(),
-            ca_file: None,
-            schema: "healthex".to_owned(),
-            acting_as: None,
-            prepared: true,
-            retention: None,
-            beside: "healthex-sync".into(),
-        };
+        let server = Server::at("postgres://worker@db.example/study".to_owned(), "healthex-sync".into());
         let check = |version: i64, encoding: &str, why: Option<&str>| {
             let state = ServerState {
                 version,
