@@ -22,6 +22,9 @@ const PERSONS: [&str; 3] = ["anna", "ben", "cora"];
 const SECONDS: u64 = 6;
 const STEPS: usize = 8;
 
+/// Met once in a walk: refused again before anything else is answered, a patient has withdrawn.
+const REFUSAL: &str = "kind = 'status', status = 403, times = 1";
+
 /// Faults that a pull gets over or fails at, whatever they meet. Those that hide an entry are
 /// played once: hidden twice in the same way, the server's count is rightly called wrong.
 const FAULTS: &[&str] = &[
@@ -40,7 +43,7 @@ const FAULTS: &[&str] = &[
     "kind = 'status', status = 410, page = 3, times = 1",
     "kind = 'status', status = 404, page = 2, times = 1",
     "kind = 'status', status = 401, times = 1",
-    "kind = 'status', status = 403, times = 1",
+    REFUSAL,
     "kind = 'status', status = 403, body = 'html', times = 2",
     "kind = 'expire_token_mid_pull', times = 1",
     "kind = 'html_200', times = 1",
@@ -169,6 +172,9 @@ impl Walk {
             self.slid.iter().copied().filter(|person| !self.is_under_way(person)).collect();
         for _ in 0..self.dice.random_range(0..3) {
             let fault = *FAULTS.choose(&mut self.dice).unwrap();
+            if fault == REFUSAL && self.said.iter().any(|said| said == REFUSAL) {
+                continue;
+            }
             self.said.push(fault.to_owned());
             if fault.contains("'token'") || self.dice.random_bool(0.4) {
                 self.world.fault(fault);
