@@ -4,6 +4,10 @@ SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AN
        coalesce(inet_server_port(), 0)::bigint                                              AS port,
        current_setting('data_checksums') = 'on'                                             AS has_checksums,
        current_setting('synchronous_standby_names')                                         AS standbys,
+       (SELECT count(*) FROM pg_stat_replication)                                           AS connected,
+       (SELECT count(*) FROM pg_stat_replication
+         WHERE sync_state IN ('sync', 'quorum'))                                            AS waited_for,
+       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')                              AS sees_standbys,
        current_setting('synchronous_commit')                                                AS synchronous_commit,
        current_setting('fsync') = 'on'                                                      AS has_fsync,
        has_schema_privilege($1, 'CREATE')                                                   AS may_define,

@@ -5,7 +5,7 @@ use super::ExitStatus;
 use super::checks::Checks;
 use crate::settings::Settings;
 use crate::warehouse::place::Place;
-use crate::warehouse::report::{ServerPreflight, Way};
+use crate::warehouse::report::{ServerPreflight, Standbys, Way};
 use crate::warehouse::schema_version;
 
 /// Tables beyond these are only counted.
@@ -90,16 +90,11 @@ fn check_tables(found: &ServerPreflight, checks: &mut Checks<'_>) -> anyhow::Res
 
 /// Says what a commit is worth on this server, and who else reads what is stored.
 fn check_promises(found: &ServerPreflight, checks: &mut Checks<'_>) -> anyhow::Result<()> {
-    if !found.has_fsync || found.commits == "off" {
+    if !found.has_fsync || found.standbys.commits == "off" {
         let why = "a commit waits for no disk (fsync, synchronous_commit): a crash may bring a purge back; set both on";
         checks.failed("commits", why, ExitStatus::Failed)?;
     }
-    let standby = match &found.standbys {
-        Some(names) => format!("a commit waits for {names}"),
-        None => "none that a commit waits for: a failover may lose the last seconds, and a purge in them"
-            .to_owned(),
-    };
-    checks.ok("standby", &standby)?;
+    checks.ok("standby", &describe_standbys(&found.standbys, found.tells_failovers))?;
     let checksums = if found.has_checksums {
         "on"
     } else {
@@ -111,4 +106,72 @@ fn check_promises(found: &ServerPreflight, checks: &mut Checks<'_>) -> anyhow::R
         checks.ok("server's log", line)?;
     }
     Ok(())
+}
+
+/// Says what a failover would mean for what was acknowledged last.
+fn describe_standbys(standbys: &Standbys, tells_failovers: bool) -> String {
+    let Standbys { names, commits, connected, waited_for } = standbys;
+    let waits = !matches!(commits.as_str(), "local" | "off");
+    match names {
+        Some(names) if waits && (*connected == 0 || *waited_for == Some(0)) => {
+            format!(
+                "a commit waits for {names}, and nobody of that name is there: every commit waits until somebody is"
+            )
+        }
+        Some(names) if waits && commits == "remote_write" => format!(
+            "a commit waits until {names} has it, and not for the disk there (synchronous_commit = remote_write): a failover after a loss of power may lose a purge"
+        ),
+        Some(names) if waits => format!("a commit waits for {names}: a failover to it loses no purge"),
+        _ if *connected == 0 => {
+            "none is connected: what this server's disk loses, a backup has up to when it was made".to_owned()
+        }
+        _ => {
+            let noticed = if tells_failovers {
+                "that is noticed by the timeline, each machine repeats the purges of its ledger, and everyone is asked for consent"
+            } else {
+                "this server does not tell its timeline, so that nobody notices: after a failover run `healthex-sync sync`, which repeats what this machine's ledger has"
+            };
+            let why = if names.is_some() {
+                "synchronous_commit is local"
+            } else {
+                "synchronous_standby_names is empty"
+            };
+            format!(
+                "{connected} connected, and a commit waits for none ({why}): a failover may lose the last seconds, and a purge in them; {noticed}"
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failover_may_lose_is_said_of_any_standbys() {
+        let check =
+            |names: Option<&str>, commits: &str, connected: i64, waited_for: Option<i64>, says: &str| {
+                let names = names.map(str::to_owned);
+                let standbys = Standbys { names, commits: commits.to_owned(), connected, waited_for };
+                let told = describe_standbys(&standbys, true);
+                assert!(told.contains(says), "{standbys:?}: {told}");
+            };
+        check(None, "on", 0, None, "none is connected");
+        check(
+            None,
+            "on",
+            2,
+            None,
+            "2 connected, and a commit waits for none (synchronous_standby_names is empty)",
+        );
+        check(Some("s1"), "local", 1, None, "synchronous_commit is local");
+        check(Some("s1"), "off", 1, None, "a failover may lose the last seconds");
+        check(Some("s1"), "on", 0, None, "every commit waits until somebody is");
+        check(Some("s1"), "on", 1, Some(0), "every commit waits until somebody is");
+        check(Some("s1"), "on", 1, None, "loses no purge");
+        check(Some("ANY 1 (a, b)"), "remote_apply", 2, Some(2), "loses no purge");
+        check(Some("s1"), "remote_write", 1, Some(1), "not for the disk there");
+        let silent = Standbys { names: None, commits: "on".to_owned(), connected: 1, waited_for: None };
+        assert!(describe_standbys(&silent, false).contains("does not tell its timeline"));
+    }
 }

@@ -34,10 +34,18 @@ struct StatusJson<'a> {
     ledger_fault: Option<String>,
     /// Purges of the ledger that the next cycle carries out.
     ledger_unknown: u64,
+    /// The last change of the server's history; of a file, and until there is one, `null`.
+    failover: Option<FailoverJson>,
     /// How the reading of consent records goes.
     studies: &'a [StudyLine],
     /// The consents that run out within `roster.consent_warning`.
     consents_expiring: &'a [ExpiringConsent],
+}
+
+#[derive(Serialize)]
+struct FailoverJson {
+    noticed_at: String,
+    everyone_asked: bool,
 }
 
 #[derive(Serialize)]
@@ -89,6 +97,10 @@ fn print_json(settings: &Settings, found: &Found, out: &mut dyn Write) -> anyhow
         purges_over_deadline: found.late_purges,
         ledger_fault: ledger.fault.as_ref().map(ToString::to_string),
         ledger_unknown: ledger.unknown,
+        failover: report.failover.as_ref().map(|failover| FailoverJson {
+            noticed_at: stamp(failover.noticed_at),
+            everyone_asked: failover.everyone_asked,
+        }),
         studies: &found.studies,
         consents_expiring: &found.expiring.shown,
     };

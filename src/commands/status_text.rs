@@ -269,6 +269,10 @@ fn add_service(lines: &mut Lines<'_>, settings: &Settings, found: &Found, now: T
         let colour = line.is_bad.then_some(Colour::Red);
         lines.add(0, &format!("{}: {}", line.what, line.text), colour);
     }
+    if let Some(failover) = found.report.failover.as_ref().filter(|failover| failover.is_told(now)) {
+        let text = format!("failover, noticed at {}: {failover}", stamp(failover.noticed_at));
+        lines.add(0, &text, (!failover.everyone_asked).then_some(Colour::Yellow));
+    }
     if let Some(refused) = &found.roster_refused {
         let text =
             format!("roster: it cannot be used, and a running `run` keeps the last good one: {refused}");

@@ -111,6 +111,12 @@ impl Checkpoint {
         self.unfinished = None;
     }
 
+    /// Forgets how lately the patient was asked and has failed, so that it is asked whatever it waits for.
+    pub fn forget_delays(&mut self) {
+        self.last_asked_at = None;
+        self.next_attempt_at = None;
+    }
+
     /// Returns the name the patient goes by in logs and messages: the label, else the id.
     pub fn name(&self) -> &str {
         self.label.as_deref().unwrap_or(self.person.as_str())

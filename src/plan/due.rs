@@ -327,6 +327,33 @@ mod tests {
     }
 
     #[test]
+    fn without_delays_everyone_is_asked_who_is_not_left_alone_for_good() {
+        let asked = |state| Checkpoint {
+            last_asked_at: Some(at(0)),
+            next_attempt_at: Some(at(60)),
+            ..checkpoint(state)
+        };
+        let patient = PatientRequest { impatient: false, ..request() };
+        for state in PatientState::ALL {
+            let mut asked = asked(state);
+            asked.forget_delays();
+            let due = match state {
+                PatientState::Paused => Due::Nothing(NotDue::Paused),
+                PatientState::Refused | PatientState::Held => Due::AskAgain(Some(PullMode::Incremental)),
+                _ => Due::Pull(PullMode::Incremental),
+            };
+            check(&asked, &patient, &due);
+        }
+        for state in [PatientState::Failing, PatientState::NotFound, PatientState::Revoked] {
+            let due = decide(&asked(state), &patient, RULES, at(0));
+            assert!(matches!(due, Due::Nothing(_)), "{state:?} {due:?}");
+        }
+        let mut unlisted = asked(PatientState::Active);
+        unlisted.forget_delays();
+        check(&unlisted, &PatientRequest { listed: false, ..patient }, &Due::AskConsent);
+    }
+
+    #[test]
     fn renamed_entries_ask_for_a_full_pull_once_an_hour() {
         assert!(may_pull_renamed(None, at(0)));
         assert!(!may_pull_renamed(Some(at(1 - HOUR)), at(0)));

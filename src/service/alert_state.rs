@@ -264,7 +264,11 @@ mod tests {
         let alerts = alerts.map(|alert| match alert.occasion {
             Occasion::Began(problem) => (problem, false),
             Occasion::Over(problem) => (problem, true),
-            Occasion::Reminder(_) | Occasion::Purge | Occasion::Expiring | Occasion::Test => {
+            Occasion::Reminder(_)
+            | Occasion::Purge
+            | Occasion::Expiring
+            | Occasion::Failover
+            | Occasion::Test => {
                 panic!("{alert:?}")
             }
         });

@@ -31,6 +31,7 @@ mod status;
 mod supervise;
 mod systemd;
 mod told_cycle;
+mod told_once;
 mod worker;
 
 use std::fmt::Display;

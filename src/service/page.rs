@@ -87,6 +87,7 @@ pub(super) fn render(model: &PageModel<'_>) -> Markup {
                             (expiring(overview, model.names))
                             (purges(overview, model.names))
                             (warehouse(overview, model.now))
+                            (failover(overview, model.now))
                             (where_names_are(model.names))
                         }
                         Err(why) => {
@@ -411,6 +412,15 @@ fn last_cycle(last: &PastCycle) -> Markup {
             "The last began at " (moment(last.started_at)) " and took " (format!("{:.1} s", last.took.as_secs_f64())) ": "
             (counts(*patients)) "; "
             (resources.inserted) " resources new, " (resources.updated) " changed, " (resources.deleted) " gone; " (last.requests) " requests."
+        }
+    }
+}
+
+fn failover(overview: &Overview, now: Timestamp) -> Markup {
+    let told = overview.failover.iter().find(|failover| failover.is_told(now));
+    html! {
+        @if let Some(failover) = told {
+            section { h2 { "Another server" } p { (failover) "." small { " Noticed at " (moment(failover.noticed_at)) } } }
         }
     }
 }

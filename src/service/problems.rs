@@ -107,17 +107,20 @@ pub(super) enum Occasion {
     Purge,
     /// Consents run out soon, which is told once a day.
     Expiring,
+    /// The database has another history than it had.
+    Failover,
     /// Nothing happened: somebody wants to see whether alerts arrive.
     Test,
 }
 
 impl Occasion {
-    /// Returns the name of what it is about: of the problem, `purge` or `expiring`.
+    /// Returns the name of what it is about: of the problem, `purge`, `expiring` or `failover`.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Began(problem) | Self::Reminder(problem) | Self::Over(problem) => problem.as_str(),
             Self::Purge => "purge",
             Self::Expiring => "expiring",
+            Self::Failover => "failover",
             Self::Test => "test",
         }
     }
@@ -128,7 +131,7 @@ impl Occasion {
             Self::Began(_) => "problem",
             Self::Reminder(_) => "reminder",
             Self::Over(_) => "over",
-            Self::Purge | Self::Expiring => "event",
+            Self::Purge | Self::Expiring | Self::Failover => "event",
             Self::Test => "test",
         }
     }
@@ -149,7 +152,11 @@ impl Alert {
         let before = match self.occasion {
             Occasion::Over(_) => "over: ",
             Occasion::Reminder(_) => "still: ",
-            Occasion::Began(_) | Occasion::Purge | Occasion::Expiring | Occasion::Test => "",
+            Occasion::Began(_)
+            | Occasion::Purge
+            | Occasion::Expiring
+            | Occasion::Failover
+            | Occasion::Test => "",
         };
         format!("healthex-sync: {before}{}", self.text)
     }
@@ -220,7 +227,7 @@ mod tests {
     #[test]
     fn the_kinds_that_can_be_chosen_are_those_there_are() {
         let there_are: Vec<&str> =
-            Problem::ALL.map(Problem::as_str).into_iter().chain(["purge", "expiring"]).collect();
+            Problem::ALL.map(Problem::as_str).into_iter().chain(["purge", "expiring", "failover"]).collect();
         assert_eq!(crate::settings::ALERT_KINDS.to_vec(), there_are);
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::alert_state::{AlertRules, AlertState, Facts};
 use super::liveness::{Activity, Liveness};
 use super::notifier::Notifier;
-use super::problems::{Alert, NAMES_MAX, Occasion, Problem, expiring_alert, purge_alert};
+use super::problems::{Alert, Occasion, Problem, purge_alert};
 use super::scheduler::{Scheduler, Trigger};
 use super::status::{CycleOutcome, Status};
 use super::systemd::StatusLine;
@@ -418,6 +418,7 @@ impl Worker {
         if !matches!(summary.ended_early, Some(EndedEarly::Stopped)) {
             self.tell_expiring(warehouse, now).await;
         }
+        self.tell_failover(warehouse).await;
         if outcome.is_wholly_good {
             self.notifier.heartbeat(&self.daemon.settings.alert);
         }
@@ -510,16 +511,6 @@ impl Worker {
         );
     }
 
-    /// Tells once a day whose consent runs out soon.
-    async fn tell_expiring(&self, warehouse: &Warehouse, now: Timestamp) {
-        let warning = TimeDelta::from_std(self.daemon.settings.roster.consent_warning).unwrap_or_default();
-        match warehouse.tell_expiring(now + warning, NAMES_MAX, now).await {
-            Ok(Some(expiring)) => self.send(&expiring_alert(&expiring, now)),
-            Ok(None) => {}
-            Err(failed) => tracing::error!("whose consent runs out cannot be told: {failed}"),
-        }
-    }
-
     /// Reads from the warehouse what needs a person.
     async fn facts(&self, warehouse: &Warehouse) -> Option<Facts> {
         match warehouse.attention().await {
@@ -563,14 +554,14 @@ impl Worker {
         self.show_problems();
     }
 
-    fn send(&self, alert: &Alert) {
+    pub(super) fn send(&self, alert: &Alert) {
         let problem = alert.occasion.kind();
         match alert.occasion {
             Occasion::Over(_) => tracing::info!(problem, "over: {}", alert.text),
             Occasion::Reminder(_) => tracing::error!(problem, "still: {}", alert.text),
             Occasion::Began(Problem::Stale | Problem::Scrub) => tracing::error!(problem, "{}", alert.text),
             // These have been logged where they were found.
-            Occasion::Began(_) | Occasion::Purge | Occasion::Test => {}
+            Occasion::Began(_) | Occasion::Purge | Occasion::Failover | Occasion::Test => {}
             Occasion::Expiring => tracing::warn!("{}", alert.text),
         }
         self.notifier.alert(&self.daemon.settings.alert, alert, clock::now());

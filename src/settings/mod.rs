@@ -217,7 +217,7 @@ impl AlertSettings {
 }
 
 /// The kinds of alerts.
-pub(crate) const ALERT_KINDS: [&str; 11] = [
+pub(crate) const ALERT_KINDS: [&str; 12] = [
     "held",
     "credentials",
     "stale",
@@ -229,6 +229,7 @@ pub(crate) const ALERT_KINDS: [&str; 11] = [
     "consents",
     "purge",
     "expiring",
+    "failover",
 ];
 
 #[derive(Clone, Debug)]

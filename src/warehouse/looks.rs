@@ -31,6 +31,7 @@ macro_rules! ask_engine {
 }
 
 ask_engine! {
+    /// Returns every patient, as the next cycle begins with it.
     fn checkpoints() -> Vec<Checkpoint>;
     fn checkpoint(person: &PersonId) -> Option<Checkpoint>;
     fn consents_to_look_at(most: usize) -> Vec<ConsentToLookAt>;

@@ -16,6 +16,7 @@ mod conformance;
 mod consents;
 mod days;
 pub mod extract;
+pub(crate) mod failover;
 pub(crate) mod failure;
 mod looks;
 mod medicines;
@@ -39,6 +40,7 @@ mod sqlite;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::failover::Failover;
 use self::failure::{OpenFailed, RestoreFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
 use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
@@ -166,6 +168,15 @@ impl Warehouse {
             Self::Sqlite(engine) => engine.attention().await,
             Self::Postgres(engine) => engine.attention().await,
             Self::Rehearsal(_) => Ok(Attention::default()),
+        }
+    }
+
+    /// Returns that the server has another history than it had, where nobody was told of it yet, and notes
+    /// that somebody is.
+    pub(crate) async fn tell_failover(&self) -> Result<Option<Failover>, StoreFailed> {
+        match self {
+            Self::Sqlite(_) | Self::Rehearsal(_) => Ok(None),
+            Self::Postgres(engine) => engine.tell_failover().await,
         }
     }
 

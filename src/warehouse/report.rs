@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::time::TimeDelta;
 
+use super::failover::Failover;
 use super::failure::LedgerFault;
 use super::purge::{CarriedOut, DiskRoom};
 use crate::plan::checkpoint::Checkpoint;
@@ -102,6 +103,8 @@ pub struct StatusReport {
     pub oldest_unscrubbed: Option<Timestamp>,
     pub last_scrub: Option<LastScrub>,
     pub reader: Option<StayingReader>,
+    /// The last change of the server's history.
+    pub failover: Option<Failover>,
 }
 
 /// A program that goes on reading the warehouse, and keeps its WAL from being emptied.
@@ -187,6 +190,8 @@ pub struct Overview {
     pub behind_total: BTreeMap<String, u64>,
     pub purges: RecentPurges,
     pub expiring: ExpiringConsents,
+    /// The last change of the server's history.
+    pub failover: Option<Failover>,
 }
 
 /// Consents that run out soon.
@@ -276,13 +281,25 @@ pub struct ServerPreflight {
     pub other_tables: Vec<String>,
     pub has_checksums: bool,
     pub has_fsync: bool,
-    /// What a commit waits for.
-    pub commits: String,
-    /// The standbys that a commit waits for.
-    pub standbys: Option<String>,
+    pub standbys: Standbys,
+    /// Whether it can be noticed that another server has taken over.
+    pub tells_failovers: bool,
     /// Whether the server's log may hold what statements store.
     pub logs_values: bool,
     pub patients: Vec<Checkpoint>,
+}
+
+/// The standbys of a server, and what a commit has to do with them.
+#[derive(Clone, Debug)]
+pub struct Standbys {
+    /// `synchronous_standby_names`, where a commit waits for any.
+    pub names: Option<String>,
+    /// `synchronous_commit`: what a commit waits for.
+    pub commits: String,
+    /// Connections that replicate, whatever for.
+    pub connected: i64,
+    /// How many of these a commit waits for; `None` where the role is not told.
+    pub waited_for: Option<i64>,
 }
 
 /// How a server is reached.

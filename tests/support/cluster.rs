@@ -48,6 +48,18 @@ impl Cluster {
 
     /// Starts a server with these settings, as `-c name=value`.
     pub(crate) fn start(settings: &str) -> Option<Self> {
+        Self::filled_by("initdb -U postgres -A trust -E UTF8 --no-sync", settings)
+    }
+
+    /// Starts a standby of this server, which follows it, and which no commit waits for.
+    #[allow(dead_code, reason = "the conformance suite has no second server")]
+    pub(crate) fn standby(&self) -> Option<Self> {
+        let from = format!("-h 127.0.0.1 -p {} -U {}", self.port, self.superuser);
+        Self::filled_by(&format!("pg_basebackup {from} -R -X stream -c fast --no-sync"), "")
+    }
+
+    /// Starts a server whose folder one of its programs fills.
+    fn filled_by(program: &str, settings: &str) -> Option<Self> {
         let programs = newest_programs()?;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -59,12 +71,12 @@ impl Cluster {
             as=
             if [ "$(id -u)" = 0 ]; then chown postgres "$folder"; as="setpriv --reuid postgres --regid postgres --clear-groups"; fi
             cd "$folder"
-            $as {bin}/initdb -D "$folder/data" -U postgres -A trust -E UTF8 --no-sync >/dev/null
+            $as {bin}/{program} -D "$folder/data" >/dev/null
             $as {bin}/pg_ctl -D "$folder/data" -w -s -l "$folder/log" \
                 -o "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200 {settings}" start
             echo "$folder"
             cat >/dev/null
-            $as {bin}/pg_ctl -D "$folder/data" -s -m immediate stop"#,
+            $as {bin}/pg_ctl -D "$folder/data" -s -m immediate stop 2>/dev/null || true"#,
             bin = programs.display()
         );
         let mut watcher = Command::new("sh");
@@ -109,13 +121,35 @@ impl Cluster {
     /// Restarts the server, and waits until it takes work.
     #[allow(dead_code, reason = "the conformance suite restarts none")]
     pub(crate) fn restart(&self, mode: &str) {
+        self.control(&[
+            "-m",
+            mode,
+            "-l",
+            &self.folder.as_ref().unwrap().join("log").display().to_string(),
+            "restart",
+        ]);
+    }
+
+    /// Ends the server as a crash of its machine does.
+    #[allow(dead_code, reason = "the conformance suite ends none")]
+    pub(crate) fn crash(&self) {
+        self.control(&["-m", "immediate", "stop"]);
+    }
+
+    /// Makes a standby the primary.
+    #[allow(dead_code, reason = "the conformance suite has no standby")]
+    pub(crate) fn promote(&self) {
+        self.control(&["promote"]);
+    }
+
+    fn control(&self, order: &[&str]) {
         let pg_ctl = self.programs.join("pg_ctl").display().to_string();
         let data = self.folder.as_ref().unwrap().join("data").display().to_string();
         let script = r#"cd /; as=
             if [ "$(id -u)" = 0 ]; then as="setpriv --reuid postgres --regid postgres --clear-groups"; fi
-            $as "$0" -D "$1" -w -s -m "$2" -l "$1/../log" restart"#;
-        let restarted = Command::new("sh").args(["-c", script, &pg_ctl, &data, mode]).status().unwrap();
-        assert!(restarted.success(), "the server does not restart");
+            $as "$0" -w -s -D "$@""#;
+        let done = Command::new("sh").args(["-c", script, &pg_ctl, &data]).args(order).status().unwrap();
+        assert!(done.success(), "pg_ctl {order:?}");
     }
 
     /// Returns how a role reaches a database.

@@ -14,6 +14,7 @@ mod cluster;
 mod compare;
 mod consents;
 mod cycle_ends;
+mod failover;
 mod failure;
 mod freshness;
 mod history;

@@ -14,8 +14,8 @@ use super::session::{Session, Step};
 use super::view_build::{Build, Which};
 use super::writing::Writing;
 use super::{
-    analyst_tables, checkpoint, consents, cycle_ends, keep_deleted, open, page, pulls, purge_log, removed,
-    runtime, service_memory,
+    analyst_tables, checkpoint, consents, cycle_ends, failover, keep_deleted, open, page, pulls, purge_log,
+    removed, runtime, service_memory,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -26,6 +26,7 @@ use crate::views::{AnalystTable, KeptRows, TapeMemory};
 use crate::warehouse::beside::ledger;
 use crate::warehouse::beside::ledger::PurgedPatients;
 use crate::warehouse::changes::History;
+use crate::warehouse::failover::Failover;
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
 use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
@@ -67,6 +68,9 @@ impl Engine {
             let opened = async {
                 open::expect_moved(&pool).await?;
                 open::take_server(&pool, place, other_server).await?;
+                // Before the ledger is read, which repeats what is lost.
+                let noticed = failover::notice(&pool, now).await;
+                noticed.map_err(|undone| server.failed(undone.into_failure()))?;
                 let stored = pool.look(|session| Box::pin(analyst_tables::stored(session))).await;
                 stored.map_err(|undone| server.failed(undone.into_failure()))
             };
@@ -189,7 +193,10 @@ impl Engine {
                 cycle_ends::note_cycle(session, now).await?;
                 cycle_ends::take_roster(session, &roster, now).await?;
                 checkpoint::drop_unlisted(session, now).await?;
-                checkpoint::all(session).await
+                failover::begin_asking(session).await?;
+                let mut patients = checkpoint::all(session).await?;
+                failover::forget_delays(session, &mut patients).await?;
+                Ok(patients)
             })
         });
         Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
@@ -273,6 +280,7 @@ impl Engine {
             Box::pin(async move {
                 if end.got_through {
                     cycle_ends::note_good_cycle(session, end.now).await?;
+                    failover::end_asking(session).await?;
                 }
                 pulls::prune(session, end.now).await
             })
@@ -306,6 +314,14 @@ impl Engine {
         });
         let (patients, oldest_unscrubbed) = look.await?;
         Ok(Attention { patients, oldest_unscrubbed, ledger_fault: self.ledger_fault() })
+    }
+
+    pub(in crate::warehouse) async fn tell_failover(&self) -> Result<Option<Failover>, StoreFailed> {
+        if self.look(|session| Box::pin(failover::is_untold(session))).await? {
+            self.write(|session| Box::pin(failover::tell(session))).await
+        } else {
+            Ok(None)
+        }
     }
 
     pub(in crate::warehouse) async fn remember(&self, note: ServiceNote) -> Result<(), StoreFailed> {

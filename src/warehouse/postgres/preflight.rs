@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
 use super::pool::Pool;
-use super::{analyst_tables, checkpoint, open, pool, runtime};
+use super::{analyst_tables, checkpoint, failover, open, pool, runtime};
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::{Place, Server};
-use crate::warehouse::report::{ServerPreflight, Way};
+use crate::warehouse::report::{ServerPreflight, Standbys, Way};
 
 pub(in crate::warehouse) fn preflight(
     place: &Place,
@@ -34,7 +34,8 @@ async fn look(place: &Place, server: &Arc<Server>) -> Result<ServerPreflight, Op
     let (row, patients, stored) = looked.await.map_err(failed)?;
     let flag = |name: &str| row.try_get::<_, bool>(name).map_err(|error| failed(error.into()));
     let text = |name: &str| row.try_get::<_, String>(name).map_err(|error| failed(error.into()));
-    let port: i64 = row.try_get("port").map_err(|error| failed(error.into()))?;
+    let number = |name: &str| row.try_get::<_, i64>(name).map_err(|error| failed(error.into()));
+    let port = number("port")?;
     let tls = text("tls")?;
     let way = match tls.as_str() {
         "" if pool::is_on_this_machine(server) => Way::ThisMachine,
@@ -42,7 +43,15 @@ async fn look(place: &Place, server: &Arc<Server>) -> Result<ServerPreflight, Op
         version => Way::Tls(version.to_owned()),
     };
     let (_, other_tables) = AnalystTables::new(&place.views).followed(&stored);
-    let standbys = text("standbys")?;
+    let names = text("standbys")?;
+    let standbys = Standbys {
+        names: (!names.is_empty()).then_some(names),
+        commits: text("synchronous_commit")?,
+        connected: number("connected")?,
+        // Only some roles are told of what state each is in.
+        waited_for: flag("sees_standbys")?.then_some(number("waited_for")?),
+    };
+    let tells_failovers = failover::history(&pool).await.map_err(failed)?.is_some();
     Ok(ServerPreflight {
         version: state.version_text,
         role: state.role,
@@ -55,8 +64,8 @@ async fn look(place: &Place, server: &Arc<Server>) -> Result<ServerPreflight, Op
         other_tables,
         has_checksums: flag("has_checksums")?,
         has_fsync: flag("has_fsync")?,
-        commits: text("synchronous_commit")?,
-        standbys: (!standbys.is_empty()).then_some(standbys),
+        standbys,
+        tells_failovers,
         logs_values: flag("logs_values")?,
         patients,
     })

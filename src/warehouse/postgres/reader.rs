@@ -11,8 +11,8 @@ use super::pool::Pool;
 use super::session::{Begin, Session, Step};
 use super::snapshot::Snapshot;
 use super::{
-    analyst_tables, checkpoint, compare, consents, cycle_ends, ledger, open, overview, pulls, purge,
-    purge_log, report, run_view, runtime, service_memory, snapshot, tables, verify,
+    analyst_tables, checkpoint, compare, consents, cycle_ends, failover, ledger, open, overview, pulls,
+    purge, purge_log, report, run_view, runtime, service_memory, snapshot, tables, verify,
 };
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -71,7 +71,13 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn checkpoints(&self) -> Result<Vec<Checkpoint>, StoreFailed> {
-        self.ask(|session| Box::pin(checkpoint::all(session)))
+        self.ask(|session| {
+            Box::pin(async move {
+                let mut patients = checkpoint::all(session).await?;
+                failover::forget_delays(session, &mut patients).await?;
+                Ok(patients)
+            })
+        })
     }
 
     pub(in crate::warehouse) fn checkpoint(

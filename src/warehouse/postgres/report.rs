@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use tokio_postgres::Row;
 
-use super::checkpoint;
 use super::failure::Undone;
 use super::purge_log;
 use super::session::Session;
 use super::tables::live_rows;
 use super::values::{Columns, counted};
+use super::{checkpoint, failover};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::{Timestamp, stamp};
 use crate::warehouse::purge::ScrubWaits;
@@ -35,6 +35,7 @@ pub(super) async fn status(session: &Session) -> Result<StatusReport, Undone> {
         scrub_waits_for: (unscrubbed > 0).then(|| ScrubWaits::Owner.to_string()),
         oldest_unscrubbed: purge_log::oldest_unscrubbed(session).await?,
         last_scrub: purge_log::last_scrub(session).await?,
+        failover: failover::noted(session).await?,
         ..StatusReport::default()
     })
 }

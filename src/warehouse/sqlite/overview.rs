@@ -57,6 +57,7 @@ pub(super) fn overview(
             request.expiring_until,
             request.expiring_max,
         )?,
+        failover: None,
     })
 }
 

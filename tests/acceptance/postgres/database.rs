@@ -137,6 +137,12 @@ impl Database {
         Some(Self { cluster: Box::leak(Box::new(cluster)), name: "postgres".to_owned() })
     }
 
+    /// The same on a standby of its server.
+    pub(crate) fn on_a_standby(&self) -> Self {
+        let standby = self.cluster.standby().unwrap();
+        Self { cluster: Box::leak(Box::new(standby)), name: self.name.clone() }
+    }
+
     /// Makes one, and the schema in it.
     pub(crate) fn migrated(world: &World) -> Option<Self> {
         let database = Self::empty()?;

@@ -6,6 +6,7 @@ pub(crate) mod database;
 mod drift;
 mod equality;
 mod exports;
+mod failover;
 mod migrate;
 mod moves;
 mod pooler;
