@@ -5,9 +5,9 @@
 
 use std::collections::HashSet;
 
-use rusqlite::types::FromSql;
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
+use super::columns::{Columns, NamedRow};
 use super::failure::Undone;
 use super::{shortfall, tables};
 use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
@@ -29,21 +29,23 @@ const SELECT: &str = "SELECT c.*, CASE WHEN c.pull_mode IS NOT NULL THEN
 
 pub(super) fn all(connection: &Connection) -> Result<Vec<Checkpoint>, StoreFailed> {
     let mut statement = connection.prepare(&format!("{SELECT} ORDER BY c.person_id"))?;
+    let columns = Columns::of(&statement);
     let mut rows = statement.query([])?;
     let mut patients = Vec::new();
     while let Some(row) = rows.next()? {
-        patients.push(read(row)?);
+        patients.push(read(columns.row(row))?);
     }
     Ok(patients)
 }
 
 pub(super) fn one(connection: &Connection, person: &PersonId) -> Result<Option<Checkpoint>, StoreFailed> {
     let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE c.person_id = ?1"))?;
+    let columns = Columns::of(&statement);
     let mut rows = statement.query([person.as_str()])?;
-    rows.next()?.map(read).transpose()
+    rows.next()?.map(|row| read(columns.row(row))).transpose()
 }
 
-fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
+fn read(row: NamedRow<'_, '_>) -> Result<Checkpoint, StoreFailed> {
     let damaged = |what: &str| StoreFailed::Damaged(format!("checkpoint.{what} cannot be read"));
     let time = |name: &str| -> Result<Option<Timestamp>, StoreFailed> {
         let text: Option<String> = row.get(name)?;
@@ -55,15 +57,15 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
     let unfinished = match (mode.as_deref().and_then(PullMode::parse), time("pull_started_at")?) {
         (Some(mode), Some(started_at)) => Some(UnfinishedPull {
             mode,
-            types: TypeFilter::parse(&row.get::<_, Option<String>>("pull_types")?.unwrap_or_default()),
+            types: TypeFilter::parse(&row.get::<Option<String>>("pull_types")?.unwrap_or_default()),
             started_at,
             since: time("pull_since")?,
             next_url: row.get("pull_next_url")?,
-            pages: row.get::<_, Option<u64>>("pull_pages")?.unwrap_or_default(),
-            walk: row.get::<_, Option<u32>>("pull_walk")?.unwrap_or(1),
-            has_total: row.get::<_, Option<bool>>("pull_has_total")?.unwrap_or_default(),
-            renamed: row.get::<_, Option<bool>>("pull_renamed")?.unwrap_or_default(),
-            link_failures: row.get::<_, Option<u32>>("pull_link_failures")?.unwrap_or_default(),
+            pages: row.get::<Option<u64>>("pull_pages")?.unwrap_or_default(),
+            walk: row.get::<Option<u32>>("pull_walk")?.unwrap_or(1),
+            has_total: row.get::<Option<bool>>("pull_has_total")?.unwrap_or_default(),
+            renamed: row.get::<Option<bool>>("pull_renamed")?.unwrap_or_default(),
+            link_failures: row.get::<Option<u32>>("pull_link_failures")?.unwrap_or_default(),
         }),
         _ => None,
     };
@@ -74,7 +76,7 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
         missing: missing(row)?,
         state: PatientState::parse(&state).ok_or_else(|| damaged("state"))?,
         watermark: time("watermark")?,
-        types: TypeFilter::parse(&row.get::<_, String>("types")?),
+        types: TypeFilter::parse(&row.get::<String>("types")?),
         last_full_at: time("last_full_at")?,
         last_success_at: time("last_success_at")?,
         last_asked_at: time("last_asked_at")?,
@@ -83,9 +85,9 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
         sweep_guarded_at: time("sweep_guarded_at")?,
         renamed_full_at: time("renamed_full_at")?,
         holds_rows: holds_rows(row)?,
-        since_ignored: new_column(row, "since_ignored")?.unwrap_or_default(),
+        since_ignored: row.get_new("since_ignored")?.unwrap_or_default(),
         refused_at: new_time(row, "refused_at")?,
-        held_why: new_column::<String>(row, "held_why")?.as_deref().and_then(HeldWhy::parse),
+        held_why: row.get_new::<String>("held_why")?.as_deref().and_then(HeldWhy::parse),
         consent_ended_at: new_time(row, "consent_ended_at")?,
         purged: purged(row)?,
         short_since: short_since(row)?,
@@ -94,40 +96,32 @@ fn read(row: &Row<'_>) -> Result<Checkpoint, StoreFailed> {
 }
 
 /// Reads since when pulls are short. A file that the next cycle migrates does not say.
-fn short_since(row: &Row<'_>) -> Result<Option<ShortSince>, StoreFailed> {
+fn short_since(row: NamedRow<'_, '_>) -> Result<Option<ShortSince>, StoreFailed> {
     let Some(since) = new_time(row, "short_since")? else { return Ok(None) };
     let fingerprint: i64 = row.get("short_fingerprint")?;
     Ok(Some(ShortSince { since, fingerprint: fingerprint.cast_unsigned() }))
 }
 
-/// Reads a column that a file may lack until the next cycle migrates it.
-pub(super) fn new_column<T: FromSql>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>> {
-    match row.get(name) {
-        Err(rusqlite::Error::InvalidColumnName(_)) => Ok(None),
-        found => found,
-    }
-}
-
-fn new_time(row: &Row<'_>, name: &str) -> Result<Option<Timestamp>, StoreFailed> {
-    let text: Option<String> = new_column(row, name)?;
+fn new_time(row: NamedRow<'_, '_>, name: &str) -> Result<Option<Timestamp>, StoreFailed> {
+    let text: Option<String> = row.get_new(name)?;
     Ok(text.as_deref().and_then(parse_stamp))
 }
 
 /// Reads `holds_rows`. Before the column was there, whoever was pulled counts as having rows.
-pub(super) fn holds_rows(row: &Row<'_>) -> Result<bool, StoreFailed> {
-    match new_column(row, "holds_rows")? {
+pub(super) fn holds_rows(row: NamedRow<'_, '_>) -> Result<bool, StoreFailed> {
+    match row.get_new("holds_rows")? {
         Some(holds_rows) => Ok(holds_rows),
-        None => Ok(row.get::<_, Option<String>>("last_success_at")?.is_some()),
+        None => Ok(row.get::<Option<String>>("last_success_at")?.is_some()),
     }
 }
 
-pub(super) fn missing(row: &Row<'_>) -> Result<Option<Missing>, StoreFailed> {
-    let readings = new_column(row, "missing_readings")?.unwrap_or_default();
+pub(super) fn missing(row: NamedRow<'_, '_>) -> Result<Option<Missing>, StoreFailed> {
+    let readings = row.get_new("missing_readings")?.unwrap_or_default();
     Ok(new_time(row, "missing_since")?.map(|since| Missing { since, readings }))
 }
 
-fn purged(row: &Row<'_>) -> Result<Option<PastPurge>, StoreFailed> {
-    let reason = new_column::<String>(row, "purge_reason")?;
+fn purged(row: NamedRow<'_, '_>) -> Result<Option<PastPurge>, StoreFailed> {
+    let reason = row.get_new::<String>("purge_reason")?;
     let (at, reason) = (new_time(row, "purged_at")?, reason.as_deref().and_then(PurgeReason::parse));
     Ok(at.zip(reason).map(|(at, reason)| PastPurge { at, reason }))
 }

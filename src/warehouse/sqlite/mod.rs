@@ -9,6 +9,7 @@ mod backup;
 #[cfg(test)]
 mod candidate;
 mod checkpoint;
+mod columns;
 mod compare;
 mod consents;
 mod cycle_ends;

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use super::{checkpoint, consents, purge};
+use super::columns::Columns;
+use super::{consents, purge};
 use crate::plan::since::IGNORED_TOLD;
 use crate::plan::state::HeldKind;
 use crate::plan::{Timestamp, parse_stamp, stamp};
@@ -95,11 +96,12 @@ fn count_if_known(connection: &Connection, column: &str, condition: &str) -> Res
 /// Counts the held patients of each kind.
 fn held(connection: &Connection) -> Result<BTreeMap<HeldKind, u64>, StoreFailed> {
     let mut statement = connection.prepare("SELECT * FROM checkpoint WHERE state = 'held'")?;
+    let columns = Columns::of(&statement);
     let mut rows = statement.query([])?;
     let mut counts = BTreeMap::new();
-    while let Some(row) = rows.next()? {
-        let why: Option<String> = checkpoint::new_column(row, "held_why")?;
-        let refused_at: Option<String> = checkpoint::new_column(row, "refused_at")?;
+    while let Some(row) = rows.next()?.map(|row| columns.row(row)) {
+        let why: Option<String> = row.get_new("held_why")?;
+        let refused_at: Option<String> = row.get_new("refused_at")?;
         let kind = HeldKind::read(why.as_deref(), refused_at.as_deref());
         *counts.entry(kind).or_default() += 1;
     }

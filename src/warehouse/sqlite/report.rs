@@ -1,8 +1,8 @@
 //! What `status` and `audit` tell. Reads only.
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::Connection;
 
-use super::checkpoint::new_column;
+use super::columns::{Columns, NamedRow};
 use super::tables::LiveRows;
 use super::{checkpoint, tables};
 use crate::plan::leaver::ListedBy;
@@ -16,10 +16,11 @@ pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFaile
     let live = tables::live_rows(&transaction)?;
     let mut statement =
         transaction.prepare("SELECT * FROM checkpoint ORDER BY coalesce(label, person_id), person_id")?;
+    let columns = Columns::of(&statement);
     let mut rows = statement.query([])?;
     let mut patients = Vec::new();
     while let Some(row) = rows.next()? {
-        patients.push(patient_line(row, &live)?);
+        patients.push(patient_line(columns.row(row), &live)?);
     }
     let quarantined = transaction.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))?;
     let unscrubbed = super::purge::unscrubbed(&transaction)?;
@@ -40,15 +41,16 @@ pub(super) fn status(connection: &Connection) -> Result<StatusReport, StoreFaile
 fn last_scrub(connection: &Connection) -> Result<Option<LastScrub>, StoreFailed> {
     let last =
         "SELECT * FROM purge_log WHERE scrubbed_at IS NOT NULL ORDER BY scrubbed_at DESC, id DESC LIMIT 1";
-    let read = |row: &Row<'_>| {
-        // In a file of an older schema there was one way.
-        let by = new_column(row, "scrubbed_by")?.unwrap_or_else(|| ScrubbedBy::Vacuum.as_str().to_owned());
-        Ok(LastScrub { at: row.get("scrubbed_at")?, by })
-    };
-    Ok(connection.query_row(last, [], read).optional()?)
+    let mut statement = connection.prepare(last)?;
+    let columns = Columns::of(&statement);
+    let mut rows = statement.query([])?;
+    let Some(row) = rows.next()?.map(|row| columns.row(row)) else { return Ok(None) };
+    // In a file of an older schema there was one way.
+    let by = row.get_new("scrubbed_by")?.unwrap_or_else(|| ScrubbedBy::Vacuum.as_str().to_owned());
+    Ok(Some(LastScrub { at: row.get("scrubbed_at")?, by }))
 }
 
-fn patient_line(row: &Row<'_>, live: &LiveRows) -> Result<PatientLine, StoreFailed> {
+fn patient_line(row: NamedRow<'_, '_>, live: &LiveRows) -> Result<PatientLine, StoreFailed> {
     let id: String = row.get("person_id")?;
     Ok(PatientLine {
         resources: live.by_person.get(&id).copied().unwrap_or_default(),
@@ -61,17 +63,17 @@ fn patient_line(row: &Row<'_>, live: &LiveRows) -> Result<PatientLine, StoreFail
         next_attempt_at: row.get("next_attempt_at")?,
         last_error: row.get("last_error")?,
         sweep_guarded_at: row.get("sweep_guarded_at")?,
-        refused_at: new_column(row, "refused_at")?,
-        held_why: new_column(row, "held_why")?,
-        short_by: new_column(row, "short_by")?,
-        short_since: new_column(row, "short_since")?,
+        refused_at: row.get_new("refused_at")?,
+        held_why: row.get_new("held_why")?,
+        short_by: row.get_new("short_by")?,
+        short_since: row.get_new("short_since")?,
         last_full_at: row.get("last_full_at")?,
-        deletions_seen_at: new_column(row, "deletions_seen_at")?,
-        since_ignored: new_column(row, "since_ignored")?.unwrap_or_default(),
-        missing_since: new_column(row, "missing_since")?,
+        deletions_seen_at: row.get_new("deletions_seen_at")?,
+        since_ignored: row.get_new("since_ignored")?.unwrap_or_default(),
+        missing_since: row.get_new("missing_since")?,
         missing: checkpoint::missing(row)?,
-        source: new_column(row, "listed_by")?.unwrap_or_else(|| ListedBy::File.as_str().to_owned()),
-        consent_ended_at: new_column(row, "consent_ended_at")?,
+        source: row.get_new("listed_by")?.unwrap_or_else(|| ListedBy::File.as_str().to_owned()),
+        consent_ended_at: row.get_new("consent_ended_at")?,
         study: None,
         consent: None,
         consent_expires_at: None,
@@ -86,21 +88,23 @@ pub(super) fn purges(connection: &Connection, person: Option<&str>) -> Result<Ve
            FROM purge_log AS p LEFT JOIN checkpoint AS c ON c.person_id = p.person_id
           WHERE ?1 IS NULL OR p.person_id = ?1 ORDER BY p.id",
     )?;
+    let columns = Columns::of(&statement);
     let lines = statement
         .query_map([person], |row| {
+            let row = columns.row(row);
             let rows: String = row.get("rows_by_table")?;
             Ok(PurgeLine {
                 person_id: row.get("person_id")?,
                 label: row.get("patient_label")?,
                 reason: row.get("reason")?,
-                by: new_column(row, "by")?.unwrap_or_else(|| "healthex-sync".to_owned()),
-                refused_at: new_column(row, "refused_at")?,
+                by: row.get_new("by")?.unwrap_or_else(|| "healthex-sync".to_owned()),
+                refused_at: row.get_new("refused_at")?,
                 confirmed_at: row.get("confirmed_at")?,
                 purged_at: row.get("purged_at")?,
                 scrubbed_at: row.get("scrubbed_at")?,
-                scrubbed_by: new_column(row, "scrubbed_by")?,
-                first_row_at: new_column(row, "first_row_at")?,
-                carried_out_at: new_column(row, "carried_out_at")?,
+                scrubbed_by: row.get_new("scrubbed_by")?,
+                first_row_at: row.get_new("first_row_at")?,
+                carried_out_at: row.get_new("carried_out_at")?,
                 rows_by_table: serde_json::from_str(&rows).unwrap_or_default(),
                 copies: None,
             })
