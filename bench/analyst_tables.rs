@@ -66,7 +66,7 @@ fn fill(folder: &Path, views: Vec<AnalystTable>, rows: &[Row]) -> (PathBuf, Took
         group: None,
         ledger: None,
         history: false,
-        views,
+        views: views.into(),
     };
     let now = clock::now();
     let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, now).unwrap());

@@ -108,7 +108,7 @@ pub(crate) fn views(with_analyst_tables: bool) -> Vec<AnalystTable> {
 /// Opens a warehouse that keeps these analysts' tables up.
 pub(crate) fn open(location: Location, views: Vec<AnalystTable>) -> Warehouse {
     let base_url = BASE_URL.to_owned();
-    let place = Place { location, base_url, group: None, ledger: None, history: false, views };
+    let place = Place { location, base_url, group: None, ledger: None, history: false, views: views.into() };
     Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap()
 }
 

@@ -84,7 +84,7 @@ fn purge(program: &Program, server: &Server, of: &str) -> [Measured; 2] {
         group: None,
         ledger: None,
         history: false,
-        views: Vec::new(),
+        views: [].into(),
     };
     let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap();
     for number in 0..PURGES {

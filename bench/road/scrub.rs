@@ -38,7 +38,7 @@ pub(crate) fn measure(
         location: Location::File(program.warehouse()),
         base_url: server.base_url.clone(),
         group: None,
-        views: Vec::new(),
+        views: [].into(),
     };
     let warehouse = Arc::new(Warehouse::open(&place, OtherServer::Refuse, clock::now()).unwrap());
     let rows = patients * RECORD;

@@ -207,12 +207,12 @@ fn wanted_tables(settings: &Settings) -> Loaded {
 }
 
 /// Returns the tables to keep. A view that cannot be a table is left out with a warning.
-fn analyst_tables(settings: &Settings) -> Vec<AnalystTable> {
+fn analyst_tables(settings: &Settings) -> Arc<[AnalystTable]> {
     let Loaded { tables, refused } = wanted_tables(settings);
     for why in refused {
         tracing::warn!("left out: {why}");
     }
-    tables
+    tables.into()
 }
 
 /// Returns where the warehouse is, with the password for its server.

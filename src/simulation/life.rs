@@ -32,7 +32,7 @@ pub(super) fn place(settings: &Settings) -> Place {
         group: None,
         history: settings.warehouse.history,
         ledger: settings.consent.ledger.clone(),
-        views: views::analyst_tables(&[crate::plan::table_set::TableSet::Clinical], None).tables,
+        views: views::analyst_tables(&[crate::plan::table_set::TableSet::Clinical], None).tables.into(),
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Place {
     /// Whether former versions of resources are kept.
     pub history: bool,
     /// The analysts' tables that are kept up with the resources.
-    pub views: Vec<AnalystTable>,
+    pub views: Arc<[AnalystTable]>,
 }
 
 impl Place {

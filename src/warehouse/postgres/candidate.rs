@@ -50,7 +50,7 @@ impl Candidate for PostgresCandidate {
             group: None,
             ledger: None,
             history: true,
-            views,
+            views: views.into(),
         };
         Self { place, _folder: folder }
     }

@@ -44,7 +44,7 @@ pub struct Engine {
     analyst_tables: Arc<AnalystTables>,
     /// Those that are not.
     other_tables: Vec<String>,
-    views: Vec<AnalystTable>,
+    views: Arc<[AnalystTable]>,
     pub(super) ledger: Arc<LedgerBook>,
     /// Taken by whoever writes into the ledger.
     pub(super) ledger_turn: tokio::sync::Mutex<()>,

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -31,18 +32,64 @@ use crate::warehouse::report::{StoredTable, ViewRefused};
 /// What is there whatever is kept.
 const ALWAYS: [&str; 2] = [freshness::NAME, facts::NAME];
 
-/// All of them, by name.
-#[derive(Debug, Default)]
+/// All of them, and how far those of one file are.
+#[derive(Debug)]
 pub(super) struct AnalystTables {
+    all: Arc<Definitions>,
+    /// Whether a table may be under build: to ask the file each time would cost more.
+    is_building: AtomicBool,
+    /// Whether a table that began empty may be without its indexes.
+    may_lack_indexes: AtomicBool,
+}
+
+/// What follows from the views alone, by name.
+#[derive(Debug)]
+struct Definitions {
     known: Vec<ViewTable>,
     by_source: BySource,
     categories: Vec<CategoryView>,
     persons: Option<Persons>,
     facts: Facts,
-    /// Whether a table may be under build: to ask the file each time would cost more.
-    is_building: AtomicBool,
-    /// Whether a table that began empty may be without its indexes.
-    may_lack_indexes: AtomicBool,
+}
+
+/// Definitions, and the views that they are of.
+struct Kept {
+    of: Weak<[AnalystTable]>,
+    definitions: Arc<Definitions>,
+}
+
+/// Those that a file was opened with last: a daemon opens its own each cycle, with the same views.
+static LAST: Mutex<Option<Kept>> = Mutex::new(None);
+
+impl Definitions {
+    fn of(tables: &[AnalystTable]) -> Self {
+        let known: Vec<ViewTable> = tables.iter().filter_map(ViewTable::of).collect();
+        let observations = known.iter().find(|table| table.name == "observations");
+        let categories = observations.map(|observations| {
+            tables.iter().filter_map(|table| CategoryView::of(table, observations)).collect()
+        });
+        let has_persons = tables.iter().any(|table| matches!(table.made, Made::Persons));
+        Self {
+            by_source: BySource::of(&known),
+            categories: categories.unwrap_or_default(),
+            persons: if has_persons { Persons::of(&known) } else { None },
+            facts: Facts::of(tables),
+            known,
+        }
+    }
+
+    fn kept(tables: &Arc<[AnalystTable]>) -> Arc<Self> {
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        // A weak reference keeps what is at its address, so that nothing else can be there.
+        if let Some(Kept { of, definitions }) = &*last
+            && std::ptr::addr_eq(of.as_ptr(), Arc::as_ptr(tables))
+        {
+            return definitions.clone();
+        }
+        let definitions = Arc::new(Self::of(tables));
+        *last = Some(Kept { of: Arc::downgrade(tables), definitions: definitions.clone() });
+        definitions
+    }
 }
 
 /// Returns the keys of resources whose rows may be there, as a JSON array; `None` if there are none.
@@ -59,21 +106,16 @@ fn keys_to_forget(changed: &Changed<'_>) -> Result<Option<String>, StoreFailed> 
 
 impl AnalystTables {
     pub(super) fn new(tables: &[AnalystTable]) -> Self {
-        let known: Vec<ViewTable> = tables.iter().filter_map(ViewTable::of).collect();
-        let observations = known.iter().find(|table| table.name == "observations");
-        let categories = observations.map(|observations| {
-            tables.iter().filter_map(|table| CategoryView::of(table, observations)).collect()
-        });
-        let has_persons = tables.iter().any(|table| matches!(table.made, Made::Persons));
-        Self {
-            by_source: BySource::of(&known),
-            categories: categories.unwrap_or_default(),
-            persons: if has_persons { Persons::of(&known) } else { None },
-            facts: Facts::of(tables),
-            known,
-            is_building: AtomicBool::new(false),
-            may_lack_indexes: AtomicBool::new(false),
-        }
+        Self::made_of(Arc::new(Definitions::of(tables)))
+    }
+
+    /// Returns the same as [`new`](Self::new), and works nothing out that the last call has for the same views.
+    pub(super) fn for_opening(tables: &Arc<[AnalystTable]>) -> Self {
+        Self::made_of(Definitions::kept(tables))
+    }
+
+    fn made_of(all: Arc<Definitions>) -> Self {
+        Self { all, is_building: AtomicBool::new(false), may_lack_indexes: AtomicBool::new(false) }
     }
 
     /// Drops tables whose view is gone, begins to build those that are new or have changed, and
@@ -92,23 +134,23 @@ impl AnalystTables {
         if !built.contains_key(freshness::NAME) {
             in_transaction(connection, |connection| note_freshness(connection, now))?;
         }
-        if built.get(facts::NAME) != Some(&self.facts.definition) {
-            in_transaction(connection, |connection| self.facts.store(connection, now))?;
+        if built.get(facts::NAME) != Some(&self.all.facts.definition) {
+            in_transaction(connection, |connection| self.all.facts.store(connection, now))?;
         }
         self.make_missing_indexes(connection)?;
         let mut has_other_days = false;
-        for table in &self.known {
+        for table in &self.all.known {
             if built.get(&table.name) != Some(&table.definition) {
                 has_other_days |= table.concerns_persons();
                 tolerate(&table.name, view_build::begin(connection, table, now))?;
             }
         }
-        for view in &self.categories {
+        for view in &self.all.categories {
             if built.get(&view.name) != Some(&view.definition) {
                 tolerate(&view.name, make_view(connection, view, now))?;
             }
         }
-        if let Some(persons) = &self.persons
+        if let Some(persons) = &self.all.persons
             && (has_other_days || built.get(persons::NAME) != Some(&persons.definition))
         {
             tolerate(persons::NAME, view_build::begin_persons(connection, persons, now))?;
@@ -119,9 +161,9 @@ impl AnalystTables {
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
-        let views = self.categories.iter().map(|view| view.name.as_str());
-        let persons = self.persons.iter().map(|_| persons::NAME);
-        self.known.iter().map(|table| table.name.as_str()).chain(views).chain(persons)
+        let views = self.all.categories.iter().map(|view| view.name.as_str());
+        let persons = self.all.persons.iter().map(|_| persons::NAME);
+        self.all.known.iter().map(|table| table.name.as_str()).chain(views).chain(persons)
     }
 
     /// Begins to build every table anew; those that cannot be are returned, and why.
@@ -141,13 +183,13 @@ impl AnalystTables {
             }
             Ok::<(), StoreFailed>(())
         };
-        for table in &self.known {
+        for table in &self.all.known {
             attempt(&table.name, view_build::begin(connection, table, now))?;
         }
-        for view in &self.categories {
+        for view in &self.all.categories {
             attempt(&view.name, make_view(connection, view, now))?;
         }
-        if let Some(persons) = &self.persons {
+        if let Some(persons) = &self.all.persons {
             attempt(persons::NAME, view_build::begin_persons(connection, persons, now))?;
         }
         self.is_building.store(true, Ordering::Relaxed);
@@ -166,7 +208,7 @@ impl AnalystTables {
         connection: &mut Connection,
         now: Timestamp,
     ) -> Result<bool, StoreFailed> {
-        let done = view_build::step(&self.known, self.persons.as_ref(), connection, now);
+        let done = view_build::step(&self.all.known, self.all.persons.as_ref(), connection, now);
         // What fails is gone on with at the next start.
         if !matches!(done, Ok(true)) {
             self.is_building.store(false, Ordering::Relaxed);
@@ -176,19 +218,19 @@ impl AnalystTables {
 
     /// Returns how many rows of source tables are still to be read, over all builds.
     pub(super) fn rows_to_build(&self, connection: &Connection) -> Result<usize, StoreFailed> {
-        view_build::remaining(&self.known, connection)
+        view_build::remaining(&self.all.known, connection)
     }
 
     /// Makes the indexes of the tables that were filled for the first time.
     pub(super) fn make_missing_indexes(&self, connection: &mut Connection) -> Result<(), StoreFailed> {
-        view_build::make_missing_indexes(&self.known, connection)?;
+        view_build::make_missing_indexes(&self.all.known, connection)?;
         self.may_lack_indexes.store(false, Ordering::Relaxed);
         Ok(())
     }
 
     /// Has SQLite count the tables that have grown, for whoever queries them.
     pub(super) fn count_anew(&self, connection: &mut Connection) -> Result<(), StoreFailed> {
-        view_statistics::count_anew(&self.known, connection)
+        view_statistics::count_anew(&self.all.known, connection)
     }
 
     /// Returns the tables that hold other rows than their view gives now.
@@ -197,8 +239,8 @@ impl AnalystTables {
         connection: &Connection,
         now: Timestamp,
     ) -> Result<Vec<String>, StoreFailed> {
-        let mut stale = view_check::stale_tables(&self.known, connection, now)?;
-        if let Some(persons) = &self.persons
+        let mut stale = view_check::stale_tables(&self.all.known, connection, now)?;
+        if let Some(persons) = &self.all.persons
             && view_check::is_whole(connection, persons::NAME, &persons.definition)?
             && persons.differs(connection)?
         {
@@ -215,12 +257,12 @@ impl AnalystTables {
         now: Timestamp,
         memory: &mut TapeMemory,
     ) -> Option<KeptRows> {
-        let views = self.by_source.tables(row.row.table);
+        let views = self.all.by_source.tables(row.row.table);
         (!views.is_empty()).then(|| self.rows_of(views, &row.row, now, memory))
     }
 
     fn rows_of(&self, views: &[usize], row: &Row, now: Timestamp, memory: &mut TapeMemory) -> KeptRows {
-        let views = views.iter().map(|at| &self.known[*at]);
+        let views = views.iter().map(|at| &self.all.known[*at]);
         view_rows::evaluate(views, &row.key, &row.resource, now, memory)
     }
 
@@ -238,10 +280,10 @@ impl AnalystTables {
         let mut span = Span::default();
         let is_all_new = changes.by_table.values().all(Changed::is_all_new);
         if !is_all_new && self.may_lack_indexes.load(Ordering::Relaxed) {
-            self.known.iter().try_for_each(|table| connection.execute_batch(&table.resource_index))?;
+            self.all.known.iter().try_for_each(|table| connection.execute_batch(&table.resource_index))?;
         }
         for (source, changed) in &changes.by_table {
-            let places = self.by_source.tables(source);
+            let places = self.all.by_source.tables(source);
             if places.is_empty() {
                 continue;
             }
@@ -253,7 +295,7 @@ impl AnalystTables {
             let missing = there.iter().filter(|change| change.gained.is_none());
             let worked_out: Vec<KeptRows> =
                 missing.map(|change| self.rows_of(places, change.row, now, &mut memory)).collect();
-            for (place, table) in places.iter().map(|at| &self.known[*at]).enumerate() {
+            for (place, table) in places.iter().map(|at| &self.all.known[*at]).enumerate() {
                 let mut worked_out = worked_out.iter();
                 let gained = there.iter().filter_map(|change| {
                     let rows = change.gained.or_else(|| worked_out.next())?;
@@ -285,7 +327,7 @@ impl AnalystTables {
             serde_json::to_string(&texts)
                 .map_err(|error| StoreFailed::Data(format!("listing medicines: {error}")))
         };
-        for table in self.known.iter().filter(|table| medicines::TABLES.contains(&table.name.as_str())) {
+        for table in self.all.known.iter().filter(|table| medicines::TABLES.contains(&table.name.as_str())) {
             let of_source = |source: &str| changes.by_table.get(source);
             let fill_in = |which: Which<'_>| {
                 let filled = medicines::fill_in(connection, &table.name, person.as_str(), which);
@@ -315,13 +357,13 @@ impl AnalystTables {
         changes: &Changes<'_>,
         gained: &Span,
     ) -> Result<(), StoreFailed> {
-        let Some(persons) = self.persons.as_ref().filter(|_| !changes.by_table.is_empty()) else {
+        let Some(persons) = self.all.persons.as_ref().filter(|_| !changes.by_table.is_empty()) else {
             return Ok(());
         };
         // A day that is gone may have been the first or the last.
         let may_lose_days = changes.by_table.iter().any(|(source, changed)| {
-            let has_days = |at: &usize| !self.known[*at].days.is_empty();
-            !changed.is_all_new() && self.by_source.tables(source).iter().any(has_days)
+            let has_days = |at: &usize| !self.all.known[*at].days.is_empty();
+            !changed.is_all_new() && self.all.by_source.tables(source).iter().any(has_days)
         });
         let brought = (!may_lose_days).then_some(Brought { days: gained, live: changes.live });
         keep(connection, persons::NAME, persons.follow(connection, person.as_str(), brought))
@@ -337,7 +379,7 @@ pub(in crate::warehouse) fn rehearse_views(views: &[AnalystTable]) -> Result<Vec
             wrong.push(ViewRefused { name, why: error.to_string() });
         }
     };
-    let AnalystTables { known, categories, persons, .. } = AnalystTables::new(views);
+    let Definitions { known, categories, persons, .. } = Definitions::of(views);
     for ViewTable { name, create, resource_index, late_indexes, insert_row, .. } in known {
         let tried = connection
             .execute_batch(&(create + &resource_index + &late_indexes))

@@ -23,7 +23,7 @@ impl Candidate for SqliteCandidate {
             group: None,
             ledger: None,
             history: true,
-            views: views::analyst_tables(&[TableSet::Clinical], None).tables,
+            views: views::analyst_tables(&[TableSet::Clinical], None).tables.into(),
         };
         Self { place, _folder: folder }
     }

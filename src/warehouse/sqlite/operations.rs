@@ -58,7 +58,7 @@ impl Engine {
         let place = &open::resolve_place(place)?;
         open::prepare(place)?;
         let lock = WriterLock::take(place.path())?;
-        let analyst_tables = Arc::new(AnalystTables::new(&place.views));
+        let analyst_tables = Arc::new(AnalystTables::for_opening(&place.views));
         let mut connection = open::open_writer(place, &analyst_tables, other_server, now)?;
         let ledger = open_ledger(place, &mut connection, now)?;
         let (identity, writer) = (

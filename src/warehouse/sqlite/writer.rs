@@ -415,7 +415,7 @@ mod tests {
         let path = folder.path().join("warehouse.db");
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL)").unwrap();
-        let writer = Writer::start(connection, &path, Arc::default(), clock::now()).unwrap();
+        let writer = Writer::start(connection, &path, Arc::new(AnalystTables::new(&[])), clock::now()).unwrap();
         // The thread is busy until all three wait, so that they are one group.
         let (all_wait, go_on) = std::sync::mpsc::channel::<()>();
         let busy = writer.alone(move |_| {
