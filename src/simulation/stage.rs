@@ -276,6 +276,16 @@ async fn live_or_die(stage: &Stage) {
     }
 }
 
+/// How long the disk is busy with a commit. What comes meanwhile shares the next one.
+pub(crate) fn commit_takes() -> Duration {
+    current().map_or(Duration::ZERO, |stage| {
+        Duration::from_millis(stage.roll(|dice| dice.random_range(5..COMMIT_TAKES_MAX)))
+    })
+}
+
+/// In milliseconds.
+const COMMIT_TAKES_MAX: u64 = 150;
+
 /// Called before and after a commit: the process may die here.
 pub(crate) fn beside_a_commit() {
     if let Some(stage) = current() {

@@ -18,7 +18,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
 use super::open;
+#[cfg(test)]
+use crate::clock::{self, Instant};
 use crate::plan::Timestamp;
+#[cfg(test)]
+use crate::simulation::stage;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::{FileIdentity, WriterActivity};
 use crate::warehouse::pull::Fenced;
@@ -47,9 +51,12 @@ enum Desk {
     Shared(Box<Mutex<SharedDesk>>),
 }
 
-/// `None` once it is cleared.
 #[cfg(test)]
-type SharedDesk = Option<(WriterThread, mpsc::Receiver<Job>)>;
+struct SharedDesk {
+    /// `None` once it is cleared.
+    work: Option<(WriterThread, mpsc::Receiver<Job>)>,
+    disk_is_busy_until: Instant,
+}
 
 enum Job {
     /// Shares a transaction with others that wait.
@@ -210,8 +217,9 @@ impl Writer {
 impl Desk {
     fn set_up(thread: WriterThread, queue: mpsc::Receiver<Job>) -> std::io::Result<Self> {
         #[cfg(test)]
-        if crate::simulation::stage::is_set() {
-            return Ok(Self::Shared(Box::new(Mutex::new(Some((thread, queue))))));
+        if stage::is_set() {
+            let shared = SharedDesk { work: Some((thread, queue)), disk_is_busy_until: Instant::now() };
+            return Ok(Self::Shared(Box::new(Mutex::new(shared))));
         }
         let builder = std::thread::Builder::new().name("warehouse".to_owned());
         Ok(Self::Thread(Some(builder.spawn(move || thread.work(queue))?)))
@@ -220,10 +228,16 @@ impl Desk {
     #[cfg(test)]
     async fn do_what_waits(&self) {
         let Self::Shared(shared) = self else { return };
+        let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
         // Others get to leave theirs first, so that it shares a commit.
         tokio::task::yield_now().await;
-        if let Some((thread, queue)) = &mut *shared.lock().unwrap_or_else(PoisonError::into_inner) {
-            thread.work_off(queue);
+        let busy_until = lock().disk_is_busy_until;
+        clock::sleep_until(busy_until).await;
+        let SharedDesk { work, disk_is_busy_until } = &mut *lock();
+        if let Some((thread, queue)) = work
+            && thread.work_off(queue)
+        {
+            *disk_is_busy_until = Instant::now() + stage::commit_takes();
         }
     }
 
@@ -237,7 +251,7 @@ impl Desk {
             #[cfg(test)]
             Self::Shared(shared) => {
                 let shared = shared.get_mut().unwrap_or_else(PoisonError::into_inner);
-                if let Some((mut thread, mut queue)) = shared.take() {
+                if let Some((mut thread, mut queue)) = shared.work.take() {
                     thread.work_off(&mut queue);
                     thread.settle();
                 }
@@ -305,13 +319,16 @@ impl WriterThread {
         left
     }
 
+    /// Does all that waits. Returns whether there was any.
     #[cfg(test)]
-    fn work_off(&mut self, queue: &mut mpsc::Receiver<Job>) {
-        let mut left = None;
+    fn work_off(&mut self, queue: &mut mpsc::Receiver<Job>) -> bool {
+        let (mut left, mut has_worked) = (None, false);
         while let Some(job) = left.take().or_else(|| queue.try_recv().ok()) {
             let is_building = self.analyst_tables.is_building();
             left = self.turn(Some(job), is_building, queue);
+            has_worked = true;
         }
+        has_worked
     }
 
     /// Moves everything into its place, and closes the file.
@@ -370,21 +387,22 @@ impl WriterThread {
     /// Commits what `work` did if it worked.
     fn in_transaction(&self, work: impl FnOnce(&Connection) -> bool) -> Result<Done, StoreFailed> {
         let connection = &self.connection;
-        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let worked = work(connection);
         if connection.is_autocommit() {
             // SQLite has taken back the whole transaction by itself, as it does when the disk is full.
             return Err(StoreFailed::DiskFull);
         }
         #[cfg(test)]
-        crate::simulation::stage::beside_a_commit();
-        if let Err(error) = connection.execute_batch(if worked { "COMMIT" } else { "ROLLBACK" }) {
+        stage::beside_a_commit();
+        let end = if worked { "COMMIT" } else { "ROLLBACK" };
+        if let Err(error) = connection.prepare_cached(end).and_then(|mut end| end.execute([])) {
             // What is left to do when a rollback fails is what SQLite does at the next open.
             let _ = connection.execute_batch("ROLLBACK");
             return Err(error.into());
         }
         #[cfg(test)]
-        crate::simulation::stage::beside_a_commit();
+        stage::beside_a_commit();
         // Writes into a file that was removed or replaced succeed, and are lost.
         if open::identity(&self.path) != self.identity {
             return Err(StoreFailed::Replaced);
@@ -402,7 +420,6 @@ enum Done {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
 
     fn insert(connection: &Connection, name: &str) -> Result<(), StoreFailed> {
         connection.execute("INSERT INTO about (name, value) VALUES (?1, '')", [name])?;
@@ -415,7 +432,8 @@ mod tests {
         let path = folder.path().join("warehouse.db");
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL)").unwrap();
-        let writer = Writer::start(connection, &path, Arc::new(AnalystTables::new(&[])), clock::now()).unwrap();
+        let writer =
+            Writer::start(connection, &path, Arc::new(AnalystTables::new(&[])), clock::now()).unwrap();
         // The thread is busy until all three wait, so that they are one group.
         let (all_wait, go_on) = std::sync::mpsc::channel::<()>();
         let busy = writer.alone(move |_| {
