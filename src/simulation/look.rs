@@ -1,6 +1,6 @@
 //! What the warehouse shows to somebody from outside, as plain facts.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
@@ -67,12 +67,12 @@ pub(super) struct Purge {
 pub(super) struct Look {
     connection: Rc<Connection>,
     pub(super) patients: BTreeMap<String, Patient>,
-    pub(super) purges: Vec<Purge>,
+    pub(super) purges: Rc<Vec<Purge>>,
 }
 
-fn time(row: &Row<'_>, column: &str) -> Option<Timestamp> {
-    let text: Option<String> = row.get(column).unwrap();
-    text.map(|text| Timestamp::parse(&text).unwrap())
+fn time(row: &Row<'_>, column: usize) -> Option<Timestamp> {
+    let text = row.get_ref(column).unwrap().as_str_or_null().unwrap();
+    text.map(|text| Timestamp::parse(text).unwrap())
 }
 
 impl Drop for Look {
@@ -84,7 +84,14 @@ impl Drop for Look {
 /// Whoever looks at the file, and has it open from one look to the next: reading its schema each time
 /// would take longer than all else.
 #[derive(Default)]
-pub(super) struct Onlooker(OnceCell<Rc<Connection>>);
+pub(super) struct Onlooker {
+    connection: OnceCell<Rc<Connection>>,
+    /// As they were at the last look: the same, where nothing has changed.
+    purges: RefCell<([i64; 3], Rc<Vec<Purge>>)>,
+}
+
+/// Several for each of the tables, and what else there is.
+const STATEMENTS_KEPT: usize = 64;
 
 impl Onlooker {
     /// Looks at one moment; `None` where there is no warehouse yet.
@@ -92,10 +99,19 @@ impl Onlooker {
         if !path.exists() {
             return None;
         }
-        let open = || Rc::new(Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap());
-        let connection = self.0.get_or_init(open).clone();
+        let open = || {
+            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+            connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+            Rc::new(connection)
+        };
+        let connection = self.connection.get_or_init(open).clone();
         connection.execute_batch("BEGIN").unwrap();
-        let (patients, purges) = (patients(&connection), purges(&connection));
+        let known = purges_known(&connection);
+        let mut last = self.purges.borrow_mut();
+        if last.0 != known {
+            *last = (known, Rc::new(purges(&connection)));
+        }
+        let (patients, purges) = (patients(&connection), last.1.clone());
         Some(Look { connection, patients, purges })
     }
 }
@@ -155,32 +171,32 @@ impl Look {
     }
 }
 
+const PATIENTS: &str =
+    "SELECT c.person_id, c.state, c.held_why, c.refused_at, c.watermark, c.types, c.last_success_at, c.last_full_at,
+            c.deletions_seen_at, c.holds_rows, c.purge_reason, c.sweep_guarded_at, c.pull_mode IS NOT NULL,
+            f.is_complete, f.live_resources
+       FROM checkpoint AS c
+       LEFT JOIN (SELECT person_id, is_complete, live_resources FROM freshness) AS f ON f.person_id = c.person_id";
+
 fn patients(connection: &Connection) -> BTreeMap<String, Patient> {
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT c.*, f.is_complete, f.live_resources FROM checkpoint AS c
-               LEFT JOIN (SELECT person_id, is_complete, live_resources FROM freshness) AS f
-                      ON f.person_id = c.person_id",
-        )
-        .unwrap();
+    let mut statement = connection.prepare_cached(PATIENTS).unwrap();
     let read = |row: &Row<'_>| {
-        let complete: Option<bool> = row.get("is_complete")?;
-        let resources: Option<i64> = row.get("live_resources")?;
-        let types: String = row.get("types")?;
+        let types = row.get_ref(5)?.as_str()?;
+        let (complete, resources): (Option<bool>, Option<i64>) = (row.get(13)?, row.get(14)?);
         Ok(Patient {
-            person: row.get("person_id")?,
-            state: row.get("state")?,
-            held_why: row.get("held_why")?,
-            refused_at: time(row, "refused_at"),
-            watermark: time(row, "watermark"),
+            person: row.get(0)?,
+            state: row.get(1)?,
+            held_why: row.get(2)?,
+            refused_at: time(row, 3),
+            watermark: time(row, 4),
             types: types.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect(),
-            last_success_at: time(row, "last_success_at"),
-            last_full_at: time(row, "last_full_at"),
-            deletions_seen_at: time(row, "deletions_seen_at"),
-            holds_rows: row.get("holds_rows")?,
-            purge_reason: row.get("purge_reason")?,
-            guarded_at: time(row, "sweep_guarded_at"),
-            is_under_way: row.get::<_, Option<String>>("pull_mode")?.is_some(),
+            last_success_at: time(row, 6),
+            last_full_at: time(row, 7),
+            deletions_seen_at: time(row, 8),
+            holds_rows: row.get(9)?,
+            purge_reason: row.get(10)?,
+            guarded_at: time(row, 11),
+            is_under_way: row.get(12)?,
             fresh: complete.zip(resources),
         })
     };
@@ -188,17 +204,25 @@ fn patients(connection: &Connection) -> BTreeMap<String, Patient> {
     found.map(|patient| patient.map(|patient| (patient.person.clone(), patient)).unwrap()).collect()
 }
 
+/// Returns what tells whether `purge_log` is as it was: a line of it changes twice, and none goes.
+fn purges_known(connection: &Connection) -> [i64; 3] {
+    let counts = "SELECT count(*), count(carried_out_at), count(scrubbed_at) FROM purge_log";
+    let mut statement = connection.prepare_cached(counts).unwrap();
+    statement.query_row([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?])).unwrap()
+}
+
 fn purges(connection: &Connection) -> Vec<Purge> {
-    let mut statement = connection.prepare_cached("SELECT * FROM purge_log ORDER BY id").unwrap();
+    let all = "SELECT person_id, reason, by, purged_at, refused_at, carried_out_at, scrubbed_at FROM purge_log ORDER BY id";
+    let mut statement = connection.prepare_cached(all).unwrap();
     let read = |row: &Row<'_>| {
         Ok(Purge {
-            person: row.get("person_id")?,
-            reason: row.get("reason")?,
-            by: row.get("by")?,
-            purged_at: time(row, "purged_at").unwrap_or_default(),
-            refused_at: time(row, "refused_at"),
-            is_carried_out: time(row, "carried_out_at").is_some(),
-            is_scrubbed: time(row, "scrubbed_at").is_some(),
+            person: row.get(0)?,
+            reason: row.get(1)?,
+            by: row.get(2)?,
+            purged_at: time(row, 3).unwrap_or_default(),
+            refused_at: time(row, 4),
+            is_carried_out: time(row, 5).is_some(),
+            is_scrubbed: time(row, 6).is_some(),
         })
     };
     statement.query_map([], read).unwrap().map(Result::unwrap).collect()

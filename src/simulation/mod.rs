@@ -20,6 +20,7 @@
 mod by_hand;
 mod happenings;
 mod heard;
+mod ledger;
 mod life;
 mod log;
 mod look;

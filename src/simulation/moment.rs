@@ -1,5 +1,6 @@
 //! A moment of the world, at which properties are judged, and what is said of one that does not hold.
 
+use super::ledger::Ledger;
 use super::look::{Look, Patient};
 use super::people::Person;
 use super::stage::Stage;
@@ -31,8 +32,7 @@ pub(super) struct Moment<'a> {
     pub(super) server: &'a InProcess,
     pub(super) stage: &'a Stage,
     pub(super) look: &'a Look,
-    /// What the ledger says, a line each: whose, and whether it was purged by it.
-    pub(super) ledger: &'a [(String, bool)],
+    pub(super) ledger: &'a Ledger,
 }
 
 impl Moment<'_> {

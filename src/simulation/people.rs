@@ -11,6 +11,8 @@ pub(super) struct Person {
     pub(super) id: String,
     /// Entries that the warehouse was not seen to hold yet, by their keys.
     pub(super) unseen: BTreeMap<String, Entry>,
+    /// At the last look.
+    pub(super) had_rows: bool,
     /// Every text that the server has ever held.
     ever: BTreeSet<String>,
     made: u32,
@@ -89,6 +91,7 @@ impl Person {
         Self {
             id,
             unseen: BTreeMap::new(),
+            had_rows: false,
             ever: BTreeSet::new(),
             made: 0,
             has_consented: true,

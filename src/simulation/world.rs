@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
+use super::ledger::Ledger;
 use super::look::{Look, Onlooker};
 use super::moment::{Moment, Untrue};
 use super::network::Network;
@@ -55,6 +56,7 @@ pub(super) struct World {
     pub(super) endings: Vec<(u32, Ending)>,
     pub(super) reader: Option<Connection>,
     pub(super) onlooker: Onlooker,
+    ledger: Ledger,
     pub(super) backup: Option<PathBuf>,
     pub(super) calm_since: Option<Timestamp>,
     pub(super) commits_since: Option<Timestamp>,
@@ -108,6 +110,7 @@ impl World {
             endings: Vec::new(),
             reader: None,
             onlooker: Onlooker::default(),
+            ledger: Ledger::default(),
             backup: None,
             calm_since: Some(begins),
             commits_since: Some(begins),
@@ -238,6 +241,7 @@ impl World {
 
     fn nobody_reads(&mut self) {
         (self.reader, self.onlooker) = (None, Onlooker::default());
+        self.ledger = Ledger::default();
         self.commands.clear();
     }
 
@@ -263,17 +267,6 @@ impl World {
         Ok(())
     }
 
-    fn ledger(&self) -> Vec<(String, bool)> {
-        let mut path = self.place.path().as_os_str().to_owned();
-        path.push(".purges");
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let entries = text.lines().skip(1).map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            (line["person"].as_str().unwrap_or_default().to_owned(), line["kind"] == "purge")
-        });
-        entries.collect()
-    }
-
     /// Checks all that is true at any moment, and once a day what takes longer.
     pub(super) fn check(&mut self) -> Result<(), Untrue> {
         let now = self.stage.true_time();
@@ -283,9 +276,10 @@ impl World {
         let Some(look) = self.onlooker.look(self.place.path()) else { return Ok(()) };
         for person in &mut self.people {
             let has_rows = look.patients.get(&person.id).is_some_and(|patient| patient.holds_rows);
-            if !has_rows {
+            if person.had_rows && !has_rows {
                 person.doubt_all(&self.stage.network.server);
             }
+            person.had_rows = has_rows;
         }
         let is_daily = (self.minute() / self.script.every).is_multiple_of(24 * 60 / self.script.every);
         if is_daily {
@@ -293,7 +287,7 @@ impl World {
                 person.doubt_all(&self.stage.network.server);
             }
         }
-        let ledger = self.ledger();
+        self.ledger.read_on(self.place.path());
         let moment = Moment {
             now,
             calm_since: self.calm_since,
@@ -301,7 +295,7 @@ impl World {
             server: &self.stage.network.server,
             stage: &self.stage,
             look: &look,
-            ledger: &ledger,
+            ledger: &self.ledger,
         };
         self.truths.hold(&moment, &mut self.people)?;
         self.no_byte_of_a_purged_patient_is_left(&look)?;
@@ -405,7 +399,7 @@ impl World {
             server: &self.stage.network.server,
             stage: &self.stage,
             look: &look,
-            ledger: &[],
+            ledger: &self.ledger,
         };
         truth(&moment, &self.people)
     }
