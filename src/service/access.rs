@@ -1,7 +1,8 @@
 //! Who is answered on the status port, and who may see the patients' names.
 //!
 //! Promise: a name is shown only to those who have the token, or may open the socket. Without either
-//! only requests for this machine's own name are answered, and no answer is another site's to use.
+//! only requests for this machine's own name are answered, and no answer is another site's to use. Where
+//! there is a token, who comes without learns of `/healthz` the status and not a word more.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -31,6 +32,9 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
+/// What an orchestrator asks, which has no token to send.
+const HEALTH: &str = "/healthz";
+
 /// Whether patients are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
@@ -58,12 +62,16 @@ impl Access {
     /// Refuses requests without a right to an answer, limits their time, and sets the headers that
     /// every answer carries.
     pub(super) async fn guard(&self, request: Request, next: Next) -> Response {
+        let hides_why = self.hides_why(&request);
         let mut response = match self.refusal(&request) {
             Some(refusal) => refusal.into_response(),
             None => clock::timeout(ANSWER_TIME_MAX, next.run(request)).await.unwrap_or_else(|_| {
                 (StatusCode::SERVICE_UNAVAILABLE, "the warehouse takes too long to answer\n").into_response()
             }),
         };
+        if hides_why {
+            response = response.status().into_response();
+        }
         for (name, value) in HEADERS {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
@@ -79,7 +87,7 @@ impl Access {
             return Some((StatusCode::PAYLOAD_TOO_LARGE, "no request here has a body\n"));
         }
         match self {
-            Self::Token(token) if !has_token(request.headers(), token) => {
+            Self::Token(token) if request.uri().path() != HEALTH && !has_token(request.headers(), token) => {
                 Some((StatusCode::UNAUTHORIZED, "a token is needed\n"))
             }
             // Another site's name can be made to resolve to this machine (DNS rebinding); its scripts
@@ -89,6 +97,14 @@ impl Access {
                 "ask for 127.0.0.1 or localhost, or set http.token_file\n",
             )),
             _ => None,
+        }
+    }
+
+    /// Returns whether the answer is its status alone.
+    fn hides_why(&self, request: &Request) -> bool {
+        match self {
+            Self::Token(token) => request.uri().path() == HEALTH && !has_token(request.headers(), token),
+            Self::Socket | Self::Loopback => false,
         }
     }
 }

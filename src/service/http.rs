@@ -117,9 +117,16 @@ async fn guard(Extract(app): Extract<Arc<AppState>>, request: Request, next: Nex
 struct HealthQuery {
     /// `?strict`: what needs a person is no 200 either.
     strict: Option<String>,
+    /// `?alive`: only whether the daemon is, and not stuck; a restart mends nothing else.
+    alive: Option<String>,
 }
 
 async fn healthz(Extract(app): Extract<Arc<AppState>>, Query(query): Query<HealthQuery>) -> Response {
+    let is_set =
+        |value: &Option<String>| value.as_deref().is_some_and(|value| !matches!(value, "0" | "false"));
+    if is_set(&query.alive) {
+        return alive(&app.status);
+    }
     let state = app.status.snapshot();
     let now = clock::now();
     let stale =
@@ -139,8 +146,7 @@ async fn healthz(Extract(app): Extract<Arc<AppState>>, Query(query): Query<Healt
             format!("{reason}{}{}", running.unwrap_or_default(), paused.unwrap_or_default())
         });
     let needs_a_person = state.needs_a_person();
-    let is_strict = query.strict.is_some_and(|strict| !matches!(strict.as_str(), "0" | "false"));
-    let status = if stale.is_some() || is_strict && needs_a_person {
+    let status = if stale.is_some() || is_set(&query.strict) && needs_a_person {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::OK
@@ -158,6 +164,15 @@ async fn healthz(Extract(app): Extract<Arc<AppState>>, Query(query): Query<Healt
         "last_good_cycle": state.last_good_end().map(stamp),
     });
     (status, axum::Json(body)).into_response()
+}
+
+fn alive(status: &Status) -> Response {
+    let (status, told) = if status.alive.is_fresh() {
+        (StatusCode::OK, "alive")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stuck")
+    };
+    (status, axum::Json(serde_json::json!({ "status": told }))).into_response()
 }
 
 async fn metrics(Extract(app): Extract<Arc<AppState>>) -> Response {

@@ -1,6 +1,6 @@
 //! Tells work that takes long from work that is stuck.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -78,6 +78,28 @@ impl Liveness {
     }
 }
 
+/// When the watchdog was last fed, for who has no systemd.
+pub(super) struct SignOfLife(Mutex<Instant>);
+
+/// So long a sign of life counts, as `WatchdogSec=` of the unit has it.
+const FRESH_FOR: Duration = Duration::from_mins(3);
+
+impl Default for SignOfLife {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
+
+impl SignOfLife {
+    pub(super) fn renew(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    pub(super) fn is_fresh(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < FRESH_FOR
+    }
+}
+
 /// Returns how long nothing may move before the work counts as stuck.
 fn patience(disk_is_at_work: bool, limits: ApiLimits) -> Duration {
     if disk_is_at_work {
@@ -89,6 +111,18 @@ fn patience(disk_is_at_work: bool, limits: ApiLimits) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sign_of_life_counts_as_long_as_the_watchdog_waits_for_one() {
+        let alive = SignOfLife::default();
+        crate::clock::sleep(FRESH_FOR / 2).await;
+        assert!(alive.is_fresh());
+        alive.renew();
+        crate::clock::sleep(FRESH_FOR / 2).await;
+        assert!(alive.is_fresh());
+        crate::clock::sleep(FRESH_FOR / 2).await;
+        assert!(!alive.is_fresh());
+    }
 
     #[test]
     fn a_cycle_is_stuck_in_minutes_and_a_disk_in_hours() {

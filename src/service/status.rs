@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::liveness::SignOfLife;
 use super::metrics::Metrics;
 use super::state::ServiceState;
 use crate::cycle::progress::Progress;
@@ -15,6 +16,7 @@ use crate::warehouse::service::PastCycle;
 
 pub(super) struct Status {
     state: Mutex<ServiceState>,
+    pub(super) alive: SignOfLife,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) metrics: Metrics,
 }
@@ -30,6 +32,7 @@ impl Status {
     pub(super) fn new(settings: Arc<Settings>, now: Timestamp) -> anyhow::Result<Self> {
         Ok(Self {
             state: Mutex::new(ServiceState::new(settings, now)),
+            alive: SignOfLife::default(),
             progress: watch::channel(Progress::default()).0,
             metrics: Metrics::new()?,
         })

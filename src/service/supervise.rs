@@ -55,7 +55,7 @@ impl Worker {
         let writer = activity.writer();
         let counters = Counters { requests, bytes, patients: progress.done, writer };
         if self.liveness.observe(counters, self.daemon.settings.api.limits) {
-            systemd::feed_watchdog();
+            self.feed_watchdog();
         }
         self.tell_run_report();
         let stopping = if self.stop.is_asked() { "stopping; " } else { "" };
@@ -63,6 +63,12 @@ impl Worker {
             "{stopping}cycle: {} of {} patients, {} resources",
             progress.done, progress.total, progress.resources
         ));
+    }
+
+    /// Tells systemd, and who asks `/healthz?alive`, that the daemon is not stuck.
+    pub(super) fn feed_watchdog(&self) {
+        systemd::feed_watchdog();
+        self.status.alive.renew();
     }
 
     /// Counts what the server has answered since the last call.

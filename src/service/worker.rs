@@ -158,7 +158,7 @@ impl Worker {
     /// Feeds the watchdog between cycles, shows the status, and has another look at a warehouse that is
     /// waited for. To be called once a second.
     pub(super) fn idle(&mut self) {
-        systemd::feed_watchdog();
+        self.feed_watchdog();
         if let Some(waiting) = self.waiting.as_mut().filter(|waiting| waiting.until <= Instant::now()) {
             waiting.until = Instant::now() + health::pause_after(waiting.tries, WAREHOUSE_RETRY, None);
             self.trigger.fire();

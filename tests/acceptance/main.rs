@@ -23,6 +23,7 @@ mod ledger;
 mod memory;
 mod network;
 mod ownership;
+mod packaging;
 mod postgres;
 mod process;
 mod records;

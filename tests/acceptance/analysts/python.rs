@@ -5,14 +5,14 @@
 //! `HEALTHEX_SYNC_REQUIRE_ALL=1`, as in CI, that is a failure.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
 use super::recipes::recipes;
 use super::world;
 use crate::support::skip;
-use crate::world::{World, project};
+use crate::world::{World, project, python_with};
 
 const PACKAGES: [&str; 8] = [
     "duckdb==1.5.5",
@@ -113,32 +113,7 @@ fn sqlite3_runs_each_recipe() {
     });
 }
 
-/// The Python of a virtual environment that has all packages; made once, whichever test comes first.
+/// The Python of a virtual environment that has all packages.
 pub(super) fn python() -> Result<PathBuf, String> {
-    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    MADE.get_or_init(make_environment).clone()
-}
-
-fn make_environment() -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("analysts-venv");
-    let python = folder.join("bin/python");
-    let marker = folder.join("complete");
-    let wanted = PACKAGES.join("\n");
-    if fs::read_to_string(&marker).is_ok_and(|complete| complete == wanted) {
-        return Ok(python);
-    }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    let options =
-        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
-    run(Command::new(&python).args(options).args(PACKAGES))?;
-    fs::write(&marker, wanted).map_err(|error| error.to_string())?;
-    Ok(python)
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    match command.output() {
-        Err(error) => Err(format!("{command:?}: {error}")),
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr))),
-    }
+    python_with("analysts-venv", &PACKAGES)
 }

@@ -1,8 +1,11 @@
 //! The machine that the tests run on: its tools, and the project's own files.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use crate::support::skip;
 
@@ -40,4 +43,35 @@ pub(crate) fn faketime() -> Option<PathBuf> {
         skip("libfaketime is not installed");
     }
     found
+}
+
+/// The Python of a virtual environment below `target/` that has these packages; made by the first that wants it.
+pub(crate) fn python_with(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    static MADE: Mutex<BTreeMap<String, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap();
+    made.entry(name.to_owned()).or_insert_with(|| make_environment(name, packages)).clone()
+}
+
+fn make_environment(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let python = folder.join("bin/python");
+    let marker = folder.join("complete");
+    let wanted = packages.join("\n");
+    if fs::read_to_string(&marker).is_ok_and(|complete| complete == wanted) {
+        return Ok(python);
+    }
+    succeeds(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let options =
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
+    succeeds(Command::new(&python).args(options).args(packages))?;
+    fs::write(&marker, wanted).map_err(|error| error.to_string())?;
+    Ok(python)
+}
+
+fn succeeds(command: &mut Command) -> Result<(), String> {
+    match command.output() {
+        Err(error) => Err(format!("{command:?}: {error}")),
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr))),
+    }
 }

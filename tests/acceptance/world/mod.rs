@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use crate::postgres::database::Database;
 
 pub(crate) use self::daemon::{Daemon, get};
-pub(crate) use self::machine::{faketime, pipe, project, tool};
+pub(crate) use self::machine::{faketime, pipe, project, python_with, tool};
 pub(crate) use self::process::{Ran, Running, binary, wait_until};
 pub(crate) use self::server::{NAME_CANARY, TEXT_CANARY, observation, observation_tail, record};
 pub(crate) use self::warehouse::{ago, ask, resource_tables};
