@@ -6,8 +6,7 @@
 
 use super::cycle_ends::{note_text, noted_text};
 use super::failure::Undone;
-use super::pool::Pool;
-use super::session::{Begin, Session};
+use super::session::Session;
 use crate::plan::Timestamp;
 use crate::plan::checkpoint::Checkpoint;
 use crate::warehouse::failover::{Failover, ServerHistory};
@@ -22,57 +21,37 @@ const ASK_EVERYONE: &str = "ask_everyone";
 const NOTICED: &str = "noticed";
 const BEGUN: &str = "begun";
 
-/// Notes on which history the server is, and that it is another one than before.
-pub(super) async fn notice(pool: &Pool, now: Timestamp) -> Result<(), Undone> {
-    let Some(to) = history(pool).await? else { return Ok(()) };
-    let noted = pool.look(|session| Box::pin(noted_text(session, HISTORY))).await?;
-    if noted.as_deref() == Some(&to.to_string()) {
-        return Ok(());
-    }
-    let session = pool.begin(Begin::Write).await?;
-    let Some(noted) = noted else {
-        note_text(&session, HISTORY, &to.to_string()).await?;
-        return session.commit().await;
+/// Returns the history that the server is on. It fails where a server does not tell.
+pub(super) async fn history(session: &Session) -> Result<ServerHistory, Undone> {
+    let row = session.row(include_str!("../../../schema/postgres/server_history.sql"), &[]).await?;
+    Ok(ServerHistory { system: row.try_get("system")?, timeline: row.try_get("timeline")? })
+}
+
+/// Returns whether this is the history that the warehouse is known to be on.
+pub(super) async fn is_known(session: &Session, history: &ServerHistory) -> Result<bool, Undone> {
+    Ok(noted_text(session, HISTORY).await? == Some(history.to_string()))
+}
+
+/// Notes on which history the server is. Returns the change, where it was on another before and nobody has noted it.
+pub(super) async fn notice(
+    session: &Session,
+    to: &ServerHistory,
+    now: Timestamp,
+) -> Result<Option<Failover>, Undone> {
+    let Some(noted) = noted_text(session, HISTORY).await? else {
+        note_text(session, HISTORY, &to.to_string()).await?;
+        return Ok(None);
     };
+    let statement = "UPDATE about SET value = $2 WHERE name = $1 AND value = $3 AND value <> $2";
+    if session.execute(statement, &[&HISTORY, &to.to_string(), &noted]).await? == 0 {
+        return Ok(None);
+    }
     let from = ServerHistory::parse(&noted).unwrap_or_else(|| to.clone());
-    let failover = Failover { noticed_at: now, from, to, everyone_asked: false };
-    if note(&session, &noted, &failover).await? {
-        session.commit().await?;
-        tracing::warn!("{failover}");
-    } else {
-        session.rollback().await;
-    }
-    Ok(())
-}
-
-/// Returns the server's history; `None` where a server does not tell.
-pub(super) async fn history(pool: &Pool) -> Result<Option<ServerHistory>, Undone> {
-    let look = pool.look(|session| {
-        Box::pin(async move {
-            let row = session.row(include_str!("../../../schema/postgres/server_history.sql"), &[]).await?;
-            Ok(ServerHistory { system: row.try_get("system")?, timeline: row.try_get("timeline")? })
-        })
-    });
-    match look.await {
-        Ok(history) => Ok(Some(history)),
-        Err(Undone::Failed(failed)) => {
-            tracing::debug!("the server does not tell its timeline: {failed}");
-            Ok(None)
-        }
-        Err(undone) => Err(undone),
-    }
-}
-
-/// Returns whether the change was noted; false where somebody else has.
-async fn note(session: &Session, before: &str, failover: &Failover) -> Result<bool, Undone> {
-    let statement = "UPDATE about SET value = $2 WHERE name = $1 AND value = $3";
-    if session.execute(statement, &[&HISTORY, &failover.to.to_string(), &before]).await? == 0 {
-        return Ok(false);
-    }
+    let failover = Failover { noticed_at: now, from, to: to.clone(), everyone_asked: false };
     for (name, value) in [(FAILOVER, failover.note().as_str()), (UNTOLD, "true"), (ASK_EVERYONE, NOTICED)] {
         note_text(session, name, value).await?;
     }
-    Ok(true)
+    Ok(Some(failover))
 }
 
 /// Returns the last change of history that is known.

@@ -68,9 +68,6 @@ impl Engine {
             let opened = async {
                 open::expect_moved(&pool).await?;
                 open::take_server(&pool, place, other_server).await?;
-                // Before the ledger is read, which repeats what is lost.
-                let noticed = failover::notice(&pool, now).await;
-                noticed.map_err(|undone| server.failed(undone.into_failure()))?;
                 let stored = pool.look(|session| Box::pin(analyst_tables::stored(session))).await;
                 stored.map_err(|undone| server.failed(undone.into_failure()))
             };
@@ -99,7 +96,12 @@ impl Engine {
             ledger_turn: tokio::sync::Mutex::new(()),
             is_abandoned: AtomicBool::new(false),
         };
-        let read = runtime::wait(engine.read_ledger(now)).map_err(|error| server.unusable(error))?;
+        let read = async {
+            engine.notice_failover(now).await?;
+            // It repeats what a failover has lost.
+            engine.read_ledger(now).await
+        };
+        let read = runtime::wait(read).map_err(|error| server.unusable(error))?;
         read.map_err(|failed| server.failed(failed))?;
         match engine.ledger_fault() {
             Some(LedgerFault::OfAnother(ledger)) => {

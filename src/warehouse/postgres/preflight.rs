@@ -51,7 +51,11 @@ async fn look(place: &Place, server: &Arc<Server>) -> Result<ServerPreflight, Op
         // Only some roles are told of what state each is in.
         waited_for: flag("sees_standbys")?.then_some(number("waited_for")?),
     };
-    let tells_failovers = failover::history(&pool).await.map_err(failed)?.is_some();
+    let tells_failovers = match pool.look(|session| Box::pin(failover::history(session))).await {
+        Ok(_) => true,
+        Err(Undone::Failed(_)) => false,
+        Err(undone) => return Err(failed(undone)),
+    };
     Ok(ServerPreflight {
         version: state.version_text,
         role: state.role,

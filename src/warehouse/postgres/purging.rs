@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::ledger::LedgerBook;
 use super::operations::Engine;
 use super::session::{Session, Step};
-use super::{checkpoint, ledger, pulls, purge, purge_log, runtime};
+use super::{checkpoint, failover, ledger, pulls, purge, purge_log, runtime};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::warehouse::beside;
@@ -29,6 +29,33 @@ impl Engine {
 
     pub(super) fn ledger_fault(&self) -> Option<LedgerFault> {
         self.ledger.locked().fault()
+    }
+
+    /// Notes on which history the server is, and says that it is another one than before.
+    pub(super) async fn notice_failover(&self, now: Timestamp) -> Result<(), StoreFailed> {
+        let history = match self.look(|session| Box::pin(failover::history(session))).await {
+            Ok(history) => Arc::new(history),
+            Err(StoreFailed::Engine(why)) => {
+                tracing::debug!("the server does not tell its timeline: {why}");
+                return Ok(());
+            }
+            Err(failed) => return Err(failed),
+        };
+        let known = self.look(|session| {
+            let history = history.clone();
+            Box::pin(async move { failover::is_known(session, &history).await })
+        });
+        if known.await? {
+            return Ok(());
+        }
+        let noticed = self.write(|session| {
+            let history = history.clone();
+            Box::pin(async move { failover::notice(session, &history, now).await })
+        });
+        if let Some(failover) = noticed.await? {
+            tracing::warn!("{failover}");
+        }
+        Ok(())
     }
 
     /// Reads the ledger, makes it where there is none, and carries out what the warehouse does not know of it, as after
