@@ -12,6 +12,7 @@ use crate::plan::records::{
 use crate::plan::state::PurgeReason;
 use crate::warehouse::Warehouse;
 use crate::warehouse::place::OtherServer;
+use crate::warehouse::pull::PullOutcome;
 
 fn study() -> Arc<str> {
     "study".into()
@@ -62,6 +63,16 @@ pub(super) async fn the_last_answer_is_kept_until_the_next_and_goes_with_a_purge
     trial.warehouse().note_consents(forgotten, at(70)).await.unwrap();
     assert!(!trial.warehouse().has_consents().await.unwrap());
     assert!(trial.warehouse().consents().await.unwrap().rows.is_empty());
+}
+
+pub(super) async fn of_who_withdraws_before_anything_is_stored_no_record_is_kept<C: Candidate>() {
+    let trial = Trial::<C>::with(["anna"]).await;
+    let anna = person("anna");
+    trial.warehouse().note_consents(reading(vec![consent(&anna, 500)]), at(10)).await.unwrap();
+    let refused = Pull::full(&anna, at(20)).ended(PullOutcome::Revoked, None);
+    assert_eq!(trial.warehouse().revoke(refused, at(21), at(22)).await.unwrap(), None);
+    assert!(trial.warehouse().consents().await.unwrap().rows.is_empty());
+    trial.assert_sound();
 }
 
 pub(super) async fn that_a_consent_has_ended_outlives_the_purge<C: Candidate>() {

@@ -97,6 +97,7 @@ pub(super) async fn revoke_without_rows(
     now: Timestamp,
 ) -> Result<(), Undone> {
     session.execute("DELETE FROM pull WHERE person_id = $1", &[&person.as_str()]).await?;
+    session.execute("DELETE FROM consent_record WHERE person_id = $1", &[&person.as_str()]).await?;
     forget(session, person, PurgeReason::ConsentRevoked, now).await
 }
 

@@ -91,6 +91,9 @@ pub(super) fn revoke_without_rows(
     now: Timestamp,
 ) -> Result<(), StoreFailed> {
     connection.prepare_cached("DELETE FROM pull WHERE person_id = ?1")?.execute([person.as_str()])?;
+    connection
+        .prepare_cached("DELETE FROM consent_record WHERE person_id = ?1")?
+        .execute([person.as_str()])?;
     checkpoint::forget(connection, person, PurgeReason::ConsentRevoked, now)
 }
 
