@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::failure::LedgerFault;
 use crate::plan::checkpoint::Checkpoint;
 pub use crate::plan::leaver::ListedBy;
-use crate::plan::leaver::{Missing, after_reading};
+use crate::plan::leaver::{Missing, REMEMBERED_FOR, after_reading};
 use crate::plan::{PersonId, Timestamp};
 use crate::time::TimeDelta;
 
@@ -30,6 +30,12 @@ impl RosterReading {
     /// Returns since when, and how often, a patient that it lacks is missing.
     pub(super) fn missing_after(&self, before: Option<Missing>, now: Timestamp) -> Option<Missing> {
         if self.is_new { after_reading(before, false, now) } else { before }
+    }
+
+    /// Returns since when readings must have lacked a patient whom an operator has purged for that to be
+    /// forgotten; `None` where this one does not say whom it lacks.
+    pub(super) fn paused_lacked_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.is_new.then(|| now - REMEMBERED_FOR)
     }
 }
 

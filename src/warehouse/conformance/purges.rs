@@ -9,6 +9,7 @@ use super::trial::{
 use crate::plan::checkpoint::PastPurge;
 use crate::plan::stamp;
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason};
+use crate::warehouse::patient::{Listed, ListedBy, RosterReading};
 use crate::warehouse::pull::{Lease, PullOutcome, Setback};
 use crate::warehouse::purge::{Erased, Scrub, Scrubbed};
 
@@ -147,6 +148,24 @@ pub(super) async fn a_roster_that_lacks_a_patient_for_a_while_does_not_undo_an_o
     trial.begin_cycle(&["anna", "ben", "cora"], at(2 * DAY + 30)).await;
     assert_eq!(trial.checkpoint(&anna).await.state, PatientState::Paused);
     assert_eq!(trial.checkpoint(&cora).await.state, PatientState::New);
+}
+
+pub(super) async fn a_roster_that_cannot_be_read_does_not_undo_an_operators_purge<C: Candidate>() {
+    const DAY: i64 = 24 * 3600;
+    let trial = Trial::<C>::with(["anna", "ben"]).await;
+    let [anna, ben] = ["anna", "ben"].map(person);
+    trial.warehouse().purge(&anna, PurgeReason::Operator, BY, at(1)).await.unwrap().unwrap();
+    for seconds in [10, 20] {
+        trial.begin_cycle(&["ben"], at(seconds)).await;
+    }
+    // It stands in for one that would list her again.
+    let ben = Listed { person: ben, label: None, by: ListedBy::File };
+    let outdated = RosterReading { listed: vec![ben.clone()], is_new: false };
+    trial.warehouse().begin_cycle(outdated, at(DAY + 30)).await.unwrap();
+    // Nor does a purge forget her that comes between two readings.
+    trial.warehouse().purge(&ben.person, PurgeReason::Operator, BY, at(DAY + 31)).await.unwrap().unwrap();
+    trial.begin_cycle(&["anna", "ben"], at(DAY + 40)).await;
+    assert_eq!(trial.checkpoint(&anna).await.state, PatientState::Paused);
 }
 
 pub(super) async fn who_is_pulled_again_after_an_operators_purge_does_not_wait_once_a_page_is_stored<

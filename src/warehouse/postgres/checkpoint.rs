@@ -15,7 +15,7 @@ use super::values::{Columns, Param, count, counted};
 use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
-use crate::plan::leaver::{Missing, READINGS_MIN, REMEMBERED_FOR};
+use crate::plan::leaver::{Missing, READINGS_MIN};
 use crate::plan::row::KeyHash;
 use crate::plan::state::{Event, HeldWhy, NEW_WHEN_PULLED, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
@@ -413,12 +413,16 @@ pub(super) async fn remember(session: &Session, person: &PersonId, now: Timestam
     Ok(())
 }
 
-/// Removes the last that is known of purged patients which no roster lists any more. A reading that
-/// lacks a paused one for a while does not undo its purge.
-pub(super) async fn drop_unlisted(session: &Session, now: Timestamp) -> Result<(), Undone> {
+/// Removes the last that is known of purged patients which no roster lists any more. Readings that
+/// lack a paused one for a while do not undo its purge: it is forgotten if they have lacked it since
+/// `paused_lacked_since`.
+pub(super) async fn drop_unlisted(
+    session: &Session,
+    paused_lacked_since: Option<Timestamp>,
+) -> Result<(), Undone> {
     const UNLISTED: &str = "NOT listed AND purged_at IS NOT NULL
         AND (state <> 'paused' OR $1 <= missing_readings AND missing_since <= $2)";
-    let (readings, since) = (i64::from(READINGS_MIN), now - REMEMBERED_FOR);
+    let (readings, since) = (i64::from(READINGS_MIN), paused_lacked_since);
     let pulls =
         format!("DELETE FROM pull WHERE person_id IN (SELECT person_id FROM checkpoint WHERE {UNLISTED})");
     session.execute(&pulls, &[&readings, &since]).await?;

@@ -194,7 +194,7 @@ impl Engine {
                 pulls::close_cut_off(session, now).await?;
                 cycle_ends::note_cycle(session, now).await?;
                 cycle_ends::take_roster(session, &roster, now).await?;
-                checkpoint::drop_unlisted(session, now).await?;
+                checkpoint::drop_unlisted(session, roster.paused_lacked_since(now)).await?;
                 failover::begin_asking(session).await?;
                 let mut patients = checkpoint::all(session).await?;
                 failover::forget_delays(session, &mut patients).await?;

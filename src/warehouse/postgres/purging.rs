@@ -183,7 +183,7 @@ impl Engine {
                 // The pull's row has gone with the others: what is noted is that somebody asked.
                 let cost = PullCost { row: None, ..ended.cost };
                 pulls::note_end(session, &PullEnded { cost, ..(*ended).clone() }, now).await?;
-                checkpoint::drop_unlisted(session, now).await?;
+                checkpoint::drop_unlisted(session, None).await?;
                 Ok(erased)
             })
         })
@@ -211,7 +211,7 @@ impl Engine {
                 let purge =
                     Purge { person, reason, by, refused_at, confirmed_at: now, now, carried_out_at: None };
                 let erased = purge::erase(session, &purge).await?;
-                checkpoint::drop_unlisted(session, now).await?;
+                checkpoint::drop_unlisted(session, None).await?;
                 ledger.note_purge(session, &owner, &purge, &erased).await?;
                 Ok(Some(PurgedPatient { name: patient.name().to_owned(), erased }))
             })

@@ -13,7 +13,7 @@ use super::{shortfall, tables};
 use crate::plan::checkpoint::{Checkpoint, PastPurge, UnfinishedPull};
 use crate::plan::completeness::{ShortSince, Walk, WalkCounts};
 use crate::plan::consent::{HOLD_WINDOW, Withdrawals};
-use crate::plan::leaver::{Missing, READINGS_MIN, REMEMBERED_FOR};
+use crate::plan::leaver::{Missing, READINGS_MIN};
 use crate::plan::row::KeyHash;
 use crate::plan::state::{Event, HeldWhy, NEW_WHEN_PULLED, PatientState, PurgeReason, next_state};
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp, stamp};
@@ -478,12 +478,16 @@ pub(super) fn forget(
     Ok(())
 }
 
-/// Removes the last that is known of purged patients which no roster lists any more. A reading that
-/// lacks a paused one for a while does not undo its purge.
-pub(super) fn drop_unlisted(connection: &Connection, now: Timestamp) -> Result<(), StoreFailed> {
+/// Removes the last that is known of purged patients which no roster lists any more. Readings that
+/// lack a paused one for a while do not undo its purge: it is forgotten if they have lacked it since
+/// `paused_lacked_since`.
+pub(super) fn drop_unlisted(
+    connection: &Connection,
+    paused_lacked_since: Option<Timestamp>,
+) -> Result<(), StoreFailed> {
     const UNLISTED: &str = "listed = 0 AND purged_at IS NOT NULL
         AND (state <> 'paused' OR ?1 <= missing_readings AND missing_since <= ?2)";
-    let parameters = params![READINGS_MIN, stamp(now - REMEMBERED_FOR)];
+    let parameters = params![READINGS_MIN, paused_lacked_since.map(stamp)];
     let pulls =
         format!("DELETE FROM pull WHERE person_id IN (SELECT person_id FROM checkpoint WHERE {UNLISTED})");
     connection.prepare_cached(&pulls)?.execute(parameters)?;

@@ -128,7 +128,7 @@ impl Engine {
             pulls::close_cut_off(connection, now)?;
             cycle_ends::note_cycle(connection, now)?;
             cycle_ends::take_roster(connection, &roster, now)?;
-            checkpoint::drop_unlisted(connection, now)?;
+            checkpoint::drop_unlisted(connection, roster.paused_lacked_since(now))?;
             checkpoint::all(connection)
         });
         Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
@@ -376,7 +376,7 @@ impl Engine {
             // The pull's row has gone with the others: what is noted is that somebody asked.
             let cost = PullCost { row: None, ..ended.cost };
             pulls::note_end(transaction, &PullEnded { cost, ..ended.clone() }, now)?;
-            checkpoint::drop_unlisted(transaction, now)?;
+            checkpoint::drop_unlisted(transaction, None)?;
             Ok(erased)
         };
         self.with_ledger(now, revoke).await
@@ -406,7 +406,7 @@ impl Engine {
                 carried_out_at: None,
             };
             let erased = purge::erase(transaction, &purge)?;
-            checkpoint::drop_unlisted(transaction, now)?;
+            checkpoint::drop_unlisted(transaction, None)?;
             ledger_book::note_purge(ledger, transaction, &purge, &erased)?;
             Ok(Some(PurgedPatient { name: patient.name().to_owned(), erased }))
         };
