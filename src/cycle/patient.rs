@@ -71,16 +71,27 @@ pub(super) struct Refusal {
     pub(super) cost: PullCost,
     /// Whether the pull has stored anything.
     is_marked: bool,
+    /// Whether it was refused before a round asks. Else the round is held for what its record says.
+    pub(super) was_refused: bool,
     /// Of the first in the unbroken row of refusals.
     pub(super) refused_at: Timestamp,
 }
 
 impl Refusal {
-    /// Returns the refusal of an earlier cycle, to be asked about again.
+    /// Returns the refusal of an earlier cycle, to be asked about again, or what there is instead: a record
+    /// that says that the consent has ended.
     pub(super) fn earlier(task: Task, now: Timestamp) -> Self {
-        let refused_at = first_refused(&task, now);
+        let (was_refused, refused_at) =
+            (task.lease.checkpoint.refused_at.is_some(), first_refused(&task, now));
         let head = head_of_question(&task, now);
-        Self { task, head, cost: PullCost::default(), is_marked: false, refused_at }
+        Self { task, head, cost: PullCost::default(), is_marked: false, was_refused, refused_at }
+    }
+
+    /// Writes down that it is refused, for the first time.
+    pub(super) async fn note(self, cycle: &Cycle) -> PatientReport {
+        let person = self.task.person().clone();
+        let asked = Asked { task: &self.task, head: self.head, cost: self.cost };
+        PatientReport::without_pull(person, note_refusal(cycle, asked).await, None)
     }
 
     /// Returns the end of the pull that was refused.
@@ -461,7 +472,8 @@ pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutc
         Err(failed) => return PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
     }
     let refused_at = first_refused(task, now);
-    PatientOutcome::Refused(Box::new(Refusal { task: task.clone(), head, cost, is_marked, refused_at }))
+    let (task, was_refused) = (task.clone(), true);
+    PatientOutcome::Refused(Box::new(Refusal { task, head, cost, is_marked, was_refused, refused_at }))
 }
 
 /// Notes that a question about a consent was permitted.

@@ -85,8 +85,8 @@ async fn ask(
     let now = clock::now();
     let judge = |Asked { refusal, answer: result, record }: Asked| {
         let answer = answer_of(&result);
-        let facts =
-            RoundFacts { answer, record, witness_permitted, token, refused_at: refusal.refused_at, now };
+        let Refusal { was_refused, refused_at, .. } = refusal;
+        let facts = RoundFacts { answer, record, witness_permitted, token, was_refused, refused_at, now };
         let verdict = judge_refusal(facts, cycle.settings.consent.alone_after);
         Judged { refusal, verdict, answer, record, at: now, failed: result.err() }
     };
@@ -175,6 +175,10 @@ async fn act(cycle: &Cycle, tally: &mut CycleTally, judged: Vec<Judged>) -> Resu
             RefusalVerdict::Confirmed => revoke(cycle, tally, &one).await?,
             RefusalVerdict::Held(why) => hold(cycle, tally, &one, why).await?,
             RefusalVerdict::Stray => pull_stray(cycle, tally, one.refusal).await?,
+            // Another round of this cycle asks it again.
+            RefusalVerdict::First => {
+                tally.count(one.refusal.note(cycle).await);
+            }
             RefusalVerdict::Unanswered => {
                 let (refusal, failed) = (&one.refusal, one.failed.as_ref());
                 let answer = failed.map_or_else(|| "no answer".to_owned(), ToString::to_string);

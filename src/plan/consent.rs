@@ -105,6 +105,8 @@ pub(crate) struct RoundFacts {
     /// Whether any witness was permitted.
     pub(crate) witness_permitted: bool,
     pub(crate) token: RoundToken,
+    /// Whether it was refused before this round asked. Who was asked for what its record said was not.
+    pub(crate) was_refused: bool,
     /// Of the first in the unbroken row of refusals.
     pub(crate) refused_at: Timestamp,
     pub(crate) now: Timestamp,
@@ -115,6 +117,8 @@ pub(crate) struct RoundFacts {
 pub(crate) enum RefusalVerdict {
     /// A stray refusal: the patient is pulled now.
     Stray,
+    /// Refused for the first time: noted, and asked again as whoever is refused.
+    First,
     /// The consent is withdrawn.
     Confirmed,
     Held(HeldWhy),
@@ -138,6 +142,7 @@ pub(crate) fn judge_refusal(facts: RoundFacts, alone_after: Duration) -> Refusal
         (Answer::Permitted, _) => RefusalVerdict::Stray,
         (Answer::Refused, RecordSays::Ended { .. }) => RefusalVerdict::Confirmed,
         (Answer::Refused, RecordSays::Consented) => RefusalVerdict::Held(HeldWhy::Contradicted),
+        (Answer::Refused, RecordSays::Nothing) if !facts.was_refused => RefusalVerdict::First,
         (Answer::Refused, RecordSays::Nothing) if facts.token == RoundToken::Unchanged => {
             RefusalVerdict::Held(HeldWhy::Token)
         }
@@ -214,7 +219,15 @@ mod tests {
         let check = |answer, witness_permitted, token, refused_before: i64, verdict| {
             let refused_at = at(-refused_before);
             let record = RecordSays::Nothing;
-            let facts = RoundFacts { answer, record, witness_permitted, token, refused_at, now: at(0) };
+            let facts = RoundFacts {
+                answer,
+                record,
+                witness_permitted,
+                token,
+                was_refused: true,
+                refused_at,
+                now: at(0),
+            };
             assert_eq!(judge_refusal(facts, Duration::from_hours(24)), verdict, "{facts:?}");
         };
         let (fresh, unchanged) = (RoundToken::Fresh, RoundToken::Unchanged);
@@ -243,7 +256,15 @@ mod tests {
                 (false, RoundToken::Unchanged, 48),
             ] {
                 let refused_at = at(-hours * HOUR);
-                let facts = RoundFacts { answer, record, witness_permitted, token, refused_at, now: at(0) };
+                let facts = RoundFacts {
+                    answer,
+                    record,
+                    witness_permitted,
+                    token,
+                    was_refused: true,
+                    refused_at,
+                    now: at(0),
+                };
                 assert_eq!(judge_refusal(facts, Duration::from_hours(24)), verdict, "{facts:?}");
             }
         };
@@ -272,6 +293,28 @@ mod tests {
     }
 
     #[test]
+    fn who_is_asked_for_its_record_alone_is_not_purged_on_its_first_refusal() {
+        use RefusalVerdict::{Confirmed, First, Held, Stray, Unanswered};
+        let check = |answer, record, token, verdict| {
+            let (was_refused, refused_at, now) = (false, at(0), at(0));
+            let facts =
+                RoundFacts { answer, record, witness_permitted: true, token, was_refused, refused_at, now };
+            // However little is waited for.
+            for alone_after in [Duration::ZERO, Duration::from_hours(24)] {
+                assert_eq!(judge_refusal(facts, alone_after), verdict, "{facts:?}");
+            }
+        };
+        for token in [RoundToken::Fresh, RoundToken::Unchanged] {
+            check(Answer::Refused, RecordSays::Nothing, token, First);
+            check(Answer::Refused, RecordSays::Consented, token, Held(HeldWhy::Contradicted));
+            // Two witnesses: HealthEx, and the record that says so now.
+            check(Answer::Refused, RecordSays::Ended { since: Some(at(0)) }, token, Confirmed);
+            check(Answer::Permitted, RecordSays::Nothing, token, Stray);
+            check(Answer::None, RecordSays::Nothing, token, Unanswered);
+        }
+    }
+
+    #[test]
     fn a_record_that_was_read_before_the_refusal_says_nothing_about_it() {
         let ended = RecordSays::Ended { since: None };
         let says = |standing, seen_at, answer| kept_says(standing, at(seen_at), answer, at(0));
@@ -291,6 +334,7 @@ mod tests {
             record: RecordSays::Nothing,
             witness_permitted: false,
             token: RoundToken::Fresh,
+            was_refused: true,
             refused_at: at(0),
             now: at(0),
         };

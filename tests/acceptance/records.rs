@@ -247,6 +247,28 @@ fn a_refusal_without_a_word_of_the_records_is_judged_by_its_witness() {
 }
 
 #[test]
+fn who_is_asked_for_its_record_alone_is_not_purged_on_its_first_refusal() {
+    let world = synced(["anna", "ben"]);
+    withdraw_record(&world, "anna");
+    world.run(["sync"]).exits(3).says("1 contradicted");
+    // The record was read before, does not answer any more, and HealthEx refuses her once.
+    world.exec("UPDATE consent_record SET seen_at = '2026-01-01T00:00:00Z'");
+    world.fault("kind = 'status', status = 404, at = 'consents'");
+    world.fault("kind = 'status', status = 403, person = 'anna', times = 1");
+    world.sandbox.clear_requests();
+    world.run(["sync"]).exits(3).says("1 ok, 1 held");
+    assert_eq!((purges(&world), world.rows("anna").len()), (0, 6));
+    assert_eq!(world.asked("anna").len(), 2, "in another round of the same cycle");
+    assert_eq!(world.checkpoint("anna", "refused_at"), None);
+
+    // Refused again, and a witness permitted: that is a withdrawal.
+    world.fault("kind = 'status', status = 403, person = 'anna'");
+    world.run(["sync"]).exits(3).says("1 ok, 1 revoked");
+    assert_eq!(world.rows_anywhere("anna"), 0);
+    world.assert_equals_sandbox("ben");
+}
+
+#[test]
 fn a_consent_that_runs_out_is_none_though_the_record_says_true() {
     let world = synced(["anna", "ben"]);
     record(&world, "anna", |consent| {
