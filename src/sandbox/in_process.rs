@@ -7,6 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request};
 
 use super::answer::answer;
+use super::consents::PersonConsent;
 use super::population::RecordEntry;
 use super::state::SharedState;
 use super::wire::Reply;
@@ -67,6 +68,33 @@ impl InProcess {
         let answer = asking.await;
         self.shared.lock().put_back(person, entries);
         answer
+    }
+
+    /// Waits for an answer that is made while there is no record of these persons.
+    pub(crate) async fn without_records<T>(&self, persons: &[&str], asking: impl Future<Output = T>) -> T {
+        let change = |person: &str, is_there: Option<bool>| {
+            let mut state = self.shared.lock();
+            let mut consent = state.consent(person)?.clone();
+            let before = std::mem::replace(&mut consent.recorded, is_there?);
+            state.set_consent(person, consent);
+            Some(before)
+        };
+        let before: Vec<Option<bool>> = persons.iter().map(|person| change(person, Some(false))).collect();
+        let answer = asking.await;
+        for (person, before) in persons.iter().zip(before) {
+            change(person, before);
+        }
+        answer
+    }
+
+    /// Changes what a person's consent record says.
+    pub(crate) fn change_consent(&self, person: &str, change: impl FnOnce(&mut PersonConsent)) {
+        let mut state = self.shared.lock();
+        if let Some(consent) = state.consent(person) {
+            let mut consent = consent.clone();
+            change(&mut consent);
+            state.set_consent(person, consent);
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -8,9 +8,11 @@ use super::moment::{CLOCK_MAX, DAY};
 use super::operators;
 use super::operators::{Done, Typed};
 use super::people::{ByHand, Person};
+use super::records::YEAR;
 use super::script;
-use super::script::{Event, What, moment};
+use super::script::{Event, What, Written};
 use super::weather::{Shape, Sky};
+use super::wording::moment;
 use super::world::{Ending, Halt, World, open_reader, write_configuration};
 use crate::clock;
 use crate::sandbox::InProcess;
@@ -33,6 +35,7 @@ impl World {
             What::Remove { .. } | What::Empty { .. } | What::Recreate { .. } => self.put_off.push(event.what),
             What::Withdraw { patient } => self.consent(patient, false, now),
             What::Consent { patient } => self.consent(patient, true, now),
+            What::Record { patient, written } => self.write_record(patient, written, now),
             What::Unlist { patient } => self.list(patient, false, now),
             What::List { patient } => self.list(patient, true, now),
             What::Disable { patient } => self.enable(patient, false, now),
@@ -92,22 +95,17 @@ impl World {
             && person.has_consented != stands
         {
             (person.has_consented, person.consent_since) = (stands, now);
+            if let Some(record) = person.record.as_mut().filter(|record| record.consented.is_none()) {
+                record.since = now;
+            }
             self.stage.network.server.set_withdrawn(&person.id, !stands);
         }
+        self.follow_listings(now);
     }
 
     fn list(&mut self, patient: usize, is_listed: bool, now: Timestamp) {
-        if let Some(person) = self.people.get_mut(patient)
-            && person.is_listed != is_listed
-        {
-            if is_listed
-                && now - person.listed_since >= DAY - CLOCK_MAX
-                && person.by_hand != ByHand::Untouched
-            {
-                // Who has left the roster for good and comes again is new.
-                person.by_hand = ByHand::Ordered(now);
-            }
-            (person.is_listed, person.listed_since) = (is_listed, now);
+        if self.people.get(patient).is_some_and(|person| person.is_in_file != is_listed) {
+            self.change_listing(patient, now, |person| person.is_in_file = is_listed);
         }
         self.write_roster();
     }
@@ -134,7 +132,7 @@ impl World {
     /// Has a patient pulled again that an operator has had purged, if the roster is for it.
     fn resume(&mut self, patient: usize, now: Timestamp) {
         let Some(person) = self.people.get_mut(patient) else { return };
-        if person.by_hand != ByHand::Untouched && person.is_listed && person.is_enabled {
+        if person.by_hand != ByHand::Untouched && person.is_listed(now) && !person.is_disabled() {
             person.by_hand = ByHand::Ordered(now);
             self.type_in(Typed::Resume { patient }, None);
         }
@@ -173,12 +171,50 @@ impl World {
     }
 
     fn enable(&mut self, patient: usize, is_enabled: bool, now: Timestamp) {
-        if let Some(person) = self.people.get_mut(patient)
-            && person.is_enabled != is_enabled
-        {
-            (person.is_enabled, person.listed_since) = (is_enabled, now);
+        if self.people.get(patient).is_some_and(|person| person.is_enabled != is_enabled) {
+            self.change_listing(patient, now, |person| person.is_enabled = is_enabled);
         }
         self.write_roster();
+    }
+
+    fn change_listing(&mut self, patient: usize, now: Timestamp, change: impl FnOnce(&mut Person)) {
+        self.at(patient, |person, server| person.change_listing(server, now, change));
+        self.follow_listings(now);
+    }
+
+    /// Follows who is on the roster: a consent runs out by itself.
+    pub(super) fn follow_listings(&mut self, now: Timestamp) {
+        // What the records do not list any more is noticed when they are read.
+        let late = TimeDelta::minutes(i64::from(self.script.consents_every.unwrap_or_default() * 2));
+        for person in &mut self.people {
+            person.follow_listing(now, DAY - CLOCK_MAX - late);
+        }
+    }
+
+    /// Writes into a patient's consent record.
+    fn write_record(&mut self, patient: usize, written: Written, now: Timestamp) {
+        let Some(mut record) = self.people.get(patient).and_then(|person| person.record) else { return };
+        match written {
+            Written::AsPermitted => (record.is_there, record.consented) = (true, None),
+            Written::Withdrawn => (record.is_there, record.consented) = (true, Some(false)),
+            Written::Consented => (record.is_there, record.consented) = (true, Some(true)),
+            Written::Nothing => record.is_there = false,
+            Written::EndsIn { minutes } => {
+                record.ends_at = Some(now + TimeDelta::minutes(i64::from(minutes)));
+            }
+            Written::Renewed => {
+                (record.is_there, record.consented, record.ends_at) = (true, None, Some(now + YEAR));
+            }
+            Written::OtherScopes if !record.is_there => return,
+            Written::OtherScopes => record.scopes_since = now,
+        }
+        if written != Written::OtherScopes {
+            record.since = now;
+        }
+        self.change_listing(patient, now, |person| person.record = Some(record));
+        self.at(patient, |person, server| {
+            server.change_consent(&person.id, |consent| record.write(consent));
+        });
     }
 
     fn for_a_while(&mut self, minutes: u32, ending: Ending) {

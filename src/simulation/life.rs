@@ -74,7 +74,11 @@ pub(super) fn session(folder: &Path) -> anyhow::Result<Session> {
 pub(super) async fn sync(folder: &Path, place: &Place, request: SyncRequest) -> anyhow::Result<Summary> {
     let session = session(folder)?;
     let roster = roster::load(&session.settings.roster).map_err(|why| anyhow::anyhow!(why.join("; ")))?;
-    let is_listed = |person: &PersonId| roster.patients.iter().any(|patient| patient.person == *person);
+    let is_listed = |person: &PersonId| {
+        // The records may list it, which the cycle knows.
+        !session.settings.roster.studies.is_empty()
+            || roster.patients.iter().any(|patient| patient.person == *person)
+    };
     anyhow::ensure!(request.named.iter().all(is_listed), "the roster does not list it");
     let warehouse = Arc::new(Warehouse::open(place, OtherServer::Refuse, clock::now())?);
     let cycle = session.cycle(warehouse.clone(), watch::channel(Progress::default()).0, request);

@@ -28,6 +28,11 @@ pub(super) struct Patient {
     pub(super) deletions_seen_at: Option<Timestamp>,
     pub(super) holds_rows: bool,
     pub(super) purge_reason: Option<String>,
+    /// Since when its records have said that the consent has ended.
+    pub(super) consent_ended_at: Option<Timestamp>,
+    /// Since when readings of the roster lack it.
+    pub(super) missing_since: Option<Timestamp>,
+    pub(super) is_listed: bool,
     pub(super) is_under_way: bool,
     /// A sweep that would mark suspiciously much waits since then.
     pub(super) guarded_at: Option<Timestamp>,
@@ -174,7 +179,7 @@ impl Look {
 const PATIENTS: &str =
     "SELECT c.person_id, c.state, c.held_why, c.refused_at, c.watermark, c.types, c.last_success_at, c.last_full_at,
             c.deletions_seen_at, c.holds_rows, c.purge_reason, c.sweep_guarded_at, c.pull_mode IS NOT NULL,
-            f.is_complete, f.live_resources
+            f.is_complete, f.live_resources, c.consent_ended_at, c.missing_since, c.listed
        FROM checkpoint AS c
        LEFT JOIN (SELECT person_id, is_complete, live_resources FROM freshness) AS f ON f.person_id = c.person_id";
 
@@ -198,6 +203,9 @@ fn patients(connection: &Connection) -> BTreeMap<String, Patient> {
             guarded_at: time(row, 11),
             is_under_way: row.get(12)?,
             fresh: complete.zip(resources),
+            consent_ended_at: time(row, 15),
+            missing_since: time(row, 16),
+            is_listed: row.get(17)?,
         })
     };
     let found = statement.query_map([], read).unwrap();

@@ -7,8 +7,8 @@
 //! ```text
 //! script ─→ world ─→ life        what happens (`happenings`), to whom, and the daemon to which it happens
 //!   │         ├─→ operators      commands that are typed beside the daemon
-//!   │         ├─→ people         what the server truly holds of each patient
-//!   │         ├─→ look ─→ truths, sweeps, by_hand what is always true, judged from outside
+//!   │         ├─→ people, records what the server truly holds of each patient, and its consent record
+//!   │         ├─→ look ─→ truths, sweeps, refusals, by_records, by_hand   what is always true, judged from outside
 //!   │         ╰─→ stage          what the daemon is given in the machine's place
 //!   │               ╰─→ network ─→ weather       the sandbox's answers, and what befalls them
 //!   ╰─→ story                    a failing script, made small and told
@@ -18,6 +18,7 @@
 //! `…_DAYS` and `…_EVERY` (minutes) say what a world is to be like; `…_LOG` prints what the program logs.
 
 mod by_hand;
+mod by_records;
 mod happenings;
 mod heard;
 mod ledger;
@@ -28,6 +29,9 @@ mod moment;
 pub(crate) mod network;
 mod operators;
 mod people;
+mod readings;
+mod records;
+mod refusals;
 mod run;
 mod script;
 pub(crate) mod stage;
@@ -35,6 +39,7 @@ mod story;
 mod sweeps;
 mod truths;
 mod weather;
+mod wording;
 mod world;
 
 use std::io::Write;

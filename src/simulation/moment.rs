@@ -11,6 +11,11 @@ pub(super) const DAY: TimeDelta = TimeDelta::hours(24);
 /// Our clock is off by no more, so that a day by it may be so much shorter.
 pub(super) const CLOCK_MAX: TimeDelta = TimeDelta::hours(4);
 
+/// A failure keeps a patient waiting for so long at most.
+pub(super) const FAILURE_DELAY_MAX: TimeDelta = TimeDelta::hours(6);
+/// So many withdrawals at once are held.
+pub(super) const HOLD_AFTER: usize = 5;
+
 /// A property that does not hold, and how that shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Untrue {
@@ -43,6 +48,6 @@ impl Moment<'_> {
     /// Returns how long nothing has been wrong, for a patient whose consent and listing did not change.
     pub(super) fn calm_for(&self, person: &Person) -> TimeDelta {
         let Some(calm) = self.calm_since else { return TimeDelta::zero() };
-        self.now - calm.max(person.consent_since).max(person.listed_since)
+        self.now - calm.max(person.is_so_since(self.now))
     }
 }

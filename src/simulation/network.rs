@@ -10,7 +10,8 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::weather::{Exposed, Fate, Shape, Sky};
+use super::records::Reading;
+use super::weather::{Asks, Exposed, Fate, Shape, Sky};
 use crate::clock;
 use crate::sandbox::InProcess;
 use crate::time::Timestamp;
@@ -32,6 +33,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 const PIECE_TAKES: Duration = Duration::from_millis(1);
 /// Of so many requests, the server hears of one that a coding is accepted. It costs more than all else.
 const ONE_IS_CODED: u64 = 8;
+const UNCODED: u64 = 1;
+
+const UNREADABLE: &str = "\"hasPatientConsented\":\"later\"";
 
 pub(super) struct Network {
     pub(super) server: InProcess,
@@ -44,6 +48,7 @@ struct State {
     skies: Vec<Sky>,
     requests: u64,
     answered: Vec<Answered>,
+    readings: Vec<Reading>,
     /// Of whom the next answer forgets an entry.
     forgotten: BTreeSet<String>,
     /// Who was asked again, and refused, and not permitted since.
@@ -124,9 +129,22 @@ impl Answer {
         Self { status, headers, body: VecDeque::from([Bytes::from_static(body.as_bytes())]), end: End::Whole }
     }
 
+    /// Says of nobody whether the consent is given.
+    fn with_unreadable_records(mut self) -> Self {
+        let text = String::from_utf8_lossy(&self.whole()).into_owned();
+        let [given, withdrawn] = ["true", "false"].map(|word| format!("\"hasPatientConsented\":{word}"));
+        let text = text.replace(&given, UNREADABLE).replace(&withdrawn, UNREADABLE);
+        self.body = VecDeque::from([Bytes::from(text)]);
+        self
+    }
+
+    fn whole(&self) -> Vec<u8> {
+        self.body.iter().flatten().copied().collect()
+    }
+
     /// Keeps so many thousandths of the body.
     fn cut_at(mut self, thousandths: u32, end: End) -> Self {
-        let all: Vec<u8> = self.body.iter().flatten().copied().collect();
+        let all = self.whole();
         let kept = all.len() * thousandths as usize / 1000;
         self.body = VecDeque::from([Bytes::copy_from_slice(&all[..kept])]);
         self.end = end;
@@ -159,6 +177,10 @@ impl Network {
         std::mem::take(&mut self.state().has_just_refused)
     }
 
+    pub(super) fn take_readings(&self) -> Vec<Reading> {
+        std::mem::take(&mut self.state().readings)
+    }
+
     pub(super) fn take_answered(&self) -> Vec<Answered> {
         std::mem::take(&mut self.state().answered)
     }
@@ -173,15 +195,26 @@ impl Network {
         true_time: impl Fn() -> Timestamp,
     ) -> Result<Answer, Cut> {
         clock::sleep(latency).await;
+        let asked_records = asked_records(&url, json.as_deref());
         let person = person_of(&url);
         let is_question = url.query() == Some("_count=1");
-        let (fate, number) = self.fate(person.as_deref(), is_question);
+        let asks = match (&person, &asked_records) {
+            (Some(person), _) => Asks::Patient { person, is_question },
+            (None, Some(records)) => Asks::Records { of_one: *records != AskedRecords::OfAll },
+            (None, None) => Asks::Token,
+        };
+        let (fate, number) = self.fate(asks);
         let forgets = fate.is_none()
             && url.query().is_none_or(|query| !query.contains("_since"))
             && person.as_ref().is_some_and(|person| self.state().forgotten.remove(person));
         let forgetting = person.as_deref().filter(|_| forgets);
         let token = bearer(&headers).and_then(|bearer| self.server.token_number(bearer));
+        // What was read of the records is read here as well.
+        let number = if asked_records.is_some() { UNCODED } else { number };
         let answer = self.answer(&url, headers, json, forgetting, fate, number).await;
+        if let (Some(records), Ok(answer)) = (asked_records, &answer) {
+            self.state().readings.extend(read(answer, records, true_time()));
+        }
         if let Some(person) = person {
             let (with, has_next) = answer.as_ref().map_or((With::Other, false), seen);
             let answered = Answered { at: true_time(), person, token, is_question, with, has_next, forgets };
@@ -190,11 +223,11 @@ impl Network {
         answer
     }
 
-    fn fate(&self, person: Option<&str>, is_question: bool) -> (Option<Fate>, u64) {
+    fn fate(&self, asks: Asks<'_>) -> (Option<Fate>, u64) {
         let mut state = self.state();
         state.requests += 1;
         let number = state.requests;
-        let exposed = Exposed { person, is_question, number, persons: &self.persons };
+        let exposed = Exposed { asks, number, persons: &self.persons };
         (state.skies.iter().find_map(|sky| sky.fate(exposed)), number)
     }
 
@@ -214,7 +247,10 @@ impl Network {
                     .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
                 return Ok(Answer::instead(status, body, header.into_iter().collect()));
             }
-            Some(Fate::CutAt(_) | Fate::StallsAt(_)) | None => {}
+            Some(
+                Fate::CutAt(_) | Fate::StallsAt(_) | Fate::HalfOfTheRecords(_) | Fate::UnreadableRecords,
+            )
+            | None => {}
         }
         if !number.is_multiple_of(ONE_IS_CODED) {
             headers.remove(header::ACCEPT_ENCODING);
@@ -223,9 +259,12 @@ impl Network {
         let target =
             url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
         let asking = self.server.ask(method, &target, headers, json);
-        let answer = match forgetting {
-            Some(person) => self.server.without_an_entry(person, asking).await,
-            None => asking.await,
+        let answer = match (forgetting, fate) {
+            (Some(person), _) => self.server.without_an_entry(person, asking).await,
+            (None, Some(Fate::HalfOfTheRecords(sky))) => {
+                self.server.without_records(&sky.without_a_record(&self.persons), asking).await
+            }
+            (None, _) => asking.await,
         };
         let answer = answer.ok_or(BROKE_OFF)?;
         let headers = answer.headers.iter().filter_map(|(name, value)| {
@@ -241,8 +280,40 @@ impl Network {
         Ok(match fate {
             Some(Fate::CutAt(thousandths)) => whole.cut_at(thousandths, End::Cut),
             Some(Fate::StallsAt(thousandths)) => whole.cut_at(thousandths, End::Stall),
+            Some(Fate::UnreadableRecords) => whole.with_unreadable_records(),
             _ => whole,
         })
+    }
+}
+
+/// What is asked of the consent records.
+#[derive(PartialEq, Eq)]
+enum AskedRecords {
+    OfAll,
+    Of(String),
+    /// One record by itself.
+    One,
+}
+
+/// Returns what of the consent records is asked for, if any.
+fn asked_records(url: &Url, json: Option<&str>) -> Option<AskedRecords> {
+    if !url.path().contains("/v1/consents") {
+        return None;
+    }
+    let Some(json) = json else { return Some(AskedRecords::One) };
+    let json: serde_json::Value = serde_json::from_str(json).ok()?;
+    Some(json["patientId"].as_str().map_or(AskedRecords::OfAll, |person| AskedRecords::Of(person.to_owned())))
+}
+
+/// Reads an answer of the records that arrives whole.
+fn read(answer: &Answer, asked: AskedRecords, at: Timestamp) -> Option<Reading> {
+    if (answer.status, matches!(answer.end, End::Whole)) != (StatusCode::OK, true) {
+        return None;
+    }
+    match asked {
+        AskedRecords::OfAll => Reading::of(&answer.whole(), None, at),
+        AskedRecords::Of(person) => Reading::of(&answer.whole(), Some(person), at),
+        AskedRecords::One => None,
     }
 }
 

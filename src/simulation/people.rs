@@ -3,6 +3,7 @@
 use crate::time::{TimeDelta, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::records::Record;
 use crate::sandbox::{InProcess, RecordEntry};
 
 /// A patient.
@@ -19,10 +20,17 @@ pub(super) struct Person {
     /// By the true time: since when the consent stands, or does not.
     pub(super) has_consented: bool,
     pub(super) consent_since: Timestamp,
-    pub(super) is_listed: bool,
+    /// What its consent record says, where a study's records are read.
+    pub(super) record: Option<Record>,
+    /// An answer of the records has said that it has ended, ever.
+    pub(super) has_ended: bool,
+    pub(super) is_in_file: bool,
+    /// As the file says.
     pub(super) is_enabled: bool,
-    /// Since when it is listed and enabled, or not.
+    /// Since when the file and the records list it as they do, enabled or not.
     pub(super) listed_since: Timestamp,
+    /// Since when neither the file nor a record lists it.
+    pub(super) unlisted_since: Option<Timestamp>,
     /// The last page that it was answered with has a `next` link.
     pub(super) walk_goes_on: bool,
     /// What the server has no more, and since when.
@@ -33,8 +41,10 @@ pub(super) struct Person {
     pub(super) forgotten_until: Timestamp,
     /// It was answered about with a refusal, ever.
     pub(super) was_refused: bool,
+    /// At the last look.
+    pub(super) was_held: bool,
     pub(super) by_hand: ByHand,
-    /// The types that the roster asks for, if not all, and since when.
+    /// The types that the file asks for, if not all, and since when.
     pub(super) types: &'static [&'static str],
     pub(super) types_since: Timestamp,
 }
@@ -96,28 +106,87 @@ impl Person {
             made: 0,
             has_consented: true,
             consent_since: now,
-            is_listed: true,
+            record: None,
+            has_ended: false,
+            is_in_file: true,
             is_enabled: true,
             listed_since: now,
+            unlisted_since: None,
             walk_goes_on: false,
             removed: BTreeMap::new(),
             sweep_waits_since: None,
             forgotten_until: now,
             was_refused: false,
+            was_held: false,
             by_hand: ByHand::Untouched,
             types: &[],
             types_since: now,
         }
     }
 
-    /// Returns whether the roster asks for its record, and no operator has had it purged.
-    pub(super) fn is_pulled(&self) -> bool {
-        self.is_listed && self.is_enabled && self.by_hand == ByHand::Untouched
+    /// Returns whether the file or a record lists it.
+    pub(super) fn is_listed(&self, now: Timestamp) -> bool {
+        let is_recorded = self.record.is_some_and(|record| record.is_there);
+        self.is_in_file || is_recorded && !self.has_ended_by_record(now)
+    }
+
+    pub(super) fn is_disabled(&self) -> bool {
+        self.is_in_file && !self.is_enabled
+    }
+
+    /// Returns whether its record says that there is no consent any more.
+    pub(super) fn has_ended_by_record(&self, now: Timestamp) -> bool {
+        self.record.is_some_and(|record| record.has_ended(self.has_consented, now))
+    }
+
+    /// Returns whether the roster asks for it, its record does not say no, and no operator has had it purged.
+    pub(super) fn is_pulled(&self, now: Timestamp) -> bool {
+        self.is_listed(now)
+            && !self.is_disabled()
+            && self.by_hand == ByHand::Untouched
+            && !self.has_ended_by_record(now)
+    }
+
+    /// Returns since when consent and listing are as they are.
+    pub(super) fn is_so_since(&self, now: Timestamp) -> Timestamp {
+        let recorded = self.record.map(|record| record.says_since(now));
+        self.consent_since.max(self.listed_since).max(recorded.unwrap_or(self.listed_since))
+    }
+
+    /// Changes who lists it, or how.
+    pub(super) fn change_listing(
+        &mut self,
+        server: &InProcess,
+        now: Timestamp,
+        change: impl FnOnce(&mut Self),
+    ) {
+        let was_in_file = self.is_in_file;
+        change(self);
+        if self.is_in_file != was_in_file && !self.types.is_empty() {
+            self.types_since = now;
+            self.doubt_all(server);
+        }
+        self.listed_since = now;
+    }
+
+    /// Follows who lists it. Who is listed again after so long as `forgotten_after` is new, if an operator
+    /// has purged it.
+    pub(super) fn follow_listing(&mut self, now: Timestamp, forgotten_after: TimeDelta) {
+        if !self.is_listed(now) {
+            let since = self.is_so_since(now);
+            self.unlisted_since.get_or_insert(since);
+        } else if let Some(since) = self.unlisted_since.take()
+            && now - since >= forgotten_after
+            && self.by_hand != ByHand::Untouched
+        {
+            self.by_hand = ByHand::Ordered(now);
+        }
     }
 
     /// Returns whether the roster asks for the type of what is under a key.
     pub(super) fn asks_for(&self, key: &str) -> bool {
-        is_among(self.types, key)
+        // Who is on the roster by a record alone is asked for everything.
+        !self.is_in_file || is_among(self.types, key)
     }
 
     /// Gives the server a Person, a Patient and some entries more.

@@ -3,8 +3,6 @@
 //! Promise: an event says all that it needs by itself, so that a script from which events, patients
 //! or days are taken is a script again. Absent on purpose: doing any of it.
 
-use std::fmt;
-
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -23,6 +21,8 @@ pub(super) struct Script {
     /// In days.
     pub(super) full_every: u32,
     pub(super) removes_leavers: bool,
+    /// In minutes, where a study's consent records are read.
+    pub(super) consents_every: Option<u32>,
     /// What each patient begins with is about so much.
     pub(super) entries: u32,
     pub(super) events: Vec<Event>,
@@ -67,6 +67,11 @@ pub(super) enum What {
     },
     Consent {
         patient: usize,
+    },
+    /// The patient's consent record says something else.
+    Record {
+        patient: usize,
+        written: Written,
     },
     Unlist {
         patient: usize,
@@ -144,6 +149,24 @@ pub(super) enum What {
     },
 }
 
+/// What a consent record comes to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// As HealthEx permits.
+    AsPermitted,
+    Withdrawn,
+    Consented,
+    /// It is gone.
+    Nothing,
+    EndsIn {
+        minutes: u32,
+    },
+    /// A consent for a year.
+    Renewed,
+    /// It lets something else through.
+    OtherScopes,
+}
+
 impl What {
     /// Whom it happens to; `None` where it is to nobody in particular.
     pub(super) fn patient(self) -> Option<usize> {
@@ -155,6 +178,7 @@ impl What {
             | Self::Empty { patient, .. }
             | Self::Withdraw { patient }
             | Self::Consent { patient }
+            | Self::Record { patient, .. }
             | Self::Unlist { patient }
             | Self::List { patient }
             | Self::Types { patient, .. }
@@ -177,23 +201,38 @@ const TYPES: [&[&str]; 6] = [
     &["Condition", "Observation", "Patient", "Procedure"],
 ];
 
-const HOUR: u32 = 60;
-const DAY: u32 = 24 * HOUR;
+pub(super) const HOUR: u32 = 60;
+pub(super) const DAY: u32 = 24 * HOUR;
 /// With two steps of the server's clock, it is less than `sync.overlap`.
 const LATE_MAX: u32 = 9;
 
 /// Makes up a world of so many patients and days.
 pub(super) fn script(seed: u64, patients: usize, days: u32, every: u32) -> Script {
-    let mut author = Author { dice: StdRng::seed_from_u64(seed), patients, days, every, events: Vec::new() };
+    let (dice, events) = (StdRng::seed_from_u64(seed), Vec::new());
+    let mut author = Author { dice, patients, days, every, has_records: false, events };
     let page_size = author.some_page_size();
     let full_every = *[1, 1, 2, 7].choose(&mut author.dice).unwrap_or(&7);
     let removes_leavers = author.dice.random_bool(0.5);
     let entries = *[5, 10, 60].choose(&mut author.dice).unwrap_or(&5);
+    let some_while = *[15, 60, 60, 6 * HOUR].choose(&mut author.dice).unwrap_or(&HOUR);
+    author.has_records = author.dice.random_bool(0.5);
+    let consents_every = author.has_records.then_some(some_while);
     author.write();
     let mut events = author.events;
     events.retain(|event| event.minute < days * DAY);
     events.sort_by_key(|event| event.minute);
-    Script { seed, patients, days, every, page_size, full_every, removes_leavers, entries, events }
+    Script {
+        seed,
+        patients,
+        days,
+        every,
+        page_size,
+        full_every,
+        removes_leavers,
+        consents_every,
+        entries,
+        events,
+    }
 }
 
 struct Author {
@@ -201,6 +240,7 @@ struct Author {
     patients: usize,
     days: u32,
     every: u32,
+    has_records: bool,
     events: Vec<Event>,
 }
 
@@ -209,6 +249,9 @@ impl Author {
         for day in 0..self.days {
             self.edits(day);
             self.consents(day);
+            if self.has_records {
+                self.records(day);
+            }
             self.roster(day);
             self.operators(day);
             self.weather(day);
@@ -314,13 +357,74 @@ impl Author {
 
     fn withdraw(&mut self, minute: u32, patient: usize) {
         self.add(minute, What::Withdraw { patient });
-        if self.dice.random_bool(0.7) {
-            let for_minutes = if self.dice.random_bool(0.3) {
-                self.dice.random_range(1..3 * HOUR)
-            } else {
-                self.dice.random_range(HOUR..6 * DAY)
+        let for_minutes = match self.dice.random_range(0..100) {
+            0..21 => self.dice.random_range(1..3 * HOUR),
+            21..70 => self.dice.random_range(HOUR..6 * DAY),
+            70..90 => self.dice.random_range(6 * DAY..40 * DAY),
+            // For good.
+            _ => return,
+        };
+        self.add(minute + for_minutes, What::Consent { patient });
+    }
+
+    fn records(&mut self, day: u32) {
+        for _ in 0..self.times(self.share(0.08)) {
+            let (minute, patient) = (self.at(day), self.someone());
+            self.contradict(minute, patient);
+        }
+        for _ in 0..self.times(self.share(0.04)) {
+            let (minute, patient) = (self.at(day), self.someone());
+            let (written, back) = match self.dice.random_range(0..3) {
+                0 => (Written::OtherScopes, None),
+                1 => (Written::Nothing, Some(self.some_while())),
+                _ => {
+                    let minutes = self.some_while();
+                    // The renewal may be too late.
+                    let renewed = minutes / 2 + self.some_while();
+                    if self.dice.random_bool(0.7) {
+                        self.add(minute + minutes, What::Withdraw { patient });
+                        self.add(minute + renewed.max(minutes + 1), What::Consent { patient });
+                    }
+                    (Written::EndsIn { minutes }, Some(renewed))
+                }
             };
-            self.add(minute + for_minutes, What::Consent { patient });
+            self.add(minute, What::Record { patient, written });
+            if let Some(back) = back {
+                self.add(minute + back, What::Record { patient, written: Written::Renewed });
+            }
+        }
+        if self.dice.random_bool(0.35) {
+            let (minute, minutes) = (self.at(day), self.some_while());
+            let shape = *Shape::OF_RECORDS.choose(&mut self.dice).unwrap_or(&Shape::RecordsFail);
+            let sky = Sky { shape, salt: self.dice.random() };
+            self.add(minute, What::Weather { minutes, sky });
+        }
+    }
+
+    /// The record and HealthEx say two things, for a while or for good.
+    fn contradict(&mut self, minute: u32, patient: usize) {
+        let ends = minute + self.some_while();
+        let is_for_good = self.dice.random_bool(0.2);
+        if self.dice.random_bool(0.6) {
+            self.add(minute, What::Record { patient, written: Written::Withdrawn });
+            // It was HealthEx that was late.
+            if self.dice.random_bool(0.3) {
+                self.add(ends, What::Withdraw { patient });
+            } else if !is_for_good {
+                self.add(ends, What::Record { patient, written: Written::AsPermitted });
+            }
+        } else {
+            self.add(minute, What::Record { patient, written: Written::Consented });
+            self.add(minute + 1, What::Withdraw { patient });
+            if !is_for_good {
+                let written = Written::AsPermitted;
+                let what = if self.dice.random_bool(0.5) {
+                    What::Consent { patient }
+                } else {
+                    What::Record { patient, written }
+                };
+                self.add(ends, what);
+            }
         }
     }
 
@@ -441,69 +545,4 @@ impl Author {
 /// The name of a patient, as it is in the roster too.
 pub(super) fn person(patient: usize) -> String {
     format!("p{patient:03}")
-}
-
-/// `day 3 04:15`
-pub(super) fn moment(minute: u32) -> String {
-    format!("day {} {:02}:{:02}", minute / DAY, minute % DAY / HOUR, minute % HOUR)
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", moment(self.minute), self.what)
-    }
-}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(patient) = self.patient() {
-            write!(f, "{} ", person(patient))?;
-        }
-        match self {
-            Self::Add { late: 0, .. } => write!(f, "gets a new entry"),
-            Self::Add { late, .. } => write!(f, "gets an entry that was made {late} min ago"),
-            Self::Correct { which, .. } => write!(f, "has entry {which} corrected"),
-            Self::Remove { which, .. } => write!(f, "loses entry {which}"),
-            Self::Empty { keeps, .. } => write!(f, "loses all entries but {keeps}"),
-            Self::Recreate { .. } => write!(f, "has all entries under new names"),
-            Self::Withdraw { .. } => write!(f, "withdraws the consent"),
-            Self::Consent { .. } => write!(f, "consents again"),
-            Self::Unlist { .. } => write!(f, "is taken off the roster"),
-            Self::List { .. } => write!(f, "is on the roster again"),
-            Self::Disable { .. } => write!(f, "is disabled in the roster"),
-            Self::Enable { .. } => write!(f, "is enabled in the roster"),
-            Self::Types { types: [], .. } => write!(f, "is asked for everything in the roster"),
-            Self::Types { types, .. } => write!(f, "is asked for {} alone in the roster", types.join(", ")),
-            Self::Purge { in_cycle: None, .. } => write!(f, "is purged by an operator"),
-            Self::Purge { in_cycle: Some(after), .. } => {
-                write!(f, "is purged by an operator {after} ms into the next cycle")
-            }
-            Self::Resume { .. } => write!(f, "is asked for by an operator"),
-            Self::PurgeHeld => write!(f, "an operator purges all who are held"),
-            Self::HalfARoster { minutes, is_cut: true } => {
-                write!(f, "the roster is half written for {minutes} min")
-            }
-            Self::HalfARoster { minutes, .. } => {
-                write!(f, "the roster lacks its second half for {minutes} min")
-            }
-            Self::Reload { page_size } => {
-                write!(f, "the configuration is read again, with pages of {page_size}")
-            }
-            Self::Weather { minutes, sky } => write!(f, "{sky} for {minutes} min"),
-            Self::TokensEnd => write!(f, "all tokens end"),
-            Self::OurClock { seconds } => write!(f, "our clock steps by {seconds} s"),
-            Self::ServersClock { seconds } => write!(f, "the server's clock is off by {seconds} s"),
-            Self::Crash { at } => write!(f, "the process dies at the {at}th await or commit"),
-            Self::CrashAtARefusal { at } => {
-                write!(f, "the process dies at the {at}th await or commit after the next refusal")
-            }
-            Self::CrashAtAPurge { at } => {
-                write!(f, "the process dies at the {at}th await or commit from the next purge on")
-            }
-            Self::Backup => write!(f, "a backup is made"),
-            Self::Restore => write!(f, "the last backup is restored"),
-            Self::DiskFull { minutes } => write!(f, "the disk is full for {minutes} min"),
-            Self::Reader { minutes } => write!(f, "somebody reads the warehouse for {minutes} min"),
-        }
-    }
 }

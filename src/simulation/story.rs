@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::run::{Failed, run};
-use super::script::{Event, Script, moment};
+use super::script::{Event, Script};
+use super::wording::moment;
 use crate::clock::Instant;
 
 /// In minutes.
@@ -110,11 +111,12 @@ impl Small<'_> {
 /// Tells a failing script in ten lines.
 pub(super) fn tell(script: &Script, failed: &Failed) -> String {
     let mut story = String::new();
-    let Script { seed, patients, every, page_size, events, .. } = script;
+    let Script { seed, patients, every, page_size, consents_every, events, .. } = script;
     let _ = writeln!(story, "untrue: {}", failed.untrue.truth);
     let _ = writeln!(
         story,
-        "seed {seed}: {patients} patients, a cycle every {every} min, pages of {page_size} (0: one answer)"
+        "seed {seed}: {patients} patients, a cycle every {every} min, pages of {page_size} (0: one answer){}",
+        consents_every.map(|every| format!(", consent records every {every} min")).unwrap_or_default()
     );
     let told: Vec<&Event> = events.iter().rev().take(EVENTS_TOLD).rev().collect();
     if told.len() < events.len() {

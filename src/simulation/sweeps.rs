@@ -42,7 +42,7 @@ pub(super) fn a_suspicious_sweep_waits_a_day(
 /// Returns whether the sweep of anybody rightly waits for a day.
 pub(super) fn a_sweep_waits(moment: &Moment<'_>, persons: &[Person]) -> Result<bool, Untrue> {
     let mut waits = false;
-    for person in persons.iter().filter(|person| person.has_consented && person.is_pulled()) {
+    for person in persons.iter().filter(|person| person.has_consented && person.is_pulled(moment.now)) {
         if moment.patient(person).is_none_or(|patient| patient.guarded_at.is_none()) {
             continue;
         }

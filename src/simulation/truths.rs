@@ -6,16 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::by_hand;
 use super::by_hand::Orders;
+use super::by_records::Bounds;
 use super::heard::Heard;
 use super::look::{Look, Patient, Purge};
-use super::moment::{CLOCK_MAX, DAY, Moment, Untrue, untrue};
+use super::moment::{CLOCK_MAX, DAY, FAILURE_DELAY_MAX, Moment, Untrue, untrue};
 use super::network::{Answered, With};
 use super::operators::OPERATOR;
 use super::people::{Entry, Person};
+use super::readings::Readings;
+use super::records::{Reading, Said};
+use super::refusals::ConsentPurges;
 use super::stage::Told;
-use super::sweeps;
+use super::{by_hand, by_records, sweeps};
 use crate::time::{TimeDelta, Timestamp};
 
 /// The settings that a world's daemon has.
@@ -24,28 +27,27 @@ pub(super) struct Rules {
     pub(super) every: TimeDelta,
     pub(super) removes_leavers: bool,
     pub(super) full_every: TimeDelta,
+    /// How often the records of a study are read, if they are.
+    pub(super) consents_every: Option<TimeDelta>,
 }
-
-pub(super) const HOLD_AFTER: usize = 5;
-const HOLD_FRACTION: f64 = 0.02;
-/// A failure keeps a patient waiting for so long at most.
-const FAILURE_DELAY_MAX: TimeDelta = TimeDelta::hours(6);
 
 /// What has been seen so far.
 pub(super) struct Truths {
     rules: Rules,
     heard: Heard,
+    readings: Readings,
     /// The list of purges that was looked at last.
     looked_at: Rc<Vec<Purge>>,
     /// Purges that were judged.
     judged: BTreeSet<(String, Timestamp)>,
-    /// When they were found, by the true time.
-    consent_purges: Vec<(String, Timestamp)>,
+    consent_purges: ConsentPurges,
     /// Problems that an operator was told of, and that are not over.
     open: BTreeMap<&'static str, String>,
     /// Problems that were told in an earlier life of the process. It keeps what it told with the cycle, so
     /// that a death in between, or a backup put back, lets them be told once more, or be over once more.
     told_before: BTreeSet<&'static str>,
+    /// Somebody was released from being held since that was told last, and may be held again.
+    has_released: bool,
     /// Every problem that was ever told.
     told: BTreeSet<&'static str>,
     unlisted_since: BTreeMap<String, Timestamp>,
@@ -59,12 +61,14 @@ impl Truths {
         Self {
             rules,
             heard: Heard::default(),
+            readings: Readings::default(),
             looked_at: Rc::default(),
             judged: BTreeSet::new(),
-            consent_purges: Vec::new(),
+            consent_purges: ConsentPurges::default(),
             open: BTreeMap::new(),
             told_before: BTreeSet::new(),
             told: BTreeSet::new(),
+            has_released: false,
             unlisted_since: BTreeMap::new(),
             orders: Orders::default(),
             unrefused: BTreeMap::new(),
@@ -87,8 +91,25 @@ impl Truths {
         self.heard.add(answered, now);
     }
 
-    /// A backup was put back: what it knows of refusals is what the program goes by.
-    pub(super) fn remember_refusals_of(&mut self, look: &Look) {
+    /// Takes in what was read of the records since the last call, which could be stored if there was room.
+    pub(super) fn read(
+        &mut self,
+        readings: Vec<Reading>,
+        persons: &mut [Person],
+        has_room: bool,
+        now: Timestamp,
+    ) {
+        for reading in &readings {
+            for person in persons.iter_mut() {
+                person.has_ended |= reading.said_of(&person.id) == Some(Said::Ended);
+            }
+        }
+        self.readings.add(readings, has_room, now);
+    }
+
+    /// A backup was put back: what it knows of refusals and records is what the program goes by.
+    pub(super) fn go_by_the_backup(&mut self, look: &Look, now: Timestamp) {
+        self.readings.restore(look, now);
         for patient in look.patients.values() {
             let Some(at) = patient.waits_refused_since() else { continue };
             let person = patient.person.clone();
@@ -128,6 +149,8 @@ impl Truths {
             Self::the_watermark_never_passes_what_is_missing(moment, person, patient)?;
             Self::nothing_of_a_purged_patient_remains(patient, holders.contains(&person.id))?;
             Self::held_has_a_reason(person, patient)?;
+            self.has_released |= person.was_held && patient.state != "held";
+            person.was_held = patient.state == "held";
             self.nobody_is_refused_by_another_answer(moment, patient)?;
             self.no_refusal_is_forgotten(moment, patient)?;
             Self::freshness_never_claims_more_than_is_so(moment, patient)?;
@@ -138,6 +161,10 @@ impl Truths {
             self.who_is_permitted_is_back(moment, person, patient)?;
             self.who_is_disabled_is_not_pulled(moment, person)?;
             by_hand::a_purge_by_hand_stands(moment, person, patient, &self.heard)?;
+            if let Some(read_each) = self.rules.consents_every {
+                let bounds = Bounds { every: self.rules.every, read_each };
+                by_records::hold(moment, person, patient, bounds, &self.heard, &self.readings)?;
+            }
             self.orders.settle(moment, person, patient, self.rules.every);
         }
         self.orders.end();
@@ -190,9 +217,9 @@ impl Truths {
         if patient.state == "held" && patient.held_why.is_none() {
             return untrue("held has a reason", patient.person.clone());
         }
-        if ["refused", "held"].contains(&patient.state.as_str()) && !person.was_refused {
+        if patient.is_refused_or_held() && !person.was_refused && !person.has_ended {
             let shows = format!("{} is {}, and HealthEx never refused it", patient.person, patient.state);
-            return untrue("who is refused or held was refused", shows);
+            return untrue("who is refused or held was refused, or its record has ended", shows);
         }
         Ok(())
     }
@@ -216,7 +243,8 @@ impl Truths {
         // What had arrived by then may have been stored only after it.
         let since = looked_at - TimeDelta::minutes(1);
         let mut lately = self.heard.of(&patient.person).rev().take_while(|answer| answer.at > since);
-        if lately.any(|answer| answer.with == With::Refusal) {
+        let has_ended = self.readings.ended(&patient.person, moment.now).is_some();
+        if has_ended || lately.any(|answer| answer.with == With::Refusal) {
             return Ok(());
         }
         let shows = format!("{} is {}, and was not refused since {looked_at}", patient.person, patient.state);
@@ -302,7 +330,8 @@ impl Truths {
         person: &Person,
         patient: &Patient,
     ) -> Result<(), Untrue> {
-        let Some(last) = patient.last_full_at.filter(|_| patient.state == "active" && person.is_pulled())
+        let Some(last) =
+            patient.last_full_at.filter(|_| patient.state == "active" && person.is_pulled(moment.now))
         else {
             return Ok(());
         };
@@ -328,96 +357,30 @@ impl Truths {
             "consent_revoked" if purge.by == OPERATOR => {
                 self.orders.who_is_held_is_asked_again(moment, purge, &self.heard)
             }
-            "consent_revoked" => self.a_refusal_is_believed_on_evidence_only(moment, purge),
+            "consent_revoked" => self.consent_purges.a_refusal_is_believed_on_evidence_only(
+                moment,
+                purge,
+                &self.heard,
+                &self.readings,
+            ),
             "roster" => self.a_leaver_was_lacked_for_long(moment, purge),
             _ => untrue("nobody is purged but by the stated rules", format!("{purge:?}")),
         }
     }
 
     fn a_leaver_was_lacked_for_long(&self, moment: &Moment<'_>, purge: &Purge) -> Result<(), Untrue> {
-        let lacked = self.unlisted_since.get(&purge.person).map(|since| moment.now - *since);
+        let by_records = self.readings.lacked_since(&purge.person, moment.now);
+        let since = match (self.unlisted_since.get(&purge.person), self.rules.consents_every) {
+            (Some(by_file), None) => Some(*by_file),
+            (Some(by_file), Some(_)) => by_records.map(|by_records| by_records.max(*by_file)),
+            (None, _) => None,
+        };
+        let lacked = since.map(|since| moment.now - since);
         if self.rules.removes_leavers && lacked.is_some_and(|lacked| lacked >= DAY - CLOCK_MAX) {
             return Ok(());
         }
         let shows = format!("{} was purged, lacked for {lacked:?}", purge.person);
         untrue("a patient is purged once every reading has lacked it for roster.removed_after", shows)
-    }
-
-    /// "Written down at once, believed on evidence only."
-    fn a_refusal_is_believed_on_evidence_only(
-        &mut self,
-        moment: &Moment<'_>,
-        purge: &Purge,
-    ) -> Result<(), Untrue> {
-        let person = &purge.person;
-        // Of a row of refusals that nothing but silence and refusals interrupts, until it was purged.
-        let mut row: Vec<&Answered> = Vec::new();
-        let purged_at = moment.stage.true_time_of(purge.purged_at);
-        for answer in self.heard.of(person).rev().filter(|answer| answer.at <= purged_at) {
-            match answer.with {
-                With::Refusal => row.push(answer),
-                With::Bundle => break,
-                With::Other => {}
-            }
-        }
-        if row.is_empty() {
-            return untrue("nobody is purged without a refusal", person.clone());
-        }
-        if row.len() < 2 {
-            return untrue("nobody is purged on one refusal", person.clone());
-        }
-        // Who is purged is asked again in each cycle, so the one that was believed need not be the last.
-        if !row.iter().any(|believed| believed.is_question) {
-            return untrue("nobody is purged through a filter", person.clone());
-        }
-        let is_fresh = |believed: &&&Answered| {
-            believed.is_question && row.iter().any(|earlier| earlier.token < believed.token)
-        };
-        let fresh: Vec<&&Answered> = row.iter().filter(is_fresh).collect();
-        if fresh.is_empty() {
-            return untrue("nobody is purged with the token that was refused", person.clone());
-        }
-        let first_at = row.iter().map(|answer| answer.at).min().unwrap_or_default();
-        if !fresh.iter().any(|believed| self.is_believable(believed, first_at)) {
-            let shows = format!("{person}: no witness before and after, and refused since {first_at} only");
-            return untrue("nobody is purged without a witness before consent.alone_after", shows);
-        }
-        self.many_at_once_are_held(moment, person)
-    }
-
-    /// Returns whether a refusal has a witness before and after it, or has lasted for long enough.
-    fn is_believable(&self, believed: &Answered, first_at: Timestamp) -> bool {
-        let is_witness = |answer: &&Answered| {
-            answer.person != believed.person
-                && answer.with == With::Bundle
-                && answer.is_question
-                && answer.token == believed.token
-        };
-        let witnesses = || self.heard.all().filter(is_witness);
-        let before = witnesses().any(|answer| answer.at <= believed.at);
-        let after = witnesses().any(|answer| answer.at >= believed.at);
-        before && after || believed.at - first_at >= DAY - CLOCK_MAX
-    }
-
-    /// "Many at once are held."
-    fn many_at_once_are_held(&mut self, moment: &Moment<'_>, person: &str) -> Result<(), Untrue> {
-        self.consent_purges.push((person.to_owned(), moment.now));
-        // By our clock a day may have been shorter.
-        let window = DAY - CLOCK_MAX;
-        let lately: BTreeSet<&String> = self
-            .consent_purges
-            .iter()
-            .filter(|(_, at)| moment.now - *at < window)
-            .map(|(person, _)| person)
-            .collect();
-        let holders = moment.look.patients.values().filter(|patient| patient.holds_rows).count();
-        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-        let share = lately.len() as f64 / (holders + lately.len()) as f64;
-        if lately.len() >= HOLD_AFTER && share >= HOLD_FRACTION {
-            let shows = format!("{} were purged within a day, {person} the last", lately.len());
-            return untrue("many at once are held", shows);
-        }
-        Ok(())
     }
 
     /// "A withdrawal that is missed cannot be excused."
@@ -431,7 +394,7 @@ impl Truths {
             return Ok(());
         }
         // Whom HealthEx did not know is asked as rarely as one that is not pulled.
-        let is_asked_often = person.is_pulled() && patient.state != "not_found";
+        let is_asked_often = person.is_pulled(moment.now) && patient.state != "not_found";
         let asked_each = if is_asked_often { self.rules.every } else { DAY.max(self.rules.every) };
         let bound = asked_each * 3 + FAILURE_DELAY_MAX + TimeDelta::hours(1);
         let calm_for = moment.calm_for(person);
@@ -449,11 +412,12 @@ impl Truths {
         person: &Person,
         patient: &Patient,
     ) -> Result<(), Untrue> {
-        if !person.has_consented || !person.is_pulled() || patient.state == "active" {
+        if !person.has_consented || !person.is_pulled(moment.now) || patient.state == "active" {
             return Ok(());
         }
-        // Asked at least every `consent.recheck`.
-        let bound = DAY + self.rules.every * 3 + FAILURE_DELAY_MAX;
+        // Asked at least every `consent.recheck`, and once the records are read.
+        let read_each = self.rules.consents_every.unwrap_or_default();
+        let bound = DAY + self.rules.every * 3 + FAILURE_DELAY_MAX + read_each;
         let calm_for = moment.calm_for(person);
         if calm_for <= bound {
             return Ok(());
@@ -468,7 +432,7 @@ impl Truths {
     fn who_is_disabled_is_not_pulled(&self, moment: &Moment<'_>, person: &Person) -> Result<(), Untrue> {
         // What was under way goes on, and a roster that cannot be read is the one before.
         let bound = self.rules.every + FAILURE_DELAY_MAX;
-        if person.is_enabled || moment.now - person.listed_since <= bound {
+        if !person.is_disabled() || moment.now - person.listed_since <= bound {
             return Ok(());
         }
         let mut late =
@@ -522,7 +486,8 @@ impl Truths {
                 "problem" => {
                     self.told.insert(problem);
                     let before = self.open.insert(problem, text.clone());
-                    if before.is_some_and(|before| before == text) {
+                    let may_be_again = problem == "held" && std::mem::take(&mut self.has_released);
+                    if before.is_some_and(|before| before == text) && !may_be_again {
                         return untrue(TRUTH, format!("{problem} twice at {at}: {text}"));
                     }
                 }
@@ -547,7 +512,7 @@ impl Truths {
 /// "Equality, when faults stop": all that the server holds, and nothing else.
 pub(super) fn the_warehouse_equals_the_server(moment: &Moment<'_>, persons: &[Person]) -> Result<(), Untrue> {
     const TRUTH: &str = "when faults stop, the warehouse equals the server within two cycles";
-    for person in persons.iter().filter(|person| person.has_consented && person.is_pulled()) {
+    for person in persons.iter().filter(|person| person.has_consented && person.is_pulled(moment.now)) {
         let Some(patient) = moment.patient(person) else {
             return untrue(TRUTH, format!("{} is not known", person.id));
         };

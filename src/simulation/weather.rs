@@ -53,6 +53,16 @@ pub(super) enum Shape {
     ForgetsOnce,
     /// 404 for one patient.
     UnknownOne,
+    /// The consent records fail, are forbidden to us, break off, lack everybody or half of all patients, or
+    /// cannot be read.
+    RecordsFail,
+    RecordsForbidden,
+    RecordsCut,
+    RecordsEmpty,
+    RecordsHalved,
+    RecordsUnreadable,
+    /// They answer about all, and fail when they are asked about one.
+    RecordsOfOneFail,
 }
 
 impl Shape {
@@ -81,6 +91,17 @@ impl Shape {
         Self::UnknownOne,
     ];
 
+    /// Those of the consent records.
+    pub(super) const OF_RECORDS: [Self; 7] = [
+        Self::RecordsFail,
+        Self::RecordsForbidden,
+        Self::RecordsCut,
+        Self::RecordsEmpty,
+        Self::RecordsHalved,
+        Self::RecordsUnreadable,
+        Self::RecordsOfOneFail,
+    ];
+
     /// Those after which somebody could be purged who is permitted.
     pub(super) const REFUSING: [Self; 7] = [
         Self::RefusesAll,
@@ -107,6 +128,10 @@ pub(super) enum Fate {
     CutAt(u32),
     /// Not a byte more, until the client gives up.
     StallsAt(u32),
+    /// The server's answer, but for the records of half of the patients.
+    HalfOfTheRecords(Sky),
+    /// The server's answer, with a word in it that is none of a record.
+    UnreadableRecords,
 }
 
 const FORBIDDEN: &str =
@@ -127,12 +152,25 @@ const PAGE: &str = "<!DOCTYPE html><html><body>Please sign in</body></html>";
 /// A request, as far as the weather cares.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Exposed<'a> {
-    /// `None` for one of a token.
-    pub(super) person: Option<&'a str>,
-    pub(super) is_question: bool,
+    pub(super) asks: Asks<'a>,
     /// Counts requests.
     pub(super) number: u64,
     pub(super) persons: &'a [String],
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asks<'a> {
+    Token,
+    /// All consent records, or something of one patient's.
+    Records {
+        of_one: bool,
+    },
+    /// Something of a patient, or, for one entry and without any filter, whether it is permitted.
+    Patient {
+        person: &'a str,
+        is_question: bool,
+    },
 }
 
 impl Sky {
@@ -148,17 +186,23 @@ impl Sky {
 
     /// Returns what befalls a request, if anything does.
     pub(super) fn fate(self, request: Exposed<'_>) -> Option<Fate> {
-        let Exposed { person, is_question, number, persons } = request;
+        let Exposed { asks, number, persons } = request;
         let refused = Fate::Instead { status: 403, body: FORBIDDEN, header: None };
         let limited =
             |wait| Fate::Instead { status: 429, body: THROTTLED, header: Some(("retry-after", wait)) };
-        let Some(person) = person else {
-            return match self.shape {
-                Shape::Down => Some(Fate::NoConnection),
-                Shape::Flaky => self.flaky("token", number),
-                Shape::Proxy => Some(Fate::Instead { status: 200, body: PAGE, header: None }),
-                _ => None,
-            };
+        let (person, is_question) = match asks {
+            Asks::Token | Asks::Records { .. } if self.shape == Shape::Down => {
+                return Some(Fate::NoConnection);
+            }
+            Asks::Token | Asks::Records { .. } if self.shape == Shape::Flaky => {
+                return self.flaky("token", number);
+            }
+            Asks::Token | Asks::Records { .. } if self.shape == Shape::Proxy => {
+                return Some(Fate::Instead { status: 200, body: PAGE, header: None });
+            }
+            Asks::Token => return None,
+            Asks::Records { of_one } => return self.fate_of_records(of_one, number),
+            Asks::Patient { person, is_question } => (person, is_question),
         };
         match self.shape {
             Shape::Down => Some(Fate::NoConnection),
@@ -189,6 +233,31 @@ impl Sky {
             }),
             _ => None,
         }
+    }
+
+    fn fate_of_records(self, of_one: bool, number: u64) -> Option<Fate> {
+        let instead = |status, body| Some(Fate::Instead { status, body, header: None });
+        match self.shape {
+            // The key may read the records, or it may not.
+            Shape::RefusesAll if self.salt.is_multiple_of(2) => instead(403, FORBIDDEN),
+            Shape::Limited if self.hash("records", number, 3) == 0 => instead(429, THROTTLED),
+            Shape::RecordsFail => instead(503, ""),
+            Shape::RecordsForbidden => instead(403, FORBIDDEN),
+            Shape::RecordsCut => {
+                Some(Fate::CutAt(u32::try_from(self.hash("records", number, 1000)).unwrap_or_default()))
+            }
+            Shape::RecordsEmpty => instead(200, "[]"),
+            Shape::RecordsHalved => Some(Fate::HalfOfTheRecords(self)),
+            Shape::RecordsUnreadable => Some(Fate::UnreadableRecords),
+            Shape::RecordsOfOneFail if of_one => instead(503, ""),
+            _ => None,
+        }
+    }
+
+    /// Returns those of whom there is no record, where there are half of all records.
+    pub(super) fn without_a_record(self, persons: &[String]) -> Vec<&str> {
+        let is_lost = |person: &&String| self.hash(person, 0, 2) == 0;
+        persons.iter().filter(is_lost).map(String::as_str).collect()
     }
 
     fn flaky(self, name: &str, number: u64) -> Option<Fate> {
@@ -253,6 +322,13 @@ impl fmt::Display for Sky {
             Shape::HidesOnce => "the next page of each patient lacks entries",
             Shape::ForgetsOnce => "the next answer about each patient forgets an entry",
             Shape::UnknownOne => "the server does not know one patient",
+            Shape::RecordsFail => "the consent records fail",
+            Shape::RecordsForbidden => "the consent records are forbidden",
+            Shape::RecordsCut => "the consent records break off",
+            Shape::RecordsEmpty => "there are no consent records",
+            Shape::RecordsHalved => "the consent records lack half of all patients",
+            Shape::RecordsUnreadable => "the consent records cannot be read",
+            Shape::RecordsOfOneFail => "the consent records fail when they are asked about one patient",
         })
     }
 }

@@ -19,13 +19,14 @@ use super::moment::{Moment, Untrue};
 use super::network::Network;
 use super::operators::UnderWay;
 use super::people::{ByHand, Person, persons_in};
+use super::records::Record;
 use super::script::{Script, What, person};
 use super::stage;
 use super::stage::Stage;
 use super::truths::{Rules, Truths, nothing_is_made_up};
 use super::weather::Sky;
 use crate::clock;
-use crate::sandbox::InProcess;
+use crate::sandbox::{InProcess, Sandbox};
 use crate::time::{TimeDelta, Timestamp};
 use crate::warehouse::place::Place;
 use crate::warehouse::report::VerifyDepth;
@@ -98,6 +99,7 @@ impl World {
             every: TimeDelta::minutes(i64::from(script.every)),
             removes_leavers: script.removes_leavers,
             full_every: TimeDelta::days(i64::from(script.full_every)),
+            consents_every: script.consents_every.map(|every| TimeDelta::minutes(i64::from(every))),
         };
         let people = persons.into_iter().map(|id| Person::new(id, begins)).collect();
         Self {
@@ -127,10 +129,14 @@ impl World {
     /// Lets everybody move in; with the stage set, because the server's clock is asked.
     pub(super) fn settle_in(&mut self) {
         for (number, person) in (0_u32..).zip(&mut self.people) {
-            person.settle_in(
-                &self.stage.network.server,
-                self.script.entries / 2 + number * 7 % self.script.entries,
-            );
+            let server = &self.stage.network.server;
+            person.settle_in(server, self.script.entries / 2 + number * 7 % self.script.entries);
+            if self.script.consents_every.is_some() {
+                let record = Record::new(self.stage.true_time());
+                server.change_consent(&person.id, |consent| record.write(consent));
+                // Some are on the roster by their records alone.
+                (person.record, person.is_in_file) = (Some(record), number % 3 != 2);
+            }
         }
         self.write_roster();
     }
@@ -149,7 +155,7 @@ impl World {
             Ending::HalfARoster { is_cut } => Some(*is_cut),
             _ => None,
         });
-        let mut listed: Vec<&Person> = self.people.iter().filter(|person| person.is_listed).collect();
+        let mut listed: Vec<&Person> = self.people.iter().filter(|person| person.is_in_file).collect();
         if half == Some(false) {
             listed.truncate(listed.len().div_ceil(2));
         }
@@ -229,7 +235,7 @@ impl World {
             let now = self.stage.true_time();
             let is_paused =
                 |id: &String| look.patients.get(id).is_some_and(|patient| patient.state == "paused");
-            self.truths.remember_refusals_of(&look);
+            self.truths.go_by_the_backup(&look, now);
             for person in self.people.iter_mut().filter(|person| is_paused(&person.id)) {
                 person.by_hand = ByHand::Ordered(now);
             }
@@ -270,8 +276,11 @@ impl World {
     /// Checks all that is true at any moment, and once a day what takes longer.
     pub(super) fn check(&mut self) -> Result<(), Untrue> {
         let now = self.stage.true_time();
+        self.follow_listings(now);
         let answered = self.stage.network.take_answered();
         self.truths.hear(answered, &mut self.people, now);
+        let readings = self.stage.network.take_readings();
+        self.truths.read(readings, &mut self.people, self.commits_since.is_some(), now);
         self.truths.a_problem_is_told_once_and_again_when_it_is_over(self.stage.take_told())?;
         let Some(look) = self.onlooker.look(self.place.path()) else { return Ok(()) };
         for person in &mut self.people {
@@ -368,7 +377,9 @@ impl World {
         let is_held =
             |person: &&Person| look.patients.get(&person.id).is_some_and(|patient| patient.state == "held");
         let mut held = self.people.iter().filter(is_held).peekable();
-        let is_theirs_to_say = held.peek().is_some() && held.all(|person| !person.has_consented);
+        let now = self.stage.true_time();
+        let has_ended = |person: &Person| !person.has_consented || person.has_ended_by_record(now);
+        let is_theirs_to_say = held.peek().is_some() && held.all(has_ended);
         let mut open =
             self.truths.open_problems().filter(|(problem, _)| **problem != "held" || !is_theirs_to_say);
         open.next().map(|(problem, text)| format!("{problem}: {text}"))
@@ -376,8 +387,9 @@ impl World {
 
     /// Takes it that everybody is to be pulled whom the roster lists, and returns who was purged by an operator.
     pub(super) fn resumed(&mut self) -> Vec<String> {
+        let now = self.stage.true_time();
         let is_resumed = |person: &&mut Person| {
-            person.is_listed && person.is_enabled && person.by_hand != ByHand::Untouched
+            person.is_listed(now) && !person.is_disabled() && person.by_hand != ByHand::Untouched
         };
         let resumed = self.people.iter_mut().filter(is_resumed).map(|person| {
             person.by_hand = ByHand::Untouched;
@@ -425,14 +437,17 @@ pub(super) fn write_configuration(folder: &Path, script: &Script) {
     write_private(&key, "sandbox-key");
     write_private(&secret, "sandbox-secret");
     let on_removed = if script.removes_leavers { "purge" } else { "keep" };
-    let Script { every, page_size, full_every, .. } = script;
+    let Script { every, page_size, full_every, consents_every, .. } = script;
+    let studies = consents_every.map_or_else(String::new, |every| {
+        format!("roster.studies = [{:?}]\nroster.consents_every = \"{every}m\"\n", Sandbox::STUDY)
+    });
     let schedule =
         if *every < 60 { format!("0 */{every} * * * *") } else { format!("0 0 */{} * * *", every / 60) };
     let settings = format!(
         "api.base_url = {BASE_URL:?}\napi.allow_http = true\napi.api_key_file = {key:?}\napi.api_secret_file = {secret:?}\n\
          alert.command = [\"told\"]\nwarehouse.path = \"files/warehouse.db\"\n\
          sync.schedule = {schedule:?}\nsync.page_size = {page_size}\nsync.full_every = \"{full_every}d\"\n\
-         roster.on_removed = {on_removed:?}\n"
+         roster.on_removed = {on_removed:?}\n{studies}"
     );
     fs::write(folder.join("healthex-sync.toml"), settings).unwrap();
 }
