@@ -18,8 +18,8 @@ use crate::healthex::consents::{AskedPatient, RecordsFailed, RecordsOf};
 use crate::plan::Timestamp;
 use crate::plan::consent::{Answer, RecordSays, Standing, kept_says};
 use crate::plan::records::{
-    Answered, Clocks, ConsentToLookAt, ConsentsUpdate, PatientRecord, RecordsNow, SCOPES_LOOKED_AT_MAX,
-    ScopesSeen, StudyReading, take_over, weightier,
+    Answered, Clocks, ConsentToLookAt, ConsentsUpdate, KeptConsent, PatientRecord, RecordsNow,
+    SCOPES_LOOKED_AT_MAX, ScopesSeen, StudyReading, take_over, weightier,
 };
 use crate::roster::RosterPatient;
 use crate::settings::RosterSettings;
@@ -153,8 +153,38 @@ async fn look_at(cycle: &Cycle, consent: ConsentToLookAt) -> (ScopesSeen, Result
     (ScopesSeen { person, study, scopes }, answer.map(drop))
 }
 
+/// What the records say of a patient in a round.
+pub(super) struct Word {
+    pub(super) says: RecordSays,
+    /// A consent that is given again, which the warehouse does not know of.
+    given_again: Vec<KeptConsent>,
+}
+
+impl Word {
+    fn of(says: RecordSays) -> Self {
+        Self { says, given_again: Vec::new() }
+    }
+}
+
+/// Keeps the consents that a round has found to be given again: what said before that they had ended is
+/// broken off.
+pub(super) async fn keep_given_again(
+    cycle: &Cycle,
+    words: impl Iterator<Item = &mut Word>,
+) -> Result<(), StoreFailed> {
+    let put: Vec<KeptConsent> = words.flat_map(|word| std::mem::take(&mut word.given_again)).collect();
+    if put.is_empty() {
+        return Ok(());
+    }
+    let open = put.iter().map(|kept| kept.person.clone()).collect();
+    cycle
+        .warehouse
+        .note_consents(ConsentsUpdate { put, open, ..ConsentsUpdate::default() }, clock::now())
+        .await
+}
+
 /// Returns what the records say, in a round, of a patient who was answered so.
-pub(super) async fn says(cycle: &Cycle, refusal: &Refusal, answer: Answer) -> RecordSays {
+pub(super) async fn says(cycle: &Cycle, refusal: &Refusal, answer: Answer) -> Word {
     let ended_at = refusal.task.lease.checkpoint.consent_ended_at;
     let is_asked = match answer {
         Answer::Refused => true,
@@ -162,7 +192,7 @@ pub(super) async fn says(cycle: &Cycle, refusal: &Refusal, answer: Answer) -> Re
         Answer::None => false,
     };
     if cycle.settings.roster.studies.is_empty() || !is_asked {
-        return RecordSays::Nothing;
+        return Word::of(RecordSays::Nothing);
     }
     let said = |standing: Option<Standing>| match standing {
         None => RecordSays::Nothing,
@@ -176,24 +206,35 @@ pub(super) async fn says(cycle: &Cycle, refusal: &Refusal, answer: Answer) -> Re
     if let Some(PatientRecord { standing, is_new: true, .. }) = record
         && !standing.is_consent()
     {
-        return said(Some(*standing));
+        return Word::of(said(Some(*standing)));
     }
     match ask_about(cycle, &refusal.task).await {
-        Ok(standing) => said(standing),
+        Ok(known) => {
+            let standing = known.standing;
+            let is_given_again = ended_at.is_some() && standing.is_some_and(Standing::is_consent);
+            Word { says: said(standing), given_again: if is_given_again { known.kept } else { Vec::new() } }
+        }
         Err(failed) => {
             let name = refusal.task.name();
             tracing::warn!(person = %name, "{name}: the consent record cannot be read: {failed}");
-            record.map_or(RecordSays::Nothing, |record| {
+            Word::of(record.map_or(RecordSays::Nothing, |record| {
                 kept_says(record.standing, record.seen_at, answer, refusal.refused_at)
-            })
+            }))
         }
     }
 }
 
+/// What all studies together say of one patient, and the record of each.
+struct Known {
+    standing: Option<Standing>,
+    kept: Vec<KeptConsent>,
+}
+
 /// Asks the records of all studies about one patient. One that does not answer matters only where no
 /// other has a consent.
-async fn ask_about(cycle: &Cycle, task: &Task) -> Result<Option<Standing>, RecordsFailed> {
+async fn ask_about(cycle: &Cycle, task: &Task) -> Result<Known, RecordsFailed> {
     let mut failure = None;
+    let mut kept = Vec::new();
     let mut clocks = Clocks::of(clock::now(), None);
     let mut all = Answered::Nothing;
     let roster = &cycle.settings.roster;
@@ -203,7 +244,11 @@ async fn ask_about(cycle: &Cycle, task: &Task) -> Result<Option<Standing>, Recor
         match cycle.api.consents(of, clocks.now, &cycle.stop).await {
             Ok(dated) => {
                 clocks = Clocks::of(clocks.earlier, dated.server_date);
-                for (_, answered) in dated.answer.patients {
+                for (person, answered) in dated.answer.patients {
+                    if let Answered::Recorded(record) = &answered {
+                        let (record, seen_at) = (record.clone(), clock::now());
+                        kept.push(KeptConsent { person, study: study.clone(), record, seen_at });
+                    }
                     all = weightier(all, answered, clocks.earlier);
                 }
             }
@@ -211,12 +256,14 @@ async fn ask_about(cycle: &Cycle, task: &Task) -> Result<Option<Standing>, Recor
         }
     }
     match (all, failure) {
-        (Answered::Recorded(record), None) => Ok(Some(record.standing(clocks.earlier))),
+        (Answered::Recorded(record), None) => {
+            Ok(Known { standing: Some(record.standing(clocks.earlier)), kept })
+        }
         (Answered::Recorded(record), Some(failed)) => {
             let standing = record.standing(clocks.earlier);
-            if standing.is_consent() { Ok(Some(standing)) } else { Err(failed) }
+            if standing.is_consent() { Ok(Known { standing: Some(standing), kept }) } else { Err(failed) }
         }
         (Answered::Nothing | Answered::Unreadable, Some(failed)) => Err(failed),
-        (Answered::Nothing | Answered::Unreadable, None) => Ok(None),
+        (Answered::Nothing | Answered::Unreadable, None) => Ok(Known { standing: None, kept }),
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use super::patient::{PatientOutcome, Refusal, note_permitted, pull_alone, question};
+use super::records::Word;
 use super::tally::CycleTally;
 use super::{Cycle, EndedEarly, records};
 use crate::clock;
@@ -62,7 +63,7 @@ pub(super) async fn hold_round(cycle: &Cycle, tally: &mut CycleTally) {
 struct Asked {
     refusal: Refusal,
     answer: Result<(), RequestFailed>,
-    record: RecordSays,
+    word: Word,
 }
 
 /// Asks the refused and a witness, who is asked before them and after them: a fault that begins or
@@ -75,7 +76,8 @@ async fn ask(
     token: Option<&Arc<AccessToken>>,
 ) -> Result<(), StoreFailed> {
     let witness = permitted_witness(cycle, tally, &refused, token).await?;
-    let answers = ask_refused(cycle, refused, token).await;
+    let mut answers = ask_refused(cycle, refused, token).await;
+    records::keep_given_again(cycle, answers.iter_mut().map(|asked| &mut asked.word)).await?;
     let any_refused = answers.iter().any(|asked| answer_of(&asked.answer) == Answer::Refused);
     let witness_permitted = match witness {
         Some(person) if any_refused => question(cycle, &person, token).await.is_ok(),
@@ -83,8 +85,8 @@ async fn ask(
     };
     let token = if token.is_some() { RoundToken::Fresh } else { RoundToken::Unchanged };
     let now = clock::now();
-    let judge = |Asked { refusal, answer: result, record }: Asked| {
-        let answer = answer_of(&result);
+    let judge = |Asked { refusal, answer: result, word }: Asked| {
+        let (answer, record) = (answer_of(&result), word.says);
         let Refusal { was_refused, refused_at, .. } = refusal;
         let facts = RoundFacts { answer, record, witness_permitted, token, was_refused, refused_at, now };
         let verdict = judge_refusal(facts, cycle.settings.consent.alone_after);
@@ -97,8 +99,8 @@ async fn ask_refused(cycle: &Cycle, refused: Vec<Refusal>, token: Option<&Arc<Ac
     stream::iter(refused)
         .map(|refusal| async move {
             let answer = question(cycle, refusal.task.person(), token).await;
-            let record = records::says(cycle, &refusal, answer_of(&answer)).await;
-            Asked { refusal, answer, record }
+            let word = records::says(cycle, &refusal, answer_of(&answer)).await;
+            Asked { refusal, answer, word }
         })
         .buffer_unordered(cycle.settings.sync.concurrency)
         .collect()

@@ -269,6 +269,26 @@ fn who_is_asked_for_its_record_alone_is_not_purged_on_its_first_refusal() {
 }
 
 #[test]
+fn a_consent_that_a_round_finds_given_again_breaks_off_what_was_said_before() {
+    let world = synced(["anna", "ben"]).set("roster.consents_every", r#""6h""#);
+    withdraw_record(&world, "anna");
+    world.run(["sync"]).exits(3).says("1 contradicted");
+    world.exec("UPDATE checkpoint SET consent_ended_at = '2026-01-01T00:00:00Z' WHERE person_id = 'anna'");
+    // All records are not due again.
+    record(&world, "anna", |consent| consent.consented = Some(true));
+    world.run(["sync", "--patient", "anna"]).exits(0);
+    assert_eq!(world.checkpoint("anna", "consent_ended_at"), None);
+    world.run(["sync", "--patient", "anna"]).exits(0).says("1 ok");
+    assert_eq!((world.state("anna").as_str(), held_why(&world, "anna")), ("active", None));
+
+    // What is said from now on is counted from now on.
+    world.exec("UPDATE study SET read_at = '2026-01-01T00:00:00Z'");
+    withdraw_record(&world, "anna");
+    world.run(["sync", "--patient", "anna"]).exits(3).says("1 contradicted");
+    assert_eq!((purges(&world), world.rows("anna").len()), (0, 6));
+}
+
+#[test]
 fn a_consent_that_runs_out_is_none_though_the_record_says_true() {
     let world = synced(["anna", "ben"]);
     record(&world, "anna", |consent| {
