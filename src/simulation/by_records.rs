@@ -37,7 +37,7 @@ pub(super) fn hold(
     who_has_withdrawn_by_its_record_is_not_pulled(moment, person, bounds, heard)?;
     who_is_listed_by_nobody_is_not_pulled(moment, person, bounds, heard)?;
     contradicted_is_only_who_is(patient, heard, readings)?;
-    an_answer_that_has_lost_many_changes_nothing(moment, patient, readings)?;
+    an_answer_that_is_not_to_be_believed_changes_nothing(moment, patient, readings)?;
     other_scopes_bring_a_full_pull(moment, person, patient, bounds)
 }
 
@@ -144,23 +144,24 @@ const ROUND_TAKES_MAX: TimeDelta = TimeDelta::minutes(20);
 const KNOWN_MAX: usize = 3;
 
 /// "An answer that fails, is cut, or has lost as many as the hold rule would hold changes nothing."
-fn an_answer_that_has_lost_many_changes_nothing(
+fn an_answer_that_is_not_to_be_believed_changes_nothing(
     moment: &Moment<'_>,
     patient: &Patient,
     readings: &Readings,
 ) -> Result<(), Untrue> {
-    let Some(last) = readings.last_of_all().filter(|last| {
-        patient.is_listed || moment.commits_since.is_some_and(|since| since + ROUND_TAKES_MAX < last.at)
-    }) else {
+    // A purge takes what is kept of the record, until it is read again.
+    if patient.is_listed || !patient.holds_rows {
         return Ok(());
-    };
+    }
+    let Some(last) = readings.last_of_all() else { return Ok(()) };
+    let is_stored = moment.commits_since.is_some_and(|since| since + ROUND_TAKES_MAX < last.at);
+    let is_taken_over = is_stored && moment.now - last.at > ROUND_TAKES_MAX;
     let is_listed_by_it = last.said_of(&patient.person).is_some_and(|said| said.by(moment.now).is_consent());
-    let is_taken_over = moment.now - last.at > ROUND_TAKES_MAX;
-    if patient.is_listed || !is_listed_by_it || !is_taken_over || !readings.has_lost_many(last) {
+    if !is_taken_over || !is_listed_by_it || readings.may_be_lost_since(last, &patient.person) {
         return Ok(());
     }
     let shows = format!("{} is not listed any more, and consented at {}", patient.person, last.at);
-    untrue("an answer of the records that has lost many changes nothing", shows)
+    untrue("an answer of the records that fails, is cut or has lost many changes nothing", shows)
 }
 
 /// "A record whose scopes have grown brings a full pull; narrowed ones too."

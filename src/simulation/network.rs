@@ -248,7 +248,11 @@ impl Network {
                 return Ok(Answer::instead(status, body, header.into_iter().collect()));
             }
             Some(
-                Fate::CutAt(_) | Fate::StallsAt(_) | Fate::HalfOfTheRecords(_) | Fate::UnreadableRecords,
+                Fate::CutAt(_)
+                | Fate::EndsAt(_)
+                | Fate::StallsAt(_)
+                | Fate::HalfOfTheRecords(_)
+                | Fate::UnreadableRecords,
             )
             | None => {}
         }
@@ -279,6 +283,7 @@ impl Network {
         };
         Ok(match fate {
             Some(Fate::CutAt(thousandths)) => whole.cut_at(thousandths, End::Cut),
+            Some(Fate::EndsAt(thousandths)) => whole.cut_at(thousandths, End::Whole),
             Some(Fate::StallsAt(thousandths)) => whole.cut_at(thousandths, End::Stall),
             Some(Fate::UnreadableRecords) => whole.with_unreadable_records(),
             _ => whole,

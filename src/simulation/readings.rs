@@ -43,14 +43,15 @@ impl Readings {
         self.all.iter().rev().find(|reading| reading.of.is_none() && !reading.is_doubtful)
     }
 
-    /// Returns whether an answer has lost so many of those who had consented by another one that nobody
-    /// can believe it.
-    pub(super) fn has_lost_many(&self, last: &Reading) -> bool {
+    /// Returns whether an answer lacks a patient that came after that one, and that may be believed: it
+    /// has not lost so many that nobody can.
+    pub(super) fn may_be_lost_since(&self, last: &Reading, person: &str) -> bool {
         let later = self.all.iter().rev().take_while(|reading| reading.at > last.at);
         let mut of_all = later.filter(|reading| reading.of.is_none());
         of_all.any(|reading| {
             let is_lost = |person: &&String| reading.said_of(person) == Some(Said::Nothing);
-            last.consented().filter(is_lost).count() >= SHRUNK_BY
+            let lost = last.consented().filter(is_lost).count();
+            reading.said_of(person) == Some(Said::Nothing) && lost < SHRUNK_BY
         })
     }
 

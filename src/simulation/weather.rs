@@ -126,6 +126,8 @@ pub(super) enum Fate {
     },
     /// The body ends after so many thousandths.
     CutAt(u32),
+    /// The same, and nothing shows that there was more.
+    EndsAt(u32),
     /// Not a byte more, until the client gives up.
     StallsAt(u32),
     /// The server's answer, but for the records of half of the patients.
@@ -244,7 +246,8 @@ impl Sky {
             Shape::RecordsFail => instead(503, ""),
             Shape::RecordsForbidden => instead(403, FORBIDDEN),
             Shape::RecordsCut => {
-                Some(Fate::CutAt(u32::try_from(self.hash("records", number, 1000)).unwrap_or_default()))
+                let at = u32::try_from(self.hash("records", number, 1000)).unwrap_or_default();
+                Some(if self.salt.is_multiple_of(2) { Fate::CutAt(at) } else { Fate::EndsAt(at) })
             }
             Shape::RecordsEmpty => instead(200, "[]"),
             Shape::RecordsHalved => Some(Fate::HalfOfTheRecords(self)),
