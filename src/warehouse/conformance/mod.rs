@@ -104,7 +104,7 @@ macro_rules! run_claims {
             }
             records {
                 the_last_answer_is_kept_until_the_next_and_goes_with_a_purge
-                of_who_withdraws_before_anything_is_stored_no_record_is_kept
+                of_who_withdraws_before_anything_is_stored_nothing_is_kept
                 that_a_consent_has_ended_outlives_the_purge
                 a_rehearsal_of_a_reading_says_the_same_and_keeps_nothing
                 a_consent_that_lets_through_something_else_asks_for_a_full_pull

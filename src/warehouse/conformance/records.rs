@@ -13,6 +13,7 @@ use crate::plan::state::PurgeReason;
 use crate::warehouse::Warehouse;
 use crate::warehouse::place::OtherServer;
 use crate::warehouse::pull::PullOutcome;
+use crate::warehouse::service::{KnownProblem, NamedPatient, ServiceNote};
 
 fn study() -> Arc<str> {
     "study".into()
@@ -65,13 +66,22 @@ pub(super) async fn the_last_answer_is_kept_until_the_next_and_goes_with_a_purge
     assert!(trial.warehouse().consents().await.unwrap().rows.is_empty());
 }
 
-pub(super) async fn of_who_withdraws_before_anything_is_stored_no_record_is_kept<C: Candidate>() {
+pub(super) async fn of_who_withdraws_before_anything_is_stored_nothing_is_kept<C: Candidate>() {
     let trial = Trial::<C>::with(["anna"]).await;
     let anna = person("anna");
     trial.warehouse().note_consents(reading(vec![consent(&anna, 500)]), at(10)).await.unwrap();
+    // She was held before, and somebody was told of it.
+    let told = NamedPatient { person: anna.clone(), name: "label-anna".to_owned() };
+    let (kind, since, told_at) = ("held".to_owned(), at(12), at(12));
+    let problem = KnownProblem { kind, since, told_at, text: None, patients: vec![told] };
+    let note = ServiceNote { well_end: None, cycles: Vec::new(), problems: vec![problem] };
+    trial.warehouse().remember(note).await.unwrap();
+
     let refused = Pull::full(&anna, at(20)).ended(PullOutcome::Revoked, None);
     assert_eq!(trial.warehouse().revoke(refused, at(21), at(22)).await.unwrap(), None);
     assert!(trial.warehouse().consents().await.unwrap().rows.is_empty());
+    let problems = trial.warehouse().recall().await.unwrap().problems;
+    assert!(problems.iter().all(|problem| problem.patients.is_empty()), "{problems:?}");
     trial.assert_sound();
 }
 

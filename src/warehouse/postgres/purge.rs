@@ -18,18 +18,27 @@ use crate::warehouse::purge::{BOOKKEEPING, Erased, OUTLIVE_A_PURGE, Purge};
 /// checkpoint knows of it, and logs it. Runs inside a transaction.
 pub(super) async fn erase(session: &Session, purge: &Purge<'_>) -> Result<Erased, Undone> {
     let person = purge.person.as_str();
-    // The checkpoint is locked before resources, and these before the rest, by whoever writes.
-    session.rows("SELECT 1 FROM checkpoint WHERE person_id = $1 FOR UPDATE", &[&person]).await?;
+    lock(session, person).await?;
     let first_row_at = tables::first_row_at(session, person).await?;
+    let erased = remove_rows(session, person).await?;
+    log(session, purge, first_row_at, &erased).await?;
+    forget(session, purge.person, purge.reason, purge.now).await?;
+    Ok(erased)
+}
+
+/// Locks the checkpoint: it is locked before resources, and these before the rest, by whoever writes.
+async fn lock(session: &Session, person: &str) -> Result<(), Undone> {
+    session.rows("SELECT 1 FROM checkpoint WHERE person_id = $1 FOR UPDATE", &[&person]).await?;
+    Ok(())
+}
+
+async fn remove_rows(session: &Session, person: &str) -> Result<Erased, Undone> {
     let tables = purged_tables(session).await?;
     let deleted = tables.iter().map(|table| async move {
         session.execute(&format!("DELETE FROM \"{table}\" WHERE person_id = $1"), &[&person]).await
     });
     let rows = together(deleted).await?;
-    let erased = erased_of(tables, rows);
-    log(session, purge, first_row_at, &erased).await?;
-    forget(session, purge.person, purge.reason, purge.now).await?;
-    Ok(erased)
+    Ok(erased_of(tables, rows))
 }
 
 fn erased_of(tables: Vec<String>, rows: Vec<u64>) -> Erased {
@@ -90,14 +99,15 @@ pub(super) async fn log(
     Ok(())
 }
 
-/// Forgets a patient whose consent is withdrawn and of whom nothing was stored: nothing is logged.
+/// Forgets a patient whose consent is withdrawn and of whom no resource was stored: nothing is logged.
+/// What else has its id goes as it does by a purge.
 pub(super) async fn revoke_without_rows(
     session: &Session,
     person: &PersonId,
     now: Timestamp,
 ) -> Result<(), Undone> {
-    session.execute("DELETE FROM pull WHERE person_id = $1", &[&person.as_str()]).await?;
-    session.execute("DELETE FROM consent_record WHERE person_id = $1", &[&person.as_str()]).await?;
+    lock(session, person.as_str()).await?;
+    remove_rows(session, person.as_str()).await?;
     forget(session, person, PurgeReason::ConsentRevoked, now).await
 }
 

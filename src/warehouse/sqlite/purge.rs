@@ -18,6 +18,13 @@ use crate::warehouse::purge::{BOOKKEEPING, Erased, Purge, ScrubbedBy};
 pub(super) fn erase(connection: &Connection, purge: &Purge<'_>) -> Result<Erased, StoreFailed> {
     let person = purge.person.as_str();
     let first_row_at = first_row_at(connection, person)?;
+    let erased = remove_rows(connection, person)?;
+    log(connection, purge, first_row_at.as_deref(), &erased)?;
+    checkpoint::forget(connection, purge.person, purge.reason, purge.now)?;
+    Ok(erased)
+}
+
+fn remove_rows(connection: &Connection, person: &str) -> Result<Erased, StoreFailed> {
     let mut erased = Erased::default();
     for table in tables::purged_tables(connection)? {
         let statement = format!("DELETE FROM \"{table}\" WHERE person_id = ?1");
@@ -26,8 +33,6 @@ pub(super) fn erase(connection: &Connection, purge: &Purge<'_>) -> Result<Erased
             erased.rows_by_table.insert(table, rows);
         }
     }
-    log(connection, purge, first_row_at.as_deref(), &erased)?;
-    checkpoint::forget(connection, purge.person, purge.reason, purge.now)?;
     Ok(erased)
 }
 
@@ -84,16 +89,14 @@ pub(super) fn first_row_at(connection: &Connection, person: &str) -> Result<Opti
     Ok(first)
 }
 
-/// Forgets a patient whose consent is withdrawn and of whom nothing was stored: nothing is logged.
+/// Forgets a patient whose consent is withdrawn and of whom no resource was stored: nothing is logged.
+/// What else has its id goes as it does by a purge.
 pub(super) fn revoke_without_rows(
     connection: &Connection,
     person: &PersonId,
     now: Timestamp,
 ) -> Result<(), StoreFailed> {
-    connection.prepare_cached("DELETE FROM pull WHERE person_id = ?1")?.execute([person.as_str()])?;
-    connection
-        .prepare_cached("DELETE FROM consent_record WHERE person_id = ?1")?
-        .execute([person.as_str()])?;
+    remove_rows(connection, person.as_str())?;
     checkpoint::forget(connection, person, PurgeReason::ConsentRevoked, now)
 }
 
