@@ -166,7 +166,9 @@ impl World {
         };
         let mut text = listed.iter().map(table).collect::<String>();
         if half == Some(true) {
+            // In the middle of a word: what can be read, and lacks something, is another roster.
             text.truncate(text.len() / 2);
+            text.push_str("\nlabel = \"");
         } else {
             // One that is cut off cannot be read, or lists fewer for some hours.
             let now = self.stage.true_time();
