@@ -1,6 +1,6 @@
 -- set_back.sql: moves a patient by what came of it in a cycle, short of a finished pull or a purge.
 --
--- `refused_at` is of the first in an unbroken row of refusals: no answer leaves it, another answer
+-- The patient's turn is over with it. `refused_at` is of the first in an unbroken row of refusals: no answer leaves it, another answer
 -- begins the row anew, a permission ends it. One that lies ahead was noted by a wrong clock.
 
 UPDATE checkpoint
@@ -15,5 +15,6 @@ UPDATE checkpoint
                               ELSE refused_at END,
        held_why        = CASE WHEN $11 IS NOT NULL THEN $11
                               WHEN $9 THEN NULL
-                              ELSE held_why END
+                              ELSE held_why END,
+       owner           = NULL
  WHERE person_id = $1;

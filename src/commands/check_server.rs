@@ -6,7 +6,7 @@ use super::checks::Checks;
 use crate::settings::Settings;
 use crate::warehouse::place::Place;
 use crate::warehouse::report::{ServerPreflight, Standbys, Way};
-use crate::warehouse::schema_version;
+use crate::warehouse::server_schema_version;
 
 /// Tables beyond these are only counted.
 const TABLES_SHOWN_MAX: usize = 5;
@@ -17,7 +17,7 @@ pub(super) fn check_server(
     found: &ServerPreflight,
     checks: &mut Checks<'_>,
 ) -> anyhow::Result<()> {
-    let known = schema_version();
+    let known = server_schema_version();
     checks.ok("warehouse", &format!("{}, schema {known} of {known}", place.location))?;
     check_way(settings, found, checks)?;
     check_rights(found, checks)?;

@@ -219,7 +219,7 @@ fn analyst_tables(settings: &Settings) -> Arc<[AnalystTable]> {
 fn location(settings: &Settings) -> Result<Location, Complaints> {
     let WarehouseSettings { path, server, .. } = settings.warehouse.clone();
     let Some(server) = server else { return Ok(Location::File(path)) };
-    let ServerSettings { url, password, ca_file, schema, prepared, retention } = server;
+    let ServerSettings { url, password, ca_file, schema, prepared, lease, retention } = server;
     let asked_for = format!("put the password into {password}");
     let password = password.read().map_err(Complaints::one)?;
     let server = Server {
@@ -230,6 +230,7 @@ fn location(settings: &Settings) -> Result<Location, Complaints> {
         schema,
         acting_as: None,
         prepared,
+        lease,
         retention,
         beside: path,
     };

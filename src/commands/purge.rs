@@ -23,7 +23,7 @@ use crate::plan::state::PurgeReason;
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
 use crate::warehouse::failure::OpenFailed;
-use crate::warehouse::place::{Location, OtherServer, Place};
+use crate::warehouse::place::{OtherServer, Place};
 use crate::warehouse::purge::{PurgeAnswer, PurgeRequest, RequestProgress, Scrub, ScrubWaits};
 use crate::warehouse::{LeftRequest, Reader, Warehouse};
 
@@ -138,12 +138,7 @@ pub(crate) async fn purge_one(
     match order(place, &request, named).await? {
         Ordered::Answered(PurgeAnswer::Purged { name, rows }) => {
             told.purged(&name, rows)?;
-            told.say(match &place.location {
-                Location::File(_) => "the last bytes go at the end of the cycle under way",
-                Location::Server(_) => {
-                    "nobody can read them any more; the tables are written anew by the next scrub"
-                }
-            })?;
+            told.say("the last bytes go at the end of the cycle under way")?;
             Ok(ExitStatus::Done)
         }
         Ordered::Answered(PurgeAnswer::Unknown) => Err(unknown().into()),
@@ -170,9 +165,12 @@ enum Ordered {
     Free(Box<Warehouse>),
 }
 
-/// Takes the warehouse, or leaves the order for the process that holds it, and waits for one of
-/// the two. A command that is killed meanwhile has ordered all the same.
+/// Takes the warehouse, which on a server nobody is waited for; or leaves the order for the process that holds it, and
+/// waits for one of the two. A command that is killed meanwhile has ordered all the same.
 async fn order(place: &Place, request: &PurgeRequest, named: &str) -> Result<Ordered, OpenFailed> {
+    if let Some(warehouse) = Warehouse::open_beside(place, clock::now())? {
+        return Ok(Ordered::Free(Box::new(warehouse)));
+    }
     let deadline = Instant::now() + LOCK_WAIT_MAX;
     let mut left: Option<LeftRequest> = None;
     let mut is_reported = false;

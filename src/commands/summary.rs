@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::cycle::{EndedEarly, FailedWhy, PurgeNote, Summary};
+use crate::cycle::{EndedEarly, FailedWhy, PurgeNote, Share, Summary};
 use crate::plan::verdict::PatientCounts;
 
 #[derive(Serialize)]
@@ -12,6 +12,9 @@ struct SummaryJson {
     /// Only there, and true, where nothing was written.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
+    /// Only there, and true, where this is what one of several workers did.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    part: bool,
     patients: PatientCounts,
     resources: ResourceCounts,
     pages: u64,
@@ -33,6 +36,7 @@ pub(super) fn print_json(summary: &Summary, out: &mut dyn Write) -> anyhow::Resu
     let tally = summary.resources;
     let json = SummaryJson {
         dry_run: summary.is_rehearsal,
+        part: summary.share == Share::Part,
         patients: summary.patients,
         resources: ResourceCounts {
             inserted: tally.inserted,
@@ -54,6 +58,9 @@ pub(super) fn print_json(summary: &Summary, out: &mut dyn Write) -> anyhow::Resu
 pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()> {
     if summary.is_rehearsal {
         writeln!(out, "dry run: nothing was written; this is what `sync` would do")?;
+    }
+    if summary.share == Share::Part {
+        writeln!(out, "this process took part in a cycle that another leads; this is its own part")?;
     }
     let PatientCounts { total, ok, revoked, held, not_found, failed, skipped } = summary.patients;
     let counts = [

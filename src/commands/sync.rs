@@ -17,7 +17,8 @@ use crate::roster::Roster;
 use crate::settings::{Complaints, Settings};
 use crate::stop::Stop;
 use crate::warehouse::Warehouse;
-use crate::warehouse::place::{Close, OtherServer};
+use crate::warehouse::failure::OpenFailed;
+use crate::warehouse::place::{Close, OtherServer, Place};
 use crate::{clock, service};
 
 pub(super) fn sync(
@@ -39,7 +40,7 @@ pub(super) fn sync(
         let warehouse = if args.dry_run {
             Warehouse::rehearse(&place, other_server)?
         } else {
-            Warehouse::open(&place, other_server, clock::now())?
+            open(&place, other_server, &request).await?
         };
         run_cycle(Session { settings, api, stop }, warehouse, &roster, request).await
     })?;
@@ -56,6 +57,26 @@ pub(super) fn sync(
         }
     }
     Ok(ExitStatus::of_cycle(&summary))
+}
+
+/// Opens the warehouse to lead a cycle, or to take part in the one under way, where that is all that is asked for.
+async fn open(
+    place: &Place,
+    other_server: OtherServer,
+    request: &SyncRequest,
+) -> Result<Warehouse, OpenFailed> {
+    let failed = match Warehouse::open(place, other_server, clock::now()) {
+        Err(failed @ OpenFailed::InUse { .. }) => failed,
+        opened => return opened,
+    };
+    let is_plain = request.named.is_empty() && !request.full && !request.allow_shrunk_roster;
+    if !is_plain || other_server == OtherServer::Adopt {
+        return Err(failed);
+    }
+    let joined = Warehouse::join(place, clock::now()).await?;
+    joined
+        .inspect(|_| tracing::info!("a cycle is under way, and this process takes part in it"))
+        .ok_or(failed)
 }
 
 /// What a command runs cycles with.
@@ -126,7 +147,7 @@ fn sync_request(args: &SyncArgs, settings: &Settings, roster: &Roster) -> anyhow
         // For a patient by name, what was read before will do.
         let records = if named.is_empty() { RecordsAsked::Now } else { RecordsAsked::WhenDue };
         let full = args.full;
-        Ok(SyncRequest { named, full, waits_after_failures: false, allow_shrunk_roster, records })
+        Ok(SyncRequest { named, full, allow_shrunk_roster, records, ..SyncRequest::default() })
     } else {
         Err(Complaints::new(list).into())
     }

@@ -16,6 +16,7 @@ mod round;
 mod summary;
 mod tally;
 mod tasks;
+mod turns;
 mod workers;
 
 use std::sync::Arc;
@@ -30,9 +31,10 @@ pub(crate) use self::orders::ActivePatients;
 use self::patient::Refusal;
 use self::progress::Progress;
 use self::records::Reading;
-pub(crate) use self::summary::{EndedEarly, FailedWhy, PurgeNote, ShrunkRoster, Summary};
+pub(crate) use self::summary::{EndedEarly, FailedWhy, PurgeNote, Share, ShrunkRoster, Summary};
 use self::tally::CycleTally;
 use self::tasks::{Task, count_idle};
+use self::turns::Turns;
 use crate::clock;
 use crate::clock::Instant;
 use crate::healthex::client::Api;
@@ -46,11 +48,12 @@ use crate::roster::Roster;
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::time::TimeDelta;
-use crate::warehouse::Warehouse;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::{CycleEnd, Forgotten, Listed, RosterReading};
 use crate::warehouse::pull::Lease;
 use crate::warehouse::purge::{CarriedOut, Scrub, Scrubbed};
+use crate::warehouse::turn::Announced;
+use crate::warehouse::{Sharing, Warehouse};
 
 /// A cycle, with what it works with.
 #[derive(Clone)]
@@ -76,6 +79,8 @@ pub(crate) struct SyncRequest {
     pub waits_after_failures: bool,
     pub allow_shrunk_roster: bool,
     pub records: RecordsAsked,
+    /// The moment of the schedule that it is for, of which several workers run one cycle together.
+    pub tick: Option<Timestamp>,
 }
 
 /// When a cycle reads the consent records.
@@ -89,7 +94,7 @@ pub(crate) enum RecordsAsked {
 }
 
 /// Requests and bytes until now.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Traffic {
     requests: u64,
     bytes: u64,
@@ -124,62 +129,180 @@ impl Cycle {
 
     async fn run_alone(&self, roster: &Roster) -> Result<Summary, StoreFailed> {
         let begun = Instant::now();
-        let before = Traffic::of(&self.api);
+        let tally = CycleTally::since(Traffic::of(&self.api));
         self.api.begin_cycle();
         let mut summary = Summary { is_rehearsal: self.warehouse.is_rehearsal(), ..Summary::default() };
+        let leads = self.warehouse.shared().is_none_or(Sharing::leads);
+        let announced = if leads {
+            self.warehouse.announce_cycle(self.request.tick, clock::now()).await?
+        } else {
+            Announced::GoesOn
+        };
+        let before = tally.before;
+        match announced {
+            Announced::HasBeenRun => summary.share = Share::HasBeenRun,
+            Announced::GoesOn => self.go_on(tally, &mut summary).await?,
+            Announced::Alone | Announced::Shared => {
+                let tally = self.begin(roster, announced, tally, &mut summary).await?;
+                self.finish(tally, &mut summary).await?;
+            }
+        }
+        let after = Traffic::of(&self.api);
+        summary.requests += after.requests - before.requests;
+        summary.bytes += after.bytes - before.bytes;
+        summary.took = begun.elapsed();
+        Ok(summary)
+    }
+
+    /// Reads records and roster, decides who is due, and deals with them.
+    async fn begin(
+        &self,
+        roster: &Roster,
+        announced: Announced,
+        tally: CycleTally,
+        summary: &mut Summary,
+    ) -> Result<CycleTally, StoreFailed> {
         let Reading { records, credentials_refused } = records::read(self, &roster.patients).await?;
         let roster = &roster.with_records(&records);
-        let patients = self.take_roster(roster, &records, &mut summary).await?;
+        let patients = self.take_roster(roster, &records, summary).await?;
         self.names.learn(&patients, Some(roster));
         for CarriedOut { person, reason, rows } in self.warehouse.carried_out() {
             summary.purged.push(PurgeNote { name: person.to_string(), reason, rows });
         }
         // A purge that a crash or a reader kept from its end comes before anything else.
-        self.scrub(&mut summary).await;
+        self.scrub(summary).await;
         let tasks = tasks::tasks(self, roster, &records, patients, clock::now());
-        count_idle(&tasks, &mut summary);
+        count_idle(&tasks, summary);
         let due: Vec<Task> = tasks.into_iter().filter(|task| !matches!(task.due, Due::Nothing(_))).collect();
         self.progress.send_replace(Progress { total: due.len() as u64, ..Progress::default() });
-        let tally = self.deal_with_all(due).await;
-        tally.say_held(self.warehouse.is_rehearsal());
-        tally.settle(&mut summary);
-        summary.record_problems.extend(records.problems);
+        let mut tally = self.deal_with_all(due, announced, tally).await;
         if let Some(why) = credentials_refused {
-            summary.ended_early.get_or_insert(EndedEarly::CredentialsRefused(why));
+            tally.end(EndedEarly::CredentialsRefused(why));
         }
-        if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
-            self.end_cycle(self.got_through(&summary)).await;
-            summary.still_refused = self.warehouse.refused().await.unwrap_or_default();
-            self.settle_views().await;
-            self.scrub(&mut summary).await;
-        }
-        let after = Traffic::of(&self.api);
-        summary.requests = after.requests - before.requests;
-        summary.bytes = after.bytes - before.bytes;
-        summary.took = begun.elapsed();
-        Ok(summary)
+        summary.record_problems.extend(records.problems);
+        Ok(tally)
     }
 
-    /// Asks those again that are refused, pulls all others, and asks those again that were
-    /// refused meanwhile.
-    async fn deal_with_all(&self, due: Vec<Task>) -> CycleTally {
+    /// Takes part in a cycle that another has begun, and leads it to its end where that one has gone.
+    async fn go_on(&self, tally: CycleTally, summary: &mut Summary) -> Result<(), StoreFailed> {
+        let tally = workers::pull_all(self, Turns::shared(), tally).await;
+        if let Some(shared) = self.warehouse.shared() {
+            summary.patients.total = shared.progress().await?.0.total;
+        }
+        self.finish(tally, summary).await
+    }
+
+    /// Holds the last round and ends the cycle, unless that is another worker's.
+    async fn finish(&self, mut tally: CycleTally, summary: &mut Summary) -> Result<(), StoreFailed> {
+        if let Some(shared) = self.warehouse.shared()
+            && !matches!(tally.ended, Some(EndedEarly::Warehouse(_)))
+        {
+            if !self.leads_to_the_end(shared, &tally).await? {
+                tally.not_reached = 0;
+                summary.patients.total = 0;
+                summary.patients.skipped = 0;
+                tally.settle(summary);
+                summary.patients.total = summary.patients.counted();
+                summary.share = Share::Part;
+                return Ok(());
+            }
+            self.take_in_others(shared, &mut tally, summary).await?;
+        }
+        if tally.may_hold_round() {
+            workers::hold_round(self, &mut tally).await;
+        }
+        tally.say_held(self.warehouse.is_rehearsal());
+        tally.settle(summary);
+        if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
+            self.end_cycle(self.got_through(summary)).await;
+            summary.still_refused = self.warehouse.refused().await.unwrap_or_default();
+            self.settle_views().await;
+            self.scrub(summary).await;
+        }
+        Ok(())
+    }
+
+    /// Returns whether this process ends the cycle. What keeps it from asking is its own matter, where others can go on.
+    async fn leads_to_the_end(&self, shared: Sharing<'_>, tally: &CycleTally) -> Result<bool, StoreFailed> {
+        if !shared.leads() {
+            return Ok(false);
+        }
+        let is_its_own = matches!(
+            tally.ended,
+            Some(EndedEarly::Stopped | EndedEarly::ServerDown(_) | EndedEarly::CredentialsRefused(_))
+        );
+        if is_its_own && shared.progress().await?.1 > 0 {
+            shared.leave_lead().await;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Adds what the other workers did, and whom they were refused.
+    async fn take_in_others(
+        &self,
+        shared: Sharing<'_>,
+        tally: &mut CycleTally,
+        summary: &mut Summary,
+    ) -> Result<(), StoreFailed> {
+        for part in shared.parts_of_others().await? {
+            summary.requests += part.requests;
+            summary.bytes += part.bytes;
+            tally.add(part);
+        }
+        for (person, rows) in shared.purged_meanwhile().await? {
+            let note = self.say_purged(&self.names.of(&person), PurgeReason::Operator, rows);
+            summary.purged.push(note);
+        }
+        let now = clock::now();
+        for task in turns::refused_by_others(self).await? {
+            if !tally.known_refused.contains(task.person()) {
+                tally.refuse(Refusal::earlier(task, now));
+            }
+        }
+        let (progress, _) = shared.progress().await?;
+        if tally.ended.is_some() {
+            tally.not_reached += progress.total - progress.given_out;
+        }
+        // What a worker has come to an end with and could not tell any more, or what was void.
+        let due = summary.patients.total - summary.patients.skipped;
+        tally.skipped += due.saturating_sub(tally.counted());
+        Ok(())
+    }
+
+    /// Asks those again that are refused, and pulls all others.
+    async fn deal_with_all(&self, due: Vec<Task>, announced: Announced, mut tally: CycleTally) -> CycleTally {
         let (again, others): (Vec<Task>, Vec<Task>) =
             due.into_iter().partition(|task| matches!(task.due, Due::AskAgain(_)));
-        let mut tally = CycleTally::default();
+        let turns = match self.share(others, announced).await {
+            Ok(turns) => turns,
+            Err(failed) => {
+                tally.end(EndedEarly::Warehouse(failed));
+                return tally;
+            }
+        };
         let now = clock::now();
         for task in again {
             tally.refuse(Refusal::earlier(task, now));
         }
         workers::hold_round(self, &mut tally).await;
         if tally.ended.is_none() {
-            tally = workers::pull_all(self, others, tally).await;
+            tally = workers::pull_all(self, turns, tally).await;
         } else {
-            tally.not_reached += others.len() as u64;
-        }
-        if tally.may_hold_round() {
-            workers::hold_round(self, &mut tally).await;
+            tally.not_reached += turns.len() as u64;
         }
         tally
+    }
+
+    /// Writes the tasks down as turns, where others may take them too.
+    async fn share(&self, tasks: Vec<Task>, announced: Announced) -> Result<Turns, StoreFailed> {
+        match self.warehouse.shared() {
+            Some(shared) if announced == Announced::Shared => {
+                shared.plan_turns(tasks.iter().filter_map(turns::turn_of).collect(), clock::now()).await?;
+                Ok(Turns::shared())
+            }
+            _ => Ok(Turns::own(tasks)),
+        }
     }
 
     /// Returns when a patient is asked again that has failed so many times in a row.

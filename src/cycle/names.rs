@@ -1,16 +1,16 @@
 //! What the patients of a cycle go by in the log.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{PoisonError, RwLock};
 
 use crate::plan::PersonId;
 use crate::roster::Roster;
 use crate::warehouse::pull::Lease;
 
-/// The labels, once the cycle knows them.
+/// The labels, as far as the cycle knows them.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    labels: OnceLock<HashMap<PersonId, String>>,
+    labels: RwLock<HashMap<PersonId, String>>,
 }
 
 impl Names {
@@ -21,13 +21,12 @@ impl Names {
         let known = patients
             .iter()
             .filter_map(|lease| Some((lease.person().clone(), lease.checkpoint.label.clone()?)));
-        // A cycle takes its patients once.
-        let _ = self.labels.set(listed.chain(known).collect());
+        self.labels.write().unwrap_or_else(PoisonError::into_inner).extend(listed.chain(known));
     }
 
     /// Returns the label, else the id.
-    pub(super) fn of<'n>(&'n self, person: &'n PersonId) -> &'n str {
-        let label = self.labels.get().and_then(|labels| labels.get(person));
-        label.map_or(person.as_str(), String::as_str)
+    pub(super) fn of(&self, person: &PersonId) -> String {
+        let labels = self.labels.read().unwrap_or_else(PoisonError::into_inner);
+        labels.get(person).map_or_else(|| person.to_string(), Clone::clone)
     }
 }

@@ -61,6 +61,18 @@ impl ActivePatients {
         self.state().ordered.contains(person)
     }
 
+    /// Ends what is being done about everybody: others do it.
+    fn end_all(&self) {
+        self.state().active.values().for_each(CancellationToken::cancel);
+    }
+
+    /// Ends what is being done about a patient: others do it.
+    fn end(&self, person: &PersonId) {
+        if let Some(active) = self.state().active.get(person) {
+            active.cancel();
+        }
+    }
+
     /// Ends what is being done about a patient, and waits until nothing is.
     async fn clear(&self, person: &PersonId) {
         loop {
@@ -115,10 +127,21 @@ impl Drop for ActiveRound<'_> {
     }
 }
 
-/// Carries out orders as they come, until the cycle is `over`. Returns who was purged.
+/// Carries out orders as they come, until the cycle is `over`; and ends what others have taken over. Returns who was
+/// purged.
 pub(super) async fn heed(cycle: &Cycle, over: CancellationToken) -> Vec<PurgeNote> {
     let mut purged = Vec::new();
     loop {
+        if let Some(shared) = cycle.warehouse.shared() {
+            if shared.is_superseded() {
+                cycle.active.end_all();
+            }
+            for person in shared.take_superseded() {
+                let name = cycle.names.of(&person);
+                tracing::info!(person = %name, "{name}: another worker, or a purge, has taken this patient; nothing more is stored here");
+                cycle.active.end(&person);
+            }
+        }
         for request in cycle.warehouse.take_purge_requests(clock::now()) {
             purged.extend(carry_out(cycle, request).await);
         }
@@ -133,7 +156,7 @@ pub(super) async fn heed(cycle: &Cycle, over: CancellationToken) -> Vec<PurgeNot
 async fn carry_out(cycle: &Cycle, request: PurgeRequest) -> Option<PurgeNote> {
     let PurgeRequest { person, by, .. } = &request;
     let name = cycle.names.of(person);
-    tracing::info!(person = name, by, "{by} has ordered a purge; it does not wait for the cycle's end");
+    tracing::info!(person = %name, by, "{by} has ordered a purge; it does not wait for the cycle's end");
     cycle.active.clear(person).await;
     let reason = PurgeReason::Operator;
     let (answer, note) = match cycle.warehouse.purge(person, reason, by, clock::now()).await {
@@ -144,7 +167,7 @@ async fn carry_out(cycle: &Cycle, request: PurgeRequest) -> Option<PurgeNote> {
         }
         Ok(None) => (PurgeAnswer::Unknown, None),
         Err(failed) => {
-            tracing::error!(person = name, "a purge of {name} that {by} has ordered was not done: {failed}");
+            tracing::error!(person = %name, "a purge of {name} that {by} has ordered was not done: {failed}");
             (PurgeAnswer::Failed(failed.to_string()), None)
         }
     };

@@ -44,8 +44,8 @@ pub(super) enum PatientOutcome {
     /// This ends the cycle for all.
     Ends(EndedEarly),
     Interrupted,
-    /// An operator has ordered its purge: nothing more is done about it.
-    PurgeOrdered,
+    /// An operator has ordered its purge, or another worker deals with it: nothing more is done about it here.
+    LeftToOthers,
 }
 
 /// What one patient's turn has come to.
@@ -140,7 +140,7 @@ async fn unless_ordered(
             report = work => Some(report),
         },
     };
-    report.unwrap_or_else(|| PatientReport::without_pull(person, PatientOutcome::PurgeOrdered, None))
+    report.unwrap_or_else(|| PatientReport::without_pull(person, PatientOutcome::LeftToOthers, None))
 }
 
 async fn do_what_is_due(
@@ -182,9 +182,13 @@ async fn pull_patient(
         return pulled.report;
     }
     let mut report = pulled.report;
-    if let Err(failed) = cycle.warehouse.note_renamed_full(task.person(), clock::now()).await {
-        report.outcome = PatientOutcome::Ends(EndedEarly::Warehouse(failed));
-        return report;
+    match cycle.warehouse.note_renamed_full(task.person(), clock::now()).await {
+        Ok(Fenced::Kept(())) => {}
+        Ok(Fenced::Superseded) => return report,
+        Err(failed) => {
+            report.outcome = PatientOutcome::Ends(EndedEarly::Warehouse(failed));
+            return report;
+        }
     }
     let name = task.name();
     tracing::info!(person = %name, "{name}: entries have new names; a full pull follows");
@@ -336,6 +340,10 @@ async fn record_failure(cycle: &Cycle, asked: Asked<'_>, failed: PullFailed) -> 
         return note_refusal(cycle, Asked { task, head, cost }).await;
     }
     let (now, name, why) = (clock::now(), task.name(), failed.to_string());
+    if matches!(failed, PullFailed::Superseded) {
+        tracing::info!(person = %name, "{name}: {why}, or an operator has purged it; what was not stored is left to that");
+        return PatientOutcome::LeftToOthers;
+    }
     let period = cycle.settings.sync.schedule.period(now);
     let failure = failure_of(&failed);
     let verdict = judge_failure(failure, task.lease.checkpoint.failures + 1, period);
@@ -433,7 +441,7 @@ pub(super) async fn question(
         .ask_consent(
             &url,
             token.map(Arc::as_ref),
-            &consent_budget().named(cycle.names.of(person)),
+            &consent_budget().named(&cycle.names.of(person)),
             &cycle.stop,
         )
         .await
@@ -458,8 +466,7 @@ pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutc
     let (now, name) = (clock::now(), task.name());
     tracing::debug!(person = %name, "{name}: refused (403)");
     // One that consents again, by the records, is to be permitted.
-    let is_consented = task.record.as_ref().is_some_and(|record| record.standing.is_consent());
-    if task.lease.checkpoint.state == PatientState::Revoked && !is_consented {
+    if task.lease.checkpoint.state == PatientState::Revoked && !task.consents {
         let (outcome, setback) = (PullOutcome::Revoked, Some(Setback::answered(Event::Refused)));
         let ended = PullEnded { head, cost, is_marked, outcome, error: None, setback };
         return match cycle.warehouse.end_pull(ended, now).await {

@@ -39,6 +39,7 @@ pub(crate) struct FailedWhy {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Summary {
     pub is_rehearsal: bool,
+    pub share: Share,
     pub patients: PatientCounts,
     pub resources: Tally,
     pub pages: u64,
@@ -73,6 +74,18 @@ impl Summary {
             && self.roster_shrunk.is_none()
             && self.record_problems.is_empty()
     }
+}
+
+/// What of a cycle is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// All of it, whoever did it.
+    #[default]
+    Whole,
+    /// What this process did of one that another leads.
+    Part,
+    /// Nothing: another has run the cycle of this tick.
+    HasBeenRun,
 }
 
 /// Why a cycle did not get through its patients.

@@ -1,15 +1,17 @@
 //! What the patients of a cycle have come to together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::patient::{PatientOutcome, PatientReport, Refusal};
-use super::{ActivePatients, EndedEarly, FailedWhy, PurgeNote, Summary};
+use super::{ActivePatients, EndedEarly, FailedWhy, PurgeNote, Summary, Traffic};
 use crate::clock::Instant;
+use crate::healthex::client::Api;
 use crate::plan::PersonId;
 use crate::plan::breaker::Contact;
 use crate::plan::consent::ROUND_DELAY;
 use crate::plan::state::HeldWhy;
 use crate::warehouse::page::Tally;
+use crate::warehouse::turn::CyclePart;
 use crate::wording::counted;
 
 /// Reasons beyond these are not told apart.
@@ -18,6 +20,8 @@ const REASONS_MAX: usize = 32;
 /// What the patients of a cycle have come to.
 #[derive(Default)]
 pub(super) struct CycleTally {
+    /// What was asked for before.
+    pub(super) before: Traffic,
     pub(super) ok: u64,
     pub(super) revoked: u64,
     pub(super) held: u64,
@@ -39,9 +43,16 @@ pub(super) struct CycleTally {
     last_failure: String,
     pub(super) purged: Vec<PurgeNote>,
     pub(super) ended: Option<EndedEarly>,
+    /// Refused patients of a shared cycle that have been in a round, or will be.
+    pub(super) known_refused: HashSet<PersonId>,
 }
 
 impl CycleTally {
+    /// Returns one of a cycle that begins when so much was asked for.
+    pub(super) fn since(before: Traffic) -> Self {
+        Self { before, ..Self::default() }
+    }
+
     /// Adds a refusal that a round is to judge.
     pub(super) fn refuse(&mut self, refusal: Refusal) {
         self.refused_since.get_or_insert_with(Instant::now);
@@ -55,6 +66,19 @@ impl CycleTally {
 
     pub(super) fn refused_persons(&self) -> impl Iterator<Item = PersonId> {
         self.refused.iter().map(|refusal| refusal.task.person().clone())
+    }
+
+    /// Returns by which fences they were refused.
+    pub(super) fn refused_fences(&self) -> Vec<(PersonId, i64)> {
+        let refused = self.refused.iter().map(|refusal| &refusal.task.lease);
+        refused.map(|lease| (lease.person().clone(), lease.fence)).collect()
+    }
+
+    /// Leaves those out that are not as they were when they were refused.
+    pub(super) fn forget_others(&mut self, is_held: impl Fn(&PersonId) -> bool) {
+        let before = self.refused.len();
+        self.refused.retain(|refusal| is_held(refusal.task.person()));
+        self.skipped += (before - self.refused.len()) as u64;
     }
 
     /// Leaves those out that an operator has ordered to be purged since they were refused.
@@ -115,7 +139,7 @@ impl CycleTally {
         }
         match report.outcome {
             PatientOutcome::Ok => self.ok += 1,
-            PatientOutcome::Permitted | PatientOutcome::StillRevoked | PatientOutcome::PurgeOrdered => {
+            PatientOutcome::Permitted | PatientOutcome::StillRevoked | PatientOutcome::LeftToOthers => {
                 self.skipped += 1;
             }
             PatientOutcome::NotFound => self.not_found += 1,
@@ -157,6 +181,42 @@ impl CycleTally {
 
     pub(super) fn end(&mut self, ended: EndedEarly) {
         self.ended.get_or_insert(ended);
+    }
+
+    /// Returns what others are to know of it.
+    pub(super) fn part(&self, api: &Api) -> CyclePart {
+        let now = Traffic::of(api);
+        let most = self.failed_why.iter().max_by_key(|(_, patients)| **patients);
+        CyclePart {
+            ok: self.ok,
+            not_found: self.not_found,
+            failed: self.failed,
+            skipped: self.skipped,
+            resources: self.resources,
+            pages: self.pages,
+            requests: now.requests - self.before.requests,
+            bytes: now.bytes - self.before.bytes,
+            failed_why: most.map(|(why, patients)| (why.clone(), *patients)),
+        }
+    }
+
+    /// Returns how many patients it tells of, those included that a round is to judge.
+    pub(super) fn counted(&self) -> u64 {
+        let Self { ok, revoked, held, not_found, failed, skipped, not_reached, .. } = self;
+        ok + revoked + held + not_found + failed + skipped + not_reached + self.refused.len() as u64
+    }
+
+    /// Adds what another worker did.
+    pub(super) fn add(&mut self, part: CyclePart) {
+        self.ok += part.ok;
+        self.not_found += part.not_found;
+        self.failed += part.failed;
+        self.skipped += part.skipped;
+        self.resources += part.resources;
+        self.pages += part.pages;
+        if let Some((why, patients)) = part.failed_why {
+            *self.failed_why.entry(why).or_default() += patients;
+        }
     }
 
     pub(super) fn settle(self, summary: &mut Summary) {

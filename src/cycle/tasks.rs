@@ -20,6 +20,8 @@ pub(super) struct Task {
     pub(super) lease: Lease,
     /// What the consent records say of the patient, where they know it.
     pub(super) record: Option<Box<PatientRecord>>,
+    /// Whether they say that the patient consents.
+    pub(super) consents: bool,
 }
 
 impl Task {
@@ -52,9 +54,10 @@ pub(super) fn tasks(
         }
         let due = decide(&lease.checkpoint, &request, rules, now);
         if due != Due::Nothing(NotDue::Unlisted) {
-            let name = cycle.names.of(lease.person()).to_owned();
+            let name = cycle.names.of(lease.person());
             let record = records.of(lease.person()).cloned().map(Box::new);
-            tasks.push(Task { name, types: request.types, due, lease, record });
+            let consents = record.as_ref().is_some_and(|record| record.standing.is_consent());
+            tasks.push(Task { name, types: request.types, due, lease, record, consents });
         }
     }
     tasks.sort_by_key(|task| task.lease.checkpoint.last_success_at);

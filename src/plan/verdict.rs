@@ -61,6 +61,13 @@ pub struct PatientCounts {
     pub skipped: u64,
 }
 
+impl PatientCounts {
+    /// Returns how many came to some end.
+    pub(crate) fn counted(self) -> u64 {
+        self.ok + self.revoked + self.held + self.not_found + self.failed + self.skipped
+    }
+}
+
 /// The patients that somebody may want to look at, whether or not a cycle has asked for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct NeedsLook {

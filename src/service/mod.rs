@@ -26,6 +26,7 @@ mod process_metrics;
 mod reload;
 mod run_report;
 mod scheduler;
+mod shared_cycles;
 mod state;
 mod status;
 mod supervise;

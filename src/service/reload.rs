@@ -138,12 +138,13 @@ impl Worker {
 type ServerKey = fn(&ServerSettings) -> String;
 
 /// What says which server the warehouse is on and how it is reached: a service goes on with the one it began with.
-const SERVER_KEYS: [(&str, ServerKey); 6] = [
+const SERVER_KEYS: [(&str, ServerKey); 7] = [
     ("warehouse.url", |server| server.url.clone()),
     ("warehouse.password_file", |server| server.password.to_string()),
     ("warehouse.ca_file", |server| format!("{:?}", server.ca_file)),
     ("warehouse.schema", |server| server.schema.clone()),
     ("warehouse.prepared", |server| server.prepared.to_string()),
+    ("warehouse.lease", |server| format!("{:?}", server.lease)),
     ("warehouse.retention", |server| format!("{:?}", server.retention)),
 ];
 

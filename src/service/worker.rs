@@ -20,7 +20,7 @@ use super::systemd::StatusLine;
 use super::told_cycle::{counts, log_cycle};
 use super::{Daemon, POLL_INTERVAL, Signals, StartupState, facts, health, systemd};
 use crate::clock::Instant;
-use crate::cycle::{Cycle, EndedEarly, Summary, SyncRequest};
+use crate::cycle::{Cycle, EndedEarly, Share, Summary, SyncRequest};
 use crate::healthex::client::Api;
 use crate::plan::{Timestamp, stamp};
 use crate::settings::Credentials;
@@ -54,6 +54,8 @@ pub(super) struct Worker {
     /// What keeps the warehouse from being used, while it is waited for.
     waiting: Option<WarehouseWait>,
     pub(super) trust: CredentialTrust,
+    /// Whether the next cycle is wanted beside the schedule.
+    asked_for: bool,
     /// Those that were refused since the last answer, so that none is tried again and again.
     pub(super) refused: Vec<Credentials>,
     /// It could be read. Whether a cycle can be run by it is another matter.
@@ -132,6 +134,7 @@ impl Worker {
             only_daemon: found.only_daemon,
             waiting: None,
             trust: CredentialTrust::Trusted,
+            asked_for: false,
             refused: Vec::new(),
             outage: OutageBackoff::default(),
             roster_is_good: true,
@@ -246,6 +249,9 @@ impl Worker {
         };
         let Some(warehouse) = self.open_warehouse().await? else { return Ok(()) };
         let started_at = clock::now();
+        // One that is asked for beside the schedule is nobody else's.
+        let is_asked_for = std::mem::take(&mut self.asked_for);
+        let tick = self.daemon.settings.sync.schedule.shared_tick(started_at).filter(|_| !is_asked_for);
         self.status.cycle_begins(started_at);
         // While the server is down, the daemon's own pause stands in for those of the patients.
         let waits_after_failures = self.outage.rounds == 0;
@@ -255,7 +261,7 @@ impl Worker {
             warehouse: warehouse.clone(),
             stop: self.stop.clone(),
             progress: self.status.progress.clone(),
-            request: SyncRequest { waits_after_failures, ..SyncRequest::default() },
+            request: SyncRequest { waits_after_failures, tick, ..SyncRequest::default() },
             active: Arc::default(),
             names: Arc::default(),
         };
@@ -375,18 +381,14 @@ impl Worker {
                 self.identity = identity;
                 Ok(Some(Arc::new(warehouse)))
             }
-            Err(OpenFailed::InUse { pid, .. }) => {
-                tracing::warn!("the warehouse is in use (pid {pid}): this cycle is left out");
-                self.status.metrics.count_skipped(1);
-                Ok(None)
-            }
+            Err(OpenFailed::InUse { pid, .. }) => self.join_cycle(&pid).await,
             Err(failed) => self.skip_tick(failed).map(|()| None),
         }
     }
 
     /// Waits for the end of a failure that may pass, such as a full disk. Returns any other, which
     /// ends the daemon with exit status 5.
-    fn skip_tick(&mut self, failed: OpenFailed) -> anyhow::Result<()> {
+    pub(super) fn skip_tick(&mut self, failed: OpenFailed) -> anyhow::Result<()> {
         // What was used before is not given up for any failure to read it.
         let was_used = self.identity.is_some();
         let is_unread = matches!(failed, OpenFailed::Unusable { .. } | OpenFailed::Io { .. });
@@ -398,8 +400,18 @@ impl Worker {
     }
 
     async fn after_cycle(&mut self, summary: &Summary, warehouse: &Warehouse) -> anyhow::Result<()> {
-        log_cycle(summary);
         let now = clock::now();
+        match summary.share {
+            Share::Whole => log_cycle(summary),
+            Share::Part => {
+                log_cycle(summary);
+                return self.after_part(summary, warehouse, now).await;
+            }
+            Share::HasBeenRun => {
+                tracing::debug!("another worker has run the cycle of this tick");
+                return self.learn_of_others(warehouse).await;
+            }
+        }
         if let Some(alert) = purge_alert(&summary.purged, now) {
             self.send(&alert);
         }
@@ -427,7 +439,7 @@ impl Worker {
     }
 
     /// Takes in what the cycle has shown of warehouse, roster and credentials.
-    fn resolve_or_raise(&mut self, summary: &Summary) {
+    pub(super) fn resolve_or_raise(&mut self, summary: &Summary) {
         match &summary.ended_early {
             Some(EndedEarly::Warehouse(failed)) => {
                 return self.raise(Problem::Warehouse, &failed.to_string());
@@ -439,6 +451,7 @@ impl Worker {
             self.trust = CredentialTrust::Doubted;
             if self.load_replaced_credentials() {
                 // Whoever has replaced them need not wait for the next tick.
+                self.asked_for = true;
                 self.trigger.fire_after_cycle();
             }
             return;
@@ -477,7 +490,7 @@ impl Worker {
     }
 
     /// Begins, prolongs or ends the pause towards a server that answers nobody.
-    fn update_outage(&mut self, summary: &Summary, now: Timestamp) {
+    pub(super) fn update_outage(&mut self, summary: &Summary, now: Timestamp) {
         let requested = match &summary.ended_early {
             Some(EndedEarly::ToldToWait(wait)) => Some(*wait),
             _ => None,

@@ -14,6 +14,10 @@ use super::values;
 /// When last bytes are removed on a server, where nothing else is said.
 pub(super) const SCRUB_ON_SERVER: &str = "0 30 3 * * *";
 
+/// A shorter lease would be lost to a slow disk, a longer one keep a killed worker's patients from others.
+const LEASE_MIN: Duration = Duration::from_secs(10);
+const LEASE_MAX: Duration = Duration::from_hours(1);
+
 /// Where the folder of a configuration that is one of the system's has its state.
 const SYSTEM_CONFIGURATION: &str = "/etc/healthex-sync";
 const SYSTEM_STATE: &str = "/var/lib/healthex-sync";
@@ -39,6 +43,8 @@ pub(crate) struct ServerSettings {
     pub(crate) schema: String,
     /// Whether statements are prepared by name.
     pub(crate) prepared: bool,
+    /// A worker that is silent for so long loses its patients to others.
+    pub(crate) lease: Duration,
     /// How long backups and archives of the server keep what was purged, where that is stated.
     pub(crate) retention: Option<Duration>,
 }
@@ -54,6 +60,7 @@ pub(super) fn read(keys: &mut Keys<'_>, file: Option<&Path>, environment: &Envir
         keys.read("warehouse", "ca_file", "", &values::file_name_or_none()).map(|file| folder.join(file));
     let schema = keys.read("warehouse", "schema", "healthex", &values::schema_name());
     let prepared = keys.read("warehouse", "prepared", true, &values::boolean());
+    let lease = keys.read("warehouse", "lease", "2m", &values::duration_between(LEASE_MIN, LEASE_MAX));
     let retention = keys.read("warehouse", "retention", "", &values::duration_or_none());
     let history = keys.read("warehouse", "history", false, &values::boolean());
     if let Some(why) = ca_file.as_deref().and_then(why_no_certificates) {
@@ -79,7 +86,7 @@ pub(super) fn read(keys: &mut Keys<'_>, file: Option<&Path>, environment: &Envir
         );
     }
     let password = PasswordSource::find(&password_file, file, environment);
-    let server = ServerSettings { url, password, ca_file, schema, prepared, retention };
+    let server = ServerSettings { url, password, ca_file, schema, prepared, lease, retention };
     WarehouseSettings { path: own_files(file, environment), group: None, server: Some(server), history }
 }
 
@@ -130,6 +137,7 @@ mod tests {
         check("[warehouse]\nca_file = \"nowhere.pem\"", Some("warehouse.ca_file: nowhere.pem"));
         check("[warehouse]\nschema = \"Study 1\"", Some("small letters"));
         check("[warehouse]\nschema = \"pg_study\"", Some("its own"));
+        check("[warehouse]\nlease = \"5s\"", Some("10s"));
         check("[warehouse]\nretention = \"35 days\"", Some("7d"));
     }
 

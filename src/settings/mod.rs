@@ -312,9 +312,9 @@ fn find(given: Option<&Path>, environment: &Environment) -> Option<FoundFile> {
 fn read(keys: &mut Keys<'_>, file: Option<PathBuf>, environment: &Environment) -> Settings {
     let folder = file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
     let in_folder = |file: PathBuf| folder.join(file);
-    let sync = read_sync(keys);
-    let timezone = sync.timezone;
     let warehouse = database::read(keys, file.as_deref(), environment);
+    let sync = read_sync(keys, warehouse.server.is_some());
+    let timezone = sync.timezone;
     Settings {
         api: read_api(keys, environment, &folder),
         sync,
@@ -404,12 +404,14 @@ fn read_api(keys: &mut Keys<'_>, environment: &Environment, folder: &Path) -> Ap
     }
 }
 
-fn read_sync(keys: &mut Keys<'_>) -> SyncSettings {
+/// Several processes may go by the schedule of a warehouse that is on a server.
+fn read_sync(keys: &mut Keys<'_>, is_on_server: bool) -> SyncSettings {
     let schedule = keys.read("sync", "schedule", "0 */15 * * * *", &values::schedule());
     let timezone = keys.read("sync", "timezone", "UTC", &values::timezone());
     let not_between = keys.read("sync", "not_between", "", &values::quiet_hours_or_none());
+    let schedule = schedule.in_zone(timezone).not_between(not_between);
     SyncSettings {
-        schedule: schedule.in_zone(timezone).not_between(not_between),
+        schedule: if is_on_server { schedule.shared() } else { schedule },
         timezone,
         concurrency: keys.read("sync", "concurrency", 4, &values::count(1, 64)),
         page_size: Some(keys.read("sync", "page_size", 500, &values::count(0, 100_000)))

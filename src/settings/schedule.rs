@@ -21,6 +21,8 @@ pub(crate) struct Schedule {
     pattern: Pattern,
     zone: Tz,
     quiet: Option<QuietHours>,
+    /// Whether several processes go by it: then equal intervals are counted from 1970 on, the same for all.
+    is_shared: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +76,7 @@ impl fmt::Display for Schedule {
 impl Schedule {
     /// Parses it as of UTC and without quiet hours.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let of = |pattern| Self { pattern, zone: Tz::UTC, quiet: None };
+        let of = |pattern| Self { pattern, zone: Tz::UTC, quiet: None, is_shared: false };
         if let Some(every) = text.strip_prefix("every ") {
             let every = parse_duration(every.trim())?;
             // The scheduler knows no fraction of a second.
@@ -105,9 +107,28 @@ impl Schedule {
         Self { quiet, ..self }
     }
 
+    /// Lets several processes go by it together.
+    pub(crate) fn shared(self) -> Self {
+        Self { is_shared: true, ..self }
+    }
+
+    /// Returns the last moment until `now` at which a cycle was due, where several processes go by it: of each, one
+    /// of them runs a cycle.
+    pub(crate) fn shared_tick(&self, now: Timestamp) -> Option<Timestamp> {
+        match &self.pattern {
+            _ if !self.is_shared => None,
+            Pattern::Every(every) => multiple_until(*every, now),
+            Pattern::Cron(cron) => {
+                let now = now.as_cron_takes_it().with_timezone(&self.zone);
+                let last = cron.parsed.find_previous_occurrence(&now, true).ok()?;
+                Some(last.to_utc().into())
+            }
+        }
+    }
+
     pub(crate) fn as_simple(&self) -> SimpleSchedule<'_> {
         match &self.pattern {
-            _ if self.quiet.is_some() => SimpleSchedule::Other,
+            _ if self.quiet.is_some() || self.is_shared => SimpleSchedule::Other,
             Pattern::Every(every) => SimpleSchedule::Every(*every),
             Pattern::Cron(cron) if self.zone == Tz::UTC => SimpleSchedule::Cron(&cron.text),
             Pattern::Cron(_) => SimpleSchedule::Other,
@@ -117,7 +138,10 @@ impl Schedule {
     /// Returns the first moment after `now` at which a cycle is due.
     pub(crate) fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         let next = match &self.pattern {
-            Pattern::Every(every) => now + crate::time::TimeDelta::from_std(*every).ok()?,
+            Pattern::Every(every) => {
+                let from = if self.is_shared { multiple_until(*every, now)? } else { now };
+                from + crate::time::TimeDelta::from_std(*every).ok()?
+            }
             Pattern::Cron(cron) => next_by_cron(cron, self.zone, *now.as_cron_takes_it())?.into(),
         };
         Some(self.quiet_until(next).unwrap_or(next))
@@ -136,6 +160,12 @@ impl Schedule {
         };
         span().unwrap_or(Duration::from_mins(15))
     }
+}
+
+/// Returns the last moment until `now` that is a multiple of a span since 1970.
+fn multiple_until(every: Duration, now: Timestamp) -> Option<Timestamp> {
+    let every = i64::try_from(every.as_secs()).ok()?;
+    Timestamp::from_timestamp(now.timestamp().div_euclid(every) * every, 0)
 }
 
 /// A moment, as the calendar's crate has it.

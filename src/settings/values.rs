@@ -234,6 +234,14 @@ pub(super) fn duration_or_zero() -> ValueType<Duration> {
     ValueType::of_text(parse_duration)
 }
 
+/// A duration within bounds.
+pub(super) fn duration_between(least: Duration, most: Duration) -> ValueType<Duration> {
+    ValueType::of_text(move |text| match parse_duration(text)? {
+        duration if (least..=most).contains(&duration) => Ok(duration),
+        _ => Err(format!("must be between {}s and {}s", least.as_secs(), most.as_secs())),
+    })
+}
+
 /// A duration of any length but zero, or `None` for the empty text.
 pub(super) fn duration_or_none() -> ValueType<Option<Duration>> {
     let duration = duration();

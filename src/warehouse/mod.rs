@@ -33,9 +33,11 @@ mod rehearsal;
 pub(crate) mod report;
 mod rows;
 pub mod service;
+mod sharing;
 mod snapshot;
 mod soundness;
 mod sqlite;
+pub(crate) mod turn;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +63,7 @@ pub use self::moving::move_file;
 pub use self::reader::Reader;
 pub use self::report::{RowFormat, ViewRun};
 pub use self::rows::RowsFailed;
+pub(crate) use self::sharing::Sharing;
 pub use self::snapshot::Snapshot;
 pub use self::sqlite::ServiceLock;
 /// For `fuzz/`.
@@ -242,11 +245,15 @@ impl Warehouse {
     }
 
     /// Notes that a full pull follows for the sake of renamed entries.
-    pub async fn note_renamed_full(&self, person: &PersonId, now: Timestamp) -> Result<(), StoreFailed> {
+    pub async fn note_renamed_full(
+        &self,
+        person: &PersonId,
+        now: Timestamp,
+    ) -> Result<Fenced<()>, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.note_renamed_full(person, now).await,
+            Self::Sqlite(engine) => engine.note_renamed_full(person, now).await.map(Fenced::Kept),
             Self::Postgres(engine) => engine.note_renamed_full(person, now).await,
-            Self::Rehearsal(_) => Ok(()),
+            Self::Rehearsal(_) => Ok(Fenced::Kept(())),
         }
     }
 
@@ -375,8 +382,8 @@ impl Warehouse {
     pub(crate) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
         match self {
             Self::Sqlite(engine) => engine.take_purge_requests(now),
-            Self::Postgres(engine) => engine.take_purge_requests(now),
-            Self::Rehearsal(_) => Vec::new(),
+            // A purge waits for nobody there.
+            Self::Postgres(_) | Self::Rehearsal(_) => Vec::new(),
         }
     }
 
@@ -384,8 +391,7 @@ impl Warehouse {
     pub(crate) fn answer_purge_request(&self, request: &PurgeRequest, answer: &PurgeAnswer, now: Timestamp) {
         match self {
             Self::Sqlite(engine) => engine.answer_purge_request(request, answer, now),
-            Self::Postgres(engine) => engine.answer_purge_request(request, answer, now),
-            Self::Rehearsal(_) => {}
+            Self::Postgres(_) | Self::Rehearsal(_) => {}
         }
     }
 
@@ -536,9 +542,14 @@ pub fn identity(place: &Place) -> Option<FileIdentity> {
     }
 }
 
-/// Returns the number of the schema that this program writes.
+/// Returns the number of the schema that this program writes into a file.
 pub fn schema_version() -> i64 {
     sqlite::SCHEMA_VERSION
+}
+
+/// Returns the number of the schema that this program writes on a server.
+pub fn server_schema_version() -> i64 {
+    postgres::SCHEMA_VERSION
 }
 
 /// Returns the version of the engine in this program.

@@ -133,7 +133,7 @@ impl WalkMark {
 }
 
 /// How many resources were changed, and how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tally {
     pub inserted: u64,
     pub updated: u64,

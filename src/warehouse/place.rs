@@ -76,11 +76,16 @@ pub struct Server {
     /// Whether statements are kept prepared by name. Not through a pooler that lends each transaction
     /// another connection, and does not know them.
     pub prepared: bool,
+    /// A worker of a shared cycle that is silent for so long loses its patients to others.
+    pub lease: std::time::Duration,
     /// How long backups and archives of the server keep what was purged, where that is stated.
     pub retention: Option<std::time::Duration>,
     /// What this machine's own files are named after.
     pub beside: PathBuf,
 }
+
+/// How long a worker may be silent, where nothing else is said.
+pub const LEASE: std::time::Duration = std::time::Duration::from_mins(2);
 
 impl Server {
     /// Returns a server that is reached by a URL alone, with everything else as it is by default.
@@ -93,6 +98,7 @@ impl Server {
             schema: "healthex".to_owned(),
             acting_as: None,
             prepared: true,
+            lease: LEASE,
             retention: None,
             beside,
         }

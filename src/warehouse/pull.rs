@@ -9,9 +9,16 @@ use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 #[derive(Clone, Debug)]
 pub struct Lease {
     pub checkpoint: Checkpoint,
+    /// Grows whenever another takes the patient over, where workers share a roster; else 0.
+    pub fence: i64,
 }
 
 impl Lease {
+    /// Returns the right to pull a patient whom nobody else can take over.
+    pub(super) fn alone(checkpoint: Checkpoint) -> Self {
+        Self { checkpoint, fence: 0 }
+    }
+
     pub fn person(&self) -> &PersonId {
         &self.checkpoint.person
     }

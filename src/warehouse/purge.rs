@@ -11,8 +11,8 @@ use crate::plan::{PersonId, Timestamp};
 pub(super) const BOOKKEEPING: [&str; 6] =
     ["consent_record", "live_resources", "problem_patient", "pull", "seen", "walk"];
 
-/// Tables whose rows a purge leaves.
-pub(super) const OUTLIVE_A_PURGE: [&str; 2] = ["checkpoint", "purge_log"];
+/// Tables whose rows a purge leaves. A turn is void by the purge, and goes with its cycle.
+pub(super) const OUTLIVE_A_PURGE: [&str; 3] = ["checkpoint", "purge_log", "turn"];
 
 /// A purge, as `purge_log` tells it.
 pub(super) struct Purge<'p> {

@@ -98,14 +98,14 @@ impl Rehearsal {
             checkpoint
         }));
         known.sort_by(|one, other| one.person.cmp(&other.person));
-        Ok(known.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
+        Ok(known.into_iter().map(Lease::alone).collect())
     }
 
     pub(super) fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
         let found = self.ask(|reader| reader.checkpoint(person))?;
         let mut checkpoint = found.unwrap_or_else(|| Checkpoint::unknown(person.clone(), None));
         self.catch_up(&mut checkpoint);
-        Ok(Some(Lease { checkpoint }))
+        Ok(Some(Lease::alone(checkpoint)))
     }
 
     /// Changes what was read into what it would be by now.
@@ -194,7 +194,7 @@ impl Rehearsal {
     pub(super) fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
         let all = self.ask(Reader::checkpoints)?;
         let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
-        Ok(held.map(|checkpoint| Lease { checkpoint }).collect())
+        Ok(held.map(Lease::alone).collect())
     }
 
     pub(super) fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {

@@ -39,9 +39,12 @@ impl Cluster {
         // Nobody pulls its plug, and each test makes a database.
         SHARED
             .get_or_init(|| {
-                Self::start(
-                    "-c wal_level=minimal -c max_wal_senders=0 -c full_page_writes=off -c autovacuum=off -c fsync=off",
-                )
+                // `check` wants commits that are on the disk, and it is a world's whole warehouse there.
+                let is_switched = std::env::var_os("HEALTHEX_TEST_WAREHOUSE").is_some();
+                let fsync = if is_switched { "on" } else { "off" };
+                Self::start(&format!(
+                    "-c wal_level=minimal -c max_wal_senders=0 -c full_page_writes=off -c autovacuum=off -c fsync={fsync}"
+                ))
             })
             .as_ref()
     }

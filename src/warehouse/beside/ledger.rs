@@ -361,6 +361,11 @@ impl Ledger {
         self.is_ahead
     }
 
+    /// Returns whether the file is another than was read last, as where several processes write into it.
+    pub(in crate::warehouse) fn has_changed(&self) -> bool {
+        !self.is_ahead && std::fs::metadata(&self.path).is_ok_and(|file| file.len() != self.length)
+    }
+
     /// Notes that what the last line says is committed.
     pub(in crate::warehouse) fn has_committed(&mut self) {
         self.is_ahead = false;

@@ -13,6 +13,7 @@ use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::page::Tally;
 use crate::warehouse::patient::{CycleEnd, Forgotten, Listed, RosterReading};
 use crate::warehouse::place::OtherServer;
+use crate::warehouse::pull::Fenced;
 use crate::warehouse::pull::Lease;
 use crate::warehouse::service::{CYCLES_REMEMBERED, KnownProblem, NamedPatient, PastCycle, ServiceNote};
 
@@ -179,7 +180,8 @@ pub(super) async fn no_time_is_stored_that_was_not_told<C: Candidate>() {
     trial.store(&mut pull, batch(&rows[..1], next(&rows[..1], mark(1, 1, 1))), at(11)).await;
     trial.store(&mut pull, batch(&rows[1..], end(&rows, at(9))), at(12)).await;
     trial.pull(&ben, &rows, at(13)).await;
-    trial.warehouse().note_renamed_full(&anna, at(14)).await.unwrap();
+    let noted = trial.warehouse().note_renamed_full(&anna, at(14)).await.unwrap();
+    assert_eq!(noted, Fenced::Kept(()));
     trial.warehouse().purge(&ben, PurgeReason::Operator, BY, at(15)).await.unwrap();
     let note = ServiceNote { well_end: Some(at(16)), ..ServiceNote::default() };
     trial.warehouse().remember(note).await.unwrap();

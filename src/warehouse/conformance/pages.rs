@@ -314,7 +314,8 @@ pub(super) async fn a_renamed_entry_is_noticed_by_an_incremental_pull_alone<C: C
     let stored = trial.store(&mut incremental, batch(&rows, next(&rows, mark(1, 1, 1))), at(31)).await;
     assert!(stored.renamed);
     assert!(trial.checkpoint(&anna).await.unfinished.unwrap().renamed);
-    trial.warehouse().note_renamed_full(&anna, at(32)).await.unwrap();
+    let noted = trial.warehouse().note_renamed_full(&anna, at(32)).await.unwrap();
+    assert_eq!(noted, Fenced::Kept(()));
     assert_eq!(trial.checkpoint(&anna).await.renamed_full_at, Some(at(32)));
 
     // Two that arrive together are two things.

@@ -12,6 +12,7 @@ use tokio_postgres::{Client, NoTls};
 use super::cluster::{Cluster, VERSIONS};
 use super::runtime;
 use super::values::Decimal;
+use super::workers::OF_WORKERS;
 use crate::plan::stamp;
 use crate::plan::table_set::TableSet;
 use crate::time::Day;
@@ -75,7 +76,7 @@ impl Candidate for PostgresCandidate {
         let read = async {
             let client = connect(&server.url).await;
             let names = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'healthex'
-                            AND tablename NOT IN ('migration', 'writer')";
+                            AND tablename NOT IN ('migration', 'writer', 'worker', 'shared_cycle', 'turn', 'ticket', 'shared_cycle_part')";
             let mut kept = Kept::default();
             for name in client.query(names, &[]).await.unwrap() {
                 let table: String = name.get(0);
@@ -122,7 +123,10 @@ async fn rows_of(client: &Client, table: &str) -> Vec<KeptRow> {
         .iter()
         .map(|row| {
             let columns = row.columns().iter().enumerate();
-            columns.filter_map(|(at, column)| Some((column.name().to_owned(), text_of(row, at)?))).collect()
+            columns
+                .filter(|(_, column)| !(table == "checkpoint" && OF_WORKERS.contains(&column.name())))
+                .filter_map(|(at, column)| Some((column.name().to_owned(), text_of(row, at)?)))
+                .collect()
         })
         .collect();
     kept.sort();

@@ -21,7 +21,7 @@ use crate::plan::state::{Event, HeldWhy, NEW_WHEN_PULLED, PatientState, PurgeRea
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{Finished, ShortfallChange, WalkMark};
-use crate::warehouse::pull::{PullHead, Setback};
+use crate::warehouse::pull::{Lease, PullHead, Setback};
 
 /// The table's columns, and whether the server has counted the walk under way.
 const SELECT: &str = "SELECT c.*, CASE WHEN c.pull_mode IS NOT NULL THEN
@@ -40,7 +40,15 @@ pub(super) async fn one(session: &Session, person: &PersonId) -> Result<Option<C
     found.as_ref().map(read).transpose()
 }
 
-fn read(row: &Row) -> Result<Checkpoint, Undone> {
+/// Returns everybody with the fence that a turn would be planned on, but for those that a worker is dealing with.
+pub(super) async fn free(session: &Session) -> Result<Vec<Lease>, Undone> {
+    let all = format!("{SELECT} WHERE c.owner IS NULL ORDER BY c.person_id COLLATE \"C\"");
+    let rows = session.rows(&all, &[]).await?;
+    rows.iter().map(|row| Ok(Lease { checkpoint: read(row)?, fence: Columns(row).get("fence")? })).collect()
+}
+
+/// Reads the columns of [`SELECT`].
+pub(super) fn read(row: &Row) -> Result<Checkpoint, Undone> {
     let damaged = |what: &str| StoreFailed::Damaged(format!("checkpoint.{what} cannot be read"));
     let column = Columns(row);
     let (id, state): (String, String) = (column.get("person_id")?, column.get("state")?);
@@ -292,6 +300,19 @@ pub(super) async fn note_renamed_full(
     let statement = "UPDATE checkpoint SET renamed_full_at = $2 WHERE person_id = $1";
     session.execute(statement, &[&person.as_str(), &now]).await?;
     Ok(())
+}
+
+/// Takes a patient again whose turn was over, as for a full pull that follows. Returns the new fence.
+pub(super) async fn take_again(
+    session: &Session,
+    person: &PersonId,
+    owner: &str,
+    former: i64,
+) -> Result<i64, Undone> {
+    let statement = "UPDATE checkpoint SET owner = $2, fence = fence + 1
+          WHERE person_id = $1 AND fence = $3 AND owner IS NULL RETURNING fence";
+    let taken = session.row_or_none(statement, &[&person.as_str(), &owner, &former]).await?;
+    Ok(taken.ok_or(Undone::Superseded)?.try_get(0)?)
 }
 
 const NO_PULL: &str = include_str!("../../../schema/no_pull.sql");

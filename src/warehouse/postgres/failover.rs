@@ -62,9 +62,12 @@ pub(super) async fn noted(session: &Session) -> Result<Option<Failover>, Undone>
 }
 
 /// Leaves delays out, while everyone is to be asked.
-pub(super) async fn forget_delays(session: &Session, patients: &mut [Checkpoint]) -> Result<(), Undone> {
+pub(super) async fn forget_delays<'p>(
+    session: &Session,
+    patients: impl Iterator<Item = &'p mut Checkpoint> + Send,
+) -> Result<(), Undone> {
     if noted_text(session, ASK_EVERYONE).await?.is_some() {
-        patients.iter_mut().for_each(Checkpoint::forget_delays);
+        patients.for_each(Checkpoint::forget_delays);
     }
     Ok(())
 }

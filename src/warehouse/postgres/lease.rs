@@ -69,7 +69,22 @@ impl WriterLease {
             }
             clock::sleep(LOOK_AGAIN).await;
         }
-        let handle = runtime::handle().map_err(|error| server.unusable(error))?;
+        Self::renewed(pool, owner).map_err(failed)
+    }
+
+    /// Takes the row if nobody has it who lives, as far as that is known at once.
+    pub(super) async fn take_if_free(pool: &Pool, owner: &Arc<str>) -> Result<Option<Self>, Undone> {
+        if let Some(holder) = Self::try_to_take(pool, owner, owner).await? {
+            let has_ended = holder.is_alive() == Some(false);
+            if !has_ended || Self::try_to_take(pool, owner, &holder.owner).await?.is_some() {
+                return Ok(None);
+            }
+        }
+        Self::renewed(pool, owner).map(Some)
+    }
+
+    fn renewed(pool: &Pool, owner: &Arc<str>) -> Result<Self, Undone> {
+        let handle = runtime::handle().map_err(|error| StoreFailed::Engine(error.to_string()))?;
         let renewal = handle.spawn(renew(pool.clone(), owner.clone()));
         Ok(Self { owner: owner.clone(), pool: pool.clone(), renewal })
     }
@@ -190,11 +205,7 @@ impl Holder {
 
     /// Returns whether the process is there; `None` where it cannot be known from here.
     fn is_alive(&self) -> Option<bool> {
-        if self.realm.is_none() || self.realm != realm() {
-            return None;
-        }
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw)?;
-        Some(test_kill_process(pid) != Err(Errno::SRCH))
+        if self.realm.is_none() || self.realm != realm() { None } else { is_there(self.pid) }
     }
 }
 
@@ -204,9 +215,15 @@ impl fmt::Display for Holder {
     }
 }
 
+/// Returns whether a process of this realm is there.
+pub(super) fn is_there(pid: i64) -> Option<bool> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    Some(test_kill_process(pid) != Err(Errno::SRCH))
+}
+
 /// Returns what makes the number of a process one process: this boot of this machine, and the namespace in it. A
 /// hardened service may not see it.
-fn realm() -> Option<String> {
+pub(super) fn realm() -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
     Some(format!("{} {}", boot.trim(), namespace.display()))

@@ -2,11 +2,12 @@
 //! transaction of a purge. Each machine's ledger is remembered by itself.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::cycle_ends::{note_text, noted_text};
 use super::failure::Undone;
-use super::lease::expect_held;
+use super::right::Right;
 use super::session::Session;
 use super::{checkpoint, purge};
 use crate::plan::state::PurgeReason;
@@ -23,6 +24,8 @@ const WAREHOUSE_ID: &str = "warehouse_id";
 pub(super) struct LedgerBook {
     ledger: Mutex<Ledger>,
     head: String,
+    /// Another process of this machine has written into it.
+    is_outdated: AtomicBool,
 }
 
 /// The hash of the line that this machine wrote or read last is noted under this name.
@@ -39,7 +42,7 @@ pub(super) async fn report(session: &Session, path: &Path) -> Result<LedgerRepor
 impl LedgerBook {
     pub(super) fn unread(path: PathBuf) -> Self {
         let head = head_of(&path);
-        Self { ledger: Mutex::new(Ledger::unread(path)), head }
+        Self { ledger: Mutex::new(Ledger::unread(path)), head, is_outdated: AtomicBool::new(false) }
     }
 
     pub(super) fn locked(&self) -> MutexGuard<'_, Ledger> {
@@ -51,16 +54,41 @@ impl LedgerBook {
         &self.head
     }
 
+    /// Keeps all others of this machine from the ledger until the transaction ends.
+    pub(super) async fn begin_alone(&self, session: &Session) -> Result<(), Undone> {
+        let lock = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema()::text || ' ' || $1, 0))";
+        session.rows(lock, &[&self.head.as_str()]).await?;
+        Ok(())
+    }
+
+    /// Keeps all others of this machine from the ledger, and refuses to write behind what was not read.
+    async fn expect_read(&self, session: &Session) -> Result<(), Undone> {
+        self.begin_alone(session).await?;
+        if self.locked().has_changed() {
+            self.is_outdated.store(true, Ordering::Relaxed);
+            return Err(Undone::Failed(StoreFailed::Busy(
+                "another process has written into the ledger of purges".to_owned(),
+            )));
+        }
+        Ok(())
+    }
+
+    /// Returns whether the ledger has to be read again, since this was last asked.
+    pub(super) fn take_outdated(&self) -> bool {
+        self.is_outdated.swap(false, Ordering::Relaxed)
+    }
+
     /// Writes the line of a purge that is committed next, if this process still may. `Ok` means that it is on
     /// the disk.
     pub(super) async fn note_purge(
         &self,
         session: &Session,
-        owner: &str,
+        right: &Right,
         purge: &Purge<'_>,
         erased: &Erased,
     ) -> Result<(), Undone> {
-        expect_held(session, owner).await?;
+        right.check(session).await?;
+        self.expect_read(session).await?;
         let head = self.locked().write_purge(purge, erased)?;
         self.note(session, &ToNote { id: None, head: Some(head) }).await
     }
@@ -69,11 +97,12 @@ impl LedgerBook {
     pub(super) async fn note_returned(
         &self,
         session: &Session,
-        owner: &str,
+        right: &Right,
         person: &PersonId,
         now: Timestamp,
     ) -> Result<(), Undone> {
-        expect_held(session, owner).await?;
+        right.check(session).await?;
+        self.expect_read(session).await?;
         let head = self.locked().write_returned(person, now)?;
         self.note(session, &ToNote { id: None, head: Some(head) }).await
     }

@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use super::analyst_tables::AnalystTables;
 use super::failure::{Undone, describe};
 use super::pool::Pool;
-use super::schema::{SchemaShape, roles, script};
+use super::schema::{SchemaShape, VERSION, roles, script};
 use super::server_state::ServerState;
 use super::view_script::first_views;
 use super::{analyst_tables, open, runtime, view_build};
@@ -74,7 +74,7 @@ async fn carry_out(
     let is_complete = after.roles == ROLES && after.settings > 0;
     Ok(Migrated {
         server: server.to_string(),
-        version: crate::warehouse::schema_version(),
+        version: VERSION,
         from_version,
         partitions,
         role: after.role,

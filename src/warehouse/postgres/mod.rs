@@ -28,6 +28,7 @@ mod move_cells;
 mod move_target;
 mod no_way_in;
 mod open;
+mod open_warehouse;
 mod operations;
 mod overview;
 mod page;
@@ -41,6 +42,7 @@ mod purging;
 mod reader;
 mod removed;
 mod report;
+mod right;
 mod run_view;
 mod runtime;
 mod schema;
@@ -53,6 +55,7 @@ mod snapshot;
 mod stream;
 mod sweep;
 mod tables;
+mod turns;
 mod upserts;
 mod values;
 mod verify;
@@ -64,6 +67,7 @@ mod view_steps;
 mod view_table;
 #[cfg(test)]
 mod view_tests;
+mod workers;
 mod writing;
 
 #[cfg(test)]
@@ -72,11 +76,12 @@ pub(super) use self::lease::try_lock;
 pub(super) use self::migrate::{migrate, migration_script};
 pub(super) use self::missing::copied_by_the_server;
 pub(super) use self::move_target::MoveTarget;
-pub(super) use self::operations::Engine;
+pub(super) use self::open_warehouse::Engine;
 pub(super) use self::pool::check_url;
 pub(super) use self::preflight::preflight;
 pub(super) use self::purging::begin_ledger_anew;
 pub(super) use self::reader::Reader;
+pub(super) use self::schema::VERSION as SCHEMA_VERSION;
 pub(super) use self::scrub::scrub;
 pub(super) use self::snapshot::Snapshot;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::failure::Undone;
 use super::session::Session;
 use super::values::Param;
+use super::workers::OF_WORKERS;
 use crate::plan::{Timestamp, parse_stamp, stamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::moved::MovedCell;
@@ -24,8 +25,9 @@ impl MoveColumns {
 
     pub(super) async fn of(session: &Session, table: &str) -> Result<Self, Undone> {
         let statement = "SELECT attname::text, atttypid::bigint FROM pg_attribute
-              WHERE attrelid = to_regclass(quote_ident($1)) AND attnum > 0 AND NOT attisdropped ORDER BY attname";
-        let rows = session.rows(statement, &[&table]).await?;
+              WHERE attrelid = to_regclass(quote_ident($1)) AND attnum > 0 AND NOT attisdropped
+                AND ($1 <> 'checkpoint' OR attname <> ALL ($2)) ORDER BY attname";
+        let rows = session.rows(statement, &[&table, &OF_WORKERS.to_vec()]).await?;
         let columns = rows.iter().map(|row| {
             let kind = u32::try_from(row.try_get::<_, i64>(1)?).ok().and_then(Type::from_oid);
             let unknown = || StoreFailed::Engine(format!("{table} has a column of an unknown type"));

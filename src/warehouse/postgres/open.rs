@@ -9,6 +9,7 @@ use super::cycle_ends;
 use super::failure::Undone;
 use super::pool::Pool;
 use super::runtime;
+use super::schema::VERSION;
 use super::server_state::ServerState;
 use super::session::{Begin, Session};
 use crate::clock;
@@ -51,7 +52,7 @@ pub(super) async fn expect_schema(pool: &Pool) -> Result<ServerState, OpenFailed
     let version = schema_version(pool, &state).await?;
     expect_not_newer(server, version)?;
     match version {
-        Some(version) if version == crate::warehouse::schema_version() => Ok(state),
+        Some(version) if version == VERSION => Ok(state),
         _ => Err(OpenFailed::NotMigrated { server: server.to_string() }),
     }
 }
@@ -119,7 +120,7 @@ pub(super) async fn schema_version(pool: &Pool, state: &ServerState) -> Result<O
 }
 
 pub(super) fn expect_not_newer(server: &Server, version: Option<i64>) -> Result<(), OpenFailed> {
-    let known = crate::warehouse::schema_version();
+    let known = VERSION;
     match version {
         Some(version) if version > known => {
             Err(OpenFailed::NewerServerSchema { server: server.to_string(), version, known })
@@ -171,6 +172,14 @@ pub(super) fn expect_filled_by(place: &Place, filled: FilledBy) -> Result<bool, 
             base_url: place.base_url.clone(),
         }),
     }
+}
+
+/// Refuses one that another FHIR server filled, where nothing is to be changed about that.
+pub(super) async fn expect_server(pool: &Pool, place: &Place) -> Result<(), OpenFailed> {
+    let base_url = place.base_url.clone();
+    let look = pool.look(|session| Box::pin(async move { filled_by(session, &base_url).await }));
+    let filled = look.await.map_err(|undone| pool.server().failed(undone.into_failure()))?;
+    expect_filled_by(place, filled).map(drop)
 }
 
 /// Refuses it too, unless it is to be taken over; and notes by whom a new one is filled.

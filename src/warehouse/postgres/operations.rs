@@ -1,180 +1,35 @@
 //! The door's writing operations, each of them one transaction.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
-use super::lease::{WriterLease, expect_held, new_owner};
-use super::ledger::LedgerBook;
+use super::open_warehouse::{Engine, fenced};
 use super::page::IncomingBatch;
-use super::pool::Pool;
-use super::session::{Session, Step};
+use super::right::Right;
 use super::view_build::{Build, Which};
-use super::writing::Writing;
 use super::{
-    analyst_tables, checkpoint, consents, cycle_ends, failover, keep_deleted, open, page, pulls, purge_log,
-    removed, runtime, service_memory,
+    checkpoint, consents, cycle_ends, failover, keep_deleted, page, pulls, purge_log, removed,
+    service_memory, turns,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
 use crate::plan::state::{PatientState, PurgeReason};
 use crate::plan::{PersonId, Timestamp};
-use crate::views::{AnalystTable, KeptRows, TapeMemory};
-use crate::warehouse::beside::ledger;
-use crate::warehouse::beside::ledger::PurgedPatients;
-use crate::warehouse::changes::History;
+use crate::views::{KeptRows, TapeMemory};
 use crate::warehouse::failover::Failover;
-use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
-use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::page::{Batch, IncomingRow, PullProgress, StoredBatch, SweepOutcome, Tally};
 use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
-use crate::warehouse::place::{OtherServer, Place, Server, WriterActivity};
+use crate::warehouse::place::WriterActivity;
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use crate::warehouse::report::{ExpiringConsents, Steps, ViewRefused};
 use crate::warehouse::service::{ServiceMemory, ServiceNote};
 
-/// A warehouse that is open for writing, and the right to write to it.
-pub struct Engine {
-    writing: Writing,
-    lease: WriterLease,
-    history: History,
-    /// Those that are stored as this program makes them.
-    analyst_tables: Arc<AnalystTables>,
-    /// Those that are not.
-    other_tables: Vec<String>,
-    views: Arc<[AnalystTable]>,
-    pub(super) ledger: Arc<LedgerBook>,
-    /// Taken by whoever writes into the ledger.
-    pub(super) ledger_turn: tokio::sync::Mutex<()>,
-    purged: PurgedPatients,
-    is_abandoned: AtomicBool,
-}
-
 impl Engine {
-    pub(in crate::warehouse) fn open(
-        place: &Place,
-        server: &Arc<Server>,
-        other_server: OtherServer,
-        now: Timestamp,
-    ) -> Result<Self, OpenFailed> {
-        let pool = Pool::new(server)?;
-        let owner = new_owner();
-        let opening = async || {
-            let state = open::expect_schema(&pool).await?;
-            open::expect_to_write(&pool, &state).await?;
-            let lease = WriterLease::take_as(&pool, &owner).await?;
-            let opened = async {
-                open::expect_moved(&pool).await?;
-                open::take_server(&pool, place, other_server).await?;
-                let stored = pool.look(|session| Box::pin(analyst_tables::stored(session))).await;
-                stored.map_err(|undone| server.failed(undone.into_failure()))
-            };
-            match opened.await {
-                Ok(stored) => Ok((lease, stored)),
-                Err(failed) => {
-                    lease.give_back().await;
-                    Err(failed)
-                }
-            }
-        };
-        let (lease, stored) =
-            open::patiently(|| runtime::wait(opening()).map_err(|error| server.unusable(error)).flatten())?;
-        let (analyst_tables, other_tables) = AnalystTables::new(&place.views).followed(&stored);
-        let ledger = LedgerBook::unread(ledger::resolve(place));
-        let purged = ledger.locked().purged();
-        let engine = Self {
-            writing: Writing::new(pool),
-            lease,
-            history: History::of(place.history),
-            analyst_tables: Arc::new(analyst_tables),
-            other_tables,
-            views: place.views.clone(),
-            purged,
-            ledger: Arc::new(ledger),
-            ledger_turn: tokio::sync::Mutex::new(()),
-            is_abandoned: AtomicBool::new(false),
-        };
-        let read = async {
-            engine.notice_failover(now).await?;
-            // It repeats what a failover has lost.
-            engine.read_ledger(now).await
-        };
-        let read = runtime::wait(read).map_err(|error| server.unusable(error))?;
-        read.map_err(|failed| server.failed(failed))?;
-        match engine.ledger_fault() {
-            Some(LedgerFault::OfAnother(ledger)) => {
-                Err(OpenFailed::OtherLedger { path: server.to_string().into(), ledger })
-            }
-            _ => Ok(engine),
-        }
-    }
-
-    pub(super) fn pool(&self) -> &Pool {
-        self.writing.pool()
-    }
-
-    pub(super) fn owner(&self) -> Arc<str> {
-        self.lease.owner()
-    }
-
-    /// Returns what this machine's own files are named after.
-    pub(super) fn beside(&self) -> &Path {
-        &self.pool().server().beside
-    }
-
-    /// Carries out a piece of work that no pull can be superseded in.
-    pub(super) async fn write<T: Send + 'static>(
-        &self,
-        work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
-    ) -> Result<T, StoreFailed> {
-        self.run(work).await.map_err(Undone::into_failure)
-    }
-
-    /// Answers by one look. It takes no right to write, and no number of a transaction.
-    pub(super) async fn look<T: Send>(
-        &self,
-        look: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
-    ) -> Result<T, StoreFailed> {
-        self.writing.look(look).await.map_err(Undone::into_failure)
-    }
-
-    /// Carries out a move of a pull.
-    async fn write_fenced<T: Send + 'static>(
-        &self,
-        work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
-    ) -> Result<Fenced<T>, StoreFailed> {
-        match self.run(work).await {
-            Ok(done) => Ok(Fenced::Kept(done)),
-            Err(Undone::Superseded) => Ok(Fenced::Superseded),
-            Err(undone) => Err(undone.into_failure()),
-        }
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
-    ) -> Result<T, Undone> {
-        let owner = self.lease.owner();
-        let written = self.writing.write(move |session| {
-            let (owner, work) = (owner.clone(), work(session));
-            Box::pin(async move {
-                // Sent with the first of the work's statements, and answered before them.
-                let (held, done) = tokio::join!(biased; expect_held(session, &owner), work);
-                held.and(done)
-            })
-        });
-        // Else all that a transaction may have to do would lie in the task of each pull.
-        Box::pin(written).await
-    }
-
-    pub(in crate::warehouse) fn abandon(&self) {
-        self.is_abandoned.store(true, Ordering::Relaxed);
-    }
-
     pub(in crate::warehouse) fn activity(&self) -> WriterActivity {
-        self.writing.activity()
+        self.writing().activity()
     }
 
     pub(in crate::warehouse) async fn cycle_times(&self) -> Result<CycleTimes, StoreFailed> {
@@ -196,16 +51,17 @@ impl Engine {
                 cycle_ends::take_roster(session, &roster, now).await?;
                 checkpoint::drop_unlisted(session, roster.paused_lacked_since(now)).await?;
                 failover::begin_asking(session).await?;
-                let mut patients = checkpoint::all(session).await?;
-                failover::forget_delays(session, &mut patients).await?;
+                let mut patients = checkpoint::free(session).await?;
+                let checkpoints = patients.iter_mut().map(|patient| &mut patient.checkpoint);
+                failover::forget_delays(session, checkpoints).await?;
                 Ok(patients)
             })
         });
-        Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
+        begin.await
     }
 
     /// Refuses to pull where tables would be left behind: nobody who pulls may make them.
-    fn expect_own_tables(&self) -> Result<(), StoreFailed> {
+    pub(super) fn expect_own_tables(&self) -> Result<(), StoreFailed> {
         if self.other_tables.is_empty() {
             return Ok(());
         }
@@ -222,8 +78,8 @@ impl Engine {
         mut told: impl FnMut(Steps) + Send + 'static,
     ) -> Result<Vec<ViewRefused>, StoreFailed> {
         let tables = AnalystTables::new(&self.views);
-        let owner = self.lease.owner();
-        let build = Build { pool: self.writing.pool(), owner: &owner, tables: &tables, now };
+        let owner = self.owner();
+        let build = Build { pool: self.pool(), owner: &owner, tables: &tables, now };
         build.run(Which::All, &mut told).await.map_err(Undone::into_failure)
     }
 
@@ -284,6 +140,7 @@ impl Engine {
                     cycle_ends::note_good_cycle(session, end.now).await?;
                     failover::end_asking(session).await?;
                 }
+                turns::close(session, turns::Close::WorkedOff).await?;
                 pulls::prune(session, end.now).await
             })
         })
@@ -347,7 +204,7 @@ impl Engine {
                 Box::pin(async move { checkpoint::one(session, &person).await })
             })
             .await?
-            .map(|checkpoint| Lease { checkpoint }))
+            .map(Lease::alone))
     }
 
     pub(in crate::warehouse) async fn unfinished_walks(
@@ -372,18 +229,28 @@ impl Engine {
         let holds_rows = !batch.rows.is_empty() || !batch.quarantined.is_empty();
         if holds_rows && self.purged.contains(&head.person) {
             // Else it would lie in the task of each pull.
-            Box::pin(self.note_returned(&head.person, now)).await?;
+            match fenced(Box::pin(self.note_returned(&head.person, now)).await)? {
+                Fenced::Kept(()) => {}
+                Fenced::Superseded => return Ok(Fenced::Superseded),
+            }
         }
         let tables = self.analyst_tables.clone();
         let gained =
             if batch.is_mostly_changes { evaluate(&tables, &batch.rows, now).await } else { Vec::new() };
         let history = self.history;
         let incoming = Arc::new(IncomingBatch { head: head.clone(), cost, batch, gained, history, now });
-        self.write_fenced(|session| {
+        let stored = self.write_fenced(&head.person, |session| {
             let (incoming, tables) = (incoming.clone(), tables.clone());
             Box::pin(async move { page::store(session, &incoming, &tables).await })
-        })
-        .await
+        });
+        let stored = stored.await?;
+        if let Fenced::Kept(StoredBatch { sweep, .. }) = &stored
+            && matches!(incoming.batch.progress, PullProgress::End(_))
+            && *sweep != SweepOutcome::WalkAgain
+        {
+            self.release(&head.person);
+        }
+        Ok(stored)
     }
 
     pub(in crate::warehouse) async fn restart_pull(
@@ -391,7 +258,7 @@ impl Engine {
         head: &PullHead,
     ) -> Result<Fenced<()>, StoreFailed> {
         let head = Arc::new(head.clone());
-        self.write_fenced(|session| {
+        self.write_fenced(&head.person, |session| {
             let head = head.clone();
             Box::pin(async move { checkpoint::begin_pull(session, &head).await })
         })
@@ -402,13 +269,31 @@ impl Engine {
         &self,
         person: &PersonId,
         now: Timestamp,
-    ) -> Result<(), StoreFailed> {
-        let person = person.clone();
-        self.write(|session| {
-            let person = person.clone();
-            Box::pin(async move { checkpoint::note_renamed_full(session, &person, now).await })
+    ) -> Result<Fenced<()>, StoreFailed> {
+        let (owner, former) = (self.owner(), self.former_fence(person));
+        let right = if former.is_some() { Right::Anybody } else { Right::Lead(self.owner()) };
+        let noted = Arc::new((person.clone(), owner));
+        let taken = self.run(&right, |session| {
+            let noted = noted.clone();
+            Box::pin(async move {
+                let (person, owner) = &*noted;
+                let fence = match former {
+                    Some(former) => Some(checkpoint::take_again(session, person, owner, former).await?),
+                    None => None,
+                };
+                checkpoint::note_renamed_full(session, person, now).await?;
+                Ok(fence)
+            })
+        });
+        Ok(match fenced(taken.await)? {
+            Fenced::Kept(fence) => {
+                if let Some(fence) = fence {
+                    self.hold_again(person, fence);
+                }
+                Fenced::Kept(())
+            }
+            Fenced::Superseded => Fenced::Superseded,
         })
-        .await
     }
 
     pub(in crate::warehouse) async fn end_pull(
@@ -417,7 +302,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Fenced<()>, StoreFailed> {
         let ended = Arc::new(ended);
-        self.write_fenced(|session| {
+        let done = self.write_fenced(&ended.head.person, |session| {
             let ended = ended.clone();
             Box::pin(async move {
                 let PullEnded { head, is_marked, setback, .. } = &*ended;
@@ -430,8 +315,12 @@ impl Engine {
                     None => Ok(()),
                 }
             })
-        })
-        .await
+        });
+        let done = done.await?;
+        if ended.setback.is_some() {
+            self.release(&ended.head.person);
+        }
+        Ok(done)
     }
 
     pub(in crate::warehouse) async fn note_answer(
@@ -441,11 +330,13 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Fenced<()>, StoreFailed> {
         let noted = Arc::new((person.clone(), answer));
-        self.write_fenced(|session| {
+        let done = self.write_fenced(person, |session| {
             let noted = noted.clone();
             Box::pin(async move { checkpoint::apply(session, &noted.0, &noted.1, now).await })
-        })
-        .await
+        });
+        let done = done.await?;
+        self.release(person);
+        Ok(done)
     }
 
     pub(in crate::warehouse) async fn note_refusal(
@@ -455,16 +346,16 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<i64>, StoreFailed> {
         let head = Arc::new(head.clone());
-        match self
-            .write_fenced(|session| {
-                let head = head.clone();
-                Box::pin(async move {
-                    checkpoint::apply(session, &head.person, &Setback::refused(), now).await?;
-                    Ok(Some(pulls::note(session, &head, &cost, Tally::default(), None).await?))
-                })
+        let noted = self.write_fenced(&head.person, |session| {
+            let head = head.clone();
+            Box::pin(async move {
+                checkpoint::apply(session, &head.person, &Setback::refused(), now).await?;
+                Ok(Some(pulls::note(session, &head, &cost, Tally::default(), None).await?))
             })
-            .await?
-        {
+        });
+        let noted = noted.await?;
+        self.release(&head.person);
+        match noted {
             Fenced::Kept(row) => Ok(row),
             // A patient that is not known any more has nothing to be refused.
             Fenced::Superseded => Ok(None),
@@ -495,7 +386,7 @@ impl Engine {
     pub(in crate::warehouse) async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
         let all = self.look(|session| Box::pin(checkpoint::all(session))).await?;
         let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
-        Ok(held.map(|checkpoint| Lease { checkpoint }).collect())
+        Ok(held.map(Lease::alone).collect())
     }
 }
 
@@ -511,13 +402,4 @@ async fn evaluate(tables: &AnalystTables, rows: &[IncomingRow], now: Timestamp) 
         tokio::task::yield_now().await;
     }
     gained
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if !self.is_abandoned.load(Ordering::Relaxed) {
-            // Whoever cannot be told finds the row free once it has run out.
-            let _ = runtime::wait(self.lease.give_back());
-        }
-    }
 }

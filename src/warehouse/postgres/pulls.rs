@@ -62,10 +62,10 @@ pub(super) async fn note_end(session: &Session, ended: &PullEnded, now: Timestam
     Ok(())
 }
 
-/// Says of pulls that a kill cut off that they were.
+/// Says of pulls that a kill cut off that they were; not of those that other workers are at.
 pub(super) async fn close_cut_off(session: &Session, now: Timestamp) -> Result<(), Undone> {
     let statement = "UPDATE pull SET finished_at = $1, outcome = 'interrupted', error = 'the process ended before the pull did'
-          WHERE finished_at IS NULL";
+          WHERE finished_at IS NULL AND person_id NOT IN (SELECT person_id FROM checkpoint WHERE owner IS NOT NULL)";
     session.execute(statement, &[&now]).await?;
     Ok(())
 }

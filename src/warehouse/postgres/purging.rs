@@ -5,21 +5,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::failure::Undone;
 use super::ledger::LedgerBook;
-use super::operations::Engine;
+use super::open_warehouse::Engine;
+use super::right::Right;
 use super::session::{Session, Step};
 use super::{checkpoint, failover, ledger, pulls, purge, purge_log, runtime};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::warehouse::beside;
-use crate::warehouse::beside::ledger::{Found, Known, ToNote, UnknownPurge};
-use crate::warehouse::beside::purge_requests::Requests;
+use crate::warehouse::beside::ledger::Found;
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
 use crate::warehouse::place::{OtherServer, Place, Server};
 use crate::warehouse::pull::{PullCost, PullEnded};
-use crate::warehouse::purge::{
-    BY_ITSELF, CarriedOut, Erased, Purge, PurgeAnswer, PurgeRequest, PurgedPatient,
-};
+use crate::warehouse::purge::{BY_ITSELF, CarriedOut, Erased, Purge, PurgedPatient};
 
 impl Engine {
     /// Returns what was carried out of the ledger since this was last asked.
@@ -48,7 +47,7 @@ impl Engine {
         if known.await? {
             return Ok(());
         }
-        let noticed = self.write(|session| {
+        let noticed = self.write_freely(|session| {
             let history = history.clone();
             Box::pin(async move { failover::notice(session, &history, now).await })
         });
@@ -61,19 +60,31 @@ impl Engine {
     /// Reads the ledger, makes it where there is none, and carries out what the warehouse does not know of it, as after
     /// a restore or a failover. The fault of a ledger is no failure of this.
     pub(super) async fn read_ledger(&self, now: Timestamp) -> Result<(), StoreFailed> {
-        let known = self.known_purges().await?;
-        let found = self.ledger.locked().look(&known);
-        let mut carried_out = Vec::new();
-        match found {
-            Found::Nothing => self.begin_ledger(&self.ledger, known.id, now).await?,
-            Found::Text(text) => {
-                let (unknown, to_note) = self.ledger.locked().take_over(&text, &known);
-                if !unknown.is_empty() || to_note.is_news(&known) {
-                    carried_out = self.carry_out(unknown, to_note, now).await?;
+        let ledger = self.ledger.clone();
+        let read = self.write_freely(move |session| {
+            let ledger = ledger.clone();
+            Box::pin(async move {
+                ledger.begin_alone(session).await?;
+                let known = ledger::known(session, ledger.head()).await?;
+                let found = ledger.locked().look(&known);
+                match found {
+                    Found::Nothing => {
+                        begin_ledger(session, &ledger, known.id, now).await?;
+                        Ok(Vec::new())
+                    }
+                    Found::Text(text) => {
+                        let (unknown, to_note) = ledger.locked().take_over(&text, &known);
+                        let carried_out = ledger::carry_out(session, &unknown, now).await?;
+                        if !unknown.is_empty() || to_note.is_news(&known) {
+                            ledger.note(session, &to_note).await?;
+                        }
+                        Ok(carried_out)
+                    }
+                    Found::Unusable => Ok(Vec::new()),
                 }
-            }
-            Found::Unusable => {}
-        }
+            })
+        });
+        let carried_out = read.await?;
         if !self.ledger.locked().has_been_read(carried_out) {
             let purged = self.look(|session| Box::pin(ledger::purged_now(session))).await?;
             self.ledger.locked().take_purged(purged);
@@ -81,72 +92,38 @@ impl Engine {
         Ok(())
     }
 
-    async fn known_purges(&self) -> Result<Known, StoreFailed> {
-        let ledger = self.ledger.clone();
-        self.look(move |session| {
-            let ledger = ledger.clone();
-            Box::pin(async move { ledger::known(session, ledger.head()).await })
-        })
-        .await
-    }
-
-    async fn carry_out(
-        &self,
-        unknown: Vec<UnknownPurge>,
-        to_note: ToNote,
-        now: Timestamp,
-    ) -> Result<Vec<CarriedOut>, StoreFailed> {
-        let (ledger, work) = (self.ledger.clone(), Arc::new((unknown, to_note)));
-        self.write(move |session| {
-            let (ledger, work) = (ledger.clone(), work.clone());
-            Box::pin(async move {
-                let carried_out = ledger::carry_out(session, &work.0, now).await?;
-                ledger.note(session, &work.1).await?;
-                Ok(carried_out)
-            })
-        })
-        .await
-    }
-
-    /// Makes a ledger with the purges that the warehouse knows.
-    async fn begin_ledger(
-        &self,
-        ledger: &Arc<LedgerBook>,
-        id: Option<String>,
-        now: Timestamp,
-    ) -> Result<(), StoreFailed> {
-        let entries = self.look(move |session| Box::pin(ledger::entries_of(session, now))).await?;
-        let Some(to_note) = ledger.locked().begin(id, &entries) else { return Ok(()) };
-        let (ledger, to_note) = (ledger.clone(), Arc::new(to_note));
-        self.write(move |session| {
-            let (ledger, to_note) = (ledger.clone(), to_note.clone());
-            Box::pin(async move { ledger.note(session, &to_note).await })
-        })
-        .await
-    }
-
     /// Carries out `work`, which writes a line into the ledger.
     async fn with_ledger<T: Send + 'static>(
         &self,
+        right: &Right,
         now: Timestamp,
         work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
-    ) -> Result<T, StoreFailed> {
+    ) -> Result<T, Undone> {
         let _turn = self.ledger_turn.lock().await;
-        if self.ledger.locked().is_ahead() {
-            // A line was written, and its purge not committed: it is carried out now.
-            self.read_ledger(now).await?;
+        loop {
+            if self.ledger.locked().is_ahead() {
+                // A line was written, and its purge not committed: it is carried out now.
+                self.read_ledger(now).await?;
+            }
+            match self.run(right, &work).await {
+                Err(_) if self.ledger.take_outdated() => self.read_ledger(now).await?,
+                done => {
+                    if done.is_ok() {
+                        self.ledger.locked().has_committed();
+                    }
+                    return done;
+                }
+            }
         }
-        let done = self.write(work).await?;
-        self.ledger.locked().has_committed();
-        Ok(done)
     }
 
     /// Writes that a patient who was purged is pulled again, before it has a row.
-    pub(super) async fn note_returned(&self, person: &PersonId, now: Timestamp) -> Result<(), StoreFailed> {
-        let (ledger, owner, person) = (self.ledger.clone(), self.owner(), person.clone());
-        self.with_ledger(now, move |session| {
-            let (ledger, owner, person) = (ledger.clone(), owner.clone(), person.clone());
-            Box::pin(async move { ledger.note_returned(session, &owner, &person, now).await })
+    pub(super) async fn note_returned(&self, person: &PersonId, now: Timestamp) -> Result<(), Undone> {
+        let right = self.right_over(person);
+        let noted = Arc::new((self.ledger.clone(), right.clone(), person.clone()));
+        self.with_ledger(&right, now, move |session| {
+            let noted = noted.clone();
+            Box::pin(async move { noted.0.note_returned(session, &noted.1, &noted.2, now).await })
         })
         .await
     }
@@ -157,10 +134,14 @@ impl Engine {
         confirmed_at: Timestamp,
         now: Timestamp,
     ) -> Result<Option<Erased>, StoreFailed> {
-        let (ledger, owner, ended) = (self.ledger.clone(), self.owner(), Arc::new(ended));
-        self.with_ledger(now, move |session| {
-            let (ledger, owner, ended) = (ledger.clone(), owner.clone(), ended.clone());
+        let (ledger, right, ended) = (self.ledger.clone(), Right::Lead(self.owner()), Arc::new(ended));
+        // Of a patient that an operator has purged meanwhile, nothing is judged any more.
+        let (noted, holder) = (right.clone(), self.right_over(&ended.head.person));
+        let revoked = self.with_ledger(&right, now, move |session| {
+            let (ledger, right, ended, holder) =
+                (ledger.clone(), noted.clone(), ended.clone(), holder.clone());
             Box::pin(async move {
+                holder.check(session).await?;
                 let person = &ended.head.person;
                 let patient = checkpoint::one(session, person).await?;
                 let erased = if let Some(patient) = patient.filter(|patient| patient.holds_rows) {
@@ -174,7 +155,7 @@ impl Engine {
                         carried_out_at: None,
                     };
                     let erased = purge::erase(session, &purge).await?;
-                    ledger.note_purge(session, &owner, &purge, &erased).await?;
+                    ledger.note_purge(session, &right, &purge, &erased).await?;
                     Some(erased)
                 } else {
                     purge::revoke_without_rows(session, person, now).await?;
@@ -186,8 +167,11 @@ impl Engine {
                 checkpoint::drop_unlisted(session, None).await?;
                 Ok(erased)
             })
-        })
-        .await
+        });
+        match revoked.await {
+            Err(Undone::Superseded) => Ok(None),
+            revoked => revoked.map_err(Undone::into_failure),
+        }
     }
 
     pub(in crate::warehouse) async fn purge(
@@ -198,9 +182,11 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<PurgedPatient>, StoreFailed> {
         let asked = Arc::new((person.clone(), by.to_owned()));
-        let (ledger, owner) = (self.ledger.clone(), self.owner());
-        self.with_ledger(now, move |session| {
-            let (ledger, owner, asked) = (ledger.clone(), owner.clone(), asked.clone());
+        // An operator's word waits for nobody: the patient's row is locked, and whoever deals with it superseded.
+        let right = if reason == PurgeReason::Operator { Right::Anybody } else { Right::Lead(self.owner()) };
+        let (ledger, noted) = (self.ledger.clone(), right.clone());
+        let purged = self.with_ledger(&right, now, move |session| {
+            let (ledger, right, asked) = (ledger.clone(), noted.clone(), asked.clone());
             Box::pin(async move {
                 let (person, by) = &*asked;
                 let Some(patient) = checkpoint::one(session, person).await? else { return Ok(None) };
@@ -212,28 +198,30 @@ impl Engine {
                     Purge { person, reason, by, refused_at, confirmed_at: now, now, carried_out_at: None };
                 let erased = purge::erase(session, &purge).await?;
                 checkpoint::drop_unlisted(session, None).await?;
-                ledger.note_purge(session, &owner, &purge, &erased).await?;
+                ledger.note_purge(session, &right, &purge, &erased).await?;
                 Ok(Some(PurgedPatient { name: patient.name().to_owned(), erased }))
             })
-        })
-        .await
-    }
-
-    pub(in crate::warehouse) fn take_purge_requests(&self, now: Timestamp) -> Vec<PurgeRequest> {
-        Requests::beside(self.beside()).take(now)
-    }
-
-    pub(in crate::warehouse) fn answer_purge_request(
-        &self,
-        request: &PurgeRequest,
-        answer: &PurgeAnswer,
-        now: Timestamp,
-    ) {
-        Requests::beside(self.beside()).answer(request, answer, now);
+        });
+        purged.await.map_err(Undone::into_failure)
     }
 
     pub(in crate::warehouse) async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {
         self.look(|session| Box::pin(purge_log::oldest_unscrubbed(session))).await
+    }
+}
+
+/// Makes a ledger with the purges that the warehouse knows.
+async fn begin_ledger(
+    session: &Session,
+    ledger: &LedgerBook,
+    id: Option<String>,
+    now: Timestamp,
+) -> Result<(), Undone> {
+    let entries = ledger::entries_of(session, now).await?;
+    let to_note = ledger.locked().begin(id, &entries);
+    match to_note {
+        Some(to_note) => ledger.note(session, &to_note).await,
+        None => Ok(()),
     }
 }
 
@@ -248,8 +236,16 @@ pub(in crate::warehouse) fn begin_ledger_anew(
     let begin = async {
         let another = Arc::new(LedgerBook::unread(beside::ledger::resolve(place)));
         let kept = another.locked().set_aside(now)?;
-        let id = engine.known_purges().await?.id;
-        engine.begin_ledger(&another, id, now).await?;
+        let ledger = another.clone();
+        let begun = engine.write_freely(move |session| {
+            let ledger = ledger.clone();
+            Box::pin(async move {
+                ledger.begin_alone(session).await?;
+                let id = ledger::known(session, ledger.head()).await?.id;
+                begin_ledger(session, &ledger, id, now).await
+            })
+        });
+        begun.await?;
         let fault = another.locked().fault();
         fault.map_or(Ok(kept), |fault| Err(StoreFailed::Ledger(fault)))
     };

@@ -74,7 +74,7 @@ impl Reader {
         self.ask(|session| {
             Box::pin(async move {
                 let mut patients = checkpoint::all(session).await?;
-                failover::forget_delays(session, &mut patients).await?;
+                failover::forget_delays(session, patients.iter_mut()).await?;
                 Ok(patients)
             })
         })

@@ -3,8 +3,15 @@
 use super::tables::fill_in;
 use crate::plan::resource_type::ResourceType;
 
-/// The migrations in their order, by the number of SQLite's that each comes up to.
-const MIGRATIONS: [(i64, &str); 1] = [(14, include_str!("../../../schema/postgres/0001_warehouse.sql"))];
+/// The number of the schema that this program writes.
+pub(in crate::warehouse) const VERSION: i64 = 15;
+
+/// The migrations in their order. The first comes up to the number of SQLite's fourteenth; the others have numbers of
+/// their own.
+const MIGRATIONS: [(i64, &str); 2] = [
+    (14, include_str!("../../../schema/postgres/0001_warehouse.sql")),
+    (VERSION, include_str!("../../../schema/postgres/0002_workers.sql")),
+];
 
 /// How a schema is made.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +65,7 @@ impl SchemaShape<'_> {
         let tables: Vec<String> = ResourceType::all().map(|known| format!("\"{}\"", known.table)).collect();
         let grants =
             include_str!("../../../schema/postgres/grants.sql").replace("{tables}", &tables.join(", "));
-        let version = crate::warehouse::schema_version();
+        let version = VERSION;
         format!(
             "{}\nINSERT INTO migration (version) VALUES ({version}) ON CONFLICT DO NOTHING;\n",
             self.fill(&grants)
@@ -68,7 +75,7 @@ impl SchemaShape<'_> {
     fn fill(&self, text: &str) -> String {
         let compression = if self.has_lz4 { "COMPRESSION lz4" } else { "" };
         text.replace("{schema}", self.schema)
-            .replace("{version}", &crate::warehouse::schema_version().to_string())
+            .replace("{version}", &VERSION.to_string())
             .replace("{parts}", &self.partitions.to_string())
             .replace("{compression}", compression)
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::Undone;
-use super::operations::Engine;
+use super::open_warehouse::Engine;
 use super::pool::Pool;
 use super::runtime;
 use super::session::{Begin, Session};

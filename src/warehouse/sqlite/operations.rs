@@ -131,7 +131,7 @@ impl Engine {
             checkpoint::drop_unlisted(connection, roster.paused_lacked_since(now))?;
             checkpoint::all(connection)
         });
-        Ok(begin.await?.into_iter().map(|checkpoint| Lease { checkpoint }).collect())
+        Ok(begin.await?.into_iter().map(Lease::alone).collect())
     }
 
     pub(in crate::warehouse) async fn has_consents(&self) -> Result<bool, StoreFailed> {
@@ -222,7 +222,7 @@ impl Engine {
     pub(in crate::warehouse) async fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
         let person = person.clone();
         let found = self.writer.write(move |connection| checkpoint::one(connection, &person)).await?;
-        Ok(found.map(|checkpoint| Lease { checkpoint }))
+        Ok(found.map(Lease::alone))
     }
 
     pub(in crate::warehouse) async fn unfinished_walks(
@@ -345,7 +345,7 @@ impl Engine {
     pub(in crate::warehouse) async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
         let all = self.writer.write(checkpoint::all).await?;
         let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
-        Ok(held.map(|checkpoint| Lease { checkpoint }).collect())
+        Ok(held.map(Lease::alone).collect())
     }
 
     pub(in crate::warehouse) async fn revoke(

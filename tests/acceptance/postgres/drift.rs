@@ -23,8 +23,12 @@ pub(super) struct Column {
 /// Tables by name, columns by name.
 pub(super) type Tables = BTreeMap<String, BTreeMap<String, Column>>;
 
-/// Only one of the two has them: which migrations were carried out, and who may write, are SQLite's header and a lock.
-const OF_POSTGRES_ALONE: [&str; 2] = ["migration", "writer"];
+/// Only one of the two has them: which migrations were carried out, and who may write, are SQLite's header and a lock;
+/// a file is one process's at a time, and a cycle over it nobody else's.
+const OF_POSTGRES_ALONE: [&str; 7] =
+    ["migration", "shared_cycle", "shared_cycle_part", "ticket", "turn", "worker", "writer"];
+/// By which a worker holds a patient.
+const COLUMNS_OF_POSTGRES_ALONE: [(&str, &str); 2] = [("checkpoint", "fence"), ("checkpoint", "owner")];
 
 /// Text that is a moment, by its name. What a resource says of itself stays text.
 pub(super) fn is_moment(column: &str) -> bool {
@@ -97,7 +101,10 @@ pub(super) fn of_postgres(database: &Database) -> Tables {
     let mut tables = Tables::new();
     for row in rows {
         let text = |at: usize| row[at].clone().unwrap();
-        if OF_POSTGRES_ALONE.contains(&text(0).as_str()) {
+        let (table, column) = (text(0), text(1));
+        if OF_POSTGRES_ALONE.contains(&table.as_str())
+            || COLUMNS_OF_POSTGRES_ALONE.contains(&(table.as_str(), column.as_str()))
+        {
             continue;
         }
         let in_key = row[4].as_ref().map(|place| place.parse::<i64>().unwrap() + 1);

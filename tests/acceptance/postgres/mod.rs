@@ -19,3 +19,4 @@ mod status;
 mod sync;
 mod verify;
 mod views;
+mod workers;

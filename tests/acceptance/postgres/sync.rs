@@ -92,13 +92,13 @@ fn killed_between_two_pages_it_goes_on_at_once_and_asks_for_no_committed_page_ag
 }
 
 #[test]
-fn only_one_writes_at_a_time_and_who_it_is_is_told() {
+fn only_one_leads_at_a_time_and_who_it_is_is_told() {
     let Some((world, _database)) = world() else { return };
     world.fault("kind = 'stall_before_headers', page = 2, times = 1");
     let running = world.start(["sync"]);
     wait_until("the page is asked for", || world.asked("anna").len() == 2);
     world
-        .run(["sync"])
+        .run(["sync", "--full"])
         .exits(5)
         .says("in use by another healthex-sync")
         .says(&format!("pid {}", running.pid()));

@@ -132,13 +132,13 @@ impl World {
         rows
     }
 
-    /// Rows of a person in every table that has a `person_id`, but the three that stay.
+    /// Rows of a person in every table that has a `person_id`, but those that stay.
     pub(crate) fn rows_anywhere(&self, person: &str) -> i64 {
         let tables = match &self.database {
             Some(database) => database.tables_with("person_id"),
             None => tables_with(&self.open(), "person_id"),
         };
-        let stays = ["checkpoint", "pull", "purge_log"];
+        let stays = ["checkpoint", "pull", "purge_log", "turn"];
         let tables = tables.iter().filter(|table| !stays.contains(&table.as_str()));
         let counts =
             tables.map(|table| format!("(SELECT count(*) FROM \"{table}\" WHERE person_id = '{person}')"));

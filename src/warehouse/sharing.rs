@@ -1,0 +1,131 @@
+//! The door to a cycle that several workers share.
+//!
+//! Only a warehouse on a server has one: [`Warehouse::shared`] is `None` elsewhere, and a cycle is then its
+//! process's own.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::failure::{OpenFailed, StoreFailed};
+use super::place::{Location, Place};
+use super::turn::{Announced, Claimed, CyclePart, SharedProgress, Turn, TurnsAsked};
+use super::{Warehouse, postgres};
+use crate::plan::{PersonId, Timestamp};
+
+/// A warehouse whose cycles are shared.
+#[derive(Clone, Copy)]
+pub(crate) struct Sharing<'w> {
+    engine: &'w postgres::Engine,
+}
+
+impl Warehouse {
+    /// Opens the warehouse beside the process that leads the cycle under way, to take part in it. `None` where there is
+    /// no such cycle, and of a file, which is one process's at a time.
+    pub(crate) async fn join(place: &Place, now: Timestamp) -> Result<Option<Self>, OpenFailed> {
+        let Location::Server(server) = &place.location else { return Ok(None) };
+        let engine = postgres::Engine::open_beside(place, server, now)?;
+        let joined = engine.join_open_cycle(now).await.map_err(|failed| server.failed(failed))?;
+        Ok(joined.then_some(Self::Postgres(engine)))
+    }
+
+    /// Opens the warehouse beside whoever writes to it, for an operator's purge. `None` of a file, whose writer is waited
+    /// for.
+    pub(crate) fn open_beside(place: &Place, now: Timestamp) -> Result<Option<Self>, OpenFailed> {
+        match &place.location {
+            Location::File(_) => Ok(None),
+            Location::Server(server) => {
+                postgres::Engine::open_beside(place, server, now).map(|engine| Some(Self::Postgres(engine)))
+            }
+        }
+    }
+
+    /// Returns what a cycle is shared by, where it is.
+    pub(crate) fn shared(&self) -> Option<Sharing<'_>> {
+        match self {
+            Self::Postgres(engine) => Some(Sharing { engine }),
+            Self::Sqlite(_) | Self::Rehearsal(_) => None,
+        }
+    }
+
+    /// Announces a cycle, before anything is decided for it. There is one of each `tick` of the schedule.
+    pub(crate) async fn announce_cycle(
+        &self,
+        tick: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Announced, StoreFailed> {
+        match self {
+            Self::Postgres(engine) => engine.announce_cycle(tick, now).await,
+            Self::Sqlite(_) | Self::Rehearsal(_) => Ok(Announced::Alone),
+        }
+    }
+}
+
+impl Sharing<'_> {
+    /// Returns whether this process leads: it plans, judges refusals and ends the cycle.
+    pub(crate) fn leads(self) -> bool {
+        self.engine.leads()
+    }
+
+    /// Leaves the lead to another worker of the cycle.
+    pub(crate) async fn leave_lead(self) {
+        self.engine.leave_lead().await;
+    }
+
+    /// Returns whether this process was silent for so long that others have taken over what it was dealing with.
+    pub(crate) fn is_superseded(self) -> bool {
+        self.engine.is_superseded()
+    }
+
+    /// Returns the patients that others have taken over since this was last asked.
+    pub(crate) fn take_superseded(self) -> Vec<PersonId> {
+        self.engine.take_superseded()
+    }
+
+    /// Writes down everybody's turn. From then on they are taken.
+    pub(crate) async fn plan_turns(self, turns: Vec<Turn>, now: Timestamp) -> Result<(), StoreFailed> {
+        self.engine.plan_turns(turns, now).await
+    }
+
+    /// Gives back the turns that are over, and takes others: those of a worker that has gone before new ones.
+    pub(crate) async fn claim_turns(self, asked: TurnsAsked) -> Result<Claimed, StoreFailed> {
+        self.engine.claim_turns(asked).await
+    }
+
+    /// Takes refused patients by the fences they had, to ask them again. Returns those that are as they were.
+    pub(crate) async fn hold_refused(
+        self,
+        refused: Vec<(PersonId, i64)>,
+    ) -> Result<HashSet<PersonId>, StoreFailed> {
+        self.engine.hold_refused(refused).await
+    }
+
+    /// Gives back patients whom nothing more is to be done about for now.
+    pub(crate) async fn give_back(self, over: Vec<PersonId>) -> Result<(), StoreFailed> {
+        self.engine.give_back(over).await
+    }
+
+    /// Returns the turns of this cycle whose patients were refused.
+    pub(crate) async fn refused_in_turns(self) -> Result<Vec<Turn>, StoreFailed> {
+        self.engine.refused_in_turns().await
+    }
+
+    /// Returns what the others did in this cycle.
+    pub(crate) async fn parts_of_others(self) -> Result<Vec<CyclePart>, StoreFailed> {
+        self.engine.parts_of_others().await
+    }
+
+    /// Returns whom operators have purged since the cycle began, with the number of rows.
+    pub(crate) async fn purged_meanwhile(self) -> Result<Vec<(PersonId, u64)>, StoreFailed> {
+        self.engine.purged_meanwhile().await
+    }
+
+    /// Has every worker of the cycle leave HealthEx alone for so long.
+    pub(crate) async fn let_alone(self, wait: Duration) -> Result<(), StoreFailed> {
+        self.engine.let_alone(wait).await
+    }
+
+    /// Returns how far the cycle is, and how many others share it.
+    pub(crate) async fn progress(self) -> Result<(SharedProgress, u64), StoreFailed> {
+        self.engine.shared_progress().await
+    }
+}
