@@ -78,7 +78,7 @@ fn fill(folder: &Path, views: Vec<AnalystTable>, rows: &[Row]) -> (PathBuf, Took
             .iter()
             .map(|person| Listed { person: person.clone(), label: None, by: ListedBy::File })
             .collect();
-        warehouse.begin_cycle(RosterReading { listed, is_new: true }, now).await.unwrap();
+        warehouse.begin_cycle(RosterReading { listed, is_new: true, version: None }, now).await.unwrap();
         // Copied before the clock runs.
         let shares = rows.chunks(rows.len().div_ceil(PULLS)).map(<[Row]>::to_vec);
         let pulls: Vec<(PersonId, Vec<Row>)> = persons.into_iter().zip(shares).collect();

@@ -144,6 +144,7 @@ pub struct SyncArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct RosterArgs {
     /// One JSON object
     #[arg(long)]
@@ -151,6 +152,18 @@ pub struct RosterArgs {
     /// Write a roster file that can be edited and used; without FILE to stdout
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-", conflicts_with = "json")]
     pub csv: Option<PathBuf>,
+    #[command(subcommand)]
+    pub action: Option<RosterAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RosterAction {
+    /// Have all workers of a warehouse on a server go by the files that are here, also where they were replaced before
+    Publish {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]

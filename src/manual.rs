@@ -198,7 +198,16 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 20] = [
     ),
     (
         "roster",
-        &[("healthex-sync roster --csv roster.csv", "The patients of files and studies, as a file to edit.")],
+        &[
+            (
+                "healthex-sync roster --csv roster.csv",
+                "The patients of files and studies, as a file to edit.",
+            ),
+            (
+                "healthex-sync roster publish",
+                "The files here count for all workers, also where others replaced them.",
+            ),
+        ],
     ),
     (
         "completions",

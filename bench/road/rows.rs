@@ -129,7 +129,10 @@ pub(crate) fn store(
         .collect();
     let ((), cost) = process::measure(|| {
         runtime().block_on(async {
-            warehouse.begin_cycle(RosterReading { listed, is_new: true }, clock::now()).await.unwrap();
+            warehouse
+                .begin_cycle(RosterReading { listed, is_new: true, version: None }, clock::now())
+                .await
+                .unwrap();
             let lanes = pulls.into_iter().map(|lane| {
                 let warehouse = warehouse.clone();
                 tokio::spawn(async move {

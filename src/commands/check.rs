@@ -8,6 +8,7 @@ use super::audit::describe_unknown;
 use super::check_server::check_server;
 use super::check_studies::check_studies;
 use super::checks::Checks;
+use super::in_force::roster_in_force;
 use super::kept_records::{kept_consents, kept_records};
 use super::status_text::{describe_reader, describe_unscrubbed};
 use super::summary::list_counts;
@@ -64,18 +65,7 @@ fn check_all(context: &Context<'_>, args: &CheckArgs, checks: &mut Checks<'_>) -
     let file =
         settings.file.as_ref().map_or_else(|| "defaults".to_owned(), |file| file.display().to_string());
     checks.ok("configuration", &file)?;
-    let enabled = roster.patients.iter().filter(|patient| patient.enabled).count();
-    let studies = match settings.roster.studies.len() {
-        0 => String::new(),
-        _ => format!(", and whoever consents to {}", settings.roster.studies.join(" or ")),
-    };
-    checks.ok(
-        "roster",
-        &format!("{}, {enabled} enabled{studies}", counted(roster.patients.len(), "patient", "patients")),
-    )?;
-    for note in &roster.notes {
-        checks.ok("roster", note)?;
-    }
+    let roster = check_roster(&settings, roster, checks)?;
     check_service::check_account(&settings, checks)?;
     let kept = kept_consents(&settings).unwrap_or_default();
     let known = roster.with_records(&kept_records(&settings, kept));
@@ -95,6 +85,27 @@ fn check_all(context: &Context<'_>, args: &CheckArgs, checks: &mut Checks<'_>) -
         check_service::check_alert_servers(&settings, checks)?;
     }
     Ok(())
+}
+
+/// Returns the roster that the next cycle goes by.
+fn check_roster(settings: &Settings, files: Roster, checks: &mut Checks<'_>) -> anyhow::Result<Roster> {
+    // What keeps the warehouse from being looked at is said of that.
+    let (roster, fault) = roster_in_force(settings, files.clone()).unwrap_or((files, None));
+    let enabled = roster.patients.iter().filter(|patient| patient.enabled).count();
+    let studies = match settings.roster.studies.len() {
+        0 => String::new(),
+        _ => format!(", and whoever consents to {}", settings.roster.studies.join(" or ")),
+    };
+    let from = if settings.roster.is_left_to_others { ", from the warehouse" } else { "" };
+    let patients = counted(roster.patients.len(), "patient", "patients");
+    checks.ok("roster", &format!("{patients}, {enabled} enabled{from}{studies}"))?;
+    if let Some(fault) = &fault {
+        checks.failed("roster", &fault.to_string(), ExitStatus::Failed)?;
+    }
+    for note in &roster.notes {
+        checks.ok("roster", note)?;
+    }
+    Ok(roster)
 }
 
 fn check_warehouse(settings: &Settings, roster: &Roster, checks: &mut Checks<'_>) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ mod check_studies;
 mod checks;
 mod demo;
 mod export;
+mod in_force;
 mod kept_records;
 mod migrate;
 mod named;
@@ -35,7 +36,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::{Cli, Color, Command};
-use crate::cycle::{EndedEarly, Summary};
+use crate::cycle::{EndedEarly, RosterFault, Summary};
 use crate::healthex::RequestFailed;
 use crate::roster::Roster;
 use crate::settings::{Complaints, Environment, ServerSettings, Settings, WarehouseSettings};
@@ -90,7 +91,9 @@ impl ExitStatus {
         match &summary.ended_early {
             Some(EndedEarly::CredentialsRefused(_)) => Self::CredentialsRefused,
             Some(EndedEarly::Warehouse(_)) => Self::WarehouseUnusable,
-            _ if summary.roster_shrunk.is_some() => Self::WrongUsage,
+            _ if summary.roster_shrunk.is_some() || summary.roster_fault == Some(RosterFault::None) => {
+                Self::WrongUsage
+            }
             _ if summary.all_is_well() => Self::Done,
             _ => Self::SomePatientsFailed,
         }

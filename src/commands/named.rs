@@ -1,5 +1,6 @@
 //! Which patient an argument of a command means: by its id, or by its label.
 
+use super::in_force::in_force_by;
 use crate::plan::PersonId;
 use crate::roster::{self, Roster};
 use crate::settings::{Complaints, Settings};
@@ -21,7 +22,8 @@ pub(super) fn known_patient(settings: &Settings, reader: &Reader, text: &str) ->
         return Ok(person);
     }
     let mut labelled = reader.labelled(text)?;
-    if let Ok(roster) = roster::load(&settings.roster) {
+    if let Ok(files) = roster::load(&settings.roster) {
+        let (roster, _) = in_force_by(reader, &files, &settings.roster)?;
         labelled.extend(labelled_in(&roster, text));
     }
     Ok(one_of(labelled, text).map_err(Complaints::one)?)

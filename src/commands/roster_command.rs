@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::in_force::{publish, roster_in_force};
 use super::kept_records::kept_consents;
 use super::{Context, ExitStatus, runtime, sync};
-use crate::cli::RosterArgs;
+use crate::cli::{RosterAction, RosterArgs};
 use crate::clock;
 use crate::cycle::records::{Asked, ask_studies};
 use crate::plan::records::{Clocks, RecordsNow, take_over};
@@ -51,7 +52,11 @@ pub(super) fn roster(
     args: &RosterArgs,
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitStatus> {
+    if let Some(RosterAction::Publish { json }) = args.action {
+        return publish(context, json, out);
+    }
     let (settings, files) = context.settings_and_roster()?;
+    let (files, fault) = roster_in_force(&settings, files)?;
     let records = records(context, &settings)?;
     let merged = files.with_records(&records);
     let lines: Vec<RosterLine<'_>> = merged
@@ -82,7 +87,14 @@ pub(super) fn roster(
     for problem in &records.problems {
         tracing::warn!("consent records: {problem}");
     }
-    Ok(if records.problems.is_empty() { ExitStatus::Done } else { ExitStatus::SomePatientsFailed })
+    if let Some(fault) = &fault {
+        tracing::warn!("{fault}");
+    }
+    Ok(if records.problems.is_empty() && fault.is_none() {
+        ExitStatus::Done
+    } else {
+        ExitStatus::SomePatientsFailed
+    })
 }
 
 /// Returns what the records say: as it is kept, or of a study that was never read, as HealthEx answers.

@@ -34,6 +34,8 @@ struct StatusJson<'a> {
     ledger_fault: Option<String>,
     /// Purges of the ledger that the next cycle carries out.
     ledger_unknown: u64,
+    /// Why the roster of the files is not the one that is gone by.
+    roster_fault: Option<String>,
     /// The last change of the server's history; of a file, and until there is one, `null`.
     failover: Option<FailoverJson>,
     /// How the reading of consent records goes.
@@ -97,6 +99,7 @@ fn print_json(settings: &Settings, found: &Found, out: &mut dyn Write) -> anyhow
         purges_over_deadline: found.late_purges,
         ledger_fault: ledger.fault.as_ref().map(ToString::to_string),
         ledger_unknown: ledger.unknown,
+        roster_fault: found.roster_fault.as_ref().map(ToString::to_string),
         failover: report.failover.as_ref().map(|failover| FailoverJson {
             noticed_at: stamp(failover.noticed_at),
             everyone_asked: failover.everyone_asked,

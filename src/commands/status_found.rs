@@ -6,9 +6,11 @@ use crate::time::TimeDelta;
 use serde::Serialize;
 
 use super::ExitStatus;
+use super::in_force::in_force_by;
 use super::kept_records::kept_records;
 use super::location;
 use crate::cli::StatusArgs;
+use crate::cycle::RosterFault;
 use crate::plan::records::KeptStudy;
 use crate::plan::stale::Freshness;
 use crate::plan::state::PatientState;
@@ -29,6 +31,7 @@ pub(super) struct Found {
     /// Those that the roster has with `enabled = false`.
     pub(super) disabled: HashSet<String>,
     pub(super) roster_refused: Option<String>,
+    pub(super) roster_fault: Option<RosterFault>,
     pub(super) stale_since: Option<Timestamp>,
     pub(super) studies: Vec<StudyLine>,
     pub(super) expiring: ExpiringConsents,
@@ -40,12 +43,13 @@ impl Found {
     pub(super) fn read(settings: &Settings, args: &StatusArgs, now: Timestamp) -> anyhow::Result<Self> {
         let reader = Reader::open(&location(settings)?)?;
         let service = reader.service()?;
-        let (disabled, roster_refused) = match roster::load(&settings.roster) {
-            Ok(roster) => {
+        let (disabled, roster_refused, roster_fault) = match roster::load(&settings.roster) {
+            Ok(files) => {
+                let (roster, fault) = in_force_by(&reader, &files, &settings.roster)?;
                 let disabled = roster.patients.into_iter().filter(|patient| !patient.enabled);
-                (disabled.map(|patient| patient.person.as_str().to_owned()).collect(), None)
+                (disabled.map(|patient| patient.person.as_str().to_owned()).collect(), None, fault)
             }
-            Err(complaints) => (HashSet::new(), Some(complaints.join("; "))),
+            Err(complaints) => (HashSet::new(), Some(complaints.join("; ")), None),
         };
         let mut report = reader.status()?;
         let studies = note_consents(settings, &reader, &mut report)?;
@@ -59,6 +63,7 @@ impl Found {
             service,
             disabled,
             roster_refused,
+            roster_fault,
             stale_since: None,
             is_filtered: false,
         };

@@ -278,6 +278,9 @@ fn add_service(lines: &mut Lines<'_>, settings: &Settings, found: &Found, now: T
             format!("roster: it cannot be used, and a running `run` keeps the last good one: {refused}");
         lines.add(0, &text, Some(Colour::Red));
     }
+    if let Some(fault) = &found.roster_fault {
+        lines.add(0, &format!("roster: {fault}"), Some(Colour::Red));
+    }
     if let Some(since) = found.stale_since {
         let stale = service_view::describe_stale(since, settings, now);
         lines.add(0, &format!("STALE: {stale}"), Some(Colour::Red));

@@ -98,6 +98,9 @@ pub(super) fn print(summary: &Summary, out: &mut dyn Write) -> anyhow::Result<()
     if let Some(shrunk) = &summary.roster_shrunk {
         writeln!(out, "{shrunk}")?;
     }
+    if let Some(fault) = &summary.roster_fault {
+        writeln!(out, "{fault}")?;
+    }
     let why: Vec<(u64, &str)> = summary.held_why.iter().map(|(why, count)| (*count, *why)).collect();
     let why = list_counts(&why);
     if held > 0 && summary.is_rehearsal {

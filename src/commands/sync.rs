@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::in_force::roster_in_force;
 use super::kept_records::{kept_consents, kept_records};
 use super::named::listed_patient;
 use super::{Context, ExitStatus, place, progress, runtime, summary};
@@ -131,10 +132,12 @@ pub(super) async fn run_cycle(
 fn sync_request(args: &SyncArgs, settings: &Settings, roster: &Roster) -> anyhow::Result<SyncRequest> {
     let mut named = Vec::new();
     let mut list = Vec::new();
+    let known =
+        if args.patients.is_empty() { roster.clone() } else { roster_in_force(settings, roster.clone())?.0 };
     let known = if args.patients.is_empty() || settings.roster.studies.is_empty() {
-        roster.clone()
+        known
     } else {
-        roster.with_records(&kept_records(settings, kept_consents(settings)?))
+        known.with_records(&kept_records(settings, kept_consents(settings)?))
     };
     for id in &args.patients {
         match listed_patient(&known, id) {

@@ -12,6 +12,7 @@ mod orders;
 mod patient;
 pub(crate) mod progress;
 pub(crate) mod records;
+pub(crate) mod rosters;
 mod round;
 mod summary;
 mod tally;
@@ -31,7 +32,7 @@ pub(crate) use self::orders::ActivePatients;
 use self::patient::Refusal;
 use self::progress::Progress;
 use self::records::Reading;
-pub(crate) use self::summary::{EndedEarly, FailedWhy, PurgeNote, Share, ShrunkRoster, Summary};
+pub(crate) use self::summary::{EndedEarly, FailedWhy, PurgeNote, RosterFault, Share, ShrunkRoster, Summary};
 use self::tally::CycleTally;
 use self::tasks::{Task, count_idle};
 use self::turns::Turns;
@@ -132,6 +133,7 @@ impl Cycle {
         let tally = CycleTally::since(Traffic::of(&self.api));
         self.api.begin_cycle();
         let mut summary = Summary { is_rehearsal: self.warehouse.is_rehearsal(), ..Summary::default() };
+        let roster = &*self.agree_on_roster(roster, &mut summary).await?;
         let leads = self.warehouse.shared().is_none_or(Sharing::leads);
         let announced = if leads {
             self.warehouse.announce_cycle(self.request.tick, clock::now()).await?
@@ -327,12 +329,12 @@ impl Cycle {
         // A roster that cannot be read purges nobody, nor one that lists nobody, nor records that were
         // read before.
         let is_new = !roster.is_outdated && records.is_new && !roster.patients.is_empty();
-        let reading = RosterReading { listed: listed.collect(), is_new };
+        let reading = RosterReading { listed: listed.collect(), is_new, version: roster.version.clone() };
         let mut patients = self.warehouse.begin_cycle(reading, clock::now()).await?;
         if is_new {
             leavers::purge_leavers(self, &mut patients, summary).await?;
         }
-        if roster.patients.is_empty() && !patients.is_empty() {
+        if roster.patients.is_empty() && !patients.is_empty() && summary.roster_fault.is_none() {
             let why = "no file lists a patient, and no record is of one who consents; nobody counts as gone";
             summary.record_problems.push(why.to_owned());
         }

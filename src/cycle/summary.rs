@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::plan::roster::RosterVersion;
+use crate::plan::stamp;
 use crate::plan::state::PurgeReason;
 use crate::plan::verdict::PatientCounts;
+use crate::roster::Roster;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::Tally;
+use crate::wording::counted;
 
 /// A patient that was purged in a cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,18 @@ pub(crate) struct ShrunkRoster {
     pub gone: u64,
     /// That have rows, or had them 24 hours ago.
     pub known: u64,
+}
+
+/// Why a worker's own roster is not the one that is gone by.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RosterFault {
+    #[error(
+        "the roster files here are an old copy: another roster, of {}, took their place at {}, on {}, and is gone by; bring the files up to date, or go back to them with `healthex-sync roster publish`",
+        counted(.0.patients, "patient", "patients"), stamp(.0.seen_at), .0.seen_by
+    )]
+    Old(RosterVersion),
+    #[error("roster.files names none, and no other worker has given the warehouse a roster yet")]
+    None,
 }
 
 /// What several patients failed of.
@@ -59,6 +75,10 @@ pub(crate) struct Summary {
     pub still_refused: u64,
     pub purged: Vec<PurgeNote>,
     pub roster_shrunk: Option<ShrunkRoster>,
+    /// Why the roster that was read here is not the one that was gone by.
+    pub roster_fault: Option<RosterFault>,
+    /// The one that was, where it is not that of the files.
+    pub roster_in_force: Option<Roster>,
     /// What is wrong with the consent records: the last good answer stands for them.
     pub record_problems: Vec<String>,
     /// Why the bytes of purged patients are still there.
@@ -72,6 +92,7 @@ impl Summary {
         held + not_found + failed + self.not_reached + self.not_found_before == 0
             && self.ended_early.is_none()
             && self.roster_shrunk.is_none()
+            && self.roster_fault.is_none()
             && self.record_problems.is_empty()
     }
 }

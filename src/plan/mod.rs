@@ -22,6 +22,7 @@ pub(crate) mod refusal;
 pub mod resource_type;
 pub(crate) mod resume;
 pub(crate) mod retry;
+pub mod roster;
 pub mod row;
 pub(crate) mod scan;
 pub(crate) mod since;

@@ -13,6 +13,8 @@ use toml::{Spanned, Value};
 use crate::plan::leaver::ListedBy;
 use crate::plan::records::RecordsNow;
 use crate::plan::resource_type::ResourceType;
+use crate::plan::roster::RosterHash;
+pub(crate) use crate::plan::roster::RosterPatient;
 use crate::plan::{PersonId, TypeFilter};
 use crate::settings::{RosterSettings, read_trusted};
 
@@ -20,22 +22,6 @@ use crate::settings::{RosterSettings, read_trusted};
 const LABEL_LENGTH_MAX: usize = 100;
 /// A larger file is refused.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RosterPatient {
-    pub(crate) person: PersonId,
-    pub(crate) label: Option<String>,
-    /// Overrides `sync.types`.
-    pub(crate) types: Option<TypeFilter>,
-    pub(crate) enabled: bool,
-}
-
-impl RosterPatient {
-    /// Returns the name of this patient in logs and tables.
-    pub(crate) fn name(&self) -> &str {
-        self.label.as_deref().unwrap_or(self.person.as_str())
-    }
-}
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roster {
@@ -47,6 +33,8 @@ pub(crate) struct Roster {
     pub(crate) is_outdated: bool,
     /// What is no fault, and may be none of what was meant.
     pub(crate) notes: Vec<String>,
+    /// By which others know it; `None` where it is left to them.
+    pub(crate) version: Option<RosterHash>,
 }
 
 impl Roster {
@@ -71,7 +59,7 @@ impl Roster {
             enabled: true,
         });
         let patients = self.patients.iter().cloned().chain(others).collect();
-        Self { patients, notes: self.notes.clone(), ..*self }
+        Self { patients, notes: self.notes.clone(), version: self.version.clone(), ..*self }
     }
 }
 
@@ -81,7 +69,8 @@ pub(crate) fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
     for file in files(settings, &mut reader.complaints) {
         reader.read_file(&file);
     }
-    if reader.patients.is_empty() && reader.complaints.is_empty() && settings.studies.is_empty() {
+    let may_be_empty = !settings.studies.is_empty() || settings.is_left_to_others;
+    if reader.patients.is_empty() && reader.complaints.is_empty() && !may_be_empty {
         let names: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();
         reader.complaints.push(format!(
             "{}: the roster lists no patient; nothing is done with an empty roster",
@@ -91,7 +80,8 @@ pub(crate) fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
     if reader.complaints.is_empty() {
         reader.note_shared_labels();
         let of_files = reader.patients.len();
-        Ok(Roster { patients: reader.patients, of_files, is_outdated: false, notes: reader.notes })
+        let version = (!settings.is_left_to_others).then(|| RosterHash::of(&reader.patients));
+        Ok(Roster { patients: reader.patients, of_files, is_outdated: false, notes: reader.notes, version })
     } else {
         Err(reader.complaints)
     }
@@ -310,6 +300,7 @@ mod tests {
             files: vec![folder.path().join("*.*")],
             on_removed: OnRemoved::Keep,
             removed_after: Duration::ZERO,
+            is_left_to_others: false,
             studies: Vec::new(),
             consent_type: String::new(),
             consents_every: Duration::ZERO,

@@ -51,6 +51,7 @@ pub(super) struct Metrics {
     last_success: IntGauge,
     last_good: IntGauge,
     needs_a_person: IntGauge,
+    pub(super) roster_stale: IntGauge,
     next_tick: IntGauge,
     under_way: IntGauge,
     progress: IntGaugeVec,
@@ -179,6 +180,10 @@ impl Metrics {
                 "cycle_progress_patients",
                 "Patients of the cycle under way.",
                 &["part"],
+            )?,
+            roster_stale: gauge(
+                "roster_stale",
+                "1 where the roster files here are an old copy, and the warehouse's roster is gone by.",
             )?,
             problems: make.gauges("problem", "1 where something needs a person.", &["problem"])?,
             warehouse: make.gauges("warehouse_bytes", "Size of the warehouse's files.", &["file"])?,

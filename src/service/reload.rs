@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::problems::Problem;
 use super::systemd;
 use super::worker::{CredentialTrust, Worker};
+use crate::cycle::Summary;
 use crate::healthex::client::Api;
 use crate::plan::stamp;
 use crate::settings::{Credentials, ServerSettings, Settings};
@@ -63,6 +64,22 @@ impl Worker {
         self.note_reload(roster_refused, &fixed);
         tracing::info!(patients = self.daemon.roster.patients.len(), "the configuration was read again");
         Ok(())
+    }
+
+    /// Takes in which roster a cycle went by, and what is wrong with that of the files.
+    pub(super) fn judge_roster(&mut self, summary: &Summary) {
+        if let Some(roster) = &summary.roster_in_force {
+            // Until the files are read again.
+            self.daemon.roster = roster.clone();
+        }
+        let shrunk = summary.roster_shrunk.as_ref().map(ToString::to_string);
+        let fault = summary.roster_fault.as_ref().map(ToString::to_string);
+        let told: Vec<String> = shrunk.into_iter().chain(fault).collect();
+        if !told.is_empty() {
+            self.raise(Problem::Roster, &told.join("; "));
+        } else if self.roster_is_good {
+            self.resolve(Problem::Roster);
+        }
     }
 
     fn note_reload(&self, failed: Option<String>, fixed: &[&'static str]) {

@@ -8,7 +8,7 @@ use super::liveness::SignOfLife;
 use super::metrics::Metrics;
 use super::state::ServiceState;
 use crate::cycle::progress::Progress;
-use crate::cycle::{EndedEarly, Summary};
+use crate::cycle::{EndedEarly, RosterFault, Summary};
 use crate::plan::Timestamp;
 use crate::plan::verdict::{CycleEnding, CycleFacts, CycleVerdict, NeedsLook, judge_cycle};
 use crate::settings::Settings;
@@ -69,6 +69,8 @@ impl Status {
         };
         let service_has_problem =
             !state.problems.is_empty() || summary.scrub_waits.is_some() || summary.roster_shrunk.is_some();
+        let is_old = matches!(summary.roster_fault, Some(RosterFault::Old(_)));
+        self.metrics.roster_stale.set(i64::from(is_old));
         let no_records = (!summary.record_problems.is_empty()).then(|| summary.record_problems.join("; "));
         let facts = CycleFacts {
             no_records: no_records.as_deref(),

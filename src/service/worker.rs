@@ -59,7 +59,7 @@ pub(super) struct Worker {
     /// Those that were refused since the last answer, so that none is tried again and again.
     pub(super) refused: Vec<Credentials>,
     /// It could be read. Whether a cycle can be run by it is another matter.
-    roster_is_good: bool,
+    pub(super) roster_is_good: bool,
     pub(super) outage: OutageBackoff,
     pub(super) liveness: Liveness,
 }
@@ -462,11 +462,7 @@ impl Worker {
         } else {
             self.raise(Problem::Consents, &summary.record_problems.join("; "));
         }
-        match &summary.roster_shrunk {
-            Some(shrunk) => self.raise(Problem::Roster, &shrunk.to_string()),
-            None if self.roster_is_good => self.resolve(Problem::Roster),
-            None => {}
-        }
+        self.judge_roster(summary);
         if 0 < self.outage.answers {
             if self.trust == CredentialTrust::Doubted {
                 self.trust = CredentialTrust::Trusted;

@@ -123,6 +123,8 @@ pub(crate) struct SyncSettings {
 #[derive(Clone, Debug)]
 pub(crate) struct RosterSettings {
     pub(crate) files: Vec<PathBuf>,
+    /// Without files and with a server: the roster is the one that other workers have given the warehouse.
+    pub(crate) is_left_to_others: bool,
     pub(crate) on_removed: OnRemoved,
     /// How long every reading must have lacked a patient before it is purged.
     pub(crate) removed_after: Duration,
@@ -319,8 +321,8 @@ fn read(keys: &mut Keys<'_>, file: Option<PathBuf>, environment: &Environment) -
         api: read_api(keys, environment, &folder),
         sync,
         consent: read_consent(keys, &folder, timezone, warehouse.server.is_some()),
+        roster: read_roster(keys, &folder, warehouse.server.is_some()),
         warehouse,
-        roster: read_roster(keys, &folder),
         http: read_http(keys, &folder),
         alert: AlertSettings {
             heartbeat_url: keys.read("alert", "heartbeat_url", "", &values::url_or_none()),
@@ -426,14 +428,17 @@ fn read_sync(keys: &mut Keys<'_>, is_on_server: bool) -> SyncSettings {
     }
 }
 
-fn read_roster(keys: &mut Keys<'_>, folder: &Path) -> RosterSettings {
+fn read_roster(keys: &mut Keys<'_>, folder: &Path, has_server: bool) -> RosterSettings {
     let files = keys.read("roster", "files", vec!["roster.toml"], &values::file_names());
     let studies = keys.read("roster", "studies", NO_TEXTS.to_vec(), &values::studies());
-    if files.is_empty() && studies.is_empty() {
-        keys.complain_of("roster", "files", "must name at least one file, or roster.studies a study");
+    let is_left_to_others = files.is_empty() && has_server;
+    if files.is_empty() && studies.is_empty() && !has_server {
+        let why = "must name at least one file, or roster.studies a study, or warehouse.url a server whose roster it is";
+        keys.complain_of("roster", "files", why);
     }
     RosterSettings {
         files: files.into_iter().map(|file| folder.join(file)).collect(),
+        is_left_to_others,
         on_removed: keys.read("roster", "on_removed", "keep", &values::one_of(OnRemoved::WORDS)),
         removed_after: keys.read("roster", "removed_after", "24h", &values::duration_or_zero()),
         studies,

@@ -31,6 +31,7 @@ pub mod purge;
 mod reader;
 mod rehearsal;
 pub(crate) mod report;
+pub(crate) mod rosters;
 mod rows;
 pub mod service;
 mod sharing;
@@ -54,6 +55,7 @@ use self::report::{Migrated, Preflight, Restored, ServerPreflight, Steps, ViewRe
 use self::service::{RunReport, RunState, ServiceMemory, ServiceNote};
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
+use crate::plan::roster::{RosterPatient, RosterVersion};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::AnalystTable;
@@ -469,6 +471,15 @@ pub fn preflight(place: &Place) -> Result<FoundAt, OpenFailed> {
         Location::File(_) => sqlite::preflight(place).map(FoundAt::File),
         Location::Server(server) => postgres::preflight(place, server).map(FoundAt::Server),
     }
+}
+
+/// Puts a roster in force, whether or not it was before. Returns the one that it takes the place of.
+pub(crate) fn publish_roster(
+    server: &Arc<Server>,
+    patients: &[RosterPatient],
+    now: Timestamp,
+) -> Result<Option<RosterVersion>, OpenFailed> {
+    postgres::publish_roster(server, patients, now)
 }
 
 /// Returns why a server's URL cannot be used. Nothing is connected.

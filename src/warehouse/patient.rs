@@ -6,6 +6,7 @@ use super::failure::LedgerFault;
 use crate::plan::checkpoint::Checkpoint;
 pub use crate::plan::leaver::ListedBy;
 use crate::plan::leaver::{Missing, REMEMBERED_FOR, after_reading};
+use crate::plan::roster::RosterHash;
 use crate::plan::{PersonId, Timestamp};
 use crate::time::TimeDelta;
 
@@ -24,6 +25,8 @@ pub struct RosterReading {
     /// Whether it was read for this cycle. One that stands in for a roster which cannot be read says
     /// nothing about who is missing.
     pub is_new: bool,
+    /// Which roster it is, where others may have put another in force meanwhile.
+    pub version: Option<RosterHash>,
 }
 
 impl RosterReading {

@@ -11,8 +11,9 @@ use crate::plan::{PersonId, Timestamp};
 pub(super) const BOOKKEEPING: [&str; 6] =
     ["consent_record", "live_resources", "problem_patient", "pull", "seen", "walk"];
 
-/// Tables whose rows a purge leaves. A turn is void by the purge, and goes with its cycle.
-pub(super) const OUTLIVE_A_PURGE: [&str; 3] = ["checkpoint", "purge_log", "turn"];
+/// Tables whose rows a purge leaves: the roster without what names a patient. A turn is void by the purge, and goes with
+/// its cycle.
+pub(super) const OUTLIVE_A_PURGE: [&str; 4] = ["checkpoint", "purge_log", "roster", "turn"];
 
 /// A purge, as `purge_log` tells it.
 pub(super) struct Purge<'p> {

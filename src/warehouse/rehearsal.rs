@@ -12,6 +12,7 @@ use super::patient::{Listed, RosterReading};
 use super::place::{OtherServer, Place};
 use super::pull::{Fenced, Lease, PullHead};
 use super::purge::{Erased, PurgedPatient};
+use super::rosters::{OwnRoster, RosterInForce};
 use super::{Reader, looks};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
@@ -75,7 +76,7 @@ impl Rehearsal {
         roster: &RosterReading,
         now: Timestamp,
     ) -> Result<Vec<Lease>, StoreFailed> {
-        let RosterReading { listed, is_new } = roster;
+        let RosterReading { listed, is_new, .. } = roster;
         let mut known = self.ask(Reader::checkpoints)?;
         let on_roster: HashMap<&PersonId, &Listed> =
             listed.iter().map(|patient| (&patient.person, patient)).collect();
@@ -123,6 +124,11 @@ impl Rehearsal {
         if state.other_scopes.contains(&checkpoint.person) {
             (checkpoint.watermark, checkpoint.unfinished) = (None, None);
         }
+    }
+
+    /// Returns the roster that the cycle would go by.
+    pub(super) fn roster_in_force(&self, own: Option<OwnRoster<'_>>) -> Result<RosterInForce, StoreFailed> {
+        self.state().reader.as_ref().map_or(Ok(RosterInForce::Own), |reader| reader.roster_in_force(own))
     }
 
     pub(super) fn consents(&self) -> Result<KeptConsents, StoreFailed> {

@@ -1,5 +1,5 @@
 //! What is kept beside a warehouse, on the machine of whoever writes to it: the ledger of purges, the
-//! register of copies, operators' orders, and how such files are made.
+//! register of copies, operators' orders, which roster was last in force, and how such files are made.
 //!
 //! Promise: none of it is in the warehouse, so that no restore takes it back. Absent on purpose: engines.
 
@@ -9,6 +9,7 @@ pub(in crate::warehouse) mod files;
 pub(in crate::warehouse) mod ledger;
 pub(in crate::warehouse) mod ledger_text;
 pub(in crate::warehouse) mod purge_requests;
+pub(in crate::warehouse) mod roster_memory;
 
 use std::path::{Path, PathBuf};
 

@@ -56,7 +56,7 @@ pub(super) async fn who_is_missing_from_the_roster_is_noted_until_it_is_listed_a
     trial.reopen();
     // One that stands in for a roster which cannot be read is no reading.
     let anna = Listed { person: person("anna"), label: None, by: ListedBy::File };
-    let outdated = RosterReading { listed: vec![anna], is_new: false };
+    let outdated = RosterReading { listed: vec![anna], is_new: false, version: None };
     trial.warehouse().begin_cycle(outdated, at(20)).await.unwrap();
     assert_eq!(trial.checkpoint(&ben).await.missing, Some(Missing { since: at(10), readings: 1 }));
     let leases = trial.begin_cycle(&["anna"], at(30)).await;

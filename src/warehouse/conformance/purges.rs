@@ -160,7 +160,7 @@ pub(super) async fn a_roster_that_cannot_be_read_does_not_undo_an_operators_purg
     }
     // It stands in for one that would list her again.
     let ben = Listed { person: ben, label: None, by: ListedBy::File };
-    let outdated = RosterReading { listed: vec![ben.clone()], is_new: false };
+    let outdated = RosterReading { listed: vec![ben.clone()], is_new: false, version: None };
     trial.warehouse().begin_cycle(outdated, at(DAY + 30)).await.unwrap();
     // Nor does a purge forget her that comes between two readings.
     trial.warehouse().purge(&ben.person, PurgeReason::Operator, BY, at(DAY + 31)).await.unwrap().unwrap();

@@ -63,7 +63,7 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     assert!(rehearsal.is_rehearsal());
     let listed = || ["anna", "dan"].map(|id| Listed { person: person(id), label: None, by: ListedBy::File });
 
-    let reading = || RosterReading { listed: listed().to_vec(), is_new: true };
+    let reading = || RosterReading { listed: listed().to_vec(), is_new: true, version: None };
     let leases = rehearsal.begin_cycle(reading(), at(20)).await.unwrap();
     let page = || {
         let rows = [observation(1), observation_that(2, "is changed"), observation(4)];
@@ -110,7 +110,7 @@ pub(super) async fn a_rehearsal_of_what_is_not_there_makes_nothing<C: Candidate>
     let before = candidate.kept();
     let rehearsal = Warehouse::rehearse(candidate.place(), OtherServer::Refuse).unwrap();
     let listed = vec![Listed { person: person("anna"), label: None, by: ListedBy::File }];
-    let roster = RosterReading { listed, is_new: true };
+    let roster = RosterReading { listed, is_new: true, version: None };
     let leases = rehearsal.begin_cycle(roster, at(1)).await.unwrap();
     assert_eq!(leases.len(), 1);
     let pull = Pull::full(&person("anna"), at(2));

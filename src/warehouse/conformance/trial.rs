@@ -209,7 +209,7 @@ impl<C: Candidate> Trial<C> {
             label: Some(format!("label-{id}")),
             by: ListedBy::File,
         });
-        let roster = RosterReading { listed: listed.collect(), is_new: true };
+        let roster = RosterReading { listed: listed.collect(), is_new: true, version: None };
         self.warehouse().begin_cycle(roster, now).await.unwrap()
     }
 

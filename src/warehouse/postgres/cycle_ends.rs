@@ -11,10 +11,11 @@ use crate::warehouse::about::{LAST_CYCLE, LAST_GOOD_CYCLE};
 use crate::warehouse::patient::{CycleTimes, KnownPatient, Listed, RosterReading};
 
 /// Brings the checkpoint in line with the roster: new patients get a row, all others a mark, and
-/// those that it lacks are noted as missing.
+/// those that it lacks are noted as missing, if it is in force still.
 pub(super) async fn take_roster(
     session: &Session,
     roster: &RosterReading,
+    is_in_force: bool,
     now: Timestamp,
 ) -> Result<(), Undone> {
     let listed = &roster.listed;
@@ -30,7 +31,7 @@ pub(super) async fn take_roster(
     session.execute(take, &[&persons, &labels, &by]).await?;
     let leave = "UPDATE checkpoint SET listed = false, missing_since = $2, missing_readings = $3 WHERE person_id = $1";
     for (person, known) in known.iter().filter(|(person, _)| !on_roster.contains(person.as_str())) {
-        let missing = roster.missing_after(known.missing, now);
+        let missing = if is_in_force { roster.missing_after(known.missing, now) } else { known.missing };
         if known.listed || missing != known.missing {
             let readings = missing.map_or(0, |missing| i64::from(missing.readings));
             session.execute(leave, &[person, &missing.map(|missing| missing.since), &readings]).await?;

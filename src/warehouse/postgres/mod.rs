@@ -43,6 +43,10 @@ mod reader;
 mod removed;
 mod report;
 mod right;
+mod roster_agreement;
+#[cfg(test)]
+mod roster_tests;
+mod rosters;
 mod run_view;
 mod runtime;
 mod schema;
@@ -81,6 +85,7 @@ pub(super) use self::pool::check_url;
 pub(super) use self::preflight::preflight;
 pub(super) use self::purging::begin_ledger_anew;
 pub(super) use self::reader::Reader;
+pub(super) use self::roster_agreement::publish_roster;
 pub(super) use self::schema::VERSION as SCHEMA_VERSION;
 pub(super) use self::scrub::scrub;
 pub(super) use self::snapshot::Snapshot;

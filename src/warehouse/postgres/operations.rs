@@ -9,7 +9,7 @@ use super::page::IncomingBatch;
 use super::right::Right;
 use super::view_build::{Build, Which};
 use super::{
-    checkpoint, consents, cycle_ends, failover, keep_deleted, page, pulls, purge_log, removed,
+    checkpoint, consents, cycle_ends, failover, keep_deleted, page, pulls, purge_log, removed, rosters,
     service_memory, turns,
 };
 use crate::plan::completeness::Walk;
@@ -48,12 +48,20 @@ impl Engine {
             Box::pin(async move {
                 pulls::close_cut_off(session, now).await?;
                 cycle_ends::note_cycle(session, now).await?;
-                cycle_ends::take_roster(session, &roster, now).await?;
-                checkpoint::drop_unlisted(session, roster.paused_lacked_since(now)).await?;
+                let is_in_force = rosters::is_in_force(session, roster.version.as_ref()).await?;
+                cycle_ends::take_roster(session, &roster, is_in_force, now).await?;
+                let lacked_since = roster.paused_lacked_since(now).filter(|_| is_in_force);
+                checkpoint::drop_unlisted(session, lacked_since).await?;
                 failover::begin_asking(session).await?;
                 let mut patients = checkpoint::free(session).await?;
                 let checkpoints = patients.iter_mut().map(|patient| &mut patient.checkpoint);
                 failover::forget_delays(session, checkpoints).await?;
+                if !is_in_force {
+                    // Another took its place since the workers agreed on it: it purges nobody.
+                    for patient in &mut patients {
+                        patient.checkpoint.missing = None;
+                    }
+                }
                 Ok(patients)
             })
         });

@@ -122,5 +122,7 @@ async fn forget(
     let state = next_state(PatientState::Active, Event::Purged(reason)).as_str();
     let forget = include_str!("../../../schema/postgres/forget_patient.sql");
     session.execute(forget, &[&person.as_str(), &state, &now, &reason.as_str()]).await?;
+    let unname = "UPDATE roster SET label = NULL WHERE person_id = $1 AND label IS NOT NULL";
+    session.execute(unname, &[&person.as_str()]).await?;
     Ok(())
 }

@@ -4,13 +4,14 @@ use super::tables::fill_in;
 use crate::plan::resource_type::ResourceType;
 
 /// The number of the schema that this program writes.
-pub(in crate::warehouse) const VERSION: i64 = 15;
+pub(in crate::warehouse) const VERSION: i64 = 16;
 
 /// The migrations in their order. The first comes up to the number of SQLite's fourteenth; the others have numbers of
 /// their own.
-const MIGRATIONS: [(i64, &str); 2] = [
+const MIGRATIONS: [(i64, &str); 3] = [
     (14, include_str!("../../../schema/postgres/0001_warehouse.sql")),
-    (VERSION, include_str!("../../../schema/postgres/0002_workers.sql")),
+    (15, include_str!("../../../schema/postgres/0002_workers.sql")),
+    (VERSION, include_str!("../../../schema/postgres/0003_rosters.sql")),
 ];
 
 /// How a schema is made.

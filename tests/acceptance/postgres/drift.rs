@@ -24,9 +24,18 @@ pub(super) struct Column {
 pub(super) type Tables = BTreeMap<String, BTreeMap<String, Column>>;
 
 /// Only one of the two has them: which migrations were carried out, and who may write, are SQLite's header and a lock;
-/// a file is one process's at a time, and a cycle over it nobody else's.
-const OF_POSTGRES_ALONE: [&str; 7] =
-    ["migration", "shared_cycle", "shared_cycle_part", "ticket", "turn", "worker", "writer"];
+/// a file is one process's at a time, and its cycle and its roster nobody else's.
+const OF_POSTGRES_ALONE: [&str; 9] = [
+    "migration",
+    "roster",
+    "roster_version",
+    "shared_cycle",
+    "shared_cycle_part",
+    "ticket",
+    "turn",
+    "worker",
+    "writer",
+];
 /// By which a worker holds a patient.
 const COLUMNS_OF_POSTGRES_ALONE: [(&str, &str); 2] = [("checkpoint", "fence"), ("checkpoint", "owner")];
 

@@ -1,7 +1,7 @@
 //! A standby that is made the primary: what was acknowledged and had not come to it is noticed, told, and repeated.
 
 use super::database::Database;
-use crate::world::{World, wait_until};
+use crate::world::{Ran, Running, World, wait_until};
 
 /// A primary with a warehouse in it and a standby that follows, which the program knows both of.
 struct Pair {
@@ -47,7 +47,8 @@ impl Pair {
 
 fn rows_anywhere(database: &Database, person: &str) -> i64 {
     let tables = database.tables_with("person_id").into_iter();
-    let tables = tables.filter(|table| !matches!(table.as_str(), "checkpoint" | "purge_log" | "pull"));
+    let tables = tables
+        .filter(|table| !matches!(table.as_str(), "checkpoint" | "purge_log" | "pull" | "roster" | "turn"));
     let each = tables.map(|table| {
         format!("SELECT count(*) AS rows FROM healthex.\"{table}\" WHERE person_id = '{person}'")
     });
@@ -101,6 +102,39 @@ fn purges_that_a_failover_has_lost_are_repeated_and_everyone_is_asked() {
     assert_eq!((world.asked("carl").len(), world.asked("ben").len()), (0, 1));
     let told = world.run(["status", "--json"]).json();
     assert_eq!(told["failover"]["everyone_asked"], true, "{told}");
+}
+
+/// Runs a process with files of its own, as on another machine.
+fn run_as(world: &World, name: &str, args: &[&str]) -> Ran {
+    let folder = world.path(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    Running::start(world.command(args.iter()).env("STATE_DIRECTORY", folder)).ended()
+}
+
+#[test]
+fn each_worker_repeats_the_purges_of_its_own_ledger() {
+    let world = World::with_patients(["anna", "ben", "cora"]);
+    let Some(pair) = Pair::of(&world) else { return };
+    let one = |args: &[&str]| run_as(&world, "one", args);
+    let two = |args: &[&str]| run_as(&world, "two", args);
+    one(&["sync"]).exits(0);
+    two(&["sync"]).exits(0);
+    pair.catch_up();
+    pair.cut();
+    one(&["purge", "anna", "--yes"]).exits(0);
+    two(&["purge", "ben", "--yes"]).exits(0);
+    pair.fail_over();
+    let ran = one(&["sync"]).exits(0).says("failed over to a standby");
+    assert_eq!(ran.stderr.matches("which this warehouse did not know").count(), 1, "{ran}");
+    assert_eq!(rows_anywhere(&pair.standby, "anna"), 0);
+    assert_ne!(rows_anywhere(&pair.standby, "ben"), 0, "nobody but the other worker knows of it");
+    let ran = two(&["sync"]).exits(0).says_nothing_of("failed over");
+    assert_eq!(ran.stderr.matches("which this warehouse did not know").count(), 1, "{ran}");
+    assert_eq!(rows_anywhere(&pair.standby, "ben"), 0);
+    assert_ne!(rows_anywhere(&pair.standby, "cora"), 0);
+    for ran in [one(&["sync"]), two(&["sync"])] {
+        ran.exits(0).says_nothing_of("did not know");
+    }
 }
 
 #[test]

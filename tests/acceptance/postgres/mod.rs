@@ -14,6 +14,7 @@ mod proxy;
 mod purges;
 mod recipes;
 mod refusals;
+mod rosters;
 mod settings;
 mod status;
 mod sync;

@@ -138,7 +138,7 @@ impl World {
             Some(database) => database.tables_with("person_id"),
             None => tables_with(&self.open(), "person_id"),
         };
-        let stays = ["checkpoint", "pull", "purge_log", "turn"];
+        let stays = ["checkpoint", "pull", "purge_log", "roster", "turn"];
         let tables = tables.iter().filter(|table| !stays.contains(&table.as_str()));
         let counts =
             tables.map(|table| format!("(SELECT count(*) FROM \"{table}\" WHERE person_id = '{person}')"));
