@@ -44,14 +44,14 @@ impl Readings {
     }
 
     /// Returns whether an answer lacks a patient that came after that one, and that may be believed: it
-    /// has not lost so many that nobody can.
+    /// has not lost so many that nobody can, nor all.
     pub(super) fn may_be_lost_since(&self, last: &Reading, person: &str) -> bool {
         let later = self.all.iter().rev().take_while(|reading| reading.at > last.at);
         let mut of_all = later.filter(|reading| reading.of.is_none());
         of_all.any(|reading| {
             let is_lost = |person: &&String| reading.said_of(person) == Some(Said::Nothing);
             let lost = last.consented().filter(is_lost).count();
-            reading.said_of(person) == Some(Said::Nothing) && lost < SHRUNK_BY
+            reading.said_of(person) == Some(Said::Nothing) && lost < SHRUNK_BY && !reading.said.is_empty()
         })
     }
 

@@ -209,15 +209,15 @@ const LATE_MAX: u32 = 9;
 /// Makes up a world of so many patients and days.
 pub(super) fn script(seed: u64, patients: usize, days: u32, every: u32) -> Script {
     let (dice, events) = (StdRng::seed_from_u64(seed), Vec::new());
-    let mut author = Author { dice, patients, days, every, has_records: false, events };
+    let mut author = Author { dice, patients, days, every, consents_every: None, events };
     let page_size = author.some_page_size();
     let full_every = *[1, 1, 2, 7].choose(&mut author.dice).unwrap_or(&7);
     let removes_leavers = author.dice.random_bool(0.5);
     let entries = *[5, 10, 60].choose(&mut author.dice).unwrap_or(&5);
     let some_while = *[15, 60, 60, 6 * HOUR].choose(&mut author.dice).unwrap_or(&HOUR);
-    author.has_records = author.dice.random_bool(0.5);
-    let consents_every = author.has_records.then_some(some_while);
+    author.consents_every = author.dice.random_bool(0.5).then_some(some_while);
     author.write();
+    let consents_every = author.consents_every;
     let mut events = author.events;
     events.retain(|event| event.minute < days * DAY);
     events.sort_by_key(|event| event.minute);
@@ -240,7 +240,7 @@ struct Author {
     patients: usize,
     days: u32,
     every: u32,
-    has_records: bool,
+    consents_every: Option<u32>,
     events: Vec<Event>,
 }
 
@@ -249,8 +249,8 @@ impl Author {
         for day in 0..self.days {
             self.edits(day);
             self.consents(day);
-            if self.has_records {
-                self.records(day);
+            if let Some(consents_every) = self.consents_every {
+                self.records(day, consents_every);
             }
             self.roster(day);
             self.operators(day);
@@ -367,7 +367,7 @@ impl Author {
         self.add(minute + for_minutes, What::Consent { patient });
     }
 
-    fn records(&mut self, day: u32) {
+    fn records(&mut self, day: u32, consents_every: u32) {
         for _ in 0..self.times(self.share(0.08)) {
             let (minute, patient) = (self.at(day), self.someone());
             self.contradict(minute, patient);
@@ -393,8 +393,9 @@ impl Author {
                 self.add(minute + back, What::Record { patient, written: Written::Renewed });
             }
         }
-        if self.dice.random_bool(0.35) {
-            let (minute, minutes) = (self.at(day), self.some_while());
+        if self.dice.random_bool(0.5) {
+            // For one reading at least.
+            let (minute, minutes) = (self.at(day), self.some_while().max(consents_every + self.every));
             let shape = *Shape::OF_RECORDS.choose(&mut self.dice).unwrap_or(&Shape::RecordsFail);
             let sky = Sky { shape, salt: self.dice.random() };
             self.add(minute, What::Weather { minutes, sky });
@@ -407,6 +408,9 @@ impl Author {
         let is_for_good = self.dice.random_bool(0.2);
         if self.dice.random_bool(0.6) {
             self.add(minute, What::Record { patient, written: Written::Withdrawn });
+            if self.dice.random_bool(0.3) {
+                self.fall_silent(minute, patient);
+            }
             // It was HealthEx that was late.
             if self.dice.random_bool(0.3) {
                 self.add(ends, What::Withdraw { patient });
@@ -425,6 +429,19 @@ impl Author {
                 };
                 self.add(ends, what);
             }
+        }
+    }
+
+    /// The records do not say anew what they have said of a patient, whom HealthEx may refuse meanwhile.
+    fn fall_silent(&mut self, minute: u32, patient: usize) {
+        let from = minute + self.dice.random_range(HOUR..14 * HOUR);
+        let shapes = [Shape::RecordsFail, Shape::RecordsForbidden, Shape::RecordsOfOneFail];
+        let shape = *shapes.choose(&mut self.dice).unwrap_or(&Shape::RecordsFail);
+        let (minutes, salt) = (self.dice.random_range(12 * HOUR..45 * HOUR), self.dice.random());
+        self.add(from, What::Weather { minutes, sky: Sky { shape, salt } });
+        let during = from + self.dice.random_range(0..minutes);
+        if self.dice.random_bool(0.5) {
+            self.add(during, What::Withdraw { patient });
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Truths {
     /// Every problem that was ever told.
     told: BTreeSet<&'static str>,
     unlisted_since: BTreeMap<String, Timestamp>,
+    /// When it was told last, in this life, whose consent runs out.
+    expiring_told_at: Option<Timestamp>,
     pub(super) orders: Orders,
     /// When who is not refused or held was last seen so, in this life.
     unrefused: BTreeMap<String, Timestamp>,
@@ -70,6 +72,7 @@ impl Truths {
             told: BTreeSet::new(),
             has_released: false,
             unlisted_since: BTreeMap::new(),
+            expiring_told_at: None,
             orders: Orders::default(),
             unrefused: BTreeMap::new(),
         }
@@ -131,6 +134,7 @@ impl Truths {
     /// The process is another one.
     pub(super) fn begin_life(&mut self) {
         self.open.clear();
+        self.expiring_told_at = None;
         self.unrefused.clear();
         self.told_before.clone_from(&self.told);
     }
@@ -495,6 +499,16 @@ impl Truths {
                     let before = self.open.remove(problem);
                     if before.is_none() && !self.told_before.contains(problem) {
                         return untrue(TRUTH, format!("{problem} is over at {at}, and nobody heard of it"));
+                    }
+                }
+                // "In one alert a day", by our clock. Another life may not know of it.
+                _ if problem == "expiring" => {
+                    let before = self.expiring_told_at.replace(at);
+                    if before.is_some_and(|before| at - before < DAY - CLOCK_MAX) {
+                        return untrue(
+                            "consents that run out are told once a day",
+                            format!("{before:?} and {at}"),
+                        );
                     }
                 }
                 _ => {}

@@ -247,7 +247,7 @@ impl Sky {
             Shape::RecordsForbidden => instead(403, FORBIDDEN),
             Shape::RecordsCut => {
                 let at = u32::try_from(self.hash("records", number, 1000)).unwrap_or_default();
-                Some(if self.salt.is_multiple_of(2) { Fate::CutAt(at) } else { Fate::EndsAt(at) })
+                Some(if self.salt.is_multiple_of(4) { Fate::CutAt(at) } else { Fate::EndsAt(at) })
             }
             Shape::RecordsEmpty => instead(200, "[]"),
             Shape::RecordsHalved => Some(Fate::HalfOfTheRecords(self)),
