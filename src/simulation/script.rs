@@ -404,12 +404,12 @@ impl Author {
 
     /// The record and HealthEx say two things, for a while or for good.
     fn contradict(&mut self, minute: u32, patient: usize) {
-        let ends = minute + self.some_while();
+        let mut ends = minute + self.some_while();
         let is_for_good = self.dice.random_bool(0.2);
         if self.dice.random_bool(0.6) {
             self.add(minute, What::Record { patient, written: Written::Withdrawn });
             if self.dice.random_bool(0.3) {
-                self.fall_silent(minute, patient);
+                ends = ends.max(self.fall_silent(minute, patient));
             }
             // It was HealthEx that was late.
             if self.dice.random_bool(0.3) {
@@ -433,7 +433,8 @@ impl Author {
     }
 
     /// The records do not say anew what they have said of a patient, whom HealthEx may refuse meanwhile.
-    fn fall_silent(&mut self, minute: u32, patient: usize) {
+    /// Returns when they speak again.
+    fn fall_silent(&mut self, minute: u32, patient: usize) -> u32 {
         let from = minute + self.dice.random_range(HOUR..14 * HOUR);
         let shapes = [Shape::RecordsFail, Shape::RecordsForbidden, Shape::RecordsOfOneFail];
         let shape = *shapes.choose(&mut self.dice).unwrap_or(&Shape::RecordsFail);
@@ -443,6 +444,7 @@ impl Author {
         if self.dice.random_bool(0.5) {
             self.add(during, What::Withdraw { patient });
         }
+        from + minutes
     }
 
     fn roster(&mut self, day: u32) {
