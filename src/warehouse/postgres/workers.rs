@@ -217,7 +217,7 @@ impl Watch {
     /// written down.
     async fn look(&self, missed: &mut HashMap<PersonId, i64>) -> Result<(), Undone> {
         let fences = locked(&self.held).fences.clone();
-        if fences.is_empty() {
+        if fences.is_empty() || are_fences_down() {
             missed.clear();
             return Ok(());
         }
@@ -262,6 +262,11 @@ pub(super) async fn expire_dead(session: &Session) -> Result<(), Undone> {
 pub(super) async fn leave(session: &Session, owner: &str) -> Result<(), Undone> {
     session.execute("UPDATE worker SET until = '-infinity' WHERE id = $1", &[&owner]).await?;
     Ok(())
+}
+
+/// Returns whether holders are not looked at, so that tests of them can be seen to fail. Never in a release.
+pub(super) fn are_fences_down() -> bool {
+    cfg!(debug_assertions) && std::env::var_os("HEALTHEX_SYNC_WITHOUT_FENCES").is_some()
 }
 
 /// Refuses a move of whoever does not hold the patient by this fence, and keeps everyone else from it until the

@@ -1,5 +1,6 @@
 //! A warehouse on a PostgreSQL server.
 
+mod chaos;
 #[path = "../../support/cluster.rs"]
 mod cluster;
 pub(crate) mod database;

@@ -19,12 +19,14 @@ enum Cut {
 enum Where {
     /// Every second COMMIT, by turns in either way.
     Commits,
-    /// Any message, at distances that vary, so that in time each statement is met.
-    Anywhere,
+    /// Any message, at distances that vary from this one to three times as much, so that in time each statement is met.
+    Anywhere(usize),
 }
 
-/// The least and the most messages between two cuts: those of a page, and more than it has.
-const DISTANCES: std::ops::Range<usize> = 150..450;
+/// Messages between two cuts at least, of which a page has fewer.
+const OFTEN: usize = 150;
+/// A purge of all tables by a process that has just begun has fewer.
+const SELDOM: usize = 4_000;
 
 struct Counts {
     cut: Where,
@@ -48,19 +50,24 @@ impl Proxy {
 
     /// Cuts at whatever statement it happens to be, by turns in either way.
     pub(super) fn cutting_anywhere(server: u16) -> Self {
-        Self::cutting(Where::Anywhere, server)
+        Self::cutting(Where::Anywhere(OFTEN), server)
+    }
+
+    /// The same, for several processes at once.
+    pub(super) fn cutting_seldom(server: u16) -> Self {
+        Self::cutting(Where::Anywhere(SELDOM), server)
     }
 
     fn cutting(cut: Where, server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let count = AtomicUsize::default;
-        let next = AtomicUsize::new(DISTANCES.start);
+        let next = AtomicUsize::new(if let Where::Anywhere(distance) = cut { distance } else { 0 });
         let counts = Counts { cut, messages: count(), unsent: count(), unanswered: count(), next };
         let counts = Arc::new(counts);
         let counted = counts.clone();
         thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
+            for client in listener.incoming().filter_map(Result::ok) {
                 let counts = counted.clone();
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
                 thread::spawn(move || carry(client, server, &counts));
@@ -122,9 +129,9 @@ fn carry(mut client: TcpStream, mut server: TcpStream, counts: &Counts) {
             break;
         }
     }
-    if muted.load(Ordering::SeqCst) == 0 {
-        let _ = server.shutdown(Shutdown::Both);
-    }
+    // What was sent is carried out, though nobody hears of it.
+    let end = if muted.load(Ordering::SeqCst) == 0 { Shutdown::Both } else { Shutdown::Write };
+    let _ = server.shutdown(end);
     let _ = answering.join();
     let _ = client.shutdown(Shutdown::Both);
 }
@@ -150,9 +157,9 @@ fn cut(message: &[u8], counts: &Counts) -> Option<Cut> {
             }
         }
         Where::Commits => None,
-        Where::Anywhere => {
+        Where::Anywhere(least) => {
             let number = counts.messages.fetch_add(1, Ordering::Relaxed);
-            let distance = DISTANCES.start + number * 31 % DISTANCES.len();
+            let distance = least + number * 31 % (2 * least);
             let cuts = counts.unsent.load(Ordering::Relaxed) + counts.unanswered.load(Ordering::Relaxed);
             let next = counts.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
                 (number == next).then_some(next + distance)

@@ -10,7 +10,7 @@ use crate::world::{Running, World, record, wait_until};
 
 const PATIENTS: usize = 24;
 
-fn person(number: usize) -> String {
+pub(super) fn person(number: usize) -> String {
     format!("p{number:02}")
 }
 
@@ -26,7 +26,7 @@ fn world(patients: usize) -> Option<(World, Database)> {
 }
 
 /// Starts a process with files of its own, as on another machine.
-fn start(world: &World, name: &str, args: &[&str]) -> Running {
+pub(super) fn start(world: &World, name: &str, args: &[&str]) -> Running {
     let folder = world.path(name);
     std::fs::create_dir_all(&folder).unwrap();
     Running::start(world.command(args.iter()).env("STATE_DIRECTORY", folder))
@@ -190,6 +190,25 @@ fn a_purge_waits_for_no_cycle_and_nothing_is_stored_behind_it() {
     let state = "SELECT state FROM healthex.checkpoint WHERE person_id = 'p00'";
     assert_eq!(database.ask(state).unwrap(), "paused");
     assert!(std::fs::read_to_string(world.path("elsewhere/healthex-sync.purges")).unwrap().contains("p00"));
+}
+
+/// Without fences it would be: so the tests here can fail.
+#[test]
+fn without_fences_a_page_is_stored_behind_a_purge() {
+    let Some((world, database)) = world(1) else { return };
+    world.run(["sync"]).exits(0);
+    world.fault("kind = 'slow_drip', bytes = 200, interval_ms = 200, times = 1000");
+    let folder = world.path("lead");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut command = world.command(["sync", "--full"]);
+    let lead =
+        Running::start(command.env("STATE_DIRECTORY", folder).env("HEALTHEX_SYNC_WITHOUT_FENCES", "1"));
+    wait_until("it is being pulled", || {
+        database.count("SELECT count(*) FROM healthex.checkpoint WHERE owner IS NOT NULL") > 0
+    });
+    start(&world, "elsewhere", &["purge", "p00", "--yes"]).ended().exits(0);
+    lead.ended();
+    assert!(!database.live_rows("p00").is_empty());
 }
 
 #[test]
