@@ -1,7 +1,10 @@
 //! A standby that is made the primary: what was acknowledged and had not come to it is noticed, told, and repeated.
 
+use healthex_sync::sandbox::Population;
+
 use super::database::Database;
-use crate::world::{Ran, Running, World, wait_until};
+use super::sync::assert_equals_sandbox;
+use crate::world::{Ran, Running, World, record, wait_until};
 
 /// A primary with a warehouse in it and a standby that follows, which the program knows both of.
 struct Pair {
@@ -104,11 +107,50 @@ fn purges_that_a_failover_has_lost_are_repeated_and_everyone_is_asked() {
     assert_eq!(told["failover"]["everyone_asked"], true, "{told}");
 }
 
-/// Runs a process with files of its own, as on another machine.
-fn run_as(world: &World, name: &str, args: &[&str]) -> Ran {
+/// Starts a process with files of its own, as on another machine.
+fn start_as(world: &World, name: &str, args: &[&str]) -> Running {
     let folder = world.path(name);
     std::fs::create_dir_all(&folder).unwrap();
-    Running::start(world.command(args.iter()).env("STATE_DIRECTORY", folder)).ended()
+    Running::start(world.command(args.iter()).env("STATE_DIRECTORY", folder))
+}
+
+fn run_as(world: &World, name: &str, args: &[&str]) -> Ran {
+    start_as(world, name, args).ended()
+}
+
+#[test]
+fn what_workers_held_when_a_failover_took_it_back_is_pulled_once_more() {
+    let persons: Vec<String> = (0..16).map(|number| format!("p{number:02}")).collect();
+    let mut population = Population::empty();
+    for person in &persons {
+        population.add_person(person, record(person, 4));
+    }
+    let world = World::serving(population).set("sync.concurrency", "2").set("warehouse.lease", r#""10s""#);
+    let Some(pair) = Pair::of(&world) else { return };
+    world.fault("kind = 'slow_drip', bytes = 2000, interval_ms = 100, times = 1000");
+    let pulled =
+        || pair.primary.count("SELECT count(*) FROM healthex.checkpoint WHERE last_success_at IS NOT NULL");
+    let one = start_as(&world, "one", &["sync"]);
+    wait_until("one of them has pulled", || pulled() > 0);
+    let two = start_as(&world, "two", &["sync"]);
+    pair.cut();
+    let before = pulled();
+    wait_until("more is pulled than the standby knows of", || pulled() > before + 1);
+    pair.fail_over();
+    for worker in [one, two] {
+        let ran = worker.ended();
+        assert!(matches!(ran.code, 0 | 3 | 5), "{ran}");
+    }
+    world.sandbox.clear_script();
+    run_as(&world, "three", &["sync"]).exits(0).says("failed over to a standby").says("16 ok");
+    for person in &persons {
+        assert_equals_sandbox(&world, &pair.standby, person);
+    }
+    let left = "SELECT count(*) FROM healthex.checkpoint WHERE owner IS NOT NULL OR pull_mode IS NOT NULL";
+    assert_eq!(pair.standby.count(left), 0);
+    let twice = "SELECT count(*) FROM healthex.pull WHERE finished_at IS NULL";
+    assert_eq!(pair.standby.count(twice), 0);
+    run_as(&world, "one", &["verify"]).exits(0);
 }
 
 #[test]
