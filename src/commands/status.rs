@@ -15,6 +15,7 @@ use crate::clock;
 use crate::plan::stamp;
 use crate::settings::Settings;
 use crate::warehouse::report::{ExpiringConsent, LastScrub, PatientLine, StayingReader};
+use crate::warehouse::workers_told::{WorkerTold, WorkersTold};
 
 #[derive(Serialize)]
 struct StatusJson<'a> {
@@ -38,10 +39,59 @@ struct StatusJson<'a> {
     roster_fault: Option<String>,
     /// The last change of the server's history; of a file, and until there is one, `null`.
     failover: Option<FailoverJson>,
+    /// Who shares the roster, and the cycle that they are at; of a file `null`.
+    workers: Option<WorkersJson<'a>>,
     /// How the reading of consent records goes.
     studies: &'a [StudyLine],
     /// The consents that run out within `roster.consent_warning`.
     consents_expiring: &'a [ExpiringConsent],
+}
+
+#[derive(Serialize)]
+struct WorkersJson<'a> {
+    cycle: Option<SharedCycleJson>,
+    workers: Vec<WorkerJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct SharedCycleJson {
+    started_at: Option<String>,
+    given_out: u64,
+    total: u64,
+}
+
+#[derive(Serialize)]
+struct WorkerJson<'a> {
+    host: &'a str,
+    pid: i64,
+    version: &'a str,
+    started_at: String,
+    seen_at: String,
+    /// `leading`, `at work` or `waiting`.
+    is: &'static str,
+    patients: u64,
+    problem: Option<&'a str>,
+}
+
+impl<'a> WorkersJson<'a> {
+    fn of(told: &'a WorkersTold) -> Self {
+        let cycle = told.cycle.map(|cycle| SharedCycleJson {
+            started_at: cycle.started_at.map(stamp),
+            given_out: cycle.given_out,
+            total: cycle.total,
+        });
+        let worker = |worker: &'a WorkerTold| WorkerJson {
+            host: &worker.host,
+            pid: worker.pid,
+            version: &worker.version,
+            started_at: stamp(worker.started_at),
+            seen_at: stamp(worker.seen_at),
+            is: worker.is.as_str(),
+            patients: worker.patients,
+            problem: worker.problem.as_deref(),
+        };
+        Self { cycle, workers: told.workers.iter().map(worker).collect() }
+    }
 }
 
 #[derive(Serialize)]
@@ -104,6 +154,7 @@ fn print_json(settings: &Settings, found: &Found, out: &mut dyn Write) -> anyhow
             noticed_at: stamp(failover.noticed_at),
             everyone_asked: failover.everyone_asked,
         }),
+        workers: report.workers.as_ref().map(WorkersJson::of),
         studies: &found.studies,
         consents_expiring: &found.expiring.shown,
     };

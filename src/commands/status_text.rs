@@ -269,6 +269,15 @@ fn add_service(lines: &mut Lines<'_>, settings: &Settings, found: &Found, now: T
         let colour = line.is_bad.then_some(Colour::Red);
         lines.add(0, &format!("{}: {}", line.what, line.text), colour);
     }
+    if let Some(told) = &found.report.workers {
+        if let Some(text) = told.describe_cycle() {
+            lines.add(0, &text, None);
+        }
+        for worker in &told.workers {
+            let text = format!("worker {worker}, seen {}", stamp(worker.seen_at));
+            lines.add(0, &text, worker.problem.is_some().then_some(Colour::Red));
+        }
+    }
     if let Some(failover) = found.report.failover.as_ref().filter(|failover| failover.is_told(now)) {
         let text = format!("failover, noticed at {}: {failover}", stamp(failover.noticed_at));
         lines.add(0, &text, (!failover.everyone_asked).then_some(Colour::Yellow));

@@ -199,6 +199,11 @@ impl Cycle {
         if let Some(shared) = self.warehouse.shared()
             && !matches!(tally.ended, Some(EndedEarly::Warehouse(_)))
         {
+            if let Some(ended @ (EndedEarly::ServerDown(_) | EndedEarly::CredentialsRefused(_))) =
+                &tally.ended
+            {
+                shared.tell_problem(&ended.to_string()).await?;
+            }
             if !self.leads_to_the_end(shared, &tally).await? {
                 tally.not_reached = 0;
                 summary.patients.total = 0;

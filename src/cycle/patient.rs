@@ -59,6 +59,15 @@ pub(super) struct PatientReport {
 }
 
 impl PatientReport {
+    /// Returns whether it has come to some end. Else another worker may begin it anew.
+    pub(super) fn is_over(&self) -> bool {
+        match &self.outcome {
+            PatientOutcome::Interrupted => false,
+            PatientOutcome::Ends(ended) => matches!(ended, EndedEarly::ToldToWait(_)),
+            _ => true,
+        }
+    }
+
     fn without_pull(person: PersonId, outcome: PatientOutcome, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self { person, outcome, tally: Tally::default(), pages: 0, permit }
     }

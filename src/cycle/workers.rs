@@ -125,6 +125,7 @@ impl<'c> SideBySide<'c> {
         match joined {
             Ok(report) => {
                 let person = report.person.clone();
+                let is_over = report.is_over();
                 if matches!(report.outcome, PatientOutcome::Refused(_)) {
                     self.turns.is_refused(&person);
                 }
@@ -132,7 +133,9 @@ impl<'c> SideBySide<'c> {
                 if let Some(trip) = contact.and_then(|contact| self.breaker.observe(contact)) {
                     self.tally.end(ended_by(trip, &self.tally));
                 }
-                self.turns.is_over(person);
+                if is_over {
+                    self.turns.is_over(person);
+                }
                 if self.cycle.warehouse.shared().is_some_and(|shared| !shared.leads()) {
                     // Whoever leads finds them noted.
                     drop(self.tally.take_refused());

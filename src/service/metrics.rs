@@ -17,6 +17,7 @@ use crate::plan::Timestamp;
 use crate::plan::state::{HeldWhy, PatientState, PurgeReason};
 use crate::plan::verdict::CycleVerdict;
 use crate::warehouse::report::Overview;
+use crate::warehouse::workers_told::WorkerIs;
 
 /// From a cycle in which nothing happened to a first full pull of many.
 const DURATION_BUCKETS: [f64; 12] =
@@ -47,6 +48,8 @@ pub(super) struct Metrics {
     quarantined: IntGauge,
     since_ignored: IntGauge,
     short: IntGauge,
+    workers: IntGaugeVec,
+    cycle_open_age: IntGauge,
     expiring: IntGauge,
     last_success: IntGauge,
     last_good: IntGauge,
@@ -160,6 +163,15 @@ impl Metrics {
                 "Patients whose server sends everything, whatever _since says.",
             )?,
             short: gauge("short_patients", "Patients of whom the server counts more than it sends.")?,
+            workers: make.gauges(
+                "workers",
+                "Processes that share the roster, by what they are at.",
+                &["is"],
+            )?,
+            cycle_open_age: gauge(
+                "cycle_open_age_seconds",
+                "How long ago the cycle under way began, by whomever; 0: none is, or it is this process's alone.",
+            )?,
             expiring: gauge("consents_expiring", "Consents that run out within roster.consent_warning.")?,
             quarantined: gauge("quarantined_entries", "Entries that are not what they claim to be.")?,
             last_success: gauge(
@@ -319,6 +331,13 @@ impl Metrics {
         self.quarantined.set(to_gauge(overview.quarantined));
         self.since_ignored.set(to_gauge(overview.since_ignored));
         self.short.set(to_gauge(overview.short));
+        if let Some(told) = &overview.workers {
+            for is in [WorkerIs::Leading, WorkerIs::AtWork, WorkerIs::Waiting] {
+                let count = told.workers.iter().filter(|worker| worker.is == is).count();
+                self.workers.with_label_values(&[&is.as_str().replace(' ', "_")]).set(to_gauge(count as u64));
+            }
+            self.cycle_open_age.set(age(told.cycle.and_then(|cycle| cycle.started_at)));
+        }
         self.expiring.set(to_gauge(overview.expiring.total));
         // A number would be taken for what is free. Whole megabytes do for a disk.
         let megabytes = overview.disk_free.map(|bytes| u32::try_from(bytes / 1_000_000).unwrap_or(u32::MAX));

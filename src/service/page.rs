@@ -87,6 +87,7 @@ pub(super) fn render(model: &PageModel<'_>) -> Markup {
                             (expiring(overview, model.names))
                             (purges(overview, model.names))
                             (warehouse(overview, model.now))
+                            (workers(overview))
                             (failover(overview, model.now))
                             (where_names_are(model.names))
                         }
@@ -412,6 +413,30 @@ fn last_cycle(last: &PastCycle) -> Markup {
             "The last began at " (moment(last.started_at)) " and took " (format!("{:.1} s", last.took.as_secs_f64())) ": "
             (counts(*patients)) "; "
             (resources.inserted) " resources new, " (resources.updated) " changed, " (resources.deleted) " gone; " (last.requests) " requests."
+        }
+    }
+}
+
+fn workers(overview: &Overview) -> Markup {
+    let told = overview.workers.iter().find(|told| !told.workers.is_empty());
+    html! {
+        @if let Some(told) = told {
+            section {
+                h2 { "Workers" }
+                @if let Some(cycle) = told.describe_cycle() { p { (cycle) "." } }
+                table {
+                    thead { tr { th { "machine" } th { "pid" } th { "version" } th { "is" } th { "patients" } th { "seen" } } }
+                    tbody {
+                        @for worker in &told.workers {
+                            tr {
+                                td { (worker.host) @if let Some(problem) = &worker.problem { br; small { (problem) } } }
+                                td { (worker.pid) } td { (worker.version) } td { (worker.is.as_str()) }
+                                td { (worker.patients) } td { (moment(worker.seen_at)) }
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -39,6 +39,7 @@ mod snapshot;
 mod soundness;
 mod sqlite;
 pub(crate) mod turn;
+pub mod workers_told;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

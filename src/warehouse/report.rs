@@ -8,6 +8,7 @@ use crate::time::TimeDelta;
 use super::failover::Failover;
 use super::failure::LedgerFault;
 use super::purge::{CarriedOut, DiskRoom};
+use super::workers_told::WorkersTold;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::leaver::Missing;
 use crate::plan::state::HeldKind;
@@ -105,6 +106,8 @@ pub struct StatusReport {
     pub reader: Option<StayingReader>,
     /// The last change of the server's history.
     pub failover: Option<Failover>,
+    /// Who shares the roster; `None` of a file, which is one process's.
+    pub workers: Option<WorkersTold>,
 }
 
 /// A program that goes on reading the warehouse, and keeps its WAL from being emptied.
@@ -192,6 +195,8 @@ pub struct Overview {
     pub expiring: ExpiringConsents,
     /// The last change of the server's history.
     pub failover: Option<Failover>,
+    /// Who shares the roster; `None` of a file, which is one process's.
+    pub workers: Option<WorkersTold>,
 }
 
 /// Consents that run out soon.

@@ -124,6 +124,11 @@ impl Sharing<'_> {
         self.engine.let_alone(wait).await
     }
 
+    /// Keeps what kept this process from asking, for whoever looks.
+    pub(crate) async fn tell_problem(self, problem: &str) -> Result<(), StoreFailed> {
+        self.engine.tell_problem(problem).await
+    }
+
     /// Returns how far the cycle is, and how many others share it.
     pub(crate) async fn progress(self) -> Result<(SharedProgress, u64), StoreFailed> {
         self.engine.shared_progress().await

@@ -20,6 +20,7 @@ use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::pull::Lease;
 use crate::warehouse::turn::{Announced, Claimed, CyclePart, SharedProgress, Turn, TurnsAsked};
+use crate::warehouse::workers_told::{WorkerIs, WorkerTold, WorkersTold};
 
 /// Turns that are written in one transaction.
 const PIECE: usize = 10_000;
@@ -51,6 +52,32 @@ pub(super) async fn open_cycle(session: &Session, owner: &str) -> Result<Option<
             started_at: column.get("started_at")?,
         },
     }))
+}
+
+/// Tells who shares the roster, and how far they are.
+pub(super) async fn told(session: &Session) -> Result<WorkersTold, Undone> {
+    let cycle = open_cycle(session, "").await?.map(|open| open.progress);
+    let rows = session.rows(include_str!("../../../schema/postgres/workers.sql"), &[]).await?;
+    let worker = |row: &Row| {
+        let column = Columns(row);
+        let (leads, lives): (bool, bool) = (column.get("leads")?, column.get("lives")?);
+        let is = match lives && cycle.is_some() {
+            true if leads => WorkerIs::Leading,
+            true => WorkerIs::AtWork,
+            false => WorkerIs::Waiting,
+        };
+        Ok::<_, Undone>(WorkerTold {
+            host: column.get("host")?,
+            pid: column.get("pid")?,
+            version: column.get("version")?,
+            started_at: column.get("started_at")?,
+            seen_at: column.get("seen_at")?,
+            problem: column.get("problem")?,
+            is,
+            patients: counted(column.get("patients")?),
+        })
+    };
+    Ok(WorkersTold { cycle, workers: rows.iter().map(worker).collect::<Result<_, _>>()? })
 }
 
 /// What became of a cycle that is to begin.
@@ -304,6 +331,20 @@ impl Engine {
             Box::pin(async move {
                 let statement = "UPDATE shared_cycle SET wait_until = clock_timestamp() + make_interval(secs => $2) WHERE id = $1";
                 session.execute(statement, &[&cycle, &wait.as_secs_f64()]).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Keeps what kept this process from asking, for whoever looks.
+    pub(in crate::warehouse) async fn tell_problem(&self, problem: &str) -> Result<(), StoreFailed> {
+        let told = Arc::new((self.owner(), problem.to_owned()));
+        self.write_freely(move |session| {
+            let told = told.clone();
+            Box::pin(async move {
+                let statement = "UPDATE worker SET problem = $2 WHERE id = $1";
+                session.execute(statement, &[&&*told.0, &told.1]).await?;
                 Ok(())
             })
         })

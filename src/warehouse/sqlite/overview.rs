@@ -59,6 +59,7 @@ pub(super) fn overview(
             request.expiring_max,
         )?,
         failover: None,
+        workers: None,
     })
 }
 

@@ -7,8 +7,15 @@ use crate::world::World;
 
 /// Takes out what is not the same of two warehouses that were pulled into one after the other.
 fn without_own(mut told: Value) -> Value {
-    let of_its_own =
-        ["warehouse", "watermark", "last_success_at", "last_full_at", "deletions_seen_at", "ledger"];
+    let of_its_own = [
+        "warehouse",
+        "watermark",
+        "last_success_at",
+        "last_full_at",
+        "deletions_seen_at",
+        "ledger",
+        "workers",
+    ];
     let mut values = vec![&mut told];
     while let Some(value) = values.pop() {
         match value {

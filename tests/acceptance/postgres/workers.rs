@@ -1,7 +1,7 @@
 //! Several processes that share a roster and a warehouse on a server: who takes whom, what becomes of those whose worker
 //! is killed, frozen or stopped, and what is decided once for all of them.
 
-use healthex_sync::sandbox::Population;
+use healthex_sync::sandbox::{Population, Sandbox};
 use rustix::process::Signal;
 
 use super::database::Database;
@@ -60,7 +60,7 @@ fn assert_worked_off(world: &World, database: &Database, patients: usize) {
 
 /// Starts the one that leads, and others once there is a cycle to take part in.
 fn lead_and_others(world: &World, database: &Database, others: usize) -> (Running, Vec<Running>) {
-    let lead = start(world, "lead", &["sync", "--json"]);
+    let lead = start(world, "lead", &["sync", "--full", "--json"]);
     wait_until("the turns are planned", || {
         let planned = "planned_at IS NOT NULL AND ended_at IS NULL";
         database.count(&format!("SELECT count(*) FROM healthex.shared_cycle WHERE {planned}")) > 0
@@ -68,7 +68,10 @@ fn lead_and_others(world: &World, database: &Database, others: usize) -> (Runnin
     let others = (0..others).map(|number| start(world, &format!("worker-{number}"), &["sync", "--json"]));
     let others: Vec<Running> = others.collect();
     wait_until("they take part", || {
-        let workers = database.count("SELECT count(*) FROM healthex.worker WHERE cycle IS NOT NULL");
+        let workers =
+            "SELECT count(*) FROM healthex.worker AS w JOIN healthex.shared_cycle AS c ON c.id = w.cycle
+              WHERE c.ended_at IS NULL";
+        let workers = database.count(workers);
         usize::try_from(workers).unwrap() > others.len()
     });
     (lead, others)
@@ -91,6 +94,43 @@ fn workers_share_a_roster_and_ask_for_each_patient_once() {
         assert_eq!(world.asked(&person(number)).len(), 1, "{number}");
     }
     assert_worked_off(&world, &database, PATIENTS);
+}
+
+#[test]
+fn status_and_metrics_tell_who_shares_the_roster_and_what_keeps_one_from_it() {
+    let Some((world, database)) = world(PATIENTS) else { return };
+    world.fault("kind = 'slow_drip', bytes = 4000, interval_ms = 60, times = 1000");
+    let (lead, mut others) = lead_and_others(&world, &database, 1);
+    let told = world.run(["status", "--json"]).exits(0).json();
+    assert_eq!(told["workers"]["cycle"]["total"], PATIENTS);
+    let is: Vec<&str> =
+        told["workers"]["workers"].as_array().unwrap().iter().map(|it| it["is"].as_str().unwrap()).collect();
+    assert_eq!(is, ["leading", "at work"]);
+    assert_eq!(told["workers"]["workers"][0]["pid"], lead.pid());
+    let status = world.run(["status"]).exits(0);
+    status
+        .says("a cycle is under way by 2 workers: ")
+        .says(&format!("(pid {}, 0.", lead.pid()))
+        .says("leading");
+    lead.ended().exits(0);
+    others.pop().unwrap().ended().exits(0);
+
+    // One whose key is refused leaves the cycle, and says why.
+    let lead = start(&world, "lead", &["sync", "--full"]);
+    wait_until("turns are given out", || database.count("SELECT count(*) FROM healthex.ticket") > 0);
+    let mut refused = world.command(["sync"]);
+    refused
+        .env("STATE_DIRECTORY", world.path("worker-0"))
+        .envs([("HEALTHEX_API_KEY", Sandbox::API_KEY), ("HEALTHEX_API_SECRET", "another")]);
+    Running::start(&mut refused).ended().exits(4);
+    let told = "SELECT count(*) FROM healthex.worker WHERE problem LIKE '%credentials%'";
+    assert_eq!(database.count(told), 1);
+    lead.ended().exits(0);
+
+    world.change_setting("http.listen", r#""127.0.0.1:0""#);
+    let daemon = world.daemon();
+    daemon.shows("healthex_sync_workers{is=\"waiting\"}", |workers| workers > 0);
+    assert!(daemon.get("/").body.contains("<h2>Workers</h2>"));
 }
 
 #[test]
