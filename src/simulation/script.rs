@@ -343,7 +343,7 @@ impl Author {
             self.withdraw(minute, patient);
         }
         // An expiry that was forgotten: many within an hour, or one after the other within a day.
-        if self.dice.random_bool(0.04) {
+        if self.dice.random_bool(0.08) {
             let minute = self.at(day);
             let (share, within) = if self.dice.random_bool(0.5) { (0.3, HOUR) } else { (0.9, 18 * HOUR) };
             for patient in 0..self.patients {
