@@ -266,6 +266,12 @@ impl Ledger {
         }
     }
 
+    /// Returns the id of the warehouse that the file is of, else a new one.
+    pub(in crate::warehouse) fn id_to_give(&self) -> String {
+        let text = Looked::at(&self.path).text.ok().flatten();
+        text.and_then(|text| text.warehouse).unwrap_or_else(new_id)
+    }
+
     /// Makes the ledger of a warehouse that has none, with the purges that it knows. `None` where the
     /// file cannot be made.
     pub(in crate::warehouse) fn begin(&mut self, id: Option<String>, entries: &[Entry]) -> Option<ToNote> {

@@ -118,6 +118,17 @@ impl LedgerBook {
     }
 }
 
+/// Returns by which id ledgers know the warehouse, once it has one.
+pub(super) async fn id(session: &Session) -> Result<Option<String>, Undone> {
+    noted_text(session, WAREHOUSE_ID).await
+}
+
+/// Gives the warehouse an id, unless somebody has.
+pub(super) async fn give_id(session: &Session, id: &str) -> Result<(), Undone> {
+    let statement = "INSERT INTO about (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    session.execute(statement, &[&WAREHOUSE_ID, &id]).await.map(drop)
+}
+
 /// Returns what the warehouse knows of its purges.
 pub(super) async fn known(session: &Session, head: &str) -> Result<Known, Undone> {
     let purges = session.rows("SELECT person_id, purged_at FROM purge_log", &[]).await?;

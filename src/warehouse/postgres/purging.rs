@@ -60,6 +60,7 @@ impl Engine {
     /// Reads the ledger, makes it where there is none, and carries out what the warehouse does not know of it, as after
     /// a restore or a failover. The fault of a ledger is no failure of this.
     pub(super) async fn read_ledger(&self, now: Timestamp) -> Result<(), StoreFailed> {
+        self.agree_on_id().await?;
         let ledger = self.ledger.clone();
         let read = self.write_freely(move |session| {
             let ledger = ledger.clone();
@@ -90,6 +91,20 @@ impl Engine {
             self.ledger.locked().take_purged(purged);
         }
         Ok(())
+    }
+
+    /// Has the warehouse named by the first that comes, before any ledger says so: two that begin theirs at once name it
+    /// alike, and whoever is killed meanwhile leaves no ledger of another name.
+    async fn agree_on_id(&self) -> Result<(), StoreFailed> {
+        if self.look(|session| Box::pin(ledger::id(session))).await?.is_some() {
+            return Ok(());
+        }
+        let wanted = Arc::new(self.ledger.locked().id_to_give());
+        self.write_freely(move |session| {
+            let wanted = wanted.clone();
+            Box::pin(async move { ledger::give_id(session, &wanted).await })
+        })
+        .await
     }
 
     /// Carries out `work`, which writes a line into the ledger.

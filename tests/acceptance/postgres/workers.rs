@@ -97,6 +97,21 @@ fn workers_share_a_roster_and_ask_for_each_patient_once() {
 }
 
 #[test]
+fn ledgers_that_begin_at_once_are_of_one_warehouse() {
+    for _ in 0..3 {
+        let Some((world, database)) = world(2) else { return };
+        let names = ["one", "two", "three", "four"];
+        for worker in names.map(|name| start(&world, name, &["sync"])) {
+            worker.ended();
+        }
+        for name in names {
+            start(&world, name, &["sync"]).ended().exits(0).says_nothing_of("ledger");
+        }
+        assert_worked_off(&world, &database, 2);
+    }
+}
+
+#[test]
 fn status_and_metrics_tell_who_shares_the_roster_and_what_keeps_one_from_it() {
     let Some((world, database)) = world(PATIENTS) else { return };
     world.fault("kind = 'slow_drip', bytes = 4000, interval_ms = 60, times = 1000");
