@@ -269,6 +269,8 @@ fn told<C: Candidate>(trial: &Trial<C>) -> String {
     let mut overview = reader.overview(request).unwrap();
     assert!(overview.bytes.iter().all(|size| size.bytes > 0) || overview.bytes[0].file == "database");
     (overview.bytes, overview.disk_free) = (Vec::new(), None);
+    // A file is one process's.
+    overview.workers = None;
     let patients = serde_json::to_string_pretty(&status.patients).unwrap();
     let StatusReport { resources, quarantined, unscrubbed, .. } = status;
     let own: Vec<_> = status.patients.iter().map(|patient| (patient.listed, patient.holds_rows)).collect();
