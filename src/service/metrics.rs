@@ -331,13 +331,12 @@ impl Metrics {
         self.quarantined.set(to_gauge(overview.quarantined));
         self.since_ignored.set(to_gauge(overview.since_ignored));
         self.short.set(to_gauge(overview.short));
-        if let Some(told) = &overview.workers {
-            for is in [WorkerIs::Leading, WorkerIs::AtWork, WorkerIs::Waiting] {
-                let count = told.workers.iter().filter(|worker| worker.is == is).count();
-                self.workers.with_label_values(&[&is.as_str().replace(' ', "_")]).set(to_gauge(count as u64));
-            }
-            self.cycle_open_age.set(age(told.cycle.and_then(|cycle| cycle.started_at)));
+        let told = overview.workers.clone().unwrap_or_default();
+        for is in [WorkerIs::Leading, WorkerIs::AtWork, WorkerIs::Waiting] {
+            let count = told.workers.iter().filter(|worker| worker.is == is).count();
+            self.workers.with_label_values(&[&is.as_str().replace(' ', "_")]).set(to_gauge(count as u64));
         }
+        self.cycle_open_age.set(age(told.cycle.and_then(|cycle| cycle.started_at)));
         self.expiring.set(to_gauge(overview.expiring.total));
         // A number would be taken for what is free. Whole megabytes do for a disk.
         let megabytes = overview.disk_free.map(|bytes| u32::try_from(bytes / 1_000_000).unwrap_or(u32::MAX));
