@@ -412,8 +412,13 @@ struct Taken {
 /// Takes what a silent worker has left, else the next turns.
 async fn claim(session: &Session, cycle: i64, owner: &str, part: &str, most: usize) -> Result<Taken, Undone> {
     let without = |claimed, has_lead| Ok(Taken { claimed, ticket: None, has_lead });
+    let lock = "SELECT 1 FROM shared_cycle WHERE id = $1 FOR UPDATE";
     let look = include_str!("../../../schema/postgres/look_at_cycle.sql");
-    let Some(row) = session.row_or_none(look, &[&cycle, &owner]).await? else {
+    // Sent together, and carried out one after the other.
+    let (it, ours): ([&dyn Param; 1], [&dyn Param; 2]) = ([&cycle], [&cycle, &owner]);
+    let (locked, found) = tokio::join!(biased; session.rows(lock, &it), session.row_or_none(look, &ours));
+    locked?;
+    let Some(row) = found? else {
         return without(Claimed::Closed, true);
     };
     let column = Columns(&row);
