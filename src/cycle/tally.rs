@@ -1,6 +1,6 @@
 //! What the patients of a cycle have come to together.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::patient::{PatientOutcome, PatientReport, Refusal};
 use super::{ActivePatients, EndedEarly, FailedWhy, PurgeNote, Summary, Traffic};
@@ -74,10 +74,14 @@ impl CycleTally {
         refused.map(|lease| (lease.person().clone(), lease.fence)).collect()
     }
 
-    /// Leaves those out that are not as they were when they were refused.
-    pub(super) fn forget_others(&mut self, is_held: impl Fn(&PersonId) -> bool) {
+    /// Takes the fences by which the refused are held now, and leaves those out that are not as they were.
+    pub(super) fn take_fences(&mut self, held: &HashMap<PersonId, i64>) {
         let before = self.refused.len();
-        self.refused.retain(|refusal| is_held(refusal.task.person()));
+        self.refused.retain_mut(|refusal| {
+            let fence = held.get(refusal.task.person()).copied();
+            refusal.task.lease.fence = fence.unwrap_or_default();
+            fence.is_some()
+        });
         self.skipped += (before - self.refused.len()) as u64;
     }
 

@@ -3,8 +3,9 @@
 //! Promise: of a shared list, what was taken is given back when it is over, and what has been asked for is waited for.
 
 use std::collections::{HashSet, VecDeque};
-use std::pin::Pin;
 use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use super::Cycle;
 use super::tasks::Task;
@@ -34,7 +35,8 @@ type Answered = Result<Answer, StoreFailed>;
 
 /// How far this process is with the list that is shared.
 pub(super) struct Asking {
-    under_way: Option<Pin<Box<dyn Future<Output = Answered> + Send>>>,
+    /// A task of its own, so that it goes on while a round is held: others wait for its transaction.
+    under_way: JoinSet<Answered>,
     over: Vec<PersonId>,
     /// How many were taken the last time.
     taken: usize,
@@ -59,7 +61,7 @@ impl Turns {
 
     pub(super) fn shared() -> Self {
         let asking = Asking {
-            under_way: None,
+            under_way: JoinSet::new(),
             over: Vec::new(),
             taken: 0,
             pause: Duration::ZERO,
@@ -101,7 +103,7 @@ impl Turns {
     pub(super) fn ask(&mut self, cycle: &Cycle, part: impl FnOnce() -> CyclePart) {
         let Self::Shared { waiting, asking } = self else { return };
         // Where few are given out, the others are to have some too.
-        if asking.ends || asking.under_way.is_some() || waiting.len() > asking.taken / 2 {
+        if asking.ends || !asking.under_way.is_empty() || waiting.len() > asking.taken / 2 {
             return;
         }
         let looks = asking.looked_at.elapsed() >= LOOK_FOR_REFUSED;
@@ -109,19 +111,21 @@ impl Turns {
             asking.looked_at = Instant::now();
         }
         let asked = TurnsAsked { over: std::mem::take(&mut asking.over), part: part(), most: TAKEN_MAX };
-        asking.under_way = Some(Box::pin(ask(cycle.clone(), asked, asking.pause, looks)));
+        asking.under_way.spawn(ask(cycle.clone(), asked, asking.pause, looks));
     }
 
     pub(super) fn is_asking(&self) -> bool {
-        matches!(self, Self::Shared { asking, .. } if asking.under_way.is_some())
+        matches!(self, Self::Shared { asking, .. } if !asking.under_way.is_empty())
     }
 
     /// Waits for what was asked for. Not to be called unless something was.
     pub(super) async fn answer(&mut self) -> Answered {
         let Self::Shared { asking, .. } = self else { return std::future::pending().await };
-        let Some(under_way) = &mut asking.under_way else { return std::future::pending().await };
-        let answer = under_way.await;
-        asking.under_way = None;
+        let answer = match asking.under_way.join_next().await {
+            Some(Ok(answer)) => answer,
+            Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+            None => return std::future::pending().await,
+        };
         asking.ends |=
             !matches!(answer, Ok(Answer { claimed: Claimed::Turns(_) | Claimed::OthersAtWork, .. }));
         let waits = matches!(answer, Ok(Answer { claimed: Claimed::OthersAtWork, .. }));

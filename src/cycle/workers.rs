@@ -35,7 +35,7 @@ pub(super) async fn hold_round(cycle: &Cycle, tally: &mut CycleTally) {
         Ok(held) => held,
         Err(failed) => return tally.end(EndedEarly::Warehouse(failed)),
     };
-    tally.forget_others(|person| held.contains(person));
+    tally.take_fences(&held);
     round::hold_round(cycle, tally).await;
     if let Err(failed) = shared.give_back(persons).await {
         tally.end(EndedEarly::Warehouse(failed));
@@ -181,11 +181,13 @@ impl<'c> SideBySide<'c> {
         }
         turns.end();
         if let Some(shared) = cycle.warehouse.shared() {
-            if let Some(EndedEarly::ToldToWait(wait)) = &tally.ended {
-                let _told = shared.let_alone(*wait).await;
-            }
             tally.known_refused = turns.refused();
-            if let Err(failed) = turns.settle(cycle, tally.part(&cycle.api)).await {
+            let settled = turns.settle(cycle, tally.part(&cycle.api)).await;
+            let told = match &tally.ended {
+                Some(EndedEarly::ToldToWait(wait)) => shared.let_alone(*wait).await,
+                _ => Ok(()),
+            };
+            if let Err(failed) = settled.and(told) {
                 tally.end(EndedEarly::Warehouse(failed));
             }
         }

@@ -3,7 +3,7 @@
 //! Only a warehouse on a server has one: [`Warehouse::shared`] is `None` elsewhere, and a cycle is then its
 //! process's own.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::failure::{OpenFailed, StoreFailed};
@@ -91,11 +91,12 @@ impl Sharing<'_> {
         self.engine.claim_turns(asked).await
     }
 
-    /// Takes refused patients by the fences they had, to ask them again. Returns those that are as they were.
+    /// Takes refused patients by the fences they had, to ask them again. Returns those that are as they were, with
+    /// their new fences.
     pub(crate) async fn hold_refused(
         self,
         refused: Vec<(PersonId, i64)>,
-    ) -> Result<HashSet<PersonId>, StoreFailed> {
+    ) -> Result<HashMap<PersonId, i64>, StoreFailed> {
         self.engine.hold_refused(refused).await
     }
 

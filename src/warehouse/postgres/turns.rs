@@ -3,7 +3,7 @@
 //! Promise: a turn is taken once, and once more by another where its worker has gone; one is void that was planned on
 //! what is not so any more. Absent on purpose: what a turn is for, which is `plan`'s.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,11 +234,11 @@ impl Engine {
         Ok(claimed)
     }
 
-    /// Takes refused patients, to ask them again. Returns those that are as they were.
+    /// Takes refused patients, to ask them again. Returns those that are as they were, with their new fences.
     pub(in crate::warehouse) async fn hold_refused(
         &self,
         refused: Vec<(PersonId, i64)>,
-    ) -> Result<HashSet<PersonId>, StoreFailed> {
+    ) -> Result<HashMap<PersonId, i64>, StoreFailed> {
         let membership = self.membership()?;
         let (owner, refused) = (self.owner(), Arc::new(refused));
         let held = self.write(move |session| {
@@ -252,11 +252,11 @@ impl Engine {
                 held.collect::<Result<HashMap<String, i64>, Undone>>()
             })
         });
-        let mut found = HashSet::new();
+        let mut found = HashMap::new();
         for (id, fence) in held.await? {
             let Ok(person) = PersonId::parse(&id) else { continue };
             membership.hold(&person, fence);
-            found.insert(person);
+            found.insert(person, fence);
         }
         Ok(found)
     }
