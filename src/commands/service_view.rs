@@ -6,6 +6,7 @@ use crate::plan::verdict::{CycleVerdict, PatientCounts};
 use crate::plan::{Timestamp, stamp};
 use crate::service::counts;
 use crate::settings::Settings;
+use crate::time::TimeDelta;
 use crate::warehouse::service::{CycleUnderWay, OpenProblem, PastCycle, RunReport, RunState, ServiceView};
 
 /// What is told of the service, as JSON.
@@ -163,12 +164,19 @@ fn liveness(view: &ServiceView, now: Timestamp) -> Line {
     }
 }
 
+/// Returns whether this is the cycle that was noted as begun, which is a moment after the service began it. Both are
+/// kept to the second.
+fn began_within(began: Timestamp, cycle: &PastCycle) -> bool {
+    let took = TimeDelta::from_std(cycle.took).unwrap_or_default() + TimeDelta::seconds(1);
+    (TimeDelta::zero()..=took).contains(&(began - cycle.started_at))
+}
+
 fn last_cycle(view: &ServiceView, now: Timestamp) -> Line {
     let Some(began) = view.last_cycle_at else { return plain("last cycle", "none yet".to_owned()) };
     let ago = crate::service::elapsed(now, began);
     let text = format!("began at {} ({ago} ago)", stamp(began));
     // A `sync` leaves no verdict.
-    match view.memory.cycles.last().filter(|cycle| cycle.started_at == began) {
+    match view.memory.cycles.last().filter(|cycle| began_within(began, cycle)) {
         None => plain("last cycle", text),
         Some(cycle) => {
             let how = cycle.verdict.why().unwrap_or(cycle.verdict.as_str());
