@@ -3,6 +3,3 @@
 UPDATE shared_cycle
    SET ended_at = clock_timestamp(), tick = CASE WHEN $1 THEN tick END
  WHERE ended_at IS NULL;
-DELETE FROM turn;
-DELETE FROM ticket;
-DELETE FROM shared_cycle_part;

@@ -23,31 +23,35 @@ use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{Finished, ShortfallChange, WalkMark};
 use crate::warehouse::pull::{Lease, PullHead, Setback};
 
-/// The table's columns, and whether the server has counted the walk under way.
-const SELECT: &str = "SELECT c.*, CASE WHEN c.pull_mode IS NOT NULL THEN
+/// The table's columns, and whether the server has counted the walk under way: what [`read`] reads.
+pub(super) const COLUMNS: &str = "c.*, CASE WHEN c.pull_mode IS NOT NULL THEN
             (SELECT w.total IS NOT NULL FROM walk AS w WHERE w.person_id = c.person_id AND w.walk = c.pull_walk)
-        END AS pull_has_total
-   FROM checkpoint AS c";
+        END AS pull_has_total";
+
+fn select() -> String {
+    format!("SELECT {COLUMNS} FROM checkpoint AS c")
+}
 
 pub(super) async fn all(session: &Session) -> Result<Vec<Checkpoint>, Undone> {
     // By the bytes of the ids, as everything else here orders them.
-    let rows = session.rows(&format!("{SELECT} ORDER BY c.person_id COLLATE \"C\""), &[]).await?;
+    let rows = session.rows(&format!("{} ORDER BY c.person_id COLLATE \"C\"", select()), &[]).await?;
     rows.iter().map(read).collect()
 }
 
 pub(super) async fn one(session: &Session, person: &PersonId) -> Result<Option<Checkpoint>, Undone> {
-    let found = session.row_or_none(&format!("{SELECT} WHERE c.person_id = $1"), &[&person.as_str()]).await?;
+    let found =
+        session.row_or_none(&format!("{} WHERE c.person_id = $1", select()), &[&person.as_str()]).await?;
     found.as_ref().map(read).transpose()
 }
 
 /// Returns everybody with the fence that a turn would be planned on, but for those that a worker is dealing with.
 pub(super) async fn free(session: &Session) -> Result<Vec<Lease>, Undone> {
-    let all = format!("{SELECT} WHERE c.owner IS NULL ORDER BY c.person_id COLLATE \"C\"");
+    let all = format!("{} WHERE c.owner IS NULL ORDER BY c.person_id COLLATE \"C\"", select());
     let rows = session.rows(&all, &[]).await?;
     rows.iter().map(|row| Ok(Lease { checkpoint: read(row)?, fence: Columns(row).get("fence")? })).collect()
 }
 
-/// Reads the columns of [`SELECT`].
+/// Reads [`COLUMNS`].
 pub(super) fn read(row: &Row) -> Result<Checkpoint, Undone> {
     let damaged = |what: &str| StoreFailed::Damaged(format!("checkpoint.{what} cannot be read"));
     let column = Columns(row);

@@ -119,15 +119,9 @@ pub(super) enum Close {
 
 /// Ends the cycle under way.
 pub(super) async fn close(session: &Session, how: Close) -> Result<(), Undone> {
-    let is_whole = how == Close::WorkedOff;
-    for statement in include_str!("../../../schema/postgres/close_cycle.sql").split_inclusive(';') {
-        match statement {
-            ending if ending.contains("$1") => session.execute(ending, &[&is_whole]).await?,
-            statement if statement.contains("DELETE") => session.execute(statement, &[]).await?,
-            _ => 0,
-        };
-    }
-    Ok(())
+    let close = include_str!("../../../schema/postgres/close_cycle.sql");
+    session.execute(close, &[&(how == Close::WorkedOff)]).await?;
+    session.batch("DELETE FROM turn; DELETE FROM ticket; DELETE FROM shared_cycle_part").await
 }
 
 impl Engine {
@@ -280,7 +274,10 @@ impl Engine {
         let cycle = self.membership()?.cycle;
         self.look(move |session| {
             Box::pin(async move {
-                let refused = format!("{TURNS} WHERE t.cycle = $1 AND c.state = 'refused' AND c.owner IS NULL ORDER BY t.ordinal");
+                let refused = format!(
+                    "{} WHERE t.cycle = $1 AND c.state = 'refused' AND c.owner IS NULL ORDER BY t.ordinal",
+                    select_turns()
+                );
                 session.rows(&refused, &[&cycle]).await?.iter().map(turn_of).collect()
             })
         })
@@ -484,17 +481,20 @@ fn size_of_ticket(left: i64, workers: i64, most: usize) -> i64 {
     (left / (workers.max(1) * 4)).clamp(1, most)
 }
 
-const TURNS: &str = "SELECT c.*, CASE WHEN c.pull_mode IS NOT NULL THEN
-            (SELECT w.total IS NOT NULL FROM walk AS w WHERE w.person_id = c.person_id AND w.walk = c.pull_walk)
-        END AS pull_has_total, t.mode AS turn_mode, t.types AS turn_types, t.consents AS turn_consents
-   FROM turn AS t JOIN checkpoint AS c ON c.person_id = t.person_id";
+fn select_turns() -> String {
+    format!(
+        "SELECT {}, t.mode AS turn_mode, t.types AS turn_types, t.consents AS turn_consents
+           FROM turn AS t JOIN checkpoint AS c ON c.person_id = t.person_id",
+        checkpoint::COLUMNS
+    )
+}
 
 async fn read_turns(session: &Session, cycle: i64, taken: &[Row]) -> Result<Vec<Turn>, Undone> {
     let ordinals = taken.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     if ordinals.is_empty() {
         return Ok(Vec::new());
     }
-    let read = format!("{TURNS} WHERE t.cycle = $1 AND t.ordinal = ANY($2) ORDER BY t.ordinal");
+    let read = format!("{} WHERE t.cycle = $1 AND t.ordinal = ANY($2) ORDER BY t.ordinal", select_turns());
     session.rows(&read, &[&cycle, &ordinals]).await?.iter().map(turn_of).collect()
 }
 

@@ -4,6 +4,7 @@ use healthex_sync::sandbox::Population;
 
 use super::database::Database;
 use super::sync::assert_equals_sandbox;
+use super::workers::start;
 use crate::world::{Ran, Running, World, record, wait_until};
 
 /// A primary with a warehouse in it and a standby that follows, which the program knows both of.
@@ -107,15 +108,8 @@ fn purges_that_a_failover_has_lost_are_repeated_and_everyone_is_asked() {
     assert_eq!(told["failover"]["everyone_asked"], true, "{told}");
 }
 
-/// Starts a process with files of its own, as on another machine.
-fn start_as(world: &World, name: &str, args: &[&str]) -> Running {
-    let folder = world.path(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    Running::start(world.command(args.iter()).env("STATE_DIRECTORY", folder))
-}
-
 fn run_as(world: &World, name: &str, args: &[&str]) -> Ran {
-    start_as(world, name, args).ended()
+    start(world, name, args).ended()
 }
 
 #[test]
@@ -130,9 +124,9 @@ fn what_workers_held_when_a_failover_took_it_back_is_pulled_once_more() {
     world.fault("kind = 'slow_drip', bytes = 2000, interval_ms = 100, times = 1000");
     let pulled =
         || pair.primary.count("SELECT count(*) FROM healthex.checkpoint WHERE last_success_at IS NOT NULL");
-    let one = start_as(&world, "one", &["sync"]);
+    let one = start(&world, "one", &["sync"]);
     wait_until("one of them has pulled", || pulled() > 0);
-    let two = start_as(&world, "two", &["sync"]);
+    let two = start(&world, "two", &["sync"]);
     pair.cut();
     let before = pulled();
     wait_until("more is pulled than the standby knows of", || pulled() > before + 1);
