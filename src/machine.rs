@@ -1,5 +1,5 @@
-//! What else the program takes from the machine it runs on and a simulation gives in its place:
-//! chance, and threads for work that blocks.
+//! What else the program takes from the machine it runs on: its name, and what a simulation gives in its place,
+//! chance and threads for work that blocks.
 
 use tokio::task::JoinError;
 
@@ -19,6 +19,11 @@ pub(crate) fn unique() -> u128 {
         return number;
     }
     rand::random()
+}
+
+/// Returns the machine's name, as others are told of it.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Runs work that blocks on a thread of its own. The error is its panic.

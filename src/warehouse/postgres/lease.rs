@@ -91,7 +91,7 @@ impl WriterLease {
 
     /// Returns who has the row, if it is not taken: from nobody, or from `former`.
     async fn try_to_take(pool: &Pool, owner: &str, former: &str) -> Result<Option<Holder>, Undone> {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host = machine::host_name();
         let (pid, realm, seconds) = (i64::from(std::process::id()), realm(), LASTS.as_secs_f64());
         let session = pool.begin(Begin::Write).await?;
         let take = include_str!("../../../schema/postgres/take_lease.sql");

@@ -10,6 +10,7 @@ use super::failure::Undone;
 use super::right::Right;
 use super::session::Session;
 use super::{checkpoint, purge};
+use crate::machine;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, stamp};
 use crate::warehouse::beside::ledger;
@@ -30,7 +31,7 @@ pub(super) struct LedgerBook {
 
 /// The hash of the line that this machine wrote or read last is noted under this name.
 fn head_of(path: &Path) -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = machine::host_name();
     format!("ledger_head {host}:{}", path.display())
 }
 

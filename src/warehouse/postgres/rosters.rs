@@ -10,6 +10,7 @@ use super::failure::Undone;
 use super::pool::Pool;
 use super::session::{Begin, Session};
 use super::values::{Columns, count, counted};
+use crate::machine;
 use crate::plan::roster::{
     RosterFacts, RosterHash, RosterPatient, RosterStanding, RosterVersion, judge_roster,
 };
@@ -119,7 +120,7 @@ async fn put_in_force(
     lines: &[RosterPatient],
     now: Timestamp,
 ) -> Result<(), Undone> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = machine::host_name();
     let statement = include_str!("../../../schema/postgres/put_roster_in_force.sql");
     session.execute(statement, &[&hash.as_str(), &now, &host, &count(lines.len() as u64)]).await?;
     session.execute("DELETE FROM roster", &[]).await?;

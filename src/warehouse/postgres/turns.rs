@@ -24,8 +24,6 @@ use crate::warehouse::workers_told::{WorkerIs, WorkerTold, WorkersTold};
 
 /// Turns that are written in one transaction.
 const PIECE: usize = 10_000;
-/// Turns that are taken together at most.
-const TAKEN_MAX: i64 = 64;
 
 /// The cycle under way.
 pub(super) struct OpenCycle {
@@ -477,8 +475,7 @@ async fn take_new(
 /// Returns how many turns are taken together: fewer towards the end, so that nobody has many of the last ones, nor
 /// all of few.
 fn size_of_ticket(left: i64, workers: i64, most: usize) -> i64 {
-    let most = i64::try_from(most).unwrap_or(TAKEN_MAX).clamp(1, TAKEN_MAX);
-    (left / (workers.max(1) * 4)).clamp(1, most)
+    (left / (workers.max(1) * 4)).clamp(1, count(most as u64).max(1))
 }
 
 fn select_turns() -> String {

@@ -10,16 +10,17 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::checkpoint::expect_one;
 use super::failure::Undone;
 use super::lease::{is_there, realm};
 use super::pool::Pool;
 use super::runtime;
 use super::session::{Begin, Session};
 use super::values::Param;
-use crate::clock;
 use crate::clock::Instant;
 use crate::plan::{PersonId, Timestamp};
 use crate::warehouse::failure::StoreFailed;
+use crate::{clock, machine};
 
 /// The columns of a checkpoint by which a worker holds a patient. No file has them.
 pub(super) const OF_WORKERS: [&str; 2] = ["fence", "owner"];
@@ -163,7 +164,7 @@ pub(super) async fn join(
     cycle: i64,
     now: Timestamp,
 ) -> Result<(), Undone> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = machine::host_name();
     let (pid, version) = (i64::from(std::process::id()), env!("CARGO_PKG_VERSION"));
     let join = include_str!("../../../schema/postgres/join_cycle.sql");
     let told: [&dyn Param; 8] = [&owner, &host, &pid, &realm(), &version, &now, &lease.as_secs_f64(), &cycle];
@@ -278,8 +279,6 @@ pub(super) async fn expect_leased(
     fence: i64,
 ) -> Result<(), Undone> {
     let statement = "SELECT 1 FROM checkpoint WHERE person_id = $1 AND fence = $2 AND owner = $3 FOR UPDATE";
-    match session.row_or_none(statement, &[&person.as_str(), &fence, &owner]).await? {
-        Some(_) => Ok(()),
-        None => Err(Undone::Superseded),
-    }
+    let found = session.row_or_none(statement, &[&person.as_str(), &fence, &owner]).await?;
+    expect_one(u64::from(found.is_some()))
 }
