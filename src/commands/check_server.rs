@@ -1,12 +1,15 @@
 //! What `check` looks at where the warehouse is on a server: how it is reached, what the role may do, and what the
 //! server does with what it is given.
 
+use std::collections::BTreeMap;
+
 use super::ExitStatus;
 use super::checks::Checks;
 use crate::settings::Settings;
 use crate::warehouse::place::Place;
 use crate::warehouse::report::{ServerPreflight, Standbys, Way};
 use crate::warehouse::server_schema_version;
+use crate::warehouse::workers_told::WorkerTold;
 
 /// Tables beyond these are only counted.
 const TABLES_SHOWN_MAX: usize = 5;
@@ -17,12 +20,40 @@ pub(super) fn check_server(
     found: &ServerPreflight,
     checks: &mut Checks<'_>,
 ) -> anyhow::Result<()> {
-    let known = server_schema_version();
-    checks.ok("warehouse", &format!("{}, schema {known} of {known}", place.location))?;
+    let (schema, known) = (found.schema, server_schema_version());
+    let newer = if schema > known {
+        ": a newer healthex-sync has made it, which this one can work with until it is upgraded too"
+    } else {
+        ""
+    };
+    checks.ok("warehouse", &format!("{}, schema {schema} of {known}{newer}", place.location))?;
     check_way(settings, found, checks)?;
     check_rights(found, checks)?;
     check_tables(found, checks)?;
+    check_workers(&found.workers, checks)?;
     check_promises(found, checks)
+}
+
+/// Says which releases share the roster, and what keeps some of them from it.
+fn check_workers(workers: &[WorkerTold], checks: &mut Checks<'_>) -> anyhow::Result<()> {
+    if workers.is_empty() {
+        return Ok(());
+    }
+    let mut releases: BTreeMap<&str, u64> = BTreeMap::new();
+    for worker in workers {
+        *releases.entry(&worker.version).or_default() += 1;
+    }
+    let of_each: Vec<String> =
+        releases.iter().map(|(version, count)| format!("{count} of {version}")).collect();
+    let mixed =
+        if releases.len() > 1 { "; an upgrade is not over: bring the others to the newest too" } else { "" };
+    checks.ok("workers", &format!("in the last day {}{mixed}", of_each.join(", ")))?;
+    for WorkerTold { host, pid, problem, .. } in workers {
+        if let Some(problem) = problem {
+            checks.ok("worker", &format!("{} (pid {pid}): {problem}", host.escape_default()))?;
+        }
+    }
+    Ok(())
 }
 
 fn check_way(settings: &Settings, found: &ServerPreflight, checks: &mut Checks<'_>) -> anyhow::Result<()> {
@@ -82,9 +113,12 @@ fn check_tables(found: &ServerPreflight, checks: &mut Checks<'_>) -> anyhow::Res
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let why = format!(
-        "not as this program makes them: {shown}{more}; `healthex-sync migrate`, run by the schema's owner, makes them"
-    );
+    let mend = if found.schema > server_schema_version() {
+        "a newer healthex-sync has made them: install that one here too"
+    } else {
+        "`healthex-sync migrate`, run by the schema's owner, makes them; where other workers have these tables, give this one their settings instead"
+    };
+    let why = format!("not as this program makes them: {shown}{more}; {mend}");
     Ok(checks.failed("tables", &why, ExitStatus::WarehouseUnusable)?)
 }
 

@@ -41,7 +41,7 @@ pub(super) fn sync(
         let warehouse = if args.dry_run {
             Warehouse::rehearse(&place, other_server)?
         } else {
-            open(&place, other_server, &request).await?
+            open(&place, other_server, &request)?
         };
         run_cycle(Session { settings, api, stop }, warehouse, &roster, request).await
     })?;
@@ -61,23 +61,13 @@ pub(super) fn sync(
 }
 
 /// Opens the warehouse to lead a cycle, or to take part in the one under way, where that is all that is asked for.
-async fn open(
-    place: &Place,
-    other_server: OtherServer,
-    request: &SyncRequest,
-) -> Result<Warehouse, OpenFailed> {
-    let failed = match Warehouse::open(place, other_server, clock::now()) {
-        Err(failed @ OpenFailed::InUse { .. }) => failed,
-        opened => return opened,
-    };
+fn open(place: &Place, other_server: OtherServer, request: &SyncRequest) -> Result<Warehouse, OpenFailed> {
     let is_plain = request.named.is_empty() && !request.full && !request.allow_shrunk_roster;
-    if !is_plain || other_server == OtherServer::Adopt {
-        return Err(failed);
+    if is_plain && other_server == OtherServer::Refuse {
+        Warehouse::open_for_cycle(place, clock::now())
+    } else {
+        Warehouse::open(place, other_server, clock::now())
     }
-    let joined = Warehouse::join(place, clock::now()).await?;
-    joined
-        .inspect(|_| tracing::info!("a cycle is under way, and this process takes part in it"))
-        .ok_or(failed)
 }
 
 /// What a command runs cycles with.

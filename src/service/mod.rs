@@ -52,7 +52,7 @@ use crate::settings::{Environment, Schedule, Settings};
 use crate::stop::Stop;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::patient::{Attention, CycleTimes};
-use crate::warehouse::place::{FileIdentity, OtherServer, Place};
+use crate::warehouse::place::{FileIdentity, Place};
 use crate::warehouse::service::ServiceMemory;
 use crate::warehouse::{ServiceLock, Warehouse, identity};
 
@@ -198,7 +198,7 @@ impl StartupState {
             Err(failed) => return Err(failed.into()),
         };
         let opened_at = place.clone();
-        let opening = machine::aside(move || Warehouse::open(&opened_at, OtherServer::Refuse, clock::now()));
+        let opening = machine::aside(move || Warehouse::open_to_look(&opened_at, clock::now()));
         let warehouse = match opening.await? {
             Ok(warehouse) => warehouse,
             // A `sync` is running; the first tick looks again.

@@ -27,7 +27,7 @@ use crate::settings::Credentials;
 use crate::stop::Stop;
 use crate::time::TimeDelta;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::place::{Close, FileIdentity, Location, OtherServer};
+use crate::warehouse::place::{Close, FileIdentity, Location};
 use crate::warehouse::service::{RunReport, ServiceNote};
 use crate::warehouse::{ServiceLock, Warehouse, identity};
 use crate::{clock, machine, roster};
@@ -372,7 +372,7 @@ impl Worker {
         }
         // A WAL that a crash left behind is read through first.
         let opening = machine::aside(move || {
-            let warehouse = Warehouse::open(&place, OtherServer::Refuse, clock::now())?;
+            let warehouse = Warehouse::open_for_cycle(&place, clock::now())?;
             Ok((warehouse, identity(&place)))
         });
         let Some(opened) = self.supervise(Activity::Disk, Box::pin(opening)).await else { return Ok(None) };
@@ -381,7 +381,11 @@ impl Worker {
                 self.identity = identity;
                 Ok(Some(Arc::new(warehouse)))
             }
-            Err(OpenFailed::InUse { pid, .. }) => self.join_cycle(&pid).await,
+            Err(OpenFailed::InUse { pid, .. }) => {
+                tracing::warn!("the warehouse is in use (pid {pid}): this cycle is left out");
+                self.status.metrics.count_skipped(1);
+                Ok(None)
+            }
             Err(failed) => self.skip_tick(failed).map(|()| None),
         }
     }

@@ -8,7 +8,7 @@ use crate::time::TimeDelta;
 use super::failover::Failover;
 use super::failure::LedgerFault;
 use super::purge::{CarriedOut, DiskRoom};
-use super::workers_told::WorkersTold;
+use super::workers_told::{WorkerTold, WorkersTold};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::leaver::Missing;
 use crate::plan::state::HeldKind;
@@ -272,6 +272,8 @@ pub struct Preflight {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 pub struct ServerPreflight {
     pub version: String,
+    /// Which version the schema has.
+    pub schema: i64,
     pub role: String,
     pub way: Way,
     /// Whether the server itself has the port that the URL names.
@@ -292,6 +294,8 @@ pub struct ServerPreflight {
     /// Whether the server's log may hold what statements store.
     pub logs_values: bool,
     pub patients: Vec<Checkpoint>,
+    /// Those of the last day.
+    pub workers: Vec<WorkerTold>,
 }
 
 /// The standbys of a server, and what a commit has to do with them.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::failure::{OpenFailed, StoreFailed};
-use super::place::{Location, Place};
+use super::place::{Location, OtherServer, Place};
 use super::turn::{Announced, Claimed, CyclePart, SharedProgress, Turn, TurnsAsked};
 use super::{Warehouse, postgres};
 use crate::plan::{PersonId, Timestamp};
@@ -19,13 +19,23 @@ pub(crate) struct Sharing<'w> {
 }
 
 impl Warehouse {
-    /// Opens the warehouse beside the process that leads the cycle under way, to take part in it. `None` where there is
-    /// no such cycle, and of a file, which is one process's at a time.
-    pub(crate) async fn join(place: &Place, now: Timestamp) -> Result<Option<Self>, OpenFailed> {
-        let Location::Server(server) = &place.location else { return Ok(None) };
-        let engine = postgres::Engine::open_beside(place, server, now)?;
-        let joined = engine.join_open_cycle(now).await.map_err(|failed| server.failed(failed))?;
-        Ok(joined.then_some(Self::Postgres(engine)))
+    /// Opens the warehouse for a cycle: to lead it, or, on a server, to take part in the one that another leads. One that
+    /// is about to be announced there is waited for.
+    pub(crate) fn open_for_cycle(place: &Place, now: Timestamp) -> Result<Self, OpenFailed> {
+        match &place.location {
+            Location::File(_) => Self::open(place, OtherServer::Refuse, now),
+            Location::Server(server) => {
+                postgres::Engine::open_for_cycle(place, server, now).map(Self::Postgres)
+            }
+        }
+    }
+
+    /// Opens the warehouse to look at it: on a server beside whoever writes to it, who is not waited for.
+    pub(crate) fn open_to_look(place: &Place, now: Timestamp) -> Result<Self, OpenFailed> {
+        match Self::open_beside(place, now)? {
+            Some(beside) => Ok(beside),
+            None => Self::open(place, OtherServer::Refuse, now),
+        }
     }
 
     /// Opens the warehouse beside whoever writes to it, for an operator's purge. `None` of a file, whose writer is waited

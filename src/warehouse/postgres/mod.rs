@@ -54,6 +54,7 @@ mod scrub;
 mod server_state;
 mod service_memory;
 mod session;
+mod shared_cycle;
 mod shortfall;
 mod snapshot;
 mod stream;

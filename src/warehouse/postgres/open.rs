@@ -39,7 +39,7 @@ pub(super) fn patiently<T>(open: impl Fn() -> Result<T, OpenFailed>) -> Result<T
 /// Refuses a server without this program's schema, or with another's.
 pub(super) async fn expect_schema(pool: &Pool) -> Result<ServerState, OpenFailed> {
     let server = pool.server();
-    let state = ServerState::look(pool).await?;
+    let mut state = ServerState::look(pool).await?;
     state.expect_server(server)?;
     state.expect_ours(server)?;
     if state.has_schema && !state.may_use {
@@ -49,12 +49,23 @@ pub(super) async fn expect_schema(pool: &Pool) -> Result<ServerState, OpenFailed
             schema = server.schema
         )));
     }
-    let version = schema_version(pool, &state).await?;
-    expect_not_newer(server, version)?;
-    match version {
-        Some(version) if version == VERSION => Ok(state),
+    state.schema_version = schema_version(pool, &state).await?;
+    match state.schema_version {
+        Some(version) if version > VERSION && needs_worker(pool).await? > VERSION => {
+            Err(newer_schema(server, version))
+        }
+        // One that is newer and can be worked with is the next release's, while workers are upgraded one by one.
+        Some(version) if version >= VERSION => Ok(state),
         _ => Err(OpenFailed::NotMigrated { server: server.to_string() }),
     }
+}
+
+/// Returns which schema a program has to know at least to work with this one, which has come up to this program's.
+async fn needs_worker(pool: &Pool) -> Result<i64, OpenFailed> {
+    let statement = "SELECT max(coalesce(needs_worker, version)) FROM migration";
+    let look =
+        pool.look(|session| Box::pin(async move { Ok(session.row(statement, &[]).await?.try_get(0)?) }));
+    look.await.map_err(|undone| pool.server().failed(undone.into_failure()))
 }
 
 /// Refuses a server that takes no writes, or none from the role that has come in.
@@ -119,12 +130,14 @@ pub(super) async fn schema_version(pool: &Pool, state: &ServerState) -> Result<O
     look.await.map_err(|undone| pool.server().failed(undone.into_failure()))
 }
 
+fn newer_schema(server: &Server, version: i64) -> OpenFailed {
+    OpenFailed::NewerServerSchema { server: server.to_string(), version, known: VERSION }
+}
+
+/// Refuses a schema that a newer program has made, where this one would make it its own.
 pub(super) fn expect_not_newer(server: &Server, version: Option<i64>) -> Result<(), OpenFailed> {
-    let known = VERSION;
     match version {
-        Some(version) if version > known => {
-            Err(OpenFailed::NewerServerSchema { server: server.to_string(), version, known })
-        }
+        Some(version) if version > VERSION => Err(newer_schema(server, version)),
         _ => Ok(()),
     }
 }

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
@@ -11,10 +12,13 @@ use super::lease::{WriterLease, new_owner};
 use super::ledger::LedgerBook;
 use super::pool::Pool;
 use super::right::Right;
+use super::schema::VERSION;
 use super::session::{Begin, Session, Step};
 use super::workers::{Membership, leave};
 use super::writing::Writing;
-use super::{analyst_tables, open, runtime};
+use super::{analyst_tables, open, runtime, shared_cycle};
+use crate::clock;
+use crate::clock::Instant;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::AnalystTable;
 use crate::warehouse::beside::ledger;
@@ -37,6 +41,8 @@ pub struct Engine {
     pub(super) analyst_tables: Arc<AnalystTables>,
     /// Those that are not.
     pub(super) other_tables: Vec<String>,
+    /// Whether the schema is of a newer release, which this one can work with.
+    pub(super) is_older_than_schema: bool,
     pub(super) views: Arc<[AnalystTable]>,
     pub(super) ledger: Arc<LedgerBook>,
     /// Taken by whoever writes into the ledger.
@@ -48,10 +54,15 @@ pub struct Engine {
 /// As what a warehouse is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
+    /// Alone: nobody leads, and no worker is at work.
     Lead(OtherServer),
     /// Beside whoever leads.
     Beside,
 }
+
+/// So long whoever has the right to lead, and shares no cycle yet, is waited for: a cycle is announced within that.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Engine {
     pub(in crate::warehouse) fn open(
@@ -72,6 +83,48 @@ impl Engine {
         Self::open_as(place, server, Role::Beside, now)
     }
 
+    /// Opens it to lead a cycle, or to take part in the one that another leads.
+    pub(in crate::warehouse) fn open_for_cycle(
+        place: &Place,
+        server: &Arc<Server>,
+        now: Timestamp,
+    ) -> Result<Self, OpenFailed> {
+        let engine = Self::open_beside(place, server, now)?;
+        if let Err(refused) = engine.expect_own_tables() {
+            // Else it would lead the others to no cycle.
+            let noted = runtime::wait(engine.note_left_out(&refused.to_string(), now));
+            noted.map_err(|error| server.unusable(error))?.map_err(|failed| server.failed(failed))?;
+            return Err(server.away(refused));
+        }
+        open::patiently(|| {
+            let found = runtime::wait(engine.find_a_part(place, server, now));
+            found.map_err(|error| server.unusable(error)).flatten()
+        })?;
+        Ok(engine)
+    }
+
+    /// Takes the lead, or part in the cycle of whoever has it.
+    async fn find_a_part(&self, place: &Place, server: &Server, now: Timestamp) -> Result<(), OpenFailed> {
+        let failed = |failed| server.failed(failed);
+        let begun = Instant::now();
+        loop {
+            if self.take_lead().await.map_err(failed)? {
+                return open::take_server(self.pool(), place, OtherServer::Refuse).await;
+            }
+            if self.join_open_cycle(now).await.map_err(failed)? {
+                tracing::info!("a cycle is under way, and this process takes part in it");
+                return Ok(());
+            }
+            if begun.elapsed() > ANNOUNCED_WITHIN {
+                break;
+            }
+            clock::sleep(LOOK_AGAIN).await;
+        }
+        let lead = WriterLease::take_as(self.pool(), &self.owner).await?;
+        *self.lead() = Some(lead);
+        open::take_server(self.pool(), place, OtherServer::Refuse).await
+    }
+
     fn open_as(place: &Place, server: &Arc<Server>, role: Role, now: Timestamp) -> Result<Self, OpenFailed> {
         let pool = Pool::new(server)?;
         let owner = new_owner();
@@ -85,14 +138,17 @@ impl Engine {
             let opened = async {
                 open::expect_moved(&pool).await?;
                 match role {
-                    Role::Lead(other_server) => open::take_server(&pool, place, other_server).await?,
+                    Role::Lead(other_server) => {
+                        shared_cycle::expect_nobody_at_work(&pool).await?;
+                        open::take_server(&pool, place, other_server).await?;
+                    }
                     Role::Beside => open::expect_server(&pool, place).await?,
                 }
                 let stored = pool.look(|session| Box::pin(analyst_tables::stored(session))).await;
                 stored.map_err(|undone| server.failed(undone.into_failure()))
             };
             match opened.await {
-                Ok(stored) => Ok((lead, stored)),
+                Ok(stored) => Ok((lead, stored, state.schema_version > Some(VERSION))),
                 Err(failed) => {
                     if let Some(lead) = lead {
                         lead.give_back().await;
@@ -101,7 +157,7 @@ impl Engine {
                 }
             }
         };
-        let (lead, stored) =
+        let (lead, stored, is_older_than_schema) =
             open::patiently(|| runtime::wait(opening()).map_err(|error| server.unusable(error)).flatten())?;
         let (analyst_tables, other_tables) = AnalystTables::new(&place.views).followed(&stored);
         let ledger = LedgerBook::unread(ledger::resolve(place));
@@ -114,6 +170,7 @@ impl Engine {
             history: History::of(place.history),
             analyst_tables: Arc::new(analyst_tables),
             other_tables,
+            is_older_than_schema,
             views: place.views.clone(),
             purged,
             ledger: Arc::new(ledger),

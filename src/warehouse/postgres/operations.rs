@@ -10,7 +10,7 @@ use super::right::Right;
 use super::view_build::{Build, Which};
 use super::{
     checkpoint, consents, cycle_ends, failover, keep_deleted, page, pulls, purge_log, removed, rosters,
-    service_memory, turns,
+    service_memory, shared_cycle,
 };
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
@@ -73,9 +73,14 @@ impl Engine {
         if self.other_tables.is_empty() {
             return Ok(());
         }
-        Err(StoreFailed::Engine(format!(
-            "the analysts' tables are not those of this program and its settings ({}); run `healthex-sync views apply`",
-            self.other_tables.join(", ")
+        let others = self.other_tables.join(", ");
+        let mend = if self.is_older_than_schema {
+            "a newer healthex-sync has made them: install that one here too"
+        } else {
+            "run `healthex-sync views apply`, or, where other workers have these tables, give this one their settings"
+        };
+        Err(StoreFailed::Refused(format!(
+            "the analysts' tables are not those of this program and its settings ({others}); {mend}"
         )))
     }
 
@@ -148,7 +153,7 @@ impl Engine {
                     cycle_ends::note_good_cycle(session, end.now).await?;
                     failover::end_asking(session).await?;
                 }
-                turns::close(session, turns::Close::WorkedOff).await?;
+                shared_cycle::close(session, shared_cycle::Close::WorkedOff).await?;
                 pulls::prune(session, end.now).await
             })
         })

@@ -9,7 +9,7 @@ use super::checkpoint::small;
 use super::failure::Undone;
 use super::session::Session;
 use super::values::{count, counted};
-use super::{consents, failover, purge_log, turns};
+use super::{consents, failover, purge_log, shared_cycle};
 use crate::plan::Timestamp;
 use crate::plan::since::IGNORED_TOLD;
 use crate::plan::stamp;
@@ -45,7 +45,7 @@ pub(super) async fn overview(session: &Session, request: OverviewRequest) -> Res
         purges: purge_log::recent(session, request.purged_since, request.purges_max).await?,
         expiring,
         failover: failover::noted(session).await?,
-        workers: Some(turns::told(session).await?),
+        workers: Some(shared_cycle::told(session).await?),
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::analyst_tables::AnalystTables;
 use super::failure::Undone;
 use super::pool::Pool;
-use super::{analyst_tables, checkpoint, failover, open, pool, runtime};
+use super::{analyst_tables, checkpoint, failover, open, pool, runtime, shared_cycle};
 use crate::warehouse::failure::OpenFailed;
 use crate::warehouse::place::{Place, Server};
 use crate::warehouse::report::{ServerPreflight, Standbys, Way};
@@ -28,10 +28,11 @@ async fn look(place: &Place, server: &Arc<Server>) -> Result<ServerPreflight, Op
         Box::pin(async move {
             let row = session.row(include_str!("../../../schema/postgres/preflight.sql"), &[&schema]).await?;
             let patients = checkpoint::all(session).await?;
-            Ok((row, patients, analyst_tables::stored(session).await?))
+            let workers = shared_cycle::told(session).await?.workers;
+            Ok((row, patients, analyst_tables::stored(session).await?, workers))
         })
     });
-    let (row, patients, stored) = looked.await.map_err(failed)?;
+    let (row, patients, stored, workers) = looked.await.map_err(failed)?;
     let flag = |name: &str| row.try_get::<_, bool>(name).map_err(|error| failed(error.into()));
     let text = |name: &str| row.try_get::<_, String>(name).map_err(|error| failed(error.into()));
     let number = |name: &str| row.try_get::<_, i64>(name).map_err(|error| failed(error.into()));
@@ -58,6 +59,7 @@ async fn look(place: &Place, server: &Arc<Server>) -> Result<ServerPreflight, Op
     };
     Ok(ServerPreflight {
         version: state.version_text,
+        schema: state.schema_version.unwrap_or_default(),
         role: state.role,
         way,
         // Over a socket the server has none.
@@ -72,5 +74,6 @@ async fn look(place: &Place, server: &Arc<Server>) -> Result<ServerPreflight, Op
         tells_failovers,
         logs_values: flag("logs_values")?,
         patients,
+        workers,
     })
 }

@@ -9,7 +9,7 @@ use super::purge_log;
 use super::session::Session;
 use super::tables::live_rows;
 use super::values::{Columns, counted};
-use super::{checkpoint, failover, turns};
+use super::{checkpoint, failover, shared_cycle};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::{Timestamp, stamp};
 use crate::warehouse::purge::ScrubWaits;
@@ -36,7 +36,7 @@ pub(super) async fn status(session: &Session) -> Result<StatusReport, Undone> {
         oldest_unscrubbed: purge_log::oldest_unscrubbed(session).await?,
         last_scrub: purge_log::last_scrub(session).await?,
         failover: failover::noted(session).await?,
-        workers: Some(turns::told(session).await?),
+        workers: Some(shared_cycle::told(session).await?),
         ..StatusReport::default()
     })
 }

@@ -4,14 +4,18 @@ use super::tables::fill_in;
 use crate::plan::resource_type::ResourceType;
 
 /// The number of the schema that this program writes.
-pub(in crate::warehouse) const VERSION: i64 = 16;
+pub(in crate::warehouse) const VERSION: i64 = 17;
+/// A program can work with this schema if it knows the one of this number at least. A migration that only adds what
+/// an older program need not know leaves it as it is.
+const NEEDS_WORKER: i64 = 17;
 
 /// The migrations in their order. The first comes up to the number of SQLite's fourteenth; the others have numbers of
 /// their own.
-const MIGRATIONS: [(i64, &str); 3] = [
+const MIGRATIONS: [(i64, &str); 4] = [
     (14, include_str!("../../../schema/postgres/0001_warehouse.sql")),
     (15, include_str!("../../../schema/postgres/0002_workers.sql")),
-    (VERSION, include_str!("../../../schema/postgres/0003_rosters.sql")),
+    (16, include_str!("../../../schema/postgres/0003_rosters.sql")),
+    (VERSION, include_str!("../../../schema/postgres/0004_skew.sql")),
 ];
 
 /// How a schema is made.
@@ -66,9 +70,8 @@ impl SchemaShape<'_> {
         let tables: Vec<String> = ResourceType::all().map(|known| format!("\"{}\"", known.table)).collect();
         let grants =
             include_str!("../../../schema/postgres/grants.sql").replace("{tables}", &tables.join(", "));
-        let version = VERSION;
         format!(
-            "{}\nINSERT INTO migration (version) VALUES ({version}) ON CONFLICT DO NOTHING;\n",
+            "{}\nINSERT INTO migration (version, needs_worker) VALUES ({VERSION}, {NEEDS_WORKER}) ON CONFLICT DO NOTHING;\n",
             self.fill(&grants)
         )
     }

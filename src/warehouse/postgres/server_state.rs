@@ -33,6 +33,8 @@ pub(super) struct ServerState {
     /// How many of the schema's roles there are, and how many of them have settings.
     pub(super) roles: i64,
     pub(super) settings: i64,
+    /// Which version the schema has, once that was looked for.
+    pub(super) schema_version: Option<i64>,
 }
 
 impl ServerState {
@@ -111,6 +113,7 @@ fn of_row(row: &Row) -> Result<ServerState, Undone> {
         partitions: row.try_get("partitions")?,
         roles: row.try_get("roles")?,
         settings: row.try_get("settings")?,
+        schema_version: None,
     })
 }
 
@@ -140,6 +143,7 @@ mod tests {
                 has_resources: true,
                 partitions: 0,
                 roles: 3,
+                schema_version: None,
                 settings: 2,
             };
             let told = state.expect_server(&server).map_err(|failed| failed.to_string());

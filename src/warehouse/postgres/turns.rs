@@ -12,71 +12,19 @@ use tokio_postgres::Row;
 use super::checkpoint;
 use super::failure::Undone;
 use super::open_warehouse::Engine;
+use super::schema::VERSION;
 use super::session::Session;
-use super::values::{Columns, Param, count, counted};
-use super::workers::{Membership, Ticket, expire_dead, join, renew};
+use super::shared_cycle::{Close, close, open_cycle};
+use super::values::{Columns, Param, count};
+use super::workers::{Membership, Ticket, expire_dead, join, note_left_out, renew};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::pull::Lease;
 use crate::warehouse::turn::{Announced, Claimed, CyclePart, SharedProgress, Turn, TurnsAsked};
-use crate::warehouse::workers_told::{WorkerIs, WorkerTold, WorkersTold};
 
 /// Turns that are written in one transaction.
 const PIECE: usize = 10_000;
-
-/// The cycle under way.
-pub(super) struct OpenCycle {
-    pub(super) id: i64,
-    pub(super) is_planned: bool,
-    /// Workers that share it, but for this one.
-    pub(super) others: u64,
-    pub(super) progress: SharedProgress,
-}
-
-/// Returns the cycle under way, if there is one.
-pub(super) async fn open_cycle(session: &Session, owner: &str) -> Result<Option<OpenCycle>, Undone> {
-    let look = include_str!("../../../schema/postgres/open_cycle.sql");
-    let Some(row) = session.row_or_none(look, &[&owner]).await? else { return Ok(None) };
-    let column = Columns(&row);
-    let (given_out, total): (i64, i64) = (column.get("next")?, column.get("total")?);
-    Ok(Some(OpenCycle {
-        id: column.get("id")?,
-        is_planned: column.get("is_planned")?,
-        others: counted(column.get("others")?),
-        progress: SharedProgress {
-            given_out: counted(given_out),
-            total: counted(total),
-            started_at: column.get("started_at")?,
-        },
-    }))
-}
-
-/// Tells who shares the roster, and how far they are.
-pub(super) async fn told(session: &Session) -> Result<WorkersTold, Undone> {
-    let cycle = open_cycle(session, "").await?.map(|open| open.progress);
-    let rows = session.rows(include_str!("../../../schema/postgres/workers.sql"), &[]).await?;
-    let worker = |row: &Row| {
-        let column = Columns(row);
-        let (leads, lives): (bool, bool) = (column.get("leads")?, column.get("lives")?);
-        let is = match lives && cycle.is_some() {
-            true if leads => WorkerIs::Leading,
-            true => WorkerIs::AtWork,
-            false => WorkerIs::Waiting,
-        };
-        Ok::<_, Undone>(WorkerTold {
-            host: column.get("host")?,
-            pid: column.get("pid")?,
-            version: column.get("version")?,
-            started_at: column.get("started_at")?,
-            seen_at: column.get("seen_at")?,
-            problem: column.get("problem")?,
-            is,
-            patients: counted(column.get("patients")?),
-        })
-    };
-    Ok(WorkersTold { cycle, workers: rows.iter().map(worker).collect::<Result<_, _>>()? })
-}
 
 /// What became of a cycle that is to begin.
 enum Begun {
@@ -108,20 +56,6 @@ async fn begin(
     }
 }
 
-/// How a cycle ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Close {
-    WorkedOff,
-    CutOff,
-}
-
-/// Ends the cycle under way.
-pub(super) async fn close(session: &Session, how: Close) -> Result<(), Undone> {
-    let close = include_str!("../../../schema/postgres/close_cycle.sql");
-    session.execute(close, &[&(how == Close::WorkedOff)]).await?;
-    session.batch("DELETE FROM turn; DELETE FROM ticket; DELETE FROM shared_cycle_part").await
-}
-
 impl Engine {
     pub(in crate::warehouse) async fn announce_cycle(
         &self,
@@ -142,17 +76,16 @@ impl Engine {
         Ok(announced)
     }
 
-    /// Takes part in the cycle under way; false where there is none.
-    pub(in crate::warehouse) async fn join_open_cycle(&self, now: Timestamp) -> Result<bool, StoreFailed> {
-        self.expect_own_tables()?;
+    /// Takes part in the cycle under way; false where nobody is at one.
+    pub(super) async fn join_open_cycle(&self, now: Timestamp) -> Result<bool, StoreFailed> {
         let owner = self.owner();
         let open = self.look(move |session| {
             let owner = owner.clone();
             Box::pin(async move { open_cycle(session, &owner).await })
         });
         match open.await? {
-            Some(open) => self.join(open.id, now).await.map(|()| true),
-            None => Ok(false),
+            Some(open) if open.others > 0 => self.join(open.id, now).await.map(|()| true),
+            _ => Ok(false),
         }
     }
 
@@ -346,6 +279,16 @@ impl Engine {
         .await
     }
 
+    /// Keeps why this process takes part in no cycle, for whoever looks.
+    pub(super) async fn note_left_out(&self, problem: &str, now: Timestamp) -> Result<(), StoreFailed> {
+        let told = Arc::new((self.owner(), problem.to_owned()));
+        self.write_freely(move |session| {
+            let told = told.clone();
+            Box::pin(async move { note_left_out(session, &told.0, &told.1, now).await })
+        })
+        .await
+    }
+
     /// Returns how far the cycle is, and how many others share it.
     pub(in crate::warehouse) async fn shared_progress(&self) -> Result<(SharedProgress, u64), StoreFailed> {
         let owner = self.owner();
@@ -419,6 +362,11 @@ async fn claim(session: &Session, cycle: i64, owner: &str, part: &str, most: usi
     let column = Columns(&row);
     if column.get("is_over")? {
         return without(Claimed::Closed, true);
+    }
+    if column.get::<i64>("needs_worker")? > VERSION {
+        return Err(Undone::Failed(StoreFailed::Refused(
+            "the schema was migrated, and a newer healthex-sync is needed to work with it; what was stored is kept, and the other workers go on; install that one here too".to_owned(),
+        )));
     }
     // Nobody can end the cycle meanwhile.
     note_part(session, cycle, owner, part).await?;

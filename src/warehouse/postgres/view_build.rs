@@ -2,7 +2,7 @@
 //!
 //! Promise: a table is filled under another name and takes its place when it is whole, with the rights that
 //! `analyst_column` gives; until then the former one is read. What is cut off is begun anew by the next command.
-//! Nobody stores pages meanwhile: whoever builds has the right to write.
+//! Nobody stores pages meanwhile: whoever builds has the right to write, and no worker holds a patient.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +11,14 @@ use super::failure::Undone;
 use super::lease::{WriterLease, expect_held};
 use super::medicines::Which as Medicines;
 use super::pool::Pool;
+use super::schema::VERSION;
 use super::session::{Begin, Session};
 use super::tables::with_rows_of;
 use super::values::count;
 use super::view_rows::{Gained, TableRows};
 use super::view_steps::{Phase, Step, run_all};
 use super::view_table::{ViewTable, create_persons, hash};
-use super::{medicines, persons};
+use super::{medicines, persons, shared_cycle};
 use crate::plan::Timestamp;
 use crate::views::{AnalystTable, KeptRows, TapeMemory};
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
@@ -56,9 +57,16 @@ pub(super) async fn migrate(
 ) -> Result<Vec<ViewRefused>, OpenFailed> {
     let lease = WriterLease::take(pool).await?;
     let (owner, tables) = (lease.owner(), AnalystTables::new(views));
-    let built = Build { pool, owner: &owner, tables: &tables, now }.run(Which::Changed, &mut |_| ()).await;
+    let built = match shared_cycle::expect_nobody_at_work(pool).await {
+        Ok(()) => {
+            let build = Build { pool, owner: &owner, tables: &tables, now };
+            let built = build.run(Which::Changed, &mut |_| ()).await;
+            built.map_err(|undone| pool.server().failed(undone.into_failure()))
+        }
+        Err(at_work) => Err(at_work),
+    };
     lease.give_back().await;
-    built.map_err(|undone| pool.server().failed(undone.into_failure()))
+    built
 }
 
 /// A change of a database in a transaction of its own: what it is about, and the statements.
@@ -117,6 +125,12 @@ impl Build<'_> {
     /// Drops what a build that was cut off has left, and tables without a view. Returns those that are stored.
     async fn prepare(&self) -> Result<BTreeMap<String, String>, Undone> {
         let session = self.begin_transaction().await?;
+        let version: i64 = session.row("SELECT max(version) FROM migration", &[]).await?.try_get(0)?;
+        if version > VERSION {
+            return Err(Undone::Failed(StoreFailed::Refused(format!(
+                "a newer healthex-sync has made the schema (version {version}, and this one knows {VERSION}), and makes the analysts' tables too; run it by that one"
+            ))));
+        }
         let may = "SELECT has_schema_privilege(current_schema(), 'CREATE'), current_user::text, current_schema()::text";
         let row = session.row(may, &[]).await?;
         if !row.try_get::<_, bool>(0)? {

@@ -172,6 +172,21 @@ pub(super) async fn join(
     Ok(())
 }
 
+/// Keeps why a worker takes part in no cycle, for whoever looks.
+pub(super) async fn note_left_out(
+    session: &Session,
+    owner: &str,
+    problem: &str,
+    now: Timestamp,
+) -> Result<(), Undone> {
+    let host = machine::host_name();
+    let (pid, version) = (i64::from(std::process::id()), env!("CARGO_PKG_VERSION"));
+    let leave_out = include_str!("../../../schema/postgres/leave_worker_out.sql");
+    let told: [&dyn Param; 7] = [&owner, &host, &pid, &realm(), &version, &now, &problem];
+    session.execute(leave_out, &told).await?;
+    Ok(())
+}
+
 /// Says that the worker lives. What it held is others' where it was silent for too long.
 pub(super) async fn renew(session: &Session, owner: &str, lease: Duration) -> Result<bool, Undone> {
     let renew = include_str!("../../../schema/postgres/renew_worker.sql");

@@ -15,6 +15,7 @@ mod proxy;
 mod purges;
 mod recipes;
 mod refusals;
+mod releases;
 mod rosters;
 mod settings;
 mod status;

@@ -15,7 +15,7 @@ pub(super) fn person(number: usize) -> String {
 }
 
 /// Patients with small records, whose answers take a moment, in a database of its own.
-fn world(patients: usize) -> Option<(World, Database)> {
+pub(super) fn world(patients: usize) -> Option<(World, Database)> {
     let mut population = Population::empty();
     for number in 0..patients {
         population.add_person(&person(number), record(&person(number), 4));
@@ -59,7 +59,7 @@ fn assert_worked_off(world: &World, database: &Database, patients: usize) {
 }
 
 /// Starts the one that leads, and others once there is a cycle to take part in.
-fn lead_and_others(world: &World, database: &Database, others: usize) -> (Running, Vec<Running>) {
+pub(super) fn lead_and_others(world: &World, database: &Database, others: usize) -> (Running, Vec<Running>) {
     let lead = start(world, "lead", &["sync", "--full", "--json"]);
     wait_until("the turns are planned", || {
         let planned = "planned_at IS NOT NULL AND ended_at IS NULL";
@@ -101,8 +101,9 @@ fn ledgers_that_begin_at_once_are_of_one_warehouse() {
     for _ in 0..3 {
         let Some((world, database)) = world(2) else { return };
         let names = ["one", "two", "three", "four"];
+        // One that is about to lead is waited for, so that nobody is left out.
         for worker in names.map(|name| start(&world, name, &["sync"])) {
-            worker.ended();
+            worker.ended().exits(0);
         }
         for name in names {
             start(&world, name, &["sync"]).ended().exits(0).says_nothing_of("ledger");
