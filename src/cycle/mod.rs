@@ -255,6 +255,7 @@ impl Cycle {
         for part in shared.parts_of_others().await? {
             summary.requests += part.requests;
             summary.bytes += part.bytes;
+            summary.by_others += part.clone();
             tally.add(part);
         }
         for (person, rows) in shared.purged_meanwhile().await? {

@@ -10,6 +10,7 @@ use crate::plan::verdict::PatientCounts;
 use crate::roster::Roster;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::Tally;
+use crate::warehouse::turn::CyclePart;
 use crate::wording::counted;
 
 /// A patient that was purged in a cycle.
@@ -62,6 +63,8 @@ pub(crate) struct Summary {
     pub requests: u64,
     pub bytes: u64,
     pub took: Duration,
+    /// What other processes did of it.
+    pub by_others: CyclePart,
     /// Due, and not asked because the cycle ended early; part of `skipped`.
     pub not_reached: u64,
     /// Not found in an earlier cycle and not asked again yet; part of `skipped`.

@@ -17,6 +17,7 @@ use crate::plan::Timestamp;
 use crate::plan::state::{HeldWhy, PatientState, PurgeReason};
 use crate::plan::verdict::CycleVerdict;
 use crate::warehouse::report::Overview;
+use crate::warehouse::turn::ServerCosts;
 use crate::warehouse::workers_told::WorkerIs;
 
 /// From a cycle in which nothing happened to a first full pull of many.
@@ -25,6 +26,9 @@ const DURATION_BUCKETS: [f64; 12] =
 
 /// From a page that was ready to one that HealthEx has to gather.
 const REQUEST_BUCKETS: [f64; 11] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+
+/// From a transaction on this machine to a server that restarts.
+const DATABASE_BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0];
 
 pub(super) struct Metrics {
     registry: Registry,
@@ -49,6 +53,10 @@ pub(super) struct Metrics {
     since_ignored: IntGauge,
     short: IntGauge,
     workers: IntGaugeVec,
+    leases_lost: IntCounter,
+    lease_takeovers: IntCounter,
+    database_up: IntGauge,
+    database_time: Histogram,
     cycle_open_age: IntGauge,
     expiring: IntGauge,
     last_success: IntGauge,
@@ -163,6 +171,20 @@ impl Metrics {
                 "Patients whose server sends everything, whatever _since says.",
             )?,
             short: gauge("short_patients", "Patients of whom the server counts more than it sends.")?,
+            leases_lost: make.counter(
+                "leases_lost_total",
+                "Patients that others took over while this process was dealing with them.",
+            )?,
+            lease_takeovers: make.counter(
+                "lease_takeovers_total",
+                "Patients that this process took over from one that was silent.",
+            )?,
+            database_up: gauge("database_up", "Whether the warehouse could be read for this scrape.")?,
+            database_time: make.histogram(
+                "database_seconds",
+                "Transactions of a warehouse on a server, with the waiting for one that is away.",
+                &DATABASE_BUCKETS,
+            )?,
             workers: make.gauges(
                 "workers",
                 "Processes that share the roster, by what they are at.",
@@ -228,26 +250,28 @@ impl Metrics {
     }
 
     pub(super) fn count_cycle(&self, summary: &Summary, verdict: &CycleVerdict) {
-        let (patients, tally) = (summary.patients, summary.resources);
+        // What others did, they count.
+        let (patients, tally, others) = (summary.patients, summary.resources, &summary.by_others);
+        let own = |count: u64, others: u64| count.saturating_sub(others);
         self.cycles.with_label_values(&[verdict.as_str()]).inc();
         self.cycle_duration.observe(summary.took.as_secs_f64());
         let pulls = [
-            ("ok", patients.ok),
+            ("ok", own(patients.ok, others.ok)),
             ("revoked", patients.revoked),
             ("held", patients.held),
-            ("not_found", patients.not_found),
-            ("failed", patients.failed),
+            ("not_found", own(patients.not_found, others.not_found)),
+            ("failed", own(patients.failed, others.failed)),
             ("interrupted", summary.not_reached),
         ];
         for (outcome, count) in pulls {
             self.pulls.with_label_values(&[outcome]).inc_by(count);
         }
         let changes = [
-            ("inserted", tally.inserted),
-            ("updated", tally.updated),
-            ("unchanged", tally.unchanged),
-            ("deleted", tally.deleted),
-            ("quarantined", tally.quarantined),
+            ("inserted", own(tally.inserted, others.resources.inserted)),
+            ("updated", own(tally.updated, others.resources.updated)),
+            ("unchanged", own(tally.unchanged, others.resources.unchanged)),
+            ("deleted", own(tally.deleted, others.resources.deleted)),
+            ("quarantined", own(tally.quarantined, others.resources.quarantined)),
         ];
         for (change, count) in changes {
             self.resources.with_label_values(&[change]).inc_by(count);
@@ -255,11 +279,19 @@ impl Metrics {
         for purge in &summary.purged {
             self.purges.with_label_values(&[purge.reason.as_str()]).inc();
         }
-        self.received.inc_by(summary.bytes);
+        self.received.inc_by(own(summary.bytes, others.bytes));
     }
 
     pub(super) fn count_skipped(&self, ticks: u64) {
         self.ticks_skipped.inc_by(ticks);
+    }
+
+    pub(super) fn count_costs(&self, costs: &ServerCosts) {
+        self.leases_lost.inc_by(costs.leases_lost);
+        self.lease_takeovers.inc_by(costs.leases_taken_over);
+        for took in &costs.transactions {
+            self.database_time.observe(took.as_secs_f64());
+        }
     }
 
     /// Moves the meter's answers here, and returns how many of them show a server that works.
@@ -302,6 +334,7 @@ impl Metrics {
             let is_one = state.problems.contains_key(&problem);
             self.problems.with_label_values(&[problem.as_str()]).set(i64::from(is_one));
         }
+        self.database_up.set(i64::from(overview.is_some()));
         if let Some(overview) = overview {
             self.set_overview(overview, now);
         }

@@ -8,6 +8,7 @@ use super::liveness::{Activity, Counters, Liveness};
 use super::worker::Worker;
 use super::{poll_interval, systemd};
 use crate::clock;
+use crate::warehouse::Warehouse;
 
 /// After the grace for pages in flight, this much is left for VACUUM to give up: ten seconds in all.
 const LAST_WAIT: Duration = Duration::from_secs(3);
@@ -49,6 +50,9 @@ impl Worker {
     fn check_liveness(&mut self, activity: &Activity) {
         let progress = self.status.progress.borrow().clone();
         self.count_answers();
+        if let Activity::Cycle(warehouse) = activity {
+            self.count_costs(warehouse);
+        }
         let (requests, bytes) = self.api.as_ref().map_or((0, 0), |api| {
             (api.meter.requests.load(Ordering::Relaxed), api.meter.bytes.load(Ordering::Relaxed))
         });
@@ -75,6 +79,13 @@ impl Worker {
     pub(super) fn count_answers(&mut self) {
         if let Some(api) = &self.api {
             self.outage.answers += self.status.metrics.count_answers(&api.meter);
+        }
+    }
+
+    /// Counts what a server with the warehouse has cost since the last call.
+    pub(super) fn count_costs(&self, warehouse: &Warehouse) {
+        if let Some(shared) = warehouse.shared() {
+            self.status.metrics.count_costs(&shared.take_costs());
         }
     }
 }

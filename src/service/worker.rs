@@ -270,6 +270,7 @@ impl Worker {
         let activity = Activity::Cycle(warehouse.clone());
         let ended = self.supervise(activity, Box::pin(cycle.run(&roster))).await;
         self.count_answers();
+        self.count_costs(&warehouse);
         drop(cycle);
         let result = match ended {
             Some(Ok(summary)) => self.after_cycle(&summary, &warehouse).await,

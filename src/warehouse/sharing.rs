@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::failure::{OpenFailed, StoreFailed};
 use super::place::{Location, OtherServer, Place};
-use super::turn::{Announced, Claimed, CyclePart, SharedProgress, Turn, TurnsAsked};
+use super::turn::{Announced, Claimed, CyclePart, ServerCosts, SharedProgress, Turn, TurnsAsked};
 use super::{Warehouse, postgres};
 use crate::plan::{PersonId, Timestamp};
 
@@ -74,6 +74,11 @@ impl Sharing<'_> {
     /// Returns whether this process leads: it plans, judges refusals and ends the cycle.
     pub(crate) fn leads(self) -> bool {
         self.engine.leads()
+    }
+
+    /// Returns what the server has cost this process since this was last asked.
+    pub(crate) fn take_costs(self) -> ServerCosts {
+        self.engine.take_costs()
     }
 
     /// Leaves the lead to another worker of the cycle.

@@ -1,5 +1,6 @@
 //! The words for a cycle whose patients several workers share.
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use super::page::Tally;
@@ -44,6 +45,30 @@ pub(crate) struct CyclePart {
     pub(crate) bytes: u64,
     /// Why most of its patients failed that did.
     pub(crate) failed_why: Option<(String, u64)>,
+}
+
+impl AddAssign for CyclePart {
+    fn add_assign(&mut self, more: Self) {
+        self.ok += more.ok;
+        self.not_found += more.not_found;
+        self.failed += more.failed;
+        self.skipped += more.skipped;
+        self.resources += more.resources;
+        self.pages += more.pages;
+        self.requests += more.requests;
+        self.bytes += more.bytes;
+    }
+}
+
+/// What a process has had of a server since it was last asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServerCosts {
+    /// How long transactions that write took, with the waiting for a server that was away.
+    pub(crate) transactions: Vec<Duration>,
+    /// Patients that were taken from this process while it was dealing with them.
+    pub(crate) leases_lost: u64,
+    /// Patients that it has taken over from a silent one.
+    pub(crate) leases_taken_over: u64,
 }
 
 /// What a worker has to tell when it asks for turns.

@@ -27,6 +27,7 @@ use crate::warehouse::changes::History;
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
 use crate::warehouse::place::{OtherServer, Place, Server};
 use crate::warehouse::pull::Fenced;
+use crate::warehouse::turn::ServerCosts;
 
 /// A warehouse that is open for writing.
 pub struct Engine {
@@ -312,7 +313,17 @@ impl Engine {
         person: &PersonId,
         work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
     ) -> Result<Fenced<T>, StoreFailed> {
-        fenced(self.run(&self.right_over(person), work).await)
+        let done = self.run(&self.right_over(person), work).await;
+        if let (Err(Undone::Superseded), Some(part)) = (&done, self.part()) {
+            part.has_lost_one(person);
+        }
+        fenced(done)
+    }
+
+    /// Returns what writing has cost, and what workers have taken from each other, since this was last asked.
+    pub(in crate::warehouse) fn take_costs(&self) -> ServerCosts {
+        let (leases_lost, leases_taken_over) = self.part().map(|part| part.take_counts()).unwrap_or_default();
+        ServerCosts { transactions: self.writing.take_times(), leases_lost, leases_taken_over }
     }
 
     pub(super) async fn run<T: Send + 'static>(

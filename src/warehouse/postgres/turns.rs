@@ -382,27 +382,32 @@ async fn claim(session: &Session, cycle: i64, owner: &str, part: &str, most: usi
         return without(Claimed::NothingLeft, has_lead);
     }
     let take_over = include_str!("../../../schema/postgres/take_over_ticket.sql");
-    let (first, taken) = if let Some(row) = session.row_or_none(take_over, &[&cycle, &owner]).await? {
-        let (first, last): (i64, i64) = (row.try_get("first")?, row.try_get("last")?);
-        let former: String = row.try_get("former")?;
-        let take = include_str!("../../../schema/postgres/take_over_turns.sql");
-        (first, session.rows(take, &[&cycle, &first, &last, &owner, &former]).await?)
-    } else {
-        let (next, total): (i64, i64) = (column.get("next")?, column.get("total")?);
-        if next >= total {
-            let others = column.get("others_at_work")?;
-            if others {
-                expire_dead(session).await?;
+    let (first, taken, was_anothers) =
+        if let Some(row) = session.row_or_none(take_over, &[&cycle, &owner]).await? {
+            let (first, last): (i64, i64) = (row.try_get("first")?, row.try_get("last")?);
+            let former: String = row.try_get("former")?;
+            let take = include_str!("../../../schema/postgres/take_over_turns.sql");
+            (first, session.rows(take, &[&cycle, &first, &last, &owner, &former]).await?, true)
+        } else {
+            let (next, total): (i64, i64) = (column.get("next")?, column.get("total")?);
+            if next >= total {
+                let others = column.get("others_at_work")?;
+                if others {
+                    expire_dead(session).await?;
+                }
+                let claimed = if others { Claimed::OthersAtWork } else { Claimed::NothingLeft };
+                return without(claimed, has_lead);
             }
-            let claimed = if others { Claimed::OthersAtWork } else { Claimed::NothingLeft };
-            return without(claimed, has_lead);
-        }
-        let last = next + size_of_ticket(total - next, column.get("workers")?, most);
-        (next, take_new(session, cycle, owner, next, last).await?)
-    };
+            let last = next + size_of_ticket(total - next, column.get("workers")?, most);
+            (next, take_new(session, cycle, owner, next, last).await?, false)
+        };
     let turns = read_turns(session, cycle, &taken).await?;
     let patients = turns.iter().map(|turn| (turn.lease.person().clone(), turn.lease.fence)).collect();
-    Ok(Taken { claimed: Claimed::Turns(turns), ticket: Some(Ticket { first, patients }), has_lead })
+    Ok(Taken {
+        claimed: Claimed::Turns(turns),
+        ticket: Some(Ticket { first, patients, was_anothers }),
+        has_lead,
+    })
 }
 
 /// Gives out a new ticket. Returns the ordinals of its turns that are not void.

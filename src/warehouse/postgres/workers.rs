@@ -48,6 +48,9 @@ struct Held {
     outstanding: BTreeMap<i64, usize>,
     /// Patients that others have taken over.
     superseded: Vec<PersonId>,
+    /// Since it was last asked how many.
+    lost: HashSet<PersonId>,
+    taken_over: u64,
 }
 
 fn locked(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
@@ -63,6 +66,8 @@ struct TakenTurn {
 pub(super) struct Ticket {
     pub(super) first: i64,
     pub(super) patients: Vec<(PersonId, i64)>,
+    /// Whether another worker had them before.
+    pub(super) was_anothers: bool,
 }
 
 impl Membership {
@@ -107,6 +112,9 @@ impl Membership {
 
     pub(super) fn take(&self, ticket: &Ticket) {
         let mut held = self.held();
+        if ticket.was_anothers {
+            held.taken_over += ticket.patients.len() as u64;
+        }
         held.outstanding.insert(ticket.first, ticket.patients.len());
         for (person, fence) in &ticket.patients {
             held.fences.insert(person.clone(), *fence);
@@ -147,6 +155,24 @@ impl Membership {
 
     pub(super) fn has_lost(&self) {
         self.is_lost.store(true, Ordering::Relaxed);
+        let mut held = self.held();
+        let all: Vec<PersonId> = held.fences.keys().cloned().collect();
+        held.lost.extend(all);
+    }
+
+    /// Notes that a patient which this worker held is another's.
+    pub(super) fn has_lost_one(&self, person: &PersonId) {
+        let mut held = self.held();
+        if held.fences.contains_key(person) {
+            held.lost.insert(person.clone());
+        }
+    }
+
+    /// Returns how many patients others have taken over from this worker, and it from others, since this was last
+    /// asked.
+    pub(super) fn take_counts(&self) -> (u64, u64) {
+        let mut held = self.held();
+        (std::mem::take(&mut held.lost).len() as u64, std::mem::take(&mut held.taken_over))
     }
 }
 
@@ -254,6 +280,7 @@ impl Watch {
             }
             if before.get(&person) == Some(&fence) {
                 held.superseded.push(person.clone());
+                held.lost.insert(person.clone());
             }
             missed.insert(person, fence);
         }

@@ -4,6 +4,7 @@
 //! became of that transaction before anything is done again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::failure::Undone;
@@ -25,11 +26,16 @@ pub(super) struct Writing {
     /// Counts on whenever some work begins and when it is done.
     begun: AtomicU64,
     done: AtomicU64,
+    /// How long each took, since that was last asked.
+    times: Mutex<Vec<Duration>>,
 }
+
+/// Where nobody asks for them, no more times are kept.
+const TIMES_MAX: usize = 20_000;
 
 impl Writing {
     pub(super) fn new(pool: Pool) -> Self {
-        Self { pool, begun: AtomicU64::new(0), done: AtomicU64::new(0) }
+        Self { pool, begun: AtomicU64::new(0), done: AtomicU64::new(0), times: Mutex::default() }
     }
 
     pub(super) fn pool(&self) -> &Pool {
@@ -49,9 +55,19 @@ impl Writing {
         work: impl for<'s> Fn(&'s Session) -> Step<'s, T> + Send + Sync,
     ) -> Result<T, Undone> {
         self.begun.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
         let done = self.write_until_done(work).await;
         self.done.fetch_add(1, Ordering::Relaxed);
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        if times.len() < TIMES_MAX {
+            times.push(begun.elapsed());
+        }
         done
+    }
+
+    /// Takes how long each transaction took since the last call.
+    pub(super) fn take_times(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.times.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Answers by one look, which cannot write. It is looked anew where the connection was lost.

@@ -78,7 +78,7 @@ fn a_worker_with_other_tables_keeps_nobody_else_from_a_cycle() {
 #[test]
 fn tables_are_not_made_while_a_worker_may_store() {
     let Some((world, database)) = world(8) else { return };
-    world.fault("kind = 'slow_drip', bytes = 2000, interval_ms = 100, times = 1000");
+    world.fault("kind = 'slow_drip', bytes = 1000, interval_ms = 200, times = 1000");
     let (lead, mut others) = lead_and_others(&world, &database, 1);
     let other = others.pop().unwrap();
     let of_it = format!(

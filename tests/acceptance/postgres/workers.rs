@@ -150,6 +150,30 @@ fn status_and_metrics_tell_who_shares_the_roster_and_what_keeps_one_from_it() {
 }
 
 #[test]
+fn each_process_counts_what_it_did_itself_and_whom_it_took_over() {
+    let Some((world, database)) = world(PATIENTS) else { return };
+    let world = world.set("http.listen", r#""127.0.0.1:0""#);
+    world.fault("kind = 'slow_drip', bytes = 4000, interval_ms = 60, times = 1000");
+    let daemon = world.daemon();
+    wait_until("turns are given out", || database.count("SELECT count(*) FROM healthex.ticket") > 0);
+    let other = start(&world, "other", &["sync"]);
+    let of_it = format!("FROM healthex.worker AS w WHERE w.pid = {}", other.pid());
+    let told = format!(
+        "SELECT count(*) FROM healthex.shared_cycle_part WHERE (counts->>'ok')::int > 0 AND worker = (SELECT w.id {of_it})"
+    );
+    wait_until("it has pulled somebody", || database.count(&told) > 0);
+    let held = format!("SELECT count(*) FROM healthex.checkpoint WHERE owner = (SELECT w.id {of_it})");
+    wait_until("it has others", || database.count(&held) > 0);
+    other.kill();
+    daemon.shows("healthex_sync_lease_takeovers_total", |taken| taken > 0);
+    let ok = daemon.shows("healthex_sync_pulls_total{outcome=\"ok\"}", |ok| ok > 0);
+    assert!(ok < PATIENTS as u64, "{ok}");
+    daemon.shows("healthex_sync_database_seconds_count", |transactions| transactions > 0);
+    daemon.shows("healthex_sync_database_up", |up| up == 1);
+    assert_eq!(pulled(&database), PATIENTS);
+}
+
+#[test]
 fn what_a_killed_worker_has_left_is_taken_over_by_another() {
     let Some((world, database)) = world(PATIENTS) else { return };
     world.fault("kind = 'slow_drip', bytes = 4000, interval_ms = 40, times = 1000");
@@ -194,7 +218,7 @@ fn where_nobody_is_left_the_next_cycle_begins_anew() {
 #[test]
 fn a_worker_that_was_frozen_has_nothing_more_and_says_so() {
     let Some((world, database)) = world(8) else { return };
-    world.fault("kind = 'slow_drip', bytes = 2000, interval_ms = 100, times = 1000");
+    world.fault("kind = 'slow_drip', bytes = 1000, interval_ms = 200, times = 1000");
     let (lead, mut others) = lead_and_others(&world, &database, 1);
     let frozen = others.pop().unwrap();
     let of_it = format!(
