@@ -225,7 +225,10 @@ pub(crate) async fn purge_held(
     expected: Option<usize>,
     told: &mut Told<'_>,
 ) -> anyhow::Result<ExitStatus> {
-    let warehouse = Arc::new(wait_for_warehouse(place).await?);
+    let warehouse = match Warehouse::open_beside(place, clock::now())? {
+        Some(beside) => Arc::new(beside),
+        None => Arc::new(wait_for_warehouse(place).await?),
+    };
     let (progress, _) = watch::channel(Progress::default());
     let cycle = session.cycle(warehouse.clone(), progress, SyncRequest::default());
     let decided = match decide_held(&cycle, by, expected).await {

@@ -426,7 +426,7 @@ async fn ask_consent(cycle: &Cycle, task: Task) -> PatientOutcome {
     let head = head_of_question(&task, clock::now());
     match question(cycle, task.person(), None).await {
         Ok(()) => match note_permitted(cycle, task.person()).await {
-            Ok(()) => PatientOutcome::Permitted,
+            Ok(_) => PatientOutcome::Permitted,
             Err(failed) => PatientOutcome::Ends(EndedEarly::Warehouse(failed)),
         },
         Err(RequestFailed::Stopped) => PatientOutcome::Interrupted,
@@ -492,10 +492,8 @@ pub(super) async fn note_refusal(cycle: &Cycle, asked: Asked<'_>) -> PatientOutc
     PatientOutcome::Refused(Box::new(Refusal { task, head, cost, is_marked, was_refused, refused_at }))
 }
 
-/// Notes that a question about a consent was permitted.
-pub(super) async fn note_permitted(cycle: &Cycle, person: &PersonId) -> Result<(), StoreFailed> {
+/// Notes that a question about a consent was permitted. Where another has taken the patient over, that is its to note.
+pub(super) async fn note_permitted(cycle: &Cycle, person: &PersonId) -> Result<Fenced<()>, StoreFailed> {
     let answer = Setback::answered(Event::StillPermitted);
-    match cycle.warehouse.note_answer(person, answer, clock::now()).await? {
-        Fenced::Kept(()) | Fenced::Superseded => Ok(()),
-    }
+    cycle.warehouse.note_answer(person, answer, clock::now()).await
 }

@@ -225,7 +225,7 @@ fn suspicion(refusal: &Refusal) -> &'static str {
 async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> Result<(), StoreFailed> {
     let why = "refused once (403), permitted when asked again";
     end(cycle, &refusal, PullOutcome::Failed, Some(why), None).await?;
-    note_permitted(cycle, refusal.task.person()).await?;
+    let _ = note_permitted(cycle, refusal.task.person()).await?;
     let (Due::Pull(mode) | Due::AskAgain(Some(mode))) = refusal.task.due else {
         tally.skipped += 1;
         return Ok(());
@@ -237,7 +237,7 @@ async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> 
     let mut report = Box::pin(pull_alone(cycle, task, mode)).await;
     if let PatientOutcome::Refused(again) = report.outcome {
         let why = "refused (403) with the filter it is pulled with, and permitted without; check its types";
-        note_permitted(cycle, again.task.person()).await?;
+        let _ = note_permitted(cycle, again.task.person()).await?;
         tally.resources += report.tally;
         tally.pages += report.pages;
         return fail(cycle, tally, &again, why, false).await;

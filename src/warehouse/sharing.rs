@@ -3,7 +3,7 @@
 //! Only a warehouse on a server has one: [`Warehouse::shared`] is `None` elsewhere, and a cycle is then its
 //! process's own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::failure::{OpenFailed, StoreFailed};
@@ -74,6 +74,16 @@ impl Sharing<'_> {
     /// Returns whether this process leads: it plans, judges refusals and ends the cycle.
     pub(crate) fn leads(self) -> bool {
         self.engine.leads()
+    }
+
+    /// Takes held patients beside whatever cycle is under way, on an operator's word. Returns those that nobody else was
+    /// dealing with.
+    pub(crate) async fn take_held(
+        self,
+        held: Vec<PersonId>,
+        now: Timestamp,
+    ) -> Result<HashSet<PersonId>, StoreFailed> {
+        self.engine.take_held(held, now).await
     }
 
     /// Returns what the server has cost this process since this was last asked.

@@ -14,7 +14,7 @@ use super::pool::Pool;
 use super::right::Right;
 use super::schema::VERSION;
 use super::session::{Begin, Session, Step};
-use super::workers::{Membership, leave};
+use super::workers::{Membership, leave, release};
 use super::writing::Writing;
 use super::{analyst_tables, open, runtime, shared_cycle};
 use crate::clock;
@@ -350,9 +350,11 @@ impl Engine {
 
     /// Leaves what is held to others, and gives the lead back.
     async fn leave(&self) {
-        if self.part().is_some() {
+        if let Some(part) = self.part() {
+            let held = part.held_alone();
             let left = async {
                 let session = self.pool().begin(Begin::Write).await?;
+                release(&session, &self.owner, &held).await?;
                 leave(&session, &self.owner).await?;
                 session.commit().await
             };

@@ -198,11 +198,14 @@ impl Engine {
     ) -> Result<Option<PurgedPatient>, StoreFailed> {
         let asked = Arc::new((person.clone(), by.to_owned()));
         // An operator's word waits for nobody: the patient's row is locked, and whoever deals with it superseded.
-        let right = if reason == PurgeReason::Operator { Right::Anybody } else { Right::Lead(self.owner()) };
+        let holder = if reason == PurgeReason::Operator { Right::Anybody } else { self.right_over(person) };
+        let right = if self.leads() { Right::Lead(self.owner()) } else { Right::Anybody };
         let (ledger, noted) = (self.ledger.clone(), right.clone());
         let purged = self.with_ledger(&right, now, move |session| {
-            let (ledger, right, asked) = (ledger.clone(), noted.clone(), asked.clone());
+            let (ledger, right, holder, asked) =
+                (ledger.clone(), noted.clone(), holder.clone(), asked.clone());
             Box::pin(async move {
+                holder.check(session).await?;
                 let (person, by) = &*asked;
                 let Some(patient) = checkpoint::one(session, person).await? else { return Ok(None) };
                 if !patient.holds_rows && reason != PurgeReason::Operator {
@@ -217,7 +220,10 @@ impl Engine {
                 Ok(Some(PurgedPatient { name: patient.name().to_owned(), erased }))
             })
         });
-        purged.await.map_err(Undone::into_failure)
+        match purged.await {
+            Err(Undone::Superseded) => Ok(None),
+            purged => purged.map_err(Undone::into_failure),
+        }
     }
 
     pub(in crate::warehouse) async fn unscrubbed(&self) -> Result<Option<Timestamp>, StoreFailed> {

@@ -3,7 +3,7 @@
 //! Promise: a turn is taken once, and once more by another where its worker has gone; one is void that was planned on
 //! what is not so any more. Absent on purpose: what a turn is for, which is `plan`'s.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::schema::VERSION;
 use super::session::Session;
 use super::shared_cycle::{Close, close, open_cycle};
 use super::values::{Columns, Param, count};
-use super::workers::{Membership, Ticket, expire_dead, join, note_left_out, renew};
+use super::workers::{Membership, NO_CYCLE, Ticket, expire_dead, join, note_left_out, release, renew};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::warehouse::failure::StoreFailed;
@@ -90,14 +90,44 @@ impl Engine {
     }
 
     async fn join(&self, cycle: i64, now: Timestamp) -> Result<(), StoreFailed> {
-        let (owner, lease) = (self.owner(), self.pool().server().lease);
-        let joined = self.write_freely(move |session| {
-            let owner = owner.clone();
-            Box::pin(async move { join(session, &owner, lease, cycle, now).await })
-        });
-        joined.await?;
+        self.become_worker(Some(cycle), now).await?;
         self.take_part(Membership::begin(self.pool(), &self.owner(), cycle)?);
         Ok(())
+    }
+
+    async fn become_worker(&self, cycle: Option<i64>, now: Timestamp) -> Result<(), StoreFailed> {
+        let (owner, lease) = (self.owner(), self.pool().server().lease);
+        self.write_freely(move |session| {
+            let owner = owner.clone();
+            Box::pin(async move { join(session, &owner, lease, cycle, now).await })
+        })
+        .await
+    }
+
+    /// Takes held patients beside whatever cycle is under way. Returns those that nobody else was dealing with.
+    pub(in crate::warehouse) async fn take_held(
+        &self,
+        held: Vec<PersonId>,
+        now: Timestamp,
+    ) -> Result<HashSet<PersonId>, StoreFailed> {
+        self.become_worker(None, now).await?;
+        let membership = Membership::begin(self.pool(), &self.owner(), NO_CYCLE)?;
+        let asked = Arc::new((self.owner(), held));
+        let taken = self.write_freely(move |session| {
+            let asked = asked.clone();
+            Box::pin(async move {
+                let (owner, held) = (&*asked.0, asked.1.iter().map(PersonId::as_str).collect::<Vec<_>>());
+                expire_dead(session).await?;
+                let take = include_str!("../../../schema/postgres/take_held.sql");
+                fences(&session.rows(take, &[&owner, &held]).await?)
+            })
+        });
+        let taken = taken.await?;
+        for (person, fence) in &taken {
+            membership.hold(person, *fence);
+        }
+        self.take_part(membership);
+        Ok(taken.into_keys().collect())
     }
 
     pub(in crate::warehouse) async fn plan_turns(
@@ -172,18 +202,14 @@ impl Engine {
                 let persons: Vec<&str> = refused.iter().map(|(person, _)| person.as_str()).collect();
                 let fences: Vec<i64> = refused.iter().map(|(_, fence)| *fence).collect();
                 let hold = include_str!("../../../schema/postgres/hold_refused.sql");
-                let rows = session.rows(hold, &[&&*owner, &persons, &fences]).await?;
-                let held = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-                held.collect::<Result<HashMap<String, i64>, Undone>>()
+                self::fences(&session.rows(hold, &[&&*owner, &persons, &fences]).await?)
             })
         });
-        let mut found = HashMap::new();
-        for (id, fence) in held.await? {
-            let Ok(person) = PersonId::parse(&id) else { continue };
-            membership.hold(&person, fence);
-            found.insert(person, fence);
+        let held = held.await?;
+        for (person, fence) in &held {
+            membership.hold(person, *fence);
         }
-        Ok(found)
+        Ok(held)
     }
 
     /// Gives back patients whom nothing more is to be done about.
@@ -300,6 +326,17 @@ impl Engine {
     }
 }
 
+/// Reads patients with their fences.
+fn fences(rows: &[Row]) -> Result<HashMap<PersonId, i64>, Undone> {
+    let mut found = HashMap::new();
+    for row in rows {
+        if let Ok(person) = PersonId::parse(row.try_get(0)?) {
+            found.insert(person, row.try_get(1)?);
+        }
+    }
+    Ok(found)
+}
+
 async fn plan_some(session: &Session, cycle: i64, turns: &[Turn], from: usize) -> Result<(), Undone> {
     let piece = &turns[from..(from + PIECE).min(turns.len())];
     let ordinals: Vec<i64> = (from..from + piece.len()).map(|at| count(at as u64) + 1).collect();
@@ -320,11 +357,7 @@ async fn give_back(
     over: &[PersonId],
     tickets: &[i64],
 ) -> Result<(), Undone> {
-    if !over.is_empty() {
-        let persons: Vec<&str> = over.iter().map(PersonId::as_str).collect();
-        let release = "UPDATE checkpoint SET owner = NULL WHERE person_id = ANY($1) AND owner = $2";
-        session.execute(release, &[&persons, &owner]).await?;
-    }
+    release(session, owner, over).await?;
     if !tickets.is_empty() {
         let drop = "DELETE FROM ticket WHERE cycle = $1 AND worker = $2 AND first = ANY($3)";
         session.execute(drop, &[&cycle, &owner, &tickets.to_vec()]).await?;

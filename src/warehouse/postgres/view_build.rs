@@ -226,7 +226,11 @@ impl Build<'_> {
         for (done, person) in persons.iter().enumerate() {
             told(Steps { done, of: persons.len() });
             let session = self.begin_transaction().await?;
-            self.fill_for(&session, person, wanted).await?;
+            // A purge comes before, and there is nothing to read, or after, and takes what is filled in along.
+            let lock = "SELECT 1 FROM checkpoint WHERE person_id = $1 AND holds_rows FOR UPDATE";
+            if session.row_or_none(lock, &[person]).await?.is_some() {
+                self.fill_for(&session, person, wanted).await?;
+            }
             session.commit().await?;
         }
         told(Steps { done: persons.len(), of: persons.len() });

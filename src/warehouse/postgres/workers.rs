@@ -30,6 +30,9 @@ const RENEWALS: u32 = 3;
 /// How often it is looked whether others have taken a patient over.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// In place of a cycle's number, for who takes part in none.
+pub(super) const NO_CYCLE: i64 = 0;
+
 /// A worker's part in a cycle.
 pub(super) struct Membership {
     pub(super) cycle: i64,
@@ -94,6 +97,11 @@ impl Membership {
     /// Returns by which fence a patient is held, if it is.
     pub(super) fn fence_of(&self, person: &PersonId) -> Option<i64> {
         self.held().fences.get(person).copied()
+    }
+
+    /// Returns whom a worker holds that takes part in no cycle: nobody else would take them over from it.
+    pub(super) fn held_alone(&self) -> Vec<PersonId> {
+        if self.cycle == NO_CYCLE { self.held().fences.keys().cloned().collect() } else { Vec::new() }
     }
 
     /// Notes that a patient's turn has been taken down as over: it is held no longer.
@@ -182,12 +190,12 @@ impl Drop for Membership {
     }
 }
 
-/// Makes the row of a worker that takes part in a cycle.
+/// Makes the row of a worker that takes part in a cycle, or holds patients beside it.
 pub(super) async fn join(
     session: &Session,
     owner: &str,
     lease: Duration,
-    cycle: i64,
+    cycle: Option<i64>,
     now: Timestamp,
 ) -> Result<(), Undone> {
     let host = machine::host_name();
@@ -304,6 +312,16 @@ pub(super) async fn expire_dead(session: &Session) -> Result<(), Undone> {
 /// Lets others take over at once what this worker has not come to an end with.
 pub(super) async fn leave(session: &Session, owner: &str) -> Result<(), Undone> {
     session.execute("UPDATE worker SET until = '-infinity' WHERE id = $1", &[&owner]).await?;
+    Ok(())
+}
+
+/// Gives back patients whom nothing more is to be done about.
+pub(super) async fn release(session: &Session, owner: &str, over: &[PersonId]) -> Result<(), Undone> {
+    if !over.is_empty() {
+        let persons: Vec<&str> = over.iter().map(PersonId::as_str).collect();
+        let release = "UPDATE checkpoint SET owner = NULL WHERE person_id = ANY($1) AND owner = $2";
+        session.execute(release, &[&persons, &owner]).await?;
+    }
     Ok(())
 }
 

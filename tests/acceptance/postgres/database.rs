@@ -204,6 +204,17 @@ impl Database {
         StayingReader { _client: client, _runtime: runtime }
     }
 
+    /// Somebody who has changed something, and has not committed it.
+    pub(crate) fn transaction(&self, sql: &str) -> OpenTransaction {
+        let runtime = runtime();
+        let client = runtime.block_on(async {
+            let client = connect(&self.url("postgres")).await.unwrap();
+            client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
+            client
+        });
+        OpenTransaction { client, runtime }
+    }
+
     pub(crate) fn exec(&self, sql: &str) {
         self.rows(sql);
     }
@@ -238,6 +249,17 @@ impl Database {
             });
             Ok(rows.collect())
         })
+    }
+}
+
+pub(crate) struct OpenTransaction {
+    client: Client,
+    runtime: Runtime,
+}
+
+impl OpenTransaction {
+    pub(crate) fn commit(self) {
+        self.runtime.block_on(self.client.batch_execute("COMMIT")).unwrap();
     }
 }
 

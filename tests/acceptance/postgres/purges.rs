@@ -3,6 +3,7 @@
 use super::database::Database;
 use super::proxy::Proxy;
 use super::sync::assert_equals_sandbox;
+use super::workers;
 use crate::world::{NAME_CANARY, World, wait_until};
 
 /// Anna and ben are synced, by a worker who owns no table.
@@ -176,5 +177,60 @@ fn a_purge_that_is_killed_is_whole_or_not_there() {
         assert_eq!(database.count("SELECT count(*) FROM healthex.purge_log"), 1);
         world.run(["audit", "--verify"]).exits(0).says("the ledger is whole: 1 purge");
         assert_equals_sandbox(&world, &database, "ben");
+    }
+}
+
+#[test]
+fn the_held_are_decided_while_a_cycle_is_under_way() {
+    let Some((world, database)) = workers::world(12) else { return };
+    world.run(["sync"]).exits(0);
+    for number in 0..6 {
+        world.sandbox.withdraw(&workers::person(number));
+    }
+    world.run(["sync"]).exits(3).says("6 held");
+    // By then the cycle has asked the held again.
+    let asked = world.asked("p11").len();
+    world.fault("kind = 'stall_before_headers', person = 'p11', seconds = 60, times = 1");
+    let mut cycle = workers::start(&world, "cycle", &["sync", "--full"]);
+    wait_until("the last is asked for", || world.asked("p11").len() > asked);
+    world.sandbox.grant(&workers::person(0));
+    let purge =
+        |args: &[&str]| workers::start(&world, "elsewhere", &[&["purge", "--held", "--yes"], args].concat());
+    purge(&["--expect", "6"]).ended().exits(2).says("5 held patients would be purged");
+    assert_eq!(database.count("SELECT count(*) FROM healthex.purge_log"), 0);
+    let ran = purge(&["--expect", "5"]).ended().exits(0);
+    assert!(ran.stdout.contains("5 purged, 1 released"), "{ran}");
+    assert_eq!(database.count("SELECT count(*) FROM healthex.purge_log"), 5);
+    assert!((1..6).all(|number| database.live_rows(&workers::person(number)).is_empty()));
+    assert_eq!(
+        database.ask("SELECT state FROM healthex.checkpoint WHERE person_id = 'p00'").unwrap(),
+        "active"
+    );
+    let ledger = std::fs::read_to_string(world.path("elsewhere/healthex-sync.purges")).unwrap();
+    assert!((1..6).all(|number| ledger.contains(&workers::person(number))), "{ledger}");
+    assert!(!cycle.has_ended());
+    cycle.kill();
+    world.sandbox.clear_script();
+    world.run(["sync"]).exits(0);
+    assert_equals_sandbox(&world, &database, "p00");
+    world.run(["verify"]).exits(0);
+}
+
+#[test]
+fn a_table_that_is_made_meanwhile_has_nothing_of_who_is_purged() {
+    let Some((world, database)) = synced() else { return };
+    let purge = database.transaction(
+        "UPDATE healthex.checkpoint SET holds_rows = false, state = 'paused' WHERE person_id = 'anna';
+         DELETE FROM healthex.patient WHERE person_id = 'anna'",
+    );
+    let apply = database.start_as("healthex_owner", &world, &["views", "apply"]);
+    wait_until("the purge is waited for", || {
+        database.count("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") > 0
+    });
+    purge.commit();
+    apply.ended().exits(0);
+    for (person, expected) in [("anna", 0), ("ben", 1)] {
+        let rows = format!("SELECT count(*) FROM healthex.persons WHERE person_id = '{person}'");
+        assert_eq!(database.count(&rows), expected, "{person}");
     }
 }
