@@ -20,6 +20,7 @@ mod scrub;
 mod server;
 mod table;
 mod wire;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,9 @@ fn main() -> ExitCode {
         let sizes: Vec<usize> =
             [20, 200, 2_000].into_iter().filter(|size| *size <= options.scale_to).collect();
         all.extend(scaling::measure(&server, &data, &sizes));
+    }
+    if options.has(Part::Workers) {
+        all.extend(workers::measure(&server, &[100_000, 1_000_000]));
     }
     let (size, types) = data.shape();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

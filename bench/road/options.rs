@@ -13,6 +13,8 @@ pub(crate) enum Part {
     Scaling,
     /// PostgreSQL in place of a file.
     Postgres,
+    /// Many patients and workers over it.
+    Workers,
 }
 
 pub(crate) struct Options {
@@ -26,7 +28,7 @@ pub(crate) struct Options {
 
 pub(crate) const USAGE: &str =
     "cargo bench --bench road -- [--quick] [--rows 100k|1m|10m] [core] [variants] [peers] [idle] [scaling]
-                               [postgres]
+                               [postgres] [workers]
 
 --quick   the regression guard: a part of the data, no peers, exit status 1 where a ratio is far too small
 --rows    how many rows scaling goes up to; 1m if it is not said
@@ -41,7 +43,7 @@ impl Options {
             scale_to: 1_000_000 / RECORD,
             parts: Vec::new(),
         };
-        let all = [Part::Variants, Part::Peers, Part::Idle, Part::Scaling, Part::Postgres];
+        let all = [Part::Variants, Part::Peers, Part::Idle, Part::Scaling, Part::Postgres, Part::Workers];
         let (mut names_parts, mut is_quick) = (false, false);
         let mut arguments = arguments.iter().map(String::as_str);
         while let Some(argument) = arguments.next() {
@@ -65,6 +67,7 @@ impl Options {
                 "idle" => Some(Part::Idle),
                 "scaling" => Some(Part::Scaling),
                 "postgres" => Some(Part::Postgres),
+                "workers" => Some(Part::Workers),
                 _ => return Err(USAGE),
             };
             names_parts = true;

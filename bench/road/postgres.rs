@@ -2,7 +2,7 @@
 //! for the disk as it comes from Debian.
 
 #[path = "../../tests/support/cluster.rs"]
-mod cluster;
+pub(crate) mod cluster;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ impl OverPostgres {
 }
 
 /// Makes a database, and returns how it is reached.
-fn database(cluster: &Cluster) -> String {
+pub(crate) fn database(cluster: &Cluster) -> String {
     static MADE: AtomicUsize = AtomicUsize::new(0);
     let name = format!("bench{}", MADE.fetch_add(1, Ordering::Relaxed));
     runtime().block_on(async {
@@ -110,7 +110,7 @@ fn database(cluster: &Cluster) -> String {
     cluster.url("postgres", &name)
 }
 
-async fn connect(url: &str) -> Client {
+pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client

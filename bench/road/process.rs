@@ -63,7 +63,7 @@ pub(crate) fn measure<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     (result, Cost { seconds, rss_bytes: 0, written_bytes: written() - before })
 }
 
-fn number_in(file: &str, name: &str) -> u64 {
+pub(crate) fn number_in(file: &str, name: &str) -> u64 {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)

@@ -68,18 +68,7 @@ impl Program {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> (String, Cost) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_healthex-sync"));
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEALTHEX"))
-        {
-            command.env_remove(name);
-        }
-        command
-            .current_dir(self.folder.path())
-            .env("HEALTHEX_API_KEY", API_KEY)
-            .env("HEALTHEX_API_SECRET", API_SECRET)
-            .args(arguments);
-        process::run(&mut command, self.folder.path())
+        process::run(program(self.folder.path()).args(arguments), self.folder.path())
     }
 
     /// Runs `sync --json` with more arguments.
@@ -91,6 +80,16 @@ impl Program {
         assert_eq!(others, 0, "{summary}");
         Cycle { cost, inserted: count("inserted"), unchanged: count("unchanged") }
     }
+}
+
+/// Returns the program in a folder, with credentials and no settings of whoever runs this.
+pub(crate) fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_healthex-sync"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEALTHEX")) {
+        command.env_remove(name);
+    }
+    command.current_dir(folder).env("HEALTHEX_API_KEY", API_KEY).env("HEALTHEX_API_SECRET", API_SECRET);
+    command
 }
 
 /// Makes a folder on the disk that the project is on: `/tmp` may be memory.

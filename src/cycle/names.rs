@@ -24,6 +24,14 @@ impl Names {
         self.labels.write().unwrap_or_else(PoisonError::into_inner).extend(listed.chain(known));
     }
 
+    /// Forgets patients whose turns are over.
+    pub(super) fn forget(&self, over: &[PersonId]) {
+        let mut labels = self.labels.write().unwrap_or_else(PoisonError::into_inner);
+        for person in over {
+            labels.remove(person);
+        }
+    }
+
     /// Returns the label, else the id.
     pub(super) fn of(&self, person: &PersonId) -> String {
         let labels = self.labels.read().unwrap_or_else(PoisonError::into_inner);

@@ -30,6 +30,10 @@ pub(crate) fn agreed<'r>(own: &'r Roster, in_force: RosterInForce, settings: &Ro
             let fault = settings.studies.is_empty().then_some(RosterFault::None);
             Agreed { roster: Cow::Borrowed(own), fault }
         }
+        RosterInForce::Anothers(version) => {
+            let fault = own.version.is_some().then_some(RosterFault::Old(version));
+            Agreed { roster: Cow::Borrowed(own), fault }
+        }
         RosterInForce::Kept(version, patients) => {
             let roster = Roster {
                 of_files: patients.len(),

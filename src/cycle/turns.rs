@@ -111,6 +111,10 @@ impl Turns {
             asking.looked_at = Instant::now();
         }
         let asked = TurnsAsked { over: std::mem::take(&mut asking.over), part: part(), most: TAKEN_MAX };
+        if cycle.warehouse.shared().is_some_and(|shared| !shared.leads()) {
+            // Whoever leads has everybody's.
+            cycle.names.forget(&asked.over);
+        }
         asking.under_way.spawn(ask(cycle.clone(), asked, asking.pause, looks));
     }
 

@@ -20,12 +20,15 @@ pub(crate) enum RosterInForce {
     Own,
     /// Another worker's, as the warehouse keeps it.
     Kept(RosterVersion, Vec<RosterPatient>),
+    /// Another worker's, whose patients this process takes as it is given them.
+    Anothers(RosterVersion),
     /// There is none of one's own, and nobody has given the warehouse any.
     None,
 }
 
 impl Warehouse {
-    /// Takes a worker's roster over where nobody has seen it yet. Returns which one is in force.
+    /// Takes a worker's roster over where nobody has seen it yet. Returns which one is in force, with its patients where
+    /// this process leads.
     pub(crate) async fn agree_on_roster(
         &self,
         own: Option<OwnRoster<'_>>,

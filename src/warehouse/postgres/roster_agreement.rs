@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::open_warehouse::Engine;
 use super::pool::Pool;
 use super::reader::Reader;
-use super::rosters::{Claim, kept, publish, standing, take_if_new};
+use super::rosters::{Claim, For, kept, publish, standing, take_if_new};
 use super::{open, runtime};
 use crate::plan::Timestamp;
 use crate::plan::roster::{RosterHash, RosterPatient, RosterStanding, RosterVersion};
@@ -20,8 +20,9 @@ impl Engine {
         own: Option<OwnRoster<'_>>,
         now: Timestamp,
     ) -> Result<RosterInForce, StoreFailed> {
+        let whom = if self.leads() { For::Planning } else { For::TakingPart };
         let Some(own) = own else {
-            return self.look(|session| Box::pin(kept(session))).await;
+            return self.look(|session| Box::pin(kept(session, whom))).await;
         };
         let claim = Claim::of(own, &self.pool().server().beside);
         let found = self.look(|session| {
@@ -29,13 +30,13 @@ impl Engine {
             Box::pin(async move { standing(session, &claim).await })
         });
         let agreed = match found.await? {
-            RosterStanding::Old => self.look(|session| Box::pin(kept(session))).await?,
+            RosterStanding::Old => self.look(|session| Box::pin(kept(session, whom))).await?,
             RosterStanding::InForce => RosterInForce::Own,
             RosterStanding::New => {
                 let offered = Arc::new((claim, own.patients.to_vec()));
                 let taken = self.write_freely(|session| {
                     let offered = offered.clone();
-                    Box::pin(async move { take_if_new(session, &offered.0, &offered.1, now).await })
+                    Box::pin(async move { take_if_new(session, &offered.0, &offered.1, whom, now).await })
                 });
                 taken.await?
             }
@@ -59,7 +60,7 @@ impl Reader {
                     Some(claim) if standing(session, &claim).await? != RosterStanding::Old => {
                         Ok(RosterInForce::Own)
                     }
-                    _ => kept(session).await,
+                    _ => kept(session, For::Planning).await,
                 }
             })
         })

@@ -44,11 +44,21 @@ pub(super) async fn standing(session: &Session, claim: &Claim) -> Result<RosterS
     Ok(judge_roster(&claim.hash, facts))
 }
 
+/// Who asks which roster is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// Whoever goes by its patients.
+    Planning,
+    /// Whoever takes the patients that another has planned, however many there are.
+    TakingPart,
+}
+
 /// Returns the roster that is in force, as it is kept.
-pub(super) async fn kept(session: &Session) -> Result<RosterInForce, Undone> {
-    match newest(session, None).await? {
-        Some((newest, _)) => Ok(RosterInForce::Kept(newest, patients(session).await?)),
-        None => Ok(RosterInForce::None),
+pub(super) async fn kept(session: &Session, whom: For) -> Result<RosterInForce, Undone> {
+    match (newest(session, None).await?, whom) {
+        (Some((newest, _)), For::Planning) => Ok(RosterInForce::Kept(newest, patients(session).await?)),
+        (Some((newest, _)), For::TakingPart) => Ok(RosterInForce::Anothers(newest)),
+        (None, _) => Ok(RosterInForce::None),
     }
 }
 
@@ -97,11 +107,12 @@ pub(super) async fn take_if_new(
     session: &Session,
     claim: &Claim,
     lines: &[RosterPatient],
+    whom: For,
     now: Timestamp,
 ) -> Result<RosterInForce, Undone> {
     lock(session).await?;
     match standing(session, claim).await? {
-        RosterStanding::Old => kept(session).await,
+        RosterStanding::Old => kept(session, whom).await,
         RosterStanding::InForce => Ok(RosterInForce::Own),
         RosterStanding::New => {
             put_in_force(session, &claim.hash, lines, now).await?;
