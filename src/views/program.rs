@@ -86,7 +86,7 @@ pub(super) enum Pattern {
     Worked(Box<Node>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum MatchOf {
     Part,
     Whole,

@@ -173,12 +173,17 @@ impl Builder<'_> {
 
     fn pattern(&mut self, expr: &Expr, whole: MatchOf, this: &Type) -> Result<Pattern, String> {
         let built = self.build(expr, this)?;
-        if let Node::Literal(Item::Text(text, _)) = &built.node {
-            return regex_of(text, whole)
-                .map(Pattern::Fixed)
-                .ok_or_else(|| format!("'{text}' is not a regular expression that can be used"));
+        let Node::Literal(Item::Text(text, _)) = &built.node else {
+            return Ok(Pattern::Worked(Box::new(built.node)));
+        };
+        let key = (text.to_string(), whole);
+        if let Some(known) = self.patterns.get(&key) {
+            return Ok(Pattern::Fixed(known.clone()));
         }
-        Ok(Pattern::Worked(Box::new(built.node)))
+        let regex = regex_of(text, whole)
+            .ok_or_else(|| format!("'{text}' is not a regular expression that can be used"))?;
+        self.patterns.insert(key, regex.clone());
+        Ok(Pattern::Fixed(regex))
     }
 }
 

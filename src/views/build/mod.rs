@@ -8,7 +8,9 @@ mod calls;
 mod functions;
 mod operators;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+use regex::Regex;
 
 pub(super) use self::calls::regex_of;
 use super::definition::Constant;
@@ -17,7 +19,7 @@ use super::elements::{Element, Kind};
 use super::fhirpath::Expr;
 use super::item::Item;
 use super::number::Number;
-use super::program::{Choice, Function, Node, Step};
+use super::program::{Choice, Function, MatchOf, Node, Step};
 
 /// What an element of a collection can be.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,11 +89,20 @@ pub(super) struct Builder<'a> {
     pub(super) depends_on_time: bool,
     /// What takes the first of several values, or follows no reference.
     pub(super) notes: Vec<String>,
+    /// Compiled once, however many columns name the same one.
+    patterns: HashMap<(String, MatchOf), Regex>,
 }
 
 impl<'a> Builder<'a> {
     pub(super) fn new(resource_type: &'static str, constants: &'a BTreeMap<String, Constant>) -> Self {
-        Self { resource_type, constants, is_lenient: false, depends_on_time: false, notes: Vec::new() }
+        Self {
+            resource_type,
+            constants,
+            is_lenient: false,
+            depends_on_time: false,
+            notes: Vec::new(),
+            patterns: HashMap::new(),
+        }
     }
 
     /// Builds an expression that is evaluated on an element of type `this`.
