@@ -114,7 +114,8 @@ impl Cluster {
     /// Returns what makes a database, in place of one that an earlier run has left on another's server.
     pub(crate) fn making(&self, database: &str, options: &str) -> Vec<String> {
         let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
-        let make = format!("CREATE DATABASE {database} {options}");
+        // Copied as files: by its pages, as is usual, a copy takes three times as long.
+        let make = format!("CREATE DATABASE {database} STRATEGY file_copy {options}");
         if self.folder.is_some() { vec![make] } else { vec![drop, make] }
     }
 

@@ -3,8 +3,8 @@
 //! Where PostgreSQL is not installed, no claim is tried, and that is said; `HEALTHEX_SYNC_REQUIRE_ALL=1` makes it a
 //! failure.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -29,22 +29,20 @@ const SCHEMA: &str = "healthex";
 
 impl Candidate for PostgresCandidate {
     fn new(base_url: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("claim_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let folder = tempfile::tempdir().unwrap();
-        let cluster = Cluster::shared().expect("a claim was begun without a server");
-        let url = |database: &str| cluster.url("postgres", database);
-        runtime::wait(async {
-            let client = connect(&url("postgres")).await;
-            for statement in cluster.making(&name, "") {
-                client.batch_execute(&statement).await.unwrap();
-            }
-        })
-        .unwrap();
-        let server = Arc::new(Server::at(url(&name), folder.path().join("healthex-sync")));
+        // Each claim has a copy of one that was migrated.
+        static TEMPLATE: OnceLock<String> = OnceLock::new();
         let views = analyst_tables(&[TableSet::Clinical], None).tables;
-        let migrated = super::migrate(&server, None, &views, at(0)).unwrap();
-        assert!(migrated.refused.is_empty(), "{:?}", migrated.refused);
+        let folder = tempfile::tempdir().unwrap();
+        let beside = folder.path().join("healthex-sync");
+        let template = TEMPLATE.get_or_init(|| {
+            let (name, url) = make_database("");
+            let server = Arc::new(Server::at(url, beside.clone()));
+            let migrated = super::migrate(&server, None, &views, at(0)).unwrap();
+            assert!(migrated.refused.is_empty(), "{:?}", migrated.refused);
+            name
+        });
+        let (_, url) = make_database(&format!("TEMPLATE {template}"));
+        let server = Arc::new(Server::at(url, beside));
         let place = Place {
             location: Location::Server(server),
             base_url: base_url.to_owned(),
@@ -102,6 +100,23 @@ impl PostgresCandidate {
         runtime::wait(async { connect_to(&server.url).await.query_one(question, &[]).await.unwrap().get(0) })
             .unwrap()
     }
+}
+
+/// Returns the name of a new database, and how it is reached.
+fn make_database(options: &str) -> (String, String) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("claim_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let cluster = Cluster::shared().expect("a claim was begun without a server");
+    let url = |database: &str| cluster.url("postgres", database);
+    runtime::wait(async {
+        let client = connect(&url("postgres")).await;
+        for statement in cluster.making(&name, options) {
+            client.batch_execute(&statement).await.unwrap();
+        }
+    })
+    .unwrap();
+    let url = url(&name);
+    (name, url)
 }
 
 /// Connects as somebody who stands in the schema.

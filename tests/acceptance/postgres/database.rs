@@ -47,30 +47,48 @@ impl Database {
 
     /// Makes one as `migrate` makes it, where each world's warehouse is to be on a server; there is no skip then.
     pub(crate) fn instead_of_a_file() -> Option<Self> {
-        static TEMPLATE: OnceLock<String> = OnceLock::new();
         if std::env::var(SWITCH).as_deref() != Ok("postgres") {
             return None;
         }
-        let template = TEMPLATE.get_or_init(|| {
-            let made = Self::empty().unwrap_or_else(|| panic!("{SWITCH} wants PostgreSQL"));
+        let made = Self::as_migrated().unwrap_or_else(|| panic!("{SWITCH} wants PostgreSQL"));
+        // Nobody pulls the plug of the tests' server, which waits for no disk: `check` is not to say so in each world.
+        made.exec(
+            "CREATE FUNCTION healthex.current_setting(name text) RETURNS text LANGUAGE sql AS
+             $$SELECT CASE name WHEN 'fsync' THEN 'on' ELSE pg_catalog.current_setting(name) END$$",
+        );
+        Some(made)
+    }
+
+    /// Makes a copy of one that `migrate` has made, once for all tests of this process.
+    fn as_migrated() -> Option<Self> {
+        struct Template {
+            name: String,
+            /// What a copy lacks: it is kept by the name of a database, and not in it.
+            settings_of_roles: Rows,
+        }
+        static TEMPLATE: OnceLock<Option<Template>> = OnceLock::new();
+        let make = || {
+            let made = Self::empty()?;
             let folder = tempfile::tempdir().unwrap();
             let mut command = crate::world::binary();
             command.arg("migrate").current_dir(folder.path());
             command.env("HEALTHEX_SYNC__WAREHOUSE__URL", made.url("postgres"));
             Running::start(&mut command).ended().exits(0);
-            // Nobody pulls the plug of the tests' server, which waits for no disk: `check` is not to say so in each world.
-            made.exec(
-                "CREATE FUNCTION healthex.current_setting(name text) RETURNS text LANGUAGE sql AS
-                 $$SELECT CASE name WHEN 'fsync' THEN 'on' ELSE pg_catalog.current_setting(name) END$$",
+            let settings_of_roles = made.rows(
+                "SELECT setrole::regrole, split_part(setting, '=', 1), split_part(setting, '=', 2)
+                   FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting
+                  WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())",
             );
-            made.name
+            assert!(!settings_of_roles.is_empty());
+            Some(Template { name: made.name, settings_of_roles })
+        };
+        let template = TEMPLATE.get_or_init(make).as_ref()?;
+        let made = Self::made_with(&format!("TEMPLATE {}", template.name))?;
+        let settings = template.settings_of_roles.iter().map(|row| {
+            let [role, setting, value] = [0, 1, 2].map(|at| row[at].as_deref().unwrap());
+            format!("ALTER ROLE {role} IN DATABASE {} SET {setting} = '{value}';", made.name)
         });
-        let made = Self::made_with(&format!("TEMPLATE {template}"))?;
-        for setting in
-            ["enable_seqscan = off", "jit = off", "lock_timeout = '10s'", "statement_timeout = '5min'"]
-        {
-            made.exec(&format!("ALTER ROLE healthex_worker IN DATABASE {} SET {setting}", made.name));
-        }
+        made.exec(&settings.collect::<String>());
         Some(made)
     }
 
@@ -148,8 +166,14 @@ impl Database {
         Self { cluster: Box::leak(Box::new(standby)), name: self.name.clone() }
     }
 
-    /// Makes one, and the schema in it.
+    /// Makes one, and the schema in it that this world wants.
     pub(crate) fn migrated(world: &World) -> Option<Self> {
+        let settings = world.settings_text();
+        let asks_for_another =
+            |line: &str| line.starts_with("views.") || line.starts_with("warehouse.schema");
+        if !settings.lines().any(asks_for_another) {
+            return Self::as_migrated();
+        }
         let database = Self::empty()?;
         database.migrate(world, &[]).exits(0);
         Some(database)
