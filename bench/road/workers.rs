@@ -58,7 +58,7 @@ impl Roster {
         let folder = scratch();
         let settings = |files: &str| {
             format!(
-                "api.base_url = \"{}\"\nsync.concurrency = {}\nsync.log_level = \"warn\"\nroster.files = [{files}]\nwarehouse.url = \"{url}\"\n",
+                "api.base_url = \"{}\"\nsync.concurrency = {}\nlog.level = \"warn\"\nroster.files = [{files}]\nwarehouse.url = \"{url}\"\n",
                 server.base_url, USUAL.concurrency
             )
         };

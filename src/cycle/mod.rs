@@ -168,9 +168,7 @@ impl Cycle {
         let roster = &roster.with_records(&records);
         let patients = self.take_roster(roster, &records, summary).await?;
         self.names.learn(&patients, Some(roster));
-        for CarriedOut { person, reason, rows } in self.warehouse.carried_out() {
-            summary.purged.push(PurgeNote { name: person.to_string(), reason, rows });
-        }
+        self.take_carried_out(summary);
         // A purge that a crash or a reader kept from its end comes before anything else.
         self.scrub(summary).await;
         let tasks = tasks::tasks(self, roster, &records, patients, clock::now());
@@ -183,6 +181,16 @@ impl Cycle {
         }
         summary.record_problems.extend(records.problems);
         Ok(tally)
+    }
+
+    /// Adds the purges that a ledger knew and the warehouse did not.
+    fn take_carried_out(&self, summary: &mut Summary) {
+        let carried_out = self.warehouse.carried_out().into_iter();
+        summary.purged.extend(carried_out.map(|CarriedOut { person, reason, rows }| PurgeNote {
+            name: person.to_string(),
+            reason,
+            rows,
+        }));
     }
 
     /// Takes part in a cycle that another has begun, and leads it to its end where that one has gone.
@@ -220,6 +228,7 @@ impl Cycle {
         }
         tally.say_held(self.warehouse.is_rehearsal());
         tally.settle(summary);
+        self.take_carried_out(summary);
         if !matches!(summary.ended_early, Some(EndedEarly::Warehouse(_))) {
             self.end_cycle(self.got_through(summary)).await;
             summary.still_refused = self.warehouse.refused().await.unwrap_or_default();

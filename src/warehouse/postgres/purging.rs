@@ -57,6 +57,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Looks, where a connection was lost, whether another server answers since, and repeats what that does not know.
+    pub(super) async fn notice_failover_meanwhile(&self, now: Timestamp) -> Result<(), StoreFailed> {
+        if !self.writing().take_cut_off() {
+            return Ok(());
+        }
+        let _turn = self.ledger_turn.lock().await;
+        self.notice_failover(now).await?;
+        self.read_ledger(now).await
+    }
+
     /// Reads the ledger, makes it where there is none, and carries out what the warehouse does not know of it, as after
     /// a restore or a failover. The fault of a ledger is no failure of this.
     pub(super) async fn read_ledger(&self, now: Timestamp) -> Result<(), StoreFailed> {

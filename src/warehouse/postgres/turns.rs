@@ -17,6 +17,7 @@ use super::session::Session;
 use super::shared_cycle::{Close, close, open_cycle};
 use super::values::{Columns, Param, count};
 use super::workers::{Membership, NO_CYCLE, Ticket, expire_dead, join, note_left_out, release, renew};
+use crate::clock;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::warehouse::failure::StoreFailed;
@@ -157,6 +158,7 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn claim_turns(&self, asked: TurnsAsked) -> Result<Claimed, StoreFailed> {
+        self.notice_failover_meanwhile(clock::now()).await?;
         let membership = self.membership()?;
         let (owner, lease) = (self.owner(), self.pool().server().lease);
         let (cycle, tickets) = (membership.cycle, membership.over_with(&asked.over));
@@ -174,7 +176,7 @@ impl Engine {
                 Ok(Some(claim(session, cycle, &owner, part, *most).await?))
             })
         });
-        let Some(Taken { claimed, ticket, has_lead }) = work.await? else {
+        let Some(Taken { claimed, ticket, has_lead, is_planned }) = work.await? else {
             membership.has_lost();
             return Err(StoreFailed::TakenOver);
         };
@@ -184,9 +186,22 @@ impl Engine {
         }
         let waits = matches!(claimed, Claimed::OthersAtWork);
         if (waits || !has_lead) && !self.leads() && self.take_lead().await? {
+            if !is_planned {
+                return self.give_up_cycle().await.map(|()| Claimed::Closed);
+            }
             tracing::info!("this worker leads the cycle from now on: the one that did has ended");
         }
         Ok(claimed)
+    }
+
+    /// Ends a cycle whose lead has ended before it had planned whose turn it is. The next one is planned anew.
+    async fn give_up_cycle(&self) -> Result<(), StoreFailed> {
+        tracing::warn!(
+            "the one that led the cycle has ended before it was planned: the next cycle begins anew"
+        );
+        self.write(|session| Box::pin(close(session, Close::CutOff))).await?;
+        self.leave_lead().await;
+        Ok(())
     }
 
     /// Takes refused patients, to ask them again. Returns those that are as they were, with their new fences.
@@ -378,11 +393,12 @@ struct Taken {
     ticket: Option<Ticket>,
     /// Whether somebody leads the cycle who lives.
     has_lead: bool,
+    is_planned: bool,
 }
 
 /// Takes what a silent worker has left, else the next turns.
 async fn claim(session: &Session, cycle: i64, owner: &str, part: &str, most: usize) -> Result<Taken, Undone> {
-    let without = |claimed, has_lead| Ok(Taken { claimed, ticket: None, has_lead });
+    let without = |claimed, has_lead| Ok(Taken { claimed, ticket: None, has_lead, is_planned: true });
     let lock = "SELECT 1 FROM shared_cycle WHERE id = $1 FOR UPDATE";
     let look = include_str!("../../../schema/postgres/look_at_cycle.sql");
     // Sent together, and carried out one after the other.
@@ -409,7 +425,7 @@ async fn claim(session: &Session, cycle: i64, owner: &str, part: &str, most: usi
         return without(Claimed::ToldToWait(Duration::from_secs_f64(wait)), has_lead);
     }
     if !column.get::<bool>("is_planned")? {
-        return without(Claimed::OthersAtWork, has_lead);
+        return Ok(Taken { claimed: Claimed::OthersAtWork, ticket: None, has_lead, is_planned: false });
     }
     if most == 0 {
         return without(Claimed::NothingLeft, has_lead);
@@ -440,6 +456,7 @@ async fn claim(session: &Session, cycle: i64, owner: &str, part: &str, most: usi
         claimed: Claimed::Turns(turns),
         ticket: Some(Ticket { first, patients, was_anothers }),
         has_lead,
+        is_planned: true,
     })
 }
 

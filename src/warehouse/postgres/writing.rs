@@ -3,7 +3,7 @@
 //! Promise: work is carried out once. Where the answer to a COMMIT is lost, the server is asked what
 //! became of that transaction before anything is done again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(super) struct Writing {
     /// Counts on whenever some work begins and when it is done.
     begun: AtomicU64,
     done: AtomicU64,
+    /// Whether a connection was lost since that was last asked.
+    was_cut_off: AtomicBool,
     /// How long each took, since that was last asked.
     times: Mutex<Vec<Duration>>,
 }
@@ -35,7 +37,13 @@ const TIMES_MAX: usize = 20_000;
 
 impl Writing {
     pub(super) fn new(pool: Pool) -> Self {
-        Self { pool, begun: AtomicU64::new(0), done: AtomicU64::new(0), times: Mutex::default() }
+        Self {
+            pool,
+            begun: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            was_cut_off: AtomicBool::new(false),
+            times: Mutex::default(),
+        }
     }
 
     pub(super) fn pool(&self) -> &Pool {
@@ -65,6 +73,16 @@ impl Writing {
         done
     }
 
+    /// Returns whether a connection was lost since the last call: another server may answer since.
+    pub(super) fn take_cut_off(&self) -> bool {
+        self.was_cut_off.swap(false, Ordering::Relaxed)
+    }
+
+    async fn wait(&self, pauses: &mut Pauses, why: &str) -> Result<(), Undone> {
+        self.was_cut_off.store(true, Ordering::Relaxed);
+        pauses.wait(why).await
+    }
+
     /// Takes how long each transaction took since the last call.
     pub(super) fn take_times(&self) -> Vec<Duration> {
         std::mem::take(&mut self.times.lock().unwrap_or_else(PoisonError::into_inner))
@@ -78,7 +96,7 @@ impl Writing {
         let mut pauses = Pauses::begin();
         loop {
             match self.pool.look(&look).await {
-                Err(Undone::Lost(why)) => pauses.wait(&why).await?,
+                Err(Undone::Lost(why)) => self.wait(&mut pauses, &why).await?,
                 found => return found,
             }
         }
@@ -91,7 +109,7 @@ impl Writing {
         let mut pauses = Pauses::begin();
         loop {
             match self.attempt(&work).await {
-                Err(Undone::Lost(why)) => pauses.wait(&why).await?,
+                Err(Undone::Lost(why)) => self.wait(&mut pauses, &why).await?,
                 done => return done,
             }
         }
@@ -127,7 +145,7 @@ impl Writing {
         loop {
             match self.ask_after(number).await {
                 Ok(Fate::UnderWay) => pauses.wait("a commit is still under way").await?,
-                Err(Undone::Lost(why)) => pauses.wait(&why).await?,
+                Err(Undone::Lost(why)) => self.wait(&mut pauses, &why).await?,
                 told => return told,
             }
         }

@@ -1,6 +1,7 @@
 //! A standby that is made the primary: what was acknowledged and had not come to it is noticed, told, and repeated.
 
 use healthex_sync::sandbox::Population;
+use rustix::process::Signal;
 
 use super::database::Database;
 use super::sync::assert_equals_sandbox;
@@ -58,6 +59,29 @@ fn rows_anywhere(database: &Database, person: &str) -> i64 {
     });
     let each = each.collect::<Vec<_>>().join(" UNION ALL ");
     database.count(&format!("SELECT sum(rows)::bigint FROM ({each}) AS each_table"))
+}
+
+#[test]
+fn a_failover_under_a_cycle_is_noticed_by_that_cycle() {
+    let world = World::with_patients(["anna", "ben"]).set("api.page_timeout", r#""60s""#);
+    let Some(pair) = Pair::of(&world) else { return };
+    world.run(["sync"]).exits(0);
+    world.fault("kind = 'slow_drip', person = 'ben', bytes = 200, interval_ms = 250");
+    let asked = world.asked("ben").len();
+    let cycle = world.start(["sync", "--full"]);
+    wait_until("ben is asked for", || world.asked("ben").len() > asked);
+    cycle.signal(Signal::STOP);
+    pair.catch_up();
+    pair.cut();
+    world.run(["purge", "anna", "--yes"]).exits(0);
+    assert_ne!(rows_anywhere(&pair.standby, "anna"), 0);
+    pair.fail_over();
+    cycle.signal(Signal::CONT);
+    let ran = cycle.ended().exits(0).says("failed over to a standby");
+    let ran = ran.says("which this warehouse did not know");
+    assert_eq!(rows_anywhere(&pair.standby, "anna"), 0, "{ran}");
+    assert_eq!(pair.standby.count("SELECT count(*) FROM healthex.purge_log"), 1);
+    assert_equals_sandbox(&world, &pair.standby, "ben");
 }
 
 #[test]

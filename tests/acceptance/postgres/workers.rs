@@ -216,6 +216,22 @@ fn where_nobody_is_left_the_next_cycle_begins_anew() {
 }
 
 #[test]
+fn a_cycle_whose_lead_was_killed_while_it_was_planned_is_waited_for_by_nobody() {
+    let Some((world, database)) = world(2) else { return };
+    // As another machine would have left it.
+    database.exec(
+        "INSERT INTO healthex.shared_cycle (started_at) VALUES (now());
+         INSERT INTO healthex.worker (id, host, pid, version, started_at, seen_at, until, cycle)
+         SELECT 'gone', 'there', 7, '0', now(), now(), now() + interval '1 hour', id FROM healthex.shared_cycle;
+         INSERT INTO healthex.writer (one, owner, host, pid, until) VALUES (true, 'gone', 'there', 7, now() + interval '8 seconds')",
+    );
+    world.run(["sync"]).says("takes part in it").says("has ended before it was planned");
+    assert_eq!(pulled(&database), 0);
+    world.run(["sync"]).exits(0);
+    assert_worked_off(&world, &database, 2);
+}
+
+#[test]
 fn a_worker_that_was_frozen_has_nothing_more_and_says_so() {
     let Some((world, database)) = world(8) else { return };
     world.fault("kind = 'slow_drip', bytes = 1000, interval_ms = 200, times = 1000");
