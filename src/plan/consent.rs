@@ -213,22 +213,22 @@ mod tests {
         Timestamp::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
+    /// Of somebody who was refused a moment ago, asked again with a fresh token and without a witness.
+    fn facts(answer: Answer, record: RecordSays) -> RoundFacts {
+        let (witness_permitted, token, was_refused) = (false, RoundToken::Fresh, true);
+        RoundFacts { answer, record, witness_permitted, token, was_refused, refused_at: at(0), now: at(0) }
+    }
+
+    fn is_judged(facts: RoundFacts, verdict: RefusalVerdict) {
+        assert_eq!(judge_refusal(facts, Duration::from_hours(24)), verdict, "{facts:?}");
+    }
+
     #[test]
     fn a_refusal_is_believed_on_a_witness_or_after_a_day_alone() {
         use RefusalVerdict::{Confirmed, Held, Stray, Unanswered};
         let check = |answer, witness_permitted, token, refused_before: i64, verdict| {
-            let refused_at = at(-refused_before);
-            let record = RecordSays::Nothing;
-            let facts = RoundFacts {
-                answer,
-                record,
-                witness_permitted,
-                token,
-                was_refused: true,
-                refused_at,
-                now: at(0),
-            };
-            assert_eq!(judge_refusal(facts, Duration::from_hours(24)), verdict, "{facts:?}");
+            let (refused_at, facts) = (at(-refused_before), facts(answer, RecordSays::Nothing));
+            is_judged(RoundFacts { witness_permitted, token, refused_at, ..facts }, verdict);
         };
         let (fresh, unchanged) = (RoundToken::Fresh, RoundToken::Unchanged);
         check(Answer::Permitted, false, fresh, 0, Stray);
@@ -255,17 +255,8 @@ mod tests {
                 (true, RoundToken::Fresh, 48),
                 (false, RoundToken::Unchanged, 48),
             ] {
-                let refused_at = at(-hours * HOUR);
-                let facts = RoundFacts {
-                    answer,
-                    record,
-                    witness_permitted,
-                    token,
-                    was_refused: true,
-                    refused_at,
-                    now: at(0),
-                };
-                assert_eq!(judge_refusal(facts, Duration::from_hours(24)), verdict, "{facts:?}");
+                let (refused_at, facts) = (at(-hours * HOUR), facts(answer, record));
+                is_judged(RoundFacts { witness_permitted, token, refused_at, ..facts }, verdict);
             }
         };
         let ended = |seconds: i64| RecordSays::Ended { since: Some(at(-seconds)) };
@@ -296,9 +287,8 @@ mod tests {
     fn who_is_asked_for_its_record_alone_is_not_purged_on_its_first_refusal() {
         use RefusalVerdict::{Confirmed, First, Held, Stray, Unanswered};
         let check = |answer, record, token, verdict| {
-            let (was_refused, refused_at, now) = (false, at(0), at(0));
-            let facts =
-                RoundFacts { answer, record, witness_permitted: true, token, was_refused, refused_at, now };
+            let (witness_permitted, was_refused) = (true, false);
+            let facts = RoundFacts { witness_permitted, token, was_refused, ..facts(answer, record) };
             // However little is waited for.
             for alone_after in [Duration::ZERO, Duration::from_hours(24)] {
                 assert_eq!(judge_refusal(facts, alone_after), verdict, "{facts:?}");
@@ -329,15 +319,7 @@ mod tests {
 
     #[test]
     fn alone_after_may_be_nothing() {
-        let facts = RoundFacts {
-            answer: Answer::Refused,
-            record: RecordSays::Nothing,
-            witness_permitted: false,
-            token: RoundToken::Fresh,
-            was_refused: true,
-            refused_at: at(0),
-            now: at(0),
-        };
+        let facts = facts(Answer::Refused, RecordSays::Nothing);
         assert_eq!(judge_refusal(facts, Duration::ZERO), RefusalVerdict::Confirmed);
     }
 

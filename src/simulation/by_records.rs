@@ -34,8 +34,7 @@ pub(super) fn hold(
     readings: &Readings,
 ) -> Result<(), Untrue> {
     a_withdrawal_by_record_is_purged_within_its_bound(moment, person, patient, bounds)?;
-    who_has_withdrawn_by_its_record_is_not_pulled(moment, person, bounds, heard)?;
-    who_is_listed_by_nobody_is_not_pulled(moment, person, bounds, heard)?;
+    who_has_withdrawn_or_is_listed_by_nobody_is_not_pulled(moment, person, bounds, heard)?;
     contradicted_is_only_who_is(patient, heard, readings)?;
     an_answer_that_is_not_to_be_believed_changes_nothing(moment, patient, readings)?;
     other_scopes_bring_a_full_pull(moment, person, patient, bounds)
@@ -68,30 +67,21 @@ fn a_withdrawal_by_record_is_purged_within_its_bound(
     untrue("every withdrawal by record is purged within its bound", shows)
 }
 
-/// "Record withdrawn and `$everything` permitted: not pulled any more."
-fn who_has_withdrawn_by_its_record_is_not_pulled(
+/// "Record withdrawn and `$everything` permitted: not pulled any more"; and "the roster is the files' patients
+/// and the studies'": who is neither is not pulled.
+fn who_has_withdrawn_or_is_listed_by_nobody_is_not_pulled(
     moment: &Moment<'_>,
     person: &Person,
     bounds: Bounds,
     heard: &Heard,
 ) -> Result<(), Untrue> {
-    if !person.has_ended_by_record(moment.now) {
-        return Ok(());
+    if person.has_ended_by_record(moment.now) {
+        is_not_pulled(moment, person, bounds, heard, "who has withdrawn by its record is not pulled")?;
     }
-    is_not_pulled(moment, person, bounds, heard, "who has withdrawn by its record is not pulled")
-}
-
-/// "The roster is the files' patients and the studies'": who is neither is not pulled.
-fn who_is_listed_by_nobody_is_not_pulled(
-    moment: &Moment<'_>,
-    person: &Person,
-    bounds: Bounds,
-    heard: &Heard,
-) -> Result<(), Untrue> {
-    if person.is_listed(moment.now) {
-        return Ok(());
+    if !person.is_listed(moment.now) {
+        is_not_pulled(moment, person, bounds, heard, "who is listed by no file and no record is not pulled")?;
     }
-    is_not_pulled(moment, person, bounds, heard, "who is listed by no file and no record is not pulled")
+    Ok(())
 }
 
 fn is_not_pulled(
