@@ -105,6 +105,20 @@ impl Readings {
         since.into_iter().chain(in_backup).min()
     }
 
+    /// Returns from when to when answers that are to be believed did not list a patient, if the last one is
+    /// the first that does so again.
+    pub(super) fn is_listed_again(&self, person: &str) -> Option<(Timestamp, Timestamp)> {
+        let is_listed = |reading: &&Reading| reading.said_of(person).is_some_and(Said::is_consent);
+        let mut believed =
+            self.all.iter().rev().filter(|reading| reading.of.is_none() && !reading.is_doubtful);
+        // One that changes nothing has listed nobody again.
+        let newest = self.all.back()?;
+        believed.next().filter(is_listed).filter(|last| last.at == newest.at)?;
+        let mut without = believed.take_while(|reading| !is_listed(reading)).map(|reading| reading.at);
+        let last = without.next()?;
+        Some((without.last().unwrap_or(last), last))
+    }
+
     /// A backup was put back: what it knows is what the program goes by.
     pub(super) fn restore(&mut self, look: &Look, now: Timestamp) {
         self.restored_at = Some(now);

@@ -13,7 +13,7 @@ use super::look::{Look, Patient, Purge};
 use super::moment::{CLOCK_MAX, DAY, FAILURE_DELAY_MAX, Moment, Untrue, untrue};
 use super::network::{Answered, With};
 use super::operators::OPERATOR;
-use super::people::{Entry, Person};
+use super::people::{ByHand, Entry, Person};
 use super::readings::Readings;
 use super::records::{Reading, Said};
 use super::refusals::ConsentPurges;
@@ -102,12 +102,25 @@ impl Truths {
         has_room: bool,
         now: Timestamp,
     ) {
-        for reading in &readings {
+        for reading in readings {
             for person in persons.iter_mut() {
                 person.has_ended |= reading.said_of(&person.id) == Some(Said::Ended);
             }
+            self.readings.add(vec![reading], has_room, now);
+            for person in persons.iter_mut() {
+                if person.by_hand != ByHand::Untouched && self.was_off_the_roster_for_a_day(&person.id) {
+                    person.by_hand = ByHand::Ordered(now);
+                }
+            }
         }
-        self.readings.add(readings, has_room, now);
+    }
+
+    /// Returns whether who is listed again by the last answer of the records is new, though an operator has
+    /// purged it: an answer that has lost few patients is believed.
+    fn was_off_the_roster_for_a_day(&self, person: &str) -> bool {
+        let by_records = self.readings.is_listed_again(person);
+        let lacked = by_records.zip(self.unlisted_since.get(person));
+        lacked.is_some_and(|((from, to), by_file)| to - from.max(*by_file) >= DAY - CLOCK_MAX)
     }
 
     /// A backup was put back: what it knows of refusals and records is what the program goes by.
