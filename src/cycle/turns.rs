@@ -180,7 +180,7 @@ impl Turns {
         }
         if let (Self::Shared { asking, .. }, Some(shared)) = (&mut self, cycle.warehouse.shared()) {
             let over = std::mem::take(&mut asking.over);
-            shared.claim_turns(TurnsAsked { over, part, most: 0 }).await?;
+            shared.claim_turns(TurnsAsked { over, part, most: 0 }, clock::now()).await?;
         }
         Ok(())
     }
@@ -193,7 +193,7 @@ async fn ask(cycle: Cycle, asked: TurnsAsked, pause: Duration, looks: bool) -> A
     let Some(shared) = cycle.warehouse.shared() else {
         return Ok(Answer { claimed: Claimed::NothingLeft, refused: Vec::new() });
     };
-    let claimed = shared.claim_turns(asked).await?;
+    let claimed = shared.claim_turns(asked, clock::now()).await?;
     let refused = if looks && shared.leads() { refused_by_others(&cycle).await? } else { Vec::new() };
     Ok(Answer { claimed, refused })
 }

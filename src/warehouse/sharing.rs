@@ -112,8 +112,8 @@ impl Sharing<'_> {
     }
 
     /// Gives back the turns that are over, and takes others: those of a worker that has gone before new ones.
-    pub(crate) async fn claim_turns(self, asked: TurnsAsked) -> Result<Claimed, StoreFailed> {
-        self.engine.claim_turns(asked).await
+    pub(crate) async fn claim_turns(self, asked: TurnsAsked, now: Timestamp) -> Result<Claimed, StoreFailed> {
+        self.engine.claim_turns(asked, now).await
     }
 
     /// Takes refused patients by the fences they had, to ask them again. Returns those that are as they were, with

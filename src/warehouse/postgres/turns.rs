@@ -17,7 +17,6 @@ use super::session::Session;
 use super::shared_cycle::{Close, close, open_cycle};
 use super::values::{Columns, Param, count};
 use super::workers::{Membership, NO_CYCLE, Ticket, expire_dead, join, note_left_out, release, renew};
-use crate::clock;
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::warehouse::failure::StoreFailed;
@@ -157,8 +156,12 @@ impl Engine {
         .await
     }
 
-    pub(in crate::warehouse) async fn claim_turns(&self, asked: TurnsAsked) -> Result<Claimed, StoreFailed> {
-        self.notice_failover_meanwhile(clock::now()).await?;
+    pub(in crate::warehouse) async fn claim_turns(
+        &self,
+        asked: TurnsAsked,
+        now: Timestamp,
+    ) -> Result<Claimed, StoreFailed> {
+        self.notice_failover_meanwhile(now).await?;
         let membership = self.membership()?;
         let (owner, lease) = (self.owner(), self.pool().server().lease);
         let (cycle, tickets) = (membership.cycle, membership.over_with(&asked.over));

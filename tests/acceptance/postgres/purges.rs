@@ -1,5 +1,7 @@
 //! Purges of a warehouse on a server: what is left in the tables' files, and what this machine's ledger knows.
 
+use rustix::process::Signal;
+
 use super::database::Database;
 use super::proxy::Proxy;
 use super::sync::assert_equals_sandbox;
@@ -193,6 +195,7 @@ fn the_held_are_decided_while_a_cycle_is_under_way() {
     world.fault("kind = 'stall_before_headers', person = 'p11', seconds = 60, times = 1");
     let mut cycle = workers::start(&world, "cycle", &["sync", "--full"]);
     wait_until("the last is asked for", || world.asked("p11").len() > asked);
+    cycle.signal(Signal::STOP);
     world.sandbox.grant(&workers::person(0));
     let purge =
         |args: &[&str]| workers::start(&world, "elsewhere", &[&["purge", "--held", "--yes"], args].concat());
