@@ -71,7 +71,7 @@ impl Roster {
         assert!(migrated.status.success(), "{migrated:?}");
         let known = format!(
             "INSERT INTO healthex.checkpoint (person_id, state, watermark, last_success_at, last_full_at, last_asked_at, holds_rows)
-             SELECT 'idle-' || lpad(i::text, 5, '0'), 'active', now() - interval '1 hour', now(), now(), now(), true
+             SELECT 'idle-' || lpad(i::text, greatest(5, length(i::text)), '0'), 'active', now() - interval '1 hour', now(), now(), now(), true
                FROM generate_series(0, {patients} - 1) AS i;
              ANALYZE healthex.checkpoint"
         );
