@@ -229,6 +229,7 @@ pub(super) fn realm() -> Option<String> {
     Some(format!("{} {}", boot.trim(), namespace.display()))
 }
 
-fn in_use(server: &Server, pid: String) -> OpenFailed {
+/// Says which process has the warehouse.
+pub(super) fn in_use(server: &Server, pid: String) -> OpenFailed {
     OpenFailed::InUse { path: server.to_string().into(), pid }
 }

@@ -5,6 +5,7 @@
 use tokio_postgres::Row;
 
 use super::failure::Undone;
+use super::lease::in_use;
 use super::pool::Pool;
 use super::session::{Begin, Session};
 use super::values::{Columns, counted};
@@ -90,7 +91,7 @@ pub(super) async fn expect_nobody_at_work(pool: &Pool) -> Result<(), OpenFailed>
     };
     match looked.await.map_err(|undone: Undone| pool.server().failed(undone.into_failure()))? {
         None => Ok(()),
-        Some(pid) => Err(OpenFailed::InUse { path: pool.server().to_string().into(), pid }),
+        Some(pid) => Err(in_use(pool.server(), pid)),
     }
 }
 

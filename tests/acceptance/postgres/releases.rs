@@ -4,7 +4,7 @@ use healthex_sync::sandbox::Population;
 use rustix::process::Signal;
 
 use super::database::Database;
-use super::workers::{lead_and_others, person, start, world};
+use super::workers::{held_by, lead_and_others, person, start, world};
 use crate::world::{World, record, wait_until};
 
 /// As the release after this one would, which adds a column that this one need not know.
@@ -81,10 +81,7 @@ fn tables_are_not_made_while_a_worker_may_store() {
     world.fault("kind = 'slow_drip', bytes = 1000, interval_ms = 200, times = 1000");
     let (lead, mut others) = lead_and_others(&world, &database, 1);
     let other = others.pop().unwrap();
-    let of_it = format!(
-        "SELECT count(*) FROM healthex.checkpoint AS c JOIN healthex.worker AS w ON w.id = c.owner WHERE w.pid = {}",
-        other.pid()
-    );
+    let of_it = held_by(&other);
     wait_until("it is at work", || database.count(&of_it) > 0);
     other.signal(Signal::STOP);
     lead.kill();

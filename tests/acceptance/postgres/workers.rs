@@ -37,6 +37,14 @@ fn stall(world: &World, times: usize) {
     world.fault(&format!("kind = 'stall_before_headers', seconds = 60, times = {times}"));
 }
 
+/// Counts the patients that a process is dealing with, as SQL.
+pub(super) fn held_by(process: &Running) -> String {
+    let pid = process.pid();
+    format!(
+        "SELECT count(*) FROM healthex.checkpoint AS c JOIN healthex.worker AS w ON w.id = c.owner WHERE w.pid = {pid}"
+    )
+}
+
 fn pulled(database: &Database) -> usize {
     let pulled = "SELECT count(*) FROM healthex.checkpoint WHERE last_success_at IS NOT NULL";
     usize::try_from(database.count(pulled)).unwrap()
@@ -157,13 +165,13 @@ fn each_process_counts_what_it_did_itself_and_whom_it_took_over() {
     let daemon = world.daemon();
     wait_until("turns are given out", || database.count("SELECT count(*) FROM healthex.ticket") > 0);
     let other = start(&world, "other", &["sync"]);
-    let of_it = format!("FROM healthex.worker AS w WHERE w.pid = {}", other.pid());
     let told = format!(
-        "SELECT count(*) FROM healthex.shared_cycle_part WHERE (counts->>'ok')::int > 0 AND worker = (SELECT w.id {of_it})"
+        "SELECT count(*) FROM healthex.shared_cycle_part
+          WHERE (counts->>'ok')::int > 0 AND worker = (SELECT id FROM healthex.worker WHERE pid = {})",
+        other.pid()
     );
     wait_until("it has pulled somebody", || database.count(&told) > 0);
-    let held = format!("SELECT count(*) FROM healthex.checkpoint WHERE owner = (SELECT w.id {of_it})");
-    wait_until("it has others", || database.count(&held) > 0);
+    wait_until("it has others", || database.count(&held_by(&other)) > 0);
     other.kill();
     daemon.shows("healthex_sync_lease_takeovers_total", |taken| taken > 0);
     let ok = daemon.shows("healthex_sync_pulls_total{outcome=\"ok\"}", |ok| ok > 0);
@@ -237,11 +245,7 @@ fn a_worker_that_was_frozen_has_nothing_more_and_says_so() {
     world.fault("kind = 'slow_drip', bytes = 1000, interval_ms = 200, times = 1000");
     let (lead, mut others) = lead_and_others(&world, &database, 1);
     let frozen = others.pop().unwrap();
-    let of_it = format!(
-        "SELECT count(*) FROM healthex.checkpoint AS c JOIN healthex.worker AS w ON w.id = c.owner WHERE w.pid = {}",
-        frozen.pid()
-    );
-    wait_until("it is at work", || database.count(&of_it) > 0);
+    wait_until("it is at work", || database.count(&held_by(&frozen)) > 0);
     frozen.signal(Signal::STOP);
     let told = lead.ended().exits(0).json();
     // With whom it has come to an end since it last told, nobody else knows.
