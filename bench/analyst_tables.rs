@@ -13,7 +13,7 @@ use healthex_sync::plan::{PersonId, PullMode, TypeFilter};
 use healthex_sync::sandbox::Population;
 use healthex_sync::views::{AnalystTable, Evaluation, Several};
 use healthex_sync::warehouse::page::{Batch, IncomingRow, PullProgress};
-use healthex_sync::warehouse::patient::{Listed, ListedBy, RosterReading};
+use healthex_sync::warehouse::patient::RosterReading;
 use healthex_sync::warehouse::place::{Location, OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use healthex_sync::warehouse::{Reader, RowFormat, Warehouse};
@@ -74,11 +74,8 @@ fn fill(folder: &Path, views: Vec<AnalystTable>, rows: &[Row]) -> (PathBuf, Took
     let took = runtime.block_on(async {
         let persons: Vec<PersonId> =
             (0..PULLS).map(|number| PersonId::parse(&format!("person-{number}")).unwrap()).collect();
-        let listed = persons
-            .iter()
-            .map(|person| Listed { person: person.clone(), label: None, by: ListedBy::File })
-            .collect();
-        warehouse.begin_cycle(RosterReading { listed, is_new: true, version: None }, now).await.unwrap();
+        let listed = persons.iter().map(|person| person.clone().into()).collect();
+        warehouse.begin_cycle(RosterReading::of_files(listed), now).await.unwrap();
         // Copied before the clock runs.
         let shares = rows.chunks(rows.len().div_ceil(PULLS)).map(<[Row]>::to_vec);
         let pulls: Vec<(PersonId, Vec<Row>)> = persons.into_iter().zip(shares).collect();

@@ -13,7 +13,7 @@ use healthex_sync::warehouse::Warehouse;
 use healthex_sync::warehouse::page::{
     Batch, Completion, IncomingRow, PullProgress, ShortfallChange, WalkMark,
 };
-use healthex_sync::warehouse::patient::{Listed, ListedBy, RosterReading};
+use healthex_sync::warehouse::patient::RosterReading;
 use healthex_sync::warehouse::place::{Location, OtherServer, Place};
 use healthex_sync::warehouse::pull::{Fenced, PullCost, PullHead};
 use rusqlite::{Connection, params};
@@ -122,17 +122,10 @@ pub(crate) fn store(
     for (number, (person, rows)) in persons.zip(patients.iter().cycle()).enumerate() {
         pulls[number % AT_ONCE].push(PreparedPull::of(&person, rows));
     }
-    let listed: Vec<Listed> = pulls
-        .iter()
-        .flatten()
-        .map(|pull| Listed { person: pull.head.person.clone(), label: None, by: ListedBy::File })
-        .collect();
+    let listed = pulls.iter().flatten().map(|pull| pull.head.person.clone().into()).collect();
     let ((), cost) = process::measure(|| {
         runtime().block_on(async {
-            warehouse
-                .begin_cycle(RosterReading { listed, is_new: true, version: None }, clock::now())
-                .await
-                .unwrap();
+            warehouse.begin_cycle(RosterReading::of_files(listed), clock::now()).await.unwrap();
             let lanes = pulls.into_iter().map(|lane| {
                 let warehouse = warehouse.clone();
                 tokio::spawn(async move {

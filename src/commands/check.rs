@@ -234,7 +234,7 @@ fn drift(roster: &Roster, patients: &[Checkpoint]) -> Drift {
             (&patient.person, Known { listed: false, enabled: false, state: Some(state), has_rows })
         })
         .collect();
-    for patient in &roster.patients {
+    for patient in roster.patients.iter() {
         let new = Known { listed: true, enabled: true, state: None, has_rows: false };
         let one = known.entry(&patient.person).or_insert(new);
         (one.listed, one.enabled) = (true, patient.enabled);

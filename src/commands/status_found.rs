@@ -46,7 +46,7 @@ impl Found {
         let (disabled, roster_refused, roster_fault) = match roster::load(&settings.roster) {
             Ok(files) => {
                 let (roster, fault) = in_force_by(&reader, &files, &settings.roster)?;
-                let disabled = roster.patients.into_iter().filter(|patient| !patient.enabled);
+                let disabled = roster.patients.iter().filter(|patient| !patient.enabled);
                 (disabled.map(|patient| patient.person.as_str().to_owned()).collect(), None, fault)
             }
             Err(complaints) => (HashSet::new(), Some(complaints.join("; ")), None),

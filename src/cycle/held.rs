@@ -67,7 +67,9 @@ pub(crate) async fn decide_held(
     if held.is_empty() && expected.is_none_or(|expected| expected == 0) {
         return Ok(HeldDecided::default());
     }
-    cycle.names.learn(&held, None);
+    for patient in &held {
+        cycle.names.learn(patient);
+    }
     let mut decided = HeldDecided::default();
     if let Some(shared) = cycle.warehouse.shared() {
         let persons = held.iter().map(|lease| lease.person().clone()).collect();

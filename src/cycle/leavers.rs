@@ -2,8 +2,6 @@
 //!
 //! Absent on purpose: the rules, which are `plan::leaver`'s and the hold rule's.
 
-use std::collections::HashSet;
-
 use super::{Cycle, ShrunkRoster, Summary};
 use crate::clock;
 use crate::plan::PersonId;
@@ -12,20 +10,21 @@ use crate::plan::leaver::{LeaverVerdict, judge_leaver};
 use crate::plan::state::PurgeReason;
 use crate::settings::OnRemoved;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::pull::Lease;
+use crate::warehouse::patient::MissingPatient;
 
-/// Purges who has left the roster, and takes those out of `patients`. Too many at once are left as
-/// they are, and told in the summary.
+/// Purges who has left the roster. Too many at once are left as they are, and told in the summary.
 pub(super) async fn purge_leavers(
     cycle: &Cycle,
-    patients: &mut Vec<Lease>,
+    missing: Vec<MissingPatient>,
     summary: &mut Summary,
 ) -> Result<(), StoreFailed> {
     if cycle.settings.roster.on_removed != OnRemoved::Purge {
         return Ok(());
     }
-    let leavers: Vec<PersonId> =
-        patients.iter().filter(|lease| leaves(cycle, lease)).map(|lease| lease.person().clone()).collect();
+    let removed_after = cycle.settings.roster.removed_after;
+    let leaves =
+        |one: &MissingPatient| judge_leaver(one.missing, removed_after, clock::now()) == LeaverVerdict::Purge;
+    let leavers: Vec<PersonId> = missing.into_iter().filter(leaves).map(|one| one.person).collect();
     if leavers.is_empty() {
         return Ok(());
     }
@@ -43,17 +42,5 @@ pub(super) async fn purge_leavers(
             summary.purged.push(cycle.say_purged(&purged.name, reason, purged.erased.rows()));
         }
     }
-    let leavers: HashSet<&PersonId> = leavers.iter().collect();
-    patients.retain(|lease| !leavers.contains(lease.person()));
     Ok(())
-}
-
-/// Returns whether readings of the roster have lacked a patient with rows for long enough.
-fn leaves(cycle: &Cycle, lease: &Lease) -> bool {
-    let checkpoint = &lease.checkpoint;
-    let removed_after = cycle.settings.roster.removed_after;
-    checkpoint.holds_rows
-        && checkpoint
-            .missing
-            .is_some_and(|missing| judge_leaver(missing, removed_after, clock::now()) == LeaverVerdict::Purge)
 }

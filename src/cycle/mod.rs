@@ -34,12 +34,11 @@ use self::progress::Progress;
 use self::records::Reading;
 pub(crate) use self::summary::{EndedEarly, FailedWhy, PurgeNote, RosterFault, Share, ShrunkRoster, Summary};
 use self::tally::CycleTally;
-use self::tasks::{Task, count_idle};
+use self::tasks::{Others, Planner, Tasks};
 use self::turns::Turns;
 use crate::clock;
 use crate::clock::Instant;
 use crate::healthex::client::Api;
-use crate::plan::due::Due;
 use crate::plan::failure::failure_delay;
 use crate::plan::records::RecordsNow;
 use crate::plan::state::PurgeReason;
@@ -50,10 +49,9 @@ use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::time::TimeDelta;
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::patient::{CycleEnd, Forgotten, Listed, RosterReading};
-use crate::warehouse::pull::Lease;
+use crate::warehouse::patient::{CycleEnd, Forgotten, RosterReading};
 use crate::warehouse::purge::{CarriedOut, Scrub, Scrubbed};
-use crate::warehouse::turn::Announced;
+use crate::warehouse::turn::{Announced, Planned, Turn};
 use crate::warehouse::{Sharing, Warehouse};
 
 /// A cycle, with what it works with.
@@ -92,6 +90,14 @@ pub(crate) enum RecordsAsked {
     WhenDue,
     /// However lately they were.
     Now,
+}
+
+/// What a cycle is to do.
+struct Plan {
+    /// How many have a turn.
+    due: u64,
+    turns: Turns,
+    others: Others,
 }
 
 /// Requests and bytes until now.
@@ -164,22 +170,26 @@ impl Cycle {
         tally: CycleTally,
         summary: &mut Summary,
     ) -> Result<CycleTally, StoreFailed> {
-        let Reading { records, credentials_refused } = records::read(self, &roster.patients).await?;
-        let roster = &roster.with_records(&records);
-        let patients = self.take_roster(roster, &records, summary).await?;
-        self.names.learn(&patients, Some(roster));
+        let Reading { mut records, credentials_refused } = records::read(self, &roster.patients).await?;
+        summary.record_problems.append(&mut records.problems);
+        let roster = roster.with_records(&records);
+        self.names.go_by(roster.patients.clone());
+        self.take_roster(&roster, &records, summary).await?;
         self.take_carried_out(summary);
         // A purge that a crash or a reader kept from its end comes before anything else.
         self.scrub(summary).await;
-        let tasks = tasks::tasks(self, roster, &records, patients, clock::now());
-        count_idle(&tasks, summary);
-        let due: Vec<Task> = tasks.into_iter().filter(|task| !matches!(task.due, Due::Nothing(_))).collect();
-        self.progress.send_replace(Progress { total: due.len() as u64, ..Progress::default() });
-        let mut tally = self.deal_with_all(due, announced, tally).await;
+        let planner = Planner::new(self, roster, records, clock::now());
+        let mut tally = match self.plan(planner, announced).await {
+            Ok(plan) => self.deal_with_all(plan, tally, summary).await,
+            Err(failed) => {
+                let mut tally = tally;
+                tally.end(EndedEarly::Warehouse(failed));
+                tally
+            }
+        };
         if let Some(why) = credentials_refused {
             tally.end(EndedEarly::CredentialsRefused(why));
         }
-        summary.record_problems.extend(records.problems);
         Ok(tally)
     }
 
@@ -287,17 +297,35 @@ impl Cycle {
         Ok(())
     }
 
-    /// Asks those again that are refused, and pulls all others.
-    async fn deal_with_all(&self, due: Vec<Task>, announced: Announced, mut tally: CycleTally) -> CycleTally {
-        let (again, others): (Vec<Task>, Vec<Task>) =
-            due.into_iter().partition(|task| matches!(task.due, Due::AskAgain(_)));
-        let turns = match self.share(others, announced).await {
-            Ok(turns) => turns,
-            Err(failed) => {
-                tally.end(EndedEarly::Warehouse(failed));
-                return tally;
-            }
+    /// Decides about everybody. Turns that others may take too are written down.
+    async fn plan(&self, planner: Planner, announced: Announced) -> Result<Plan, StoreFailed> {
+        let Some(shared) = self.warehouse.shared().filter(|_| announced == Announced::Shared) else {
+            let Tasks { mut due, others } = planner.plan(self.warehouse.everybody().await?);
+            // Those first that have waited longest, never-pulled ones before.
+            due.sort_by_key(|task| task.lease.checkpoint.last_success_at);
+            return Ok(Plan { due: due.len() as u64, turns: Turns::own(due), others });
         };
+        let plan = move |patients| {
+            let Tasks { due, others } = planner.plan(patients);
+            let turns: Vec<Turn> = due.into_iter().filter_map(turns::turn_of).collect();
+            Planned { others: (turns.len() as u64, others), turns }
+        };
+        let (mut due, mut others) = (0, Others::default());
+        for (turns, more) in shared.plan_turns(Arc::new(plan), clock::now()).await? {
+            due += turns;
+            others += more;
+        }
+        Ok(Plan { due, turns: Turns::shared(), others })
+    }
+
+    /// Asks those again that are refused, and pulls all others.
+    async fn deal_with_all(&self, plan: Plan, mut tally: CycleTally, summary: &mut Summary) -> CycleTally {
+        let Plan { due, turns, others: Others { again, skipped, not_found_before } } = plan;
+        let due = due + again.len() as u64;
+        summary.patients.total = due + skipped;
+        summary.patients.skipped = skipped;
+        summary.not_found_before = not_found_before;
+        self.progress.send_replace(Progress { total: due, ..Progress::default() });
         let now = clock::now();
         for task in again {
             tally.refuse(Refusal::earlier(task, now));
@@ -309,17 +337,6 @@ impl Cycle {
             tally.not_reached += turns.len() as u64;
         }
         tally
-    }
-
-    /// Writes the tasks down as turns, where others may take them too.
-    async fn share(&self, tasks: Vec<Task>, announced: Announced) -> Result<Turns, StoreFailed> {
-        match self.warehouse.shared() {
-            Some(shared) if announced == Announced::Shared => {
-                shared.plan_turns(tasks.iter().filter_map(turns::turn_of).collect(), clock::now()).await?;
-                Ok(Turns::shared())
-            }
-            _ => Ok(Turns::own(tasks)),
-        }
     }
 
     /// Returns when a patient is asked again that has failed so many times in a row.
@@ -335,25 +352,22 @@ impl Cycle {
         roster: &Roster,
         records: &RecordsNow,
         summary: &mut Summary,
-    ) -> Result<Vec<Lease>, StoreFailed> {
-        let listed = roster.patients.iter().enumerate().map(|(at, patient)| Listed {
-            person: patient.person.clone(),
-            label: patient.label.clone(),
-            by: roster.listed_by(at, records),
-        });
+    ) -> Result<(), StoreFailed> {
+        let by = (0..roster.patients.len()).map(|at| roster.listed_by(at, records)).collect();
         // A roster that cannot be read purges nobody, nor one that lists nobody, nor records that were
         // read before.
         let is_new = !roster.is_outdated && records.is_new && !roster.patients.is_empty();
-        let reading = RosterReading { listed: listed.collect(), is_new, version: roster.version.clone() };
-        let mut patients = self.warehouse.begin_cycle(reading, clock::now()).await?;
+        let (patients, version) = (roster.patients.clone(), roster.version.clone());
+        let reading = RosterReading { patients, by, is_new, version };
+        let taken = self.warehouse.begin_cycle(reading, clock::now()).await?;
         if is_new {
-            leavers::purge_leavers(self, &mut patients, summary).await?;
+            leavers::purge_leavers(self, taken.missing, summary).await?;
         }
-        if roster.patients.is_empty() && !patients.is_empty() && summary.roster_fault.is_none() {
+        if roster.patients.is_empty() && taken.knows_anybody && summary.roster_fault.is_none() {
             let why = "no file lists a patient, and no record is of one who consents; nobody counts as gone";
             summary.record_problems.push(why.to_owned());
         }
-        Ok(patients)
+        Ok(())
     }
 
     /// Returns whether the whole roster was dealt with, and somebody could be asked.

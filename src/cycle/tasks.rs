@@ -1,8 +1,8 @@
 //! The roster and what was asked for, joined with what the warehouse remembers.
 
-use std::collections::HashMap;
+use std::ops::AddAssign;
 
-use super::{Cycle, Summary};
+use super::Cycle;
 use crate::plan::due::{Due, NotDue, PatientRequest, decide};
 use crate::plan::records::{PatientRecord, RecordsNow};
 use crate::plan::state::PatientState;
@@ -34,57 +34,94 @@ impl Task {
     }
 }
 
-/// Returns what there is to do, those that have waited longest first, never-pulled ones before.
-pub(super) fn tasks(
-    cycle: &Cycle,
-    roster: &Roster,
-    records: &RecordsNow,
-    patients: Vec<Lease>,
+/// What is to be done about some patients.
+#[derive(Default)]
+pub(super) struct Tasks {
+    /// To be pulled, or asked.
+    pub(super) due: Vec<Task>,
+    pub(super) others: Others,
+}
+
+/// Those that have no turn of their own.
+#[derive(Default)]
+pub(super) struct Others {
+    /// Refused, to be asked again in a round.
+    pub(super) again: Vec<Task>,
+    /// Nothing is to be done about these.
+    pub(super) skipped: u64,
+    /// As many of them were not found in an earlier cycle.
+    pub(super) not_found_before: u64,
+}
+
+impl AddAssign for Others {
+    fn add_assign(&mut self, more: Self) {
+        self.again.extend(more.again);
+        self.skipped += more.skipped;
+        self.not_found_before += more.not_found_before;
+    }
+}
+
+/// Joins what the warehouse remembers with the roster and what was asked for.
+pub(super) struct Planner {
+    cycle: Cycle,
+    roster: Roster,
+    records: RecordsNow,
     now: Timestamp,
-) -> Vec<Task> {
-    let listed: HashMap<&PersonId, &RosterPatient> =
-        roster.patients.iter().map(|patient| (&patient.person, patient)).collect();
-    let rules = cycle.settings.due_rules();
-    let mut tasks = Vec::with_capacity(patients.len());
-    for lease in patients {
-        let entry = listed.get(lease.person()).copied();
-        let request = request(cycle, entry, lease.person());
-        if !cycle.request.named.is_empty() && !request.named {
-            continue;
-        }
-        let due = decide(&lease.checkpoint, &request, rules, now);
-        if due != Due::Nothing(NotDue::Unlisted) {
-            let name = cycle.names.of(lease.person());
-            let record = records.of(lease.person()).cloned().map(Box::new);
-            let consents = record.as_ref().is_some_and(|record| record.standing.is_consent());
-            tasks.push(Task { name, types: request.types, due, lease, record, consents });
-        }
-    }
-    tasks.sort_by_key(|task| task.lease.checkpoint.last_success_at);
-    tasks
 }
 
-fn request(cycle: &Cycle, entry: Option<&RosterPatient>, person: &PersonId) -> PatientRequest {
-    let asked = &cycle.request;
-    PatientRequest {
-        listed: entry.is_some(),
-        enabled: entry.is_some_and(|entry| entry.enabled),
-        types: entry
-            .and_then(|entry| entry.types.clone())
-            .unwrap_or_else(|| cycle.settings.sync.types.clone()),
-        named: asked.named.contains(person),
-        full: asked.full,
-        impatient: !asked.waits_after_failures,
+impl Planner {
+    /// Plans a cycle that begins now.
+    pub(super) fn new(cycle: &Cycle, roster: Roster, records: RecordsNow, now: Timestamp) -> Self {
+        Self { cycle: cycle.clone(), roster, records, now }
     }
-}
 
-/// Counts the patients that nothing is to be done about.
-pub(super) fn count_idle(tasks: &[Task], summary: &mut Summary) {
-    summary.patients.total = tasks.len() as u64;
-    summary.patients.skipped = tasks.iter().filter(|task| matches!(task.due, Due::Nothing(_))).count() as u64;
-    let is_lost = |task: &&Task| {
-        task.lease.checkpoint.state == PatientState::NotFound
-            && task.due == Due::Nothing(NotDue::WithinRecheck)
-    };
-    summary.not_found_before = tasks.iter().filter(is_lost).count() as u64;
+    /// Returns what is to be done about these patients, in their order.
+    pub(super) fn plan(&self, patients: Vec<Lease>) -> Tasks {
+        let rules = self.cycle.settings.due_rules();
+        let mut tasks = Tasks::default();
+        for lease in patients {
+            let entry = self.roster.patients.of(lease.person());
+            if entry.is_none() {
+                self.cycle.names.learn(&lease);
+            }
+            let request = self.request(entry, lease.person());
+            if !self.cycle.request.named.is_empty() && !request.named {
+                continue;
+            }
+            let due = decide(&lease.checkpoint, &request, rules, self.now);
+            let others = &mut tasks.others;
+            match due {
+                Due::Nothing(NotDue::Unlisted) => {}
+                Due::Nothing(not_due) => {
+                    let is_lost = lease.checkpoint.state == PatientState::NotFound;
+                    others.skipped += 1;
+                    others.not_found_before += u64::from(is_lost && not_due == NotDue::WithinRecheck);
+                }
+                Due::AskAgain(_) => others.again.push(self.task(lease, due, request.types)),
+                Due::Pull(_) | Due::AskConsent => tasks.due.push(self.task(lease, due, request.types)),
+            }
+        }
+        tasks
+    }
+
+    fn task(&self, lease: Lease, due: Due, types: TypeFilter) -> Task {
+        let name = lease.checkpoint.label.clone().unwrap_or_else(|| self.cycle.names.of(lease.person()));
+        let record = self.records.of(lease.person()).cloned().map(Box::new);
+        let consents = record.as_ref().is_some_and(|record| record.standing.is_consent());
+        Task { name, types, due, lease, record, consents }
+    }
+
+    fn request(&self, entry: Option<&RosterPatient>, person: &PersonId) -> PatientRequest {
+        let asked = &self.cycle.request;
+        PatientRequest {
+            listed: entry.is_some(),
+            enabled: entry.is_some_and(|entry| entry.enabled),
+            types: entry
+                .and_then(|entry| entry.types.clone())
+                .unwrap_or_else(|| self.cycle.settings.sync.types.clone()),
+            named: asked.named.contains(person),
+            full: asked.full,
+            impatient: !asked.waits_after_failures,
+        }
+    }
 }

@@ -111,10 +111,7 @@ impl Turns {
             asking.looked_at = Instant::now();
         }
         let asked = TurnsAsked { over: std::mem::take(&mut asking.over), part: part(), most: TAKEN_MAX };
-        if cycle.warehouse.shared().is_some_and(|shared| !shared.leads()) {
-            // Whoever leads has everybody's.
-            cycle.names.forget(&asked.over);
-        }
+        cycle.names.forget(&asked.over);
         asking.under_way.spawn(ask(cycle.clone(), asked, asking.pause, looks));
     }
 
@@ -205,18 +202,18 @@ pub(super) async fn refused_by_others(cycle: &Cycle) -> Result<Vec<Task>, StoreF
 }
 
 /// Returns what others are to know of a task; `None` of one that is not pulled or asked alone.
-pub(super) fn turn_of(task: &Task) -> Option<Turn> {
+pub(super) fn turn_of(task: Task) -> Option<Turn> {
     let mode = match task.due {
         Due::Pull(mode) => Some(mode),
         Due::AskConsent => None,
         Due::AskAgain(_) | Due::Nothing(_) => return None,
     };
-    Some(Turn { lease: task.lease.clone(), mode, types: task.types.clone(), consents: task.consents })
+    Some(Turn { lease: task.lease, mode, types: task.types, consents: task.consents })
 }
 
 fn task_of(cycle: &Cycle, turn: Turn) -> Task {
     let Turn { lease, mode, types, consents } = turn;
-    cycle.names.learn(std::slice::from_ref(&lease), None);
+    cycle.names.learn(&lease);
     let name = cycle.names.of(lease.person());
     Task { name, types, due: mode.map_or(Due::AskConsent, Due::Pull), lease, record: None, consents }
 }

@@ -36,6 +36,7 @@ pub(crate) mod unseen;
 pub mod verdict;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use crate::time::Timestamp;
 
@@ -53,7 +54,7 @@ pub fn parse_stamp(text: &str) -> Option<Timestamp> {
 ///
 /// Holding one means it is safe in a URL path, a log line and a SQL parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PersonId(String);
+pub struct PersonId(Arc<str>);
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a HealthEx patient id: 1 to 64 letters, digits, dots and dashes, and not dots alone")]
@@ -67,7 +68,7 @@ impl PersonId {
         let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
         // `..` is made of allowed characters, and a URL library quietly climbs with it.
         let climbs = text.bytes().all(|b| b == b'.');
-        if fits && plain && !climbs { Ok(Self(text.to_owned())) } else { Err(NotAPersonId(text.to_owned())) }
+        if fits && plain && !climbs { Ok(Self(text.into())) } else { Err(NotAPersonId(text.to_owned())) }
     }
 
     pub fn as_str(&self) -> &str {

@@ -5,6 +5,8 @@
 //! files were the newest before were they changed there on purpose, as whoever puts a mistake right does.
 
 use std::fmt::Write;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -27,16 +29,62 @@ impl RosterPatient {
     }
 }
 
+impl From<PersonId> for RosterPatient {
+    /// Lists a patient, and says nothing else of it.
+    fn from(person: PersonId) -> Self {
+        Self { person, label: None, types: None, enabled: true }
+    }
+}
+
+/// The patients of a roster, in its order. They are cloned at no cost, however many they are.
+#[derive(Clone, Debug, Default)]
+pub struct RosterPatients {
+    patients: Arc<Vec<RosterPatient>>,
+    /// Their places, in the order of the ids.
+    by_person: Arc<Vec<usize>>,
+}
+
+impl RosterPatients {
+    /// Returns the place of the patient with this id.
+    pub fn place_of(&self, id: &str) -> Option<usize> {
+        let found = self.by_person.binary_search_by(|at| self.patients[*at].person.as_str().cmp(id)).ok()?;
+        Some(self.by_person[found])
+    }
+
+    pub fn of(&self, person: &PersonId) -> Option<&RosterPatient> {
+        self.place_of(person.as_str()).map(|at| &self.patients[at])
+    }
+
+    fn in_order_of_ids(&self) -> impl Iterator<Item = &RosterPatient> {
+        self.by_person.iter().map(|at| &self.patients[*at])
+    }
+}
+
+impl From<Vec<RosterPatient>> for RosterPatients {
+    fn from(mut patients: Vec<RosterPatient>) -> Self {
+        patients.shrink_to_fit();
+        let mut by_person: Vec<usize> = (0..patients.len()).collect();
+        by_person.sort_unstable_by(|one, other| patients[*one].person.cmp(&patients[*other].person));
+        Self { patients: Arc::new(patients), by_person: Arc::new(by_person) }
+    }
+}
+
+impl Deref for RosterPatients {
+    type Target = [RosterPatient];
+
+    fn deref(&self) -> &[RosterPatient] {
+        &self.patients
+    }
+}
+
 /// By what two rosters are told apart: the same for the same patients, in whatever order and in whatever files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RosterHash(String);
 
 impl RosterHash {
-    pub fn of(patients: &[RosterPatient]) -> Self {
-        let mut sorted: Vec<&RosterPatient> = patients.iter().collect();
-        sorted.sort_unstable_by(|one, other| one.person.cmp(&other.person));
+    pub fn of(patients: &RosterPatients) -> Self {
         let mut digest = Sha256::new();
-        for RosterPatient { person, label, types, enabled } in sorted {
+        for RosterPatient { person, label, types, enabled } in patients.in_order_of_ids() {
             // Each of a length that is told, so that none can be mistaken for its neighbour.
             let types = types.as_ref().map(ToString::to_string);
             for text in [Some(person.as_str()), label.as_deref(), types.as_deref()] {
@@ -121,11 +169,24 @@ mod tests {
     }
 
     #[test]
+    fn a_patient_is_found_wherever_the_roster_lists_it() {
+        let ids = ["ben", "Cora", "anna", "anna-2"];
+        let roster = RosterPatients::from(ids.map(|id| line(id, None, None, true)).to_vec());
+        for (at, id) in ids.iter().enumerate() {
+            assert_eq!(roster.place_of(id), Some(at), "{id}");
+            assert_eq!(roster[at].person.as_str(), *id);
+        }
+        assert_eq!(roster.place_of("anna-1"), None);
+        assert_eq!(RosterPatients::default().place_of("anna"), None);
+    }
+
+    #[test]
     fn rosters_are_the_same_in_whatever_order_and_differ_in_each_word() {
         let (anna, ben) =
             (line("anna", Some("one"), None, true), line("ben", None, Some("Observation"), true));
         let hash = |lines: &[&RosterPatient]| {
-            RosterHash::of(&lines.iter().map(|line| (*line).clone()).collect::<Vec<_>>())
+            let lines: Vec<RosterPatient> = lines.iter().map(|line| (*line).clone()).collect();
+            RosterHash::of(&lines.into())
         };
         assert_eq!(hash(&[&anna, &ben]), hash(&[&ben, &anna]));
         assert_eq!(hash(&[&anna]).as_str().len(), 64);

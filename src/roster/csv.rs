@@ -3,7 +3,7 @@
 //!
 //! Promise: what is not understood is refused with its line, or named in a note; nothing is guessed.
 
-use super::{PatientFields, RosterReader};
+use super::{PatientFields, Place, RosterReader};
 
 const COLUMNS: [&str; 4] = ["id", "label", "types", "enabled"];
 const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
@@ -40,13 +40,13 @@ impl RosterReader {
                 continue;
             }
             let line = record.position().map_or(0, ::csv::Position::line);
-            let place = format!("{name}:{}", lines.of_record(line));
+            let place = self.place(lines.of_record(line));
             match &header {
-                None => match self.read_header(&place, &record) {
+                None => match self.read_header(place, &record) {
                     Some(columns) => header = Some(columns),
                     None => return,
                 },
-                Some(header) => self.read_record(&place, header, &record),
+                Some(header) => self.read_record(place, header, &record),
             }
         }
         if header.is_none() {
@@ -55,30 +55,32 @@ impl RosterReader {
     }
 
     /// Returns the names of the columns. Those that mean nothing here are named in a note.
-    fn read_header(&mut self, place: &str, record: &::csv::StringRecord) -> Option<Vec<String>> {
+    fn read_header(&mut self, place: Place, record: &::csv::StringRecord) -> Option<Vec<String>> {
         let header: Vec<String> = record.iter().map(str::to_ascii_lowercase).collect();
         let complaints = header_complaints(&header);
         let is_fine = complaints.is_empty();
-        self.complaints.extend(complaints.into_iter().map(|why| format!("{place}: {why}")));
+        for why in complaints {
+            self.complain(place, why);
+        }
         let is_other =
             |column: &&str| !column.is_empty() && !COLUMNS.contains(&column.to_ascii_lowercase().as_str());
         let others: Vec<&str> = record.iter().filter(is_other).collect();
         if !others.is_empty() {
             self.notes.push(format!(
-                "{place}: not read: the columns {} (a roster has id, label, types and enabled)",
+                "{}: not read: the columns {} (a roster has id, label, types and enabled)",
+                self.told(place),
                 others.join(", ")
             ));
         }
         is_fine.then_some(header)
     }
 
-    fn read_record(&mut self, place: &str, header: &[String], record: &::csv::StringRecord) {
+    fn read_record(&mut self, place: Place, header: &[String], record: &::csv::StringRecord) {
         let beyond = record.iter().skip(header.len()).any(|value| !value.is_empty());
         if record.len() < header.len() || beyond {
             let (expected, found) = (header.len(), record.len());
-            self.complaints
-                .push(format!("{place}: {expected} columns are expected on each line, and this has {found}"));
-            return;
+            let why = format!("{expected} columns are expected on each line, and this has {found}");
+            return self.complain(place, why);
         }
         let column = |name: &str| {
             let at = header.iter().position(|column| column == name)?;
@@ -88,7 +90,7 @@ impl RosterReader {
             None | Some("true" | "yes" | "1") => Some(true),
             Some("false" | "no" | "0") => Some(false),
             Some(_) => {
-                self.complaints.push(format!("{place}: enabled must be true or false"));
+                self.complain(place, "enabled must be true or false");
                 None
             }
         };
@@ -137,16 +139,16 @@ fn separator_of(text: &str) -> u8 {
 struct RecordLines<'t> {
     lines: std::str::Lines<'t>,
     /// So many lines have been taken.
-    passed: u64,
+    passed: usize,
 }
 
 impl RecordLines<'_> {
     /// Returns the first line from `line` on that is neither blank nor a comment. To be asked in the order
     /// of the records.
-    fn of_record(&mut self, line: u64) -> u64 {
+    fn of_record(&mut self, line: u64) -> usize {
         for text in self.lines.by_ref() {
             self.passed += 1;
-            if line <= self.passed && !text.is_empty() && !text.starts_with(char::from(COMMENT)) {
+            if line <= self.passed as u64 && !text.is_empty() && !text.starts_with(char::from(COMMENT)) {
                 break;
             }
         }

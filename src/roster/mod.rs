@@ -4,7 +4,8 @@
 
 mod csv;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -13,8 +14,8 @@ use toml::{Spanned, Value};
 use crate::plan::leaver::ListedBy;
 use crate::plan::records::RecordsNow;
 use crate::plan::resource_type::ResourceType;
-use crate::plan::roster::RosterHash;
 pub(crate) use crate::plan::roster::RosterPatient;
+use crate::plan::roster::{RosterHash, RosterPatients};
 use crate::plan::{PersonId, TypeFilter};
 use crate::settings::{RosterSettings, read_trusted};
 
@@ -26,7 +27,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roster {
     /// First those of the files, in their order.
-    pub(crate) patients: Vec<RosterPatient>,
+    pub(crate) patients: RosterPatients,
     /// How many of them the files list.
     pub(crate) of_files: usize,
     /// Whether it stands in for one that cannot be read.
@@ -50,16 +51,13 @@ impl Roster {
 
     /// Adds those whom the consent records know. What a file says of a patient wins.
     pub(crate) fn with_records(&self, records: &RecordsNow) -> Self {
-        let of_files: HashSet<&PersonId> = self.patients.iter().map(|patient| &patient.person).collect();
-        let others = records.patients().iter().filter(|(person, _)| !of_files.contains(person));
-        let others = others.map(|(person, _)| RosterPatient {
-            person: person.clone(),
-            label: None,
-            types: None,
-            enabled: true,
-        });
-        let patients = self.patients.iter().cloned().chain(others).collect();
-        Self { patients, notes: self.notes.clone(), version: self.version.clone(), ..*self }
+        let others = records.patients().iter().filter(|(person, _)| self.patients.of(person).is_none());
+        let others: Vec<RosterPatient> = others.map(|(person, _)| person.clone().into()).collect();
+        if others.is_empty() {
+            return self.clone();
+        }
+        let patients: Vec<RosterPatient> = self.patients.iter().cloned().chain(others).collect();
+        Self { patients: patients.into(), notes: self.notes.clone(), version: self.version.clone(), ..*self }
     }
 }
 
@@ -79,9 +77,9 @@ pub(crate) fn load(settings: &RosterSettings) -> Result<Roster, Vec<String>> {
     }
     if reader.complaints.is_empty() {
         reader.note_shared_labels();
-        let of_files = reader.patients.len();
-        let version = (!settings.is_left_to_others).then(|| RosterHash::of(&reader.patients));
-        Ok(Roster { patients: reader.patients, of_files, is_outdated: false, notes: reader.notes, version })
+        let patients = RosterPatients::from(reader.patients);
+        let version = (!settings.is_left_to_others).then(|| RosterHash::of(&patients));
+        Ok(Roster { of_files: patients.len(), patients, is_outdated: false, notes: reader.notes, version })
     } else {
         Err(reader.complaints)
     }
@@ -115,9 +113,19 @@ fn files(settings: &RosterSettings, complaints: &mut Vec<String>) -> Vec<PathBuf
 struct RosterReader {
     patients: Vec<RosterPatient>,
     /// Where each id is listed, to name the place of a second one.
-    places: HashMap<PersonId, String>,
+    places: HashMap<PersonId, Place>,
+    /// The names of the files, in the order in which they are read.
+    files: Vec<String>,
     complaints: Vec<String>,
     notes: Vec<String>,
+}
+
+/// A line of a file: small, since a roster has as many as patients.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The place of its name among those of the files.
+    file: u32,
+    line: u32,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +138,7 @@ struct RosterFile {
 impl RosterReader {
     fn read_file(&mut self, file: &Path) {
         let name = file.display().to_string();
+        self.files.push(name.clone());
         let text = match read_trusted(file, FILE_BYTES_MAX) {
             Ok(text) => text,
             Err(why) => {
@@ -156,12 +165,26 @@ impl RosterReader {
         };
         let mut lines = LineNumbers::of(text);
         for patient in file.patient {
-            let place = format!("{name}:{}", lines.at(patient.span().start));
-            self.read_table(&place, patient.get_ref());
+            let place = self.place(lines.at(patient.span().start));
+            self.read_table(place, patient.get_ref());
         }
     }
 
-    fn read_table(&mut self, place: &str, table: &toml::Table) {
+    /// Returns a line of the file that is being read.
+    fn place(&self, line: usize) -> Place {
+        let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        Place { file: small(self.files.len().saturating_sub(1)), line: small(line) }
+    }
+
+    fn told(&self, Place { file, line }: Place) -> String {
+        format!("{}:{line}", self.files.get(file as usize).map_or("", String::as_str))
+    }
+
+    fn complain(&mut self, place: Place, why: impl Display) {
+        self.complaints.push(format!("{}: {why}", self.told(place)));
+    }
+
+    fn read_table(&mut self, place: Place, table: &toml::Table) {
         let mut fields = PatientFields::default();
         let mut wrong = Vec::new();
         for (key, value) in table {
@@ -178,36 +201,32 @@ impl RosterReader {
                 _ => wrong.push(format!("{key} is unknown; a patient has id, label, types and enabled")),
             }
         }
-        self.complaints.extend(wrong.into_iter().map(|why| format!("{place}: {why}")));
+        for why in wrong {
+            self.complain(place, why);
+        }
         self.add_patient(place, fields);
     }
 
-    fn add_patient(&mut self, place: &str, fields: PatientFields) {
+    fn add_patient(&mut self, place: Place, fields: PatientFields) {
         let Some(id) = fields.id else {
-            self.complaints.push(format!("{place}: id is missing"));
-            return;
+            return self.complain(place, "id is missing");
         };
         for name in fields.types.iter().flatten().filter(|name| ResourceType::by_name(name).is_none()) {
-            self.complaints
-                .push(format!("{place}: {name:?} is not a resource type of FHIR R4, such as Observation"));
+            self.complain(place, format!("{name:?} is not a resource type of FHIR R4, such as Observation"));
         }
         let label = fields.label.filter(|label| !label.is_empty());
         if label.as_ref().is_some_and(|label| {
             label.chars().count() > LABEL_LENGTH_MAX || label.chars().any(is_unprintable)
         }) {
-            self.complaints
-                .push(format!("{place}: label must be at most {LABEL_LENGTH_MAX} printable characters"));
+            self.complain(place, format!("label must be at most {LABEL_LENGTH_MAX} printable characters"));
         }
         let person = match PersonId::parse(&id) {
             Ok(person) => person,
-            Err(error) => {
-                self.complaints.push(format!("{place}: {error}"));
-                return;
-            }
+            Err(error) => return self.complain(place, error),
         };
-        if let Some(earlier) = self.places.insert(person.clone(), place.to_owned()) {
-            self.complaints.push(format!("{place}: {person} is listed before, at {earlier}"));
-            return;
+        if let Some(earlier) = self.places.insert(person.clone(), place) {
+            let earlier = self.told(earlier);
+            return self.complain(place, format!("{person} is listed before, at {earlier}"));
         }
         let types = fields.types.map(TypeFilter::new);
         self.patients.push(RosterPatient { person, label, types, enabled: fields.enabled.unwrap_or(true) });
@@ -227,20 +246,19 @@ const SHARED_LABELS_TOLD: usize = 5;
 impl RosterReader {
     /// A label is what logs and `status` know a patient by: several of one name are not told apart.
     fn note_shared_labels(&mut self) {
-        let mut named: BTreeMap<&str, Vec<&PersonId>> = BTreeMap::new();
-        for patient in &self.patients {
-            if let Some(label) = &patient.label {
-                named.entry(label).or_default().push(&patient.person);
-            }
-        }
-        let shared: Vec<_> = named.into_iter().filter(|(_, persons)| persons.len() > 1).collect();
+        let mut named: Vec<&RosterPatient> =
+            self.patients.iter().filter(|patient| patient.label.is_some()).collect();
+        named.sort_by_key(|patient| patient.label.as_deref());
+        let shared = named.chunk_by(|one, other| one.label == other.label);
+        let shared: Vec<&[&RosterPatient]> = shared.filter(|patients| patients.len() > 1).collect();
         let mut notes: Vec<String> = Vec::new();
-        for (label, persons) in shared.iter().take(SHARED_LABELS_TOLD) {
-            let places: Vec<&str> =
-                persons.iter().filter_map(|person| self.places.get(*person)).map(String::as_str).collect();
+        for patients in shared.iter().take(SHARED_LABELS_TOLD) {
+            let places = patients.iter().filter_map(|patient| self.places.get(&patient.person));
+            let places: Vec<String> = places.map(|place| self.told(*place)).collect();
             notes.push(format!(
-                "the label {label:?} is that of {} patients: {}",
-                persons.len(),
+                "the label {:?} is that of {} patients: {}",
+                patients[0].name(),
+                patients.len(),
                 places.join(", ")
             ));
         }

@@ -15,21 +15,14 @@ use crate::plan::verdict::NeedsLook;
 use crate::plan::{PersonId, Timestamp, stamp};
 use crate::warehouse::service::{KnownProblem, NamedPatient};
 
-/// A patient that may be behind.
-#[derive(Clone, Debug)]
-pub(super) struct PulledPatient {
-    pub(super) patient: NamedPatient,
-    pub(super) last_success_at: Option<Timestamp>,
-}
-
 /// The state of the patients at the end of a cycle.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     pub(super) held: Vec<NamedPatient>,
     /// Why they are, as the names in the column `held_why`.
     pub(super) held_why: BTreeSet<&'static str>,
-    /// Listed, enabled, and neither purged nor held.
-    pub(super) pulled: Vec<PulledPatient>,
+    /// Listed, enabled, and neither purged nor held; not pulled for longer than `alert.stale_after`.
+    pub(super) behind: Vec<NamedPatient>,
     pub(super) needs_look: NeedsLook,
     pub(super) oldest_unscrubbed: Option<Timestamp>,
     pub(super) scrub_due: Option<Timestamp>,
@@ -169,8 +162,7 @@ impl AlertState {
         let AlertRules { stale_after, now, .. } = rules;
         let named = |one: &NamedPatient| (one.person.clone(), one.name.clone());
         let held = facts.held.iter().map(named).collect();
-        let behind = facts.pulled.iter().filter(|patient| is_behind(patient, rules));
-        let behind = behind.map(|behind| named(&behind.patient)).collect();
+        let behind = facts.behind.iter().map(named).collect();
         let patience = TimeDelta::from_std(stale_after).unwrap_or(TimeDelta::MAX);
         let late_scrub = facts.oldest_unscrubbed.filter(|since| {
             let due = facts.scrub_due.unwrap_or(*since);
@@ -212,8 +204,8 @@ fn owned((person, name): (&PersonId, &String)) -> (PersonId, String) {
 
 /// Returns whether a patient's last success is too long ago. One that never succeeded is behind
 /// since the daemon began to try.
-fn is_behind(patient: &PulledPatient, rules: AlertRules) -> bool {
-    let since = patient.last_success_at.unwrap_or(rules.started_at);
+pub(super) fn is_behind(last_success_at: Option<Timestamp>, rules: AlertRules) -> bool {
+    let since = last_success_at.unwrap_or(rules.started_at);
     TimeDelta::from_std(rules.stale_after).is_ok_and(|patience| rules.now - since > patience)
 }
 
@@ -333,9 +325,7 @@ mod tests {
 
     #[test]
     fn a_patient_is_behind_by_its_last_success_or_since_the_start() {
-        let patient =
-            |last: Option<i64>| PulledPatient { patient: named("anna"), last_success_at: last.map(at) };
-        let behind = |last| is_behind(&patient(last), rules());
+        let behind = |last: Option<i64>| is_behind(last.map(at), rules());
         assert!(behind(Some(10_000)) && behind(None));
         assert!(!behind(Some(50_000)));
     }

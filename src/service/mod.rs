@@ -43,15 +43,17 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use self::alert_state::AlertRules;
 use crate::clock;
 use crate::clock::Instant;
 use crate::machine;
 use crate::plan::Timestamp;
+use crate::plan::verdict::NeedsLook;
 use crate::roster::Roster;
 use crate::settings::{Environment, Schedule, Settings};
 use crate::stop::Stop;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
-use crate::warehouse::patient::{Attention, CycleTimes};
+use crate::warehouse::patient::CycleTimes;
 use crate::warehouse::place::{FileIdentity, Place};
 use crate::warehouse::service::ServiceMemory;
 use crate::warehouse::{ServiceLock, Warehouse, identity};
@@ -115,7 +117,7 @@ impl Signals {
 
 pub(crate) async fn run(daemon: Daemon, signals: Signals) -> anyhow::Result<()> {
     let stop = signals.stop.clone();
-    let reading = StartupState::read(&daemon.place, &daemon.settings.sync.schedule);
+    let reading = StartupState::read(&daemon);
     let Some(found) = unless_stopped(&stop, reading).await else { return Ok(()) };
     let found = found?;
     let status = Arc::new(Status::new(daemon.settings.clone(), clock::now())?);
@@ -180,7 +182,7 @@ struct StartupState {
     missed_tick: bool,
     last_well_end: Option<Timestamp>,
     memory: ServiceMemory,
-    attention: Attention,
+    needs_look: NeedsLook,
     identity: Option<FileIdentity>,
     /// `None` where a full or read-only disk does not let it be taken yet.
     only_daemon: Option<ServiceLock>,
@@ -191,7 +193,8 @@ struct StartupState {
 impl StartupState {
     /// Opens the warehouse, so that one that cannot be used is reported now and not at the first
     /// tick.
-    async fn read(place: &Place, schedule: &Schedule) -> anyhow::Result<Self> {
+    async fn read(daemon: &Daemon) -> anyhow::Result<Self> {
+        let place = &daemon.place;
         let only_daemon = match ServiceLock::take(place) {
             Ok(lock) => Some(lock),
             Err(failed) if failed.may_pass() => return Ok(Self::waiting(None, &failed)),
@@ -208,7 +211,7 @@ impl StartupState {
             Err(failed) if failed.may_pass() => return Ok(Self::waiting(only_daemon, &failed)),
             Err(failed) => return Err(failed.into()),
         };
-        let found = Self::of_warehouse(&warehouse, schedule).await;
+        let found = Self::of_warehouse(&warehouse, daemon).await;
         machine::aside(move || drop(warehouse)).await?;
         match found {
             Ok(found) => Ok(Self { identity: identity(place), only_daemon, ..found }),
@@ -217,15 +220,18 @@ impl StartupState {
         }
     }
 
-    async fn of_warehouse(warehouse: &Warehouse, schedule: &Schedule) -> Result<Self, StoreFailed> {
+    async fn of_warehouse(warehouse: &Warehouse, daemon: &Daemon) -> Result<Self, StoreFailed> {
+        let Daemon { settings, roster, .. } = daemon;
         let CycleTimes { last_started_at, last_good_end } = warehouse.cycle_times().await?;
         let now = clock::now();
+        let rules = AlertRules { stale_after: settings.alert.stale_after, started_at: now, now };
         Ok(Self {
-            missed_tick: last_started_at.is_none_or(|last| has_missed_a_tick(schedule, last, now)),
+            missed_tick: last_started_at
+                .is_none_or(|last| has_missed_a_tick(&settings.sync.schedule, last, now)),
             // An end in the future was noted by a wrong clock, and counts as now.
             last_well_end: last_good_end.map(|end| end.min(now)),
             memory: warehouse.recall().await?,
-            attention: warehouse.attention().await?,
+            needs_look: facts::gather(warehouse, roster, settings, rules).await?.needs_look,
             ..Self::default()
         })
     }

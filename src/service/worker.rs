@@ -115,7 +115,7 @@ impl Worker {
             state.last_well_end = found.last_well_end;
             state.cycles = found.memory.cycles.into();
             state.problems = alert_state.shown();
-            state.needs_look = facts::sort(&found.attention, &daemon.roster, &daemon.settings).needs_look;
+            state.needs_look = found.needs_look;
         }
         let mut worker = Self {
             notifier: Notifier::start(&daemon.settings.api.network)?,
@@ -421,7 +421,7 @@ impl Worker {
             self.send(&alert);
         }
         self.resolve_or_raise(summary);
-        let facts = self.facts(warehouse).await;
+        let facts = self.facts(warehouse, now).await;
         if let Some(facts) = &facts {
             self.update_problems(facts, summary, now);
         }
@@ -526,9 +526,10 @@ impl Worker {
     }
 
     /// Reads from the warehouse what needs a person.
-    async fn facts(&self, warehouse: &Warehouse) -> Option<Facts> {
-        match warehouse.attention().await {
-            Ok(attention) => Some(facts::sort(&attention, &self.daemon.roster, &self.daemon.settings)),
+    async fn facts(&self, warehouse: &Warehouse, now: Timestamp) -> Option<Facts> {
+        let Daemon { roster, settings, .. } = &self.daemon;
+        match facts::gather(warehouse, roster, settings, self.alert_rules(now)).await {
+            Ok(facts) => Some(facts),
             Err(failed) => {
                 tracing::error!("what needs a person cannot be told: {failed}");
                 None
@@ -536,13 +537,16 @@ impl Worker {
         }
     }
 
+    fn alert_rules(&self, now: Timestamp) -> AlertRules {
+        let started_at = self.status.state().started_at;
+        AlertRules { stale_after: self.daemon.settings.alert.stale_after, started_at, now }
+    }
+
     fn update_problems(&mut self, facts: &Facts, summary: &Summary, now: Timestamp) {
         if matches!(summary.ended_early, Some(EndedEarly::Stopped | EndedEarly::Warehouse(_))) {
             return;
         }
-        let started_at = self.status.state().started_at;
-        let stale_after = self.daemon.settings.alert.stale_after;
-        for alert in self.alert_state.update(facts, AlertRules { stale_after, started_at, now }) {
+        for alert in self.alert_state.update(facts, self.alert_rules(now)) {
             self.send(&alert);
         }
         self.show_problems();

@@ -47,16 +47,17 @@ use std::sync::Arc;
 use self::failover::Failover;
 use self::failure::{OpenFailed, RestoreFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
-use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
+use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading, RosterTaken};
 use self::place::{Close, FileIdentity, Location, OtherServer, Place, Server, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub};
 use self::rehearsal::Rehearsal;
 use self::report::{Migrated, Preflight, Restored, ServerPreflight, Steps, ViewRefused};
 use self::service::{RunReport, RunState, ServiceMemory, ServiceNote};
+use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
-use crate::plan::roster::{RosterPatient, RosterVersion};
+use crate::plan::roster::{RosterPatients, RosterVersion};
 use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::AnalystTable;
@@ -145,16 +146,40 @@ impl Warehouse {
     }
 
     /// Begins a cycle: takes the roster over and who it lacks, notes the time, and says of pulls that
-    /// a kill cut off that they were. Returns every patient that is known, in the order of their ids.
+    /// a kill cut off that they were.
     pub async fn begin_cycle(
         &self,
         roster: RosterReading,
         now: Timestamp,
-    ) -> Result<Vec<Lease>, StoreFailed> {
+    ) -> Result<RosterTaken, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.begin_cycle(roster, now).await,
             Self::Postgres(engine) => engine.begin_cycle(roster, now).await,
             Self::Rehearsal(rehearsal) => rehearsal.begin_cycle(&roster, now),
+        }
+    }
+
+    /// Returns everybody, in the order of their ids, as the cycle that has begun is to go by: but for those that another
+    /// process is dealing with.
+    pub async fn everybody(&self) -> Result<Vec<Lease>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.everybody().await,
+            Self::Postgres(engine) => engine.everybody().await,
+            Self::Rehearsal(rehearsal) => Ok(rehearsal.everybody()),
+        }
+    }
+
+    /// Returns up to `most` patients that follow `last`, in whatever order the engine keeps them; none once all were
+    /// returned.
+    pub async fn patients_after(
+        &self,
+        last: Option<PersonId>,
+        most: usize,
+    ) -> Result<Vec<Checkpoint>, StoreFailed> {
+        match self {
+            Self::Sqlite(engine) => engine.patients_after(last, most).await,
+            Self::Postgres(engine) => engine.patients_after(last, most).await,
+            Self::Rehearsal(_) => Ok(Vec::new()),
         }
     }
 
@@ -168,7 +193,7 @@ impl Warehouse {
         }
     }
 
-    /// Returns who needs a person.
+    /// Returns what needs a person, beside the patients.
     pub async fn attention(&self) -> Result<Attention, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.attention().await,
@@ -477,7 +502,7 @@ pub fn preflight(place: &Place) -> Result<FoundAt, OpenFailed> {
 /// Puts a roster in force, whether or not it was before. Returns the one that it takes the place of.
 pub(crate) fn publish_roster(
     server: &Arc<Server>,
-    patients: &[RosterPatient],
+    patients: &RosterPatients,
     now: Timestamp,
 ) -> Result<Option<RosterVersion>, OpenFailed> {
     postgres::publish_roster(server, patients, now)

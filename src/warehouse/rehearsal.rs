@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::failure::{OpenFailed, StoreFailed};
 use super::page::{Batch, PullProgress, StoredBatch, SweepOutcome};
-use super::patient::{Listed, RosterReading};
+use super::patient::{MissingPatient, RosterReading, RosterTaken};
 use super::place::{OtherServer, Place};
 use super::pull::{Fenced, Lease, PullHead};
 use super::purge::{Erased, PurgedPatient};
@@ -34,6 +34,8 @@ struct State {
     reader: Option<Reader>,
     /// Another server filled it, whose watermarks mean nothing.
     adopts: bool,
+    /// As a cycle that has begun would have noted them.
+    everybody: Vec<Checkpoint>,
     /// What the consent records would have changed, had they been kept: since when a patient's consent
     /// has ended, if it has, and who would be pulled in full.
     consent_ended: HashMap<PersonId, Option<Timestamp>>,
@@ -75,14 +77,12 @@ impl Rehearsal {
         &self,
         roster: &RosterReading,
         now: Timestamp,
-    ) -> Result<Vec<Lease>, StoreFailed> {
-        let RosterReading { listed, is_new, .. } = roster;
+    ) -> Result<RosterTaken, StoreFailed> {
+        let RosterReading { patients: listed, is_new, .. } = roster;
         let mut known = self.ask(Reader::checkpoints)?;
-        let on_roster: HashMap<&PersonId, &Listed> =
-            listed.iter().map(|patient| (&patient.person, patient)).collect();
         for checkpoint in &mut known {
             self.catch_up(checkpoint);
-            let entry = on_roster.get(&checkpoint.person);
+            let entry = listed.of(&checkpoint.person);
             checkpoint.listed = entry.is_some();
             if *is_new {
                 checkpoint.missing = after_reading(checkpoint.missing, entry.is_some(), now);
@@ -99,7 +99,17 @@ impl Rehearsal {
             checkpoint
         }));
         known.sort_by(|one, other| one.person.cmp(&other.person));
-        Ok(known.into_iter().map(Lease::alone).collect())
+        let missing = known.iter().filter(|checkpoint| checkpoint.holds_rows).filter_map(|checkpoint| {
+            Some(MissingPatient { person: checkpoint.person.clone(), missing: checkpoint.missing? })
+        });
+        let taken = RosterTaken { missing: missing.collect(), knows_anybody: !known.is_empty() };
+        self.state().everybody = known;
+        Ok(taken)
+    }
+
+    /// Returns everybody, as the cycle that has begun would have noted them.
+    pub(super) fn everybody(&self) -> Vec<Lease> {
+        std::mem::take(&mut self.state().everybody).into_iter().map(Lease::alone).collect()
     }
 
     pub(super) fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {

@@ -3,13 +3,13 @@
 use super::failure::StoreFailed;
 use super::{Reader, Warehouse};
 use crate::plan::Timestamp;
-use crate::plan::roster::{RosterHash, RosterPatient, RosterVersion};
+use crate::plan::roster::{RosterHash, RosterPatients, RosterVersion};
 
 /// A worker's own roster, as it offers it to the others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnRoster<'r> {
     pub(crate) hash: &'r RosterHash,
-    pub(crate) patients: &'r [RosterPatient],
+    pub(crate) patients: &'r RosterPatients,
     /// Whether it was read for this: one that stands in for files which cannot be read is no news.
     pub(crate) is_new: bool,
 }
@@ -19,7 +19,7 @@ pub(crate) struct OwnRoster<'r> {
 pub(crate) enum RosterInForce {
     Own,
     /// Another worker's, as the warehouse keeps it.
-    Kept(RosterVersion, Vec<RosterPatient>),
+    Kept(RosterVersion, RosterPatients),
     /// Another worker's, whose patients this process takes as it is given them.
     Anothers(RosterVersion),
     /// There is none of one's own, and nobody has given the warehouse any.

@@ -4,11 +4,12 @@
 //! process's own.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::{OpenFailed, StoreFailed};
 use super::place::{Location, OtherServer, Place};
-use super::turn::{Announced, Claimed, CyclePart, ServerCosts, SharedProgress, Turn, TurnsAsked};
+use super::turn::{Announced, Claimed, CyclePart, PlanPiece, ServerCosts, SharedProgress, Turn, TurnsAsked};
 use super::{Warehouse, postgres};
 use crate::plan::{PersonId, Timestamp};
 
@@ -106,9 +107,14 @@ impl Sharing<'_> {
         self.engine.take_superseded()
     }
 
-    /// Writes down everybody's turn. From then on they are taken.
-    pub(crate) async fn plan_turns(self, turns: Vec<Turn>, now: Timestamp) -> Result<(), StoreFailed> {
-        self.engine.plan_turns(turns, now).await
+    /// Has everybody planned whom no worker is dealing with, in pieces of 10,000, and writes down their turns. From then
+    /// on these are taken. Returns what else the pieces came to.
+    pub(crate) async fn plan_turns<R: Send + 'static>(
+        self,
+        plan: Arc<PlanPiece<R>>,
+        now: Timestamp,
+    ) -> Result<Vec<R>, StoreFailed> {
+        self.engine.plan_turns(plan, now).await
     }
 
     /// Gives back the turns that are over, and takes others: those of a worker that has gone before new ones.

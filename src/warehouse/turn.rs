@@ -18,6 +18,16 @@ pub(crate) struct Turn {
     pub(crate) consents: bool,
 }
 
+/// What a piece of the patients comes to, those first who have waited longest: asked anew where a connection was lost.
+pub(crate) type PlanPiece<R> = dyn Fn(Vec<Lease>) -> Planned<R> + Send + Sync;
+
+/// What some patients come to in a cycle.
+pub(crate) struct Planned<R> {
+    pub(crate) turns: Vec<Turn>,
+    /// Of those who have no turn.
+    pub(crate) others: R,
+}
+
 /// How a cycle begins that may be shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Announced {

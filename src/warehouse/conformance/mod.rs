@@ -15,7 +15,7 @@ mod sweeps;
 mod trial;
 
 pub(super) use self::kept::{Kept, KeptRow};
-pub(super) use self::trial::{Pull, Trial, at, batch, end, person};
+pub(super) use self::trial::{Pull, Trial, at, batch, end, listed, observation, person};
 
 use super::place::Place;
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::Candidate;
 use super::trial::{
-    BY, Pull, Trial, at, batch, condition, kept, mark, next, observation, person, quarantined, setback,
+    BY, Pull, Trial, at, batch, condition, kept, listed, mark, next, observation, person, quarantined,
+    setback,
 };
 use crate::plan::checkpoint::PastPurge;
 use crate::plan::stamp;
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason};
-use crate::warehouse::patient::{Listed, ListedBy, RosterReading};
+use crate::warehouse::patient::RosterReading;
 use crate::warehouse::pull::{Lease, PullOutcome, Setback};
 use crate::warehouse::purge::{Erased, Scrub, Scrubbed};
 
@@ -159,11 +160,10 @@ pub(super) async fn a_roster_that_cannot_be_read_does_not_undo_an_operators_purg
         trial.begin_cycle(&["ben"], at(seconds)).await;
     }
     // It stands in for one that would list her again.
-    let ben = Listed { person: ben, label: None, by: ListedBy::File };
-    let outdated = RosterReading { listed: vec![ben.clone()], is_new: false, version: None };
+    let outdated = RosterReading { is_new: false, ..RosterReading::of_files(vec![listed("ben")]) };
     trial.warehouse().begin_cycle(outdated, at(DAY + 30)).await.unwrap();
     // Nor does a purge forget her that comes between two readings.
-    trial.warehouse().purge(&ben.person, PurgeReason::Operator, BY, at(DAY + 31)).await.unwrap().unwrap();
+    trial.warehouse().purge(&ben, PurgeReason::Operator, BY, at(DAY + 31)).await.unwrap().unwrap();
     trial.begin_cycle(&["anna", "ben"], at(DAY + 40)).await;
     assert_eq!(trial.checkpoint(&anna).await.state, PatientState::Paused);
 }

@@ -2,13 +2,12 @@
 
 use super::Candidate;
 use super::trial::{
-    BY, Pull, Trial, at, batch, end_with_sweep, kept, observation, observation_that, person, setback,
+    BY, Pull, Trial, at, batch, end_with_sweep, kept, listed, observation, observation_that, person, setback,
 };
-use crate::plan::leaver::ListedBy;
 use crate::plan::state::{Event, HeldWhy, PurgeReason};
 use crate::warehouse::Warehouse;
 use crate::warehouse::page::{PullProgress, SweepOutcome};
-use crate::warehouse::patient::{CycleEnd, Listed, RosterReading};
+use crate::warehouse::patient::{CycleEnd, RosterReading};
 use crate::warehouse::place::OtherServer;
 use crate::warehouse::pull::PullOutcome;
 use crate::warehouse::purge::Scrub;
@@ -61,10 +60,9 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     trial.close();
     let rehearsal = Warehouse::rehearse(trial.candidate.place(), OtherServer::Refuse).unwrap();
     assert!(rehearsal.is_rehearsal());
-    let listed = || ["anna", "dan"].map(|id| Listed { person: person(id), label: None, by: ListedBy::File });
-
-    let reading = || RosterReading { listed: listed().to_vec(), is_new: true, version: None };
-    let leases = rehearsal.begin_cycle(reading(), at(20)).await.unwrap();
+    let reading = || RosterReading::of_files(["anna", "dan"].map(listed).to_vec());
+    let taken = rehearsal.begin_cycle(reading(), at(20)).await.unwrap();
+    let leases = rehearsal.everybody().await.unwrap();
     let page = || {
         let rows = [observation(1), observation_that(2, "is changed"), observation(4)];
         batch(&rows, end_with_sweep(&[&rows, &rows], 1))
@@ -93,7 +91,9 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
 
     trial.reopen();
     let real = trial.warehouse();
-    let really = real.begin_cycle(reading(), at(20)).await.unwrap();
+    let really_taken = real.begin_cycle(reading(), at(20)).await.unwrap();
+    assert_eq!((taken.missing, taken.knows_anybody), (really_taken.missing, true));
+    let really = real.everybody().await.unwrap();
     let checkpoints = |leases: &[crate::warehouse::pull::Lease]| -> Vec<_> {
         leases.iter().map(|lease| lease.checkpoint.clone()).collect()
     };
@@ -109,10 +109,8 @@ pub(super) async fn a_rehearsal_of_what_is_not_there_makes_nothing<C: Candidate>
     let candidate = C::new("https://api.example.org");
     let before = candidate.kept();
     let rehearsal = Warehouse::rehearse(candidate.place(), OtherServer::Refuse).unwrap();
-    let listed = vec![Listed { person: person("anna"), label: None, by: ListedBy::File }];
-    let roster = RosterReading { listed, is_new: true, version: None };
-    let leases = rehearsal.begin_cycle(roster, at(1)).await.unwrap();
-    assert_eq!(leases.len(), 1);
+    rehearsal.begin_cycle(RosterReading::of_files(vec![listed("anna")]), at(1)).await.unwrap();
+    assert_eq!(rehearsal.everybody().await.unwrap().len(), 1);
     let pull = Pull::full(&person("anna"), at(2));
     let page = batch(&[observation(1)], PullProgress::Partial);
     let stored = kept(rehearsal.store_page(&pull.head, pull.cost, page, at(3)).await.unwrap());

@@ -7,14 +7,14 @@ use super::{Candidate, Kept};
 use crate::plan::arrivals::Arrivals;
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::WalkCounts;
-use crate::plan::leaver::ListedBy;
+use crate::plan::roster::RosterPatient;
 use crate::plan::row::{KeyHash, Quarantined, Row, row_of};
 use crate::plan::state::Event;
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter, parse_stamp};
 use crate::warehouse::page::{
     Batch, Completion, IncomingRow, PullProgress, ShortfallChange, StoredBatch, SweepRequest, WalkMark,
 };
-use crate::warehouse::patient::{Listed, RosterReading};
+use crate::warehouse::patient::RosterReading;
 use crate::warehouse::place::{Close, OtherServer};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, PullOutcome, Setback};
 use crate::warehouse::report::VerifyDepth;
@@ -35,7 +35,7 @@ pub(in crate::warehouse) fn person(id: &str) -> PersonId {
 }
 
 /// A laboratory result, which is a row of an analysts' table too.
-pub(super) fn observation(number: u32) -> Row {
+pub(in crate::warehouse) fn observation(number: u32) -> Row {
     observation_that(number, "is as at first")
 }
 
@@ -159,6 +159,11 @@ pub(super) fn kept<T>(answer: Fenced<T>) -> T {
     }
 }
 
+/// A line of a roster.
+pub(in crate::warehouse) fn listed(id: &str) -> RosterPatient {
+    person(id).into()
+}
+
 pub(in crate::warehouse) struct Trial<C> {
     pub(in crate::warehouse) candidate: C,
     /// `None` between two openings.
@@ -203,14 +208,12 @@ impl<C: Candidate> Trial<C> {
         self.candidate.kept()
     }
 
+    /// Begins a cycle, and returns everybody as it finds them.
     pub(in crate::warehouse) async fn begin_cycle(&self, persons: &[&str], now: Timestamp) -> Vec<Lease> {
-        let listed = persons.iter().map(|id| Listed {
-            person: person(id),
-            label: Some(format!("label-{id}")),
-            by: ListedBy::File,
-        });
-        let roster = RosterReading { listed: listed.collect(), is_new: true, version: None };
-        self.warehouse().begin_cycle(roster, now).await.unwrap()
+        let line = |id: &&str| RosterPatient { label: Some(format!("label-{id}")), ..listed(id) };
+        let roster = RosterReading::of_files(persons.iter().map(line).collect());
+        self.warehouse().begin_cycle(roster, now).await.unwrap();
+        self.warehouse().everybody().await.unwrap()
     }
 
     pub(super) async fn checkpoint(&self, person: &PersonId) -> Checkpoint {
@@ -241,7 +244,7 @@ impl<C: Candidate> Trial<C> {
     }
 
     /// Pulls these rows in full, in one page.
-    pub(super) async fn pull(&self, person: &PersonId, rows: &[Row], now: Timestamp) {
+    pub(in crate::warehouse) async fn pull(&self, person: &PersonId, rows: &[Row], now: Timestamp) {
         let mut pull = Pull::full(person, now);
         self.store(&mut pull, batch(rows, end(rows, now)), now).await;
     }

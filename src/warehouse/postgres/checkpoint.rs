@@ -38,6 +38,22 @@ pub(super) async fn all(session: &Session) -> Result<Vec<Checkpoint>, Undone> {
     rows.iter().map(read).collect()
 }
 
+/// Returns so many patients that follow one, in an order that is the server's.
+pub(super) async fn after(
+    session: &Session,
+    last: Option<&PersonId>,
+    most: usize,
+) -> Result<Vec<Checkpoint>, Undone> {
+    let statement = format!("{} WHERE c.person_id > $1 ORDER BY c.person_id LIMIT $2", select());
+    let last = last.map_or("", PersonId::as_str);
+    session.rows(&statement, &[&last, &count(most as u64)]).await?.iter().map(read).collect()
+}
+
+pub(super) async fn held(session: &Session) -> Result<Vec<Checkpoint>, Undone> {
+    let statement = format!("{} WHERE c.state = 'held' ORDER BY c.person_id COLLATE \"C\"", select());
+    session.rows(&statement, &[]).await?.iter().map(read).collect()
+}
+
 pub(super) async fn one(session: &Session, person: &PersonId) -> Result<Option<Checkpoint>, Undone> {
     let found =
         session.row_or_none(&format!("{} WHERE c.person_id = $1", select()), &[&person.as_str()]).await?;
@@ -47,8 +63,22 @@ pub(super) async fn one(session: &Session, person: &PersonId) -> Result<Option<C
 /// Returns everybody with the fence that a turn would be planned on, but for those that a worker is dealing with.
 pub(super) async fn free(session: &Session) -> Result<Vec<Lease>, Undone> {
     let all = format!("{} WHERE c.owner IS NULL ORDER BY c.person_id COLLATE \"C\"", select());
-    let rows = session.rows(&all, &[]).await?;
-    rows.iter().map(|row| Ok(Lease { checkpoint: read(row)?, fence: Columns(row).get("fence")? })).collect()
+    session.rows(&all, &[]).await?.iter().map(lease).collect()
+}
+
+/// Begins to read the same, those first who have waited longest, as [`next_free`] returns them piece by piece.
+pub(super) async fn begin_reading_free(session: &Session) -> Result<(), Undone> {
+    let declare = include_str!("../../../schema/postgres/free_patients.sql").replace("{columns}", COLUMNS);
+    session.batch(&declare).await
+}
+
+/// Returns the next of them; none once all are read.
+pub(super) async fn next_free(session: &Session, most: usize) -> Result<Vec<Lease>, Undone> {
+    session.fetch(&format!("FETCH FORWARD {most} FROM free_patients")).await?.iter().map(lease).collect()
+}
+
+fn lease(row: &Row) -> Result<Lease, Undone> {
+    Ok(Lease { checkpoint: read(row)?, fence: Columns(row).get("fence")? })
 }
 
 /// Reads [`COLUMNS`].

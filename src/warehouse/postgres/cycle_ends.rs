@@ -1,14 +1,20 @@
 //! A cycle's two ends: the roster that it has read, and when it began and ended well.
 
-use std::collections::{HashMap, HashSet};
+use tokio_postgres::Row;
 
 use super::failure::Undone;
 use super::session::Session;
-use super::values::counted;
+use super::values::{count, counted};
 use crate::plan::leaver::Missing;
-use crate::plan::{Timestamp, parse_stamp, stamp};
+use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::warehouse::about::{LAST_CYCLE, LAST_GOOD_CYCLE};
-use crate::warehouse::patient::{CycleTimes, KnownPatient, Listed, RosterReading};
+use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::patient::{
+    CycleTimes, KnownPatient, MissingPatient, RosterComparison, RosterReading, RosterTaken, Unlisted,
+};
+
+/// Patients that are read, or noted, together: so many are in memory at a time.
+const PIECE: usize = 10_000;
 
 /// Brings the checkpoint in line with the roster: new patients get a row, all others a mark, and
 /// those that it lacks are noted as missing, if it is in force still.
@@ -18,46 +24,79 @@ pub(super) async fn take_roster(
     is_in_force: bool,
     now: Timestamp,
 ) -> Result<(), Undone> {
-    let listed = &roster.listed;
-    let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
-    let known = known_patients(session).await?;
-    let is_same =
-        |patient: &Listed| known.get(patient.person.as_str()).is_some_and(|known| known.is_as(patient));
-    let other: Vec<_> = listed.iter().filter(|patient| !is_same(patient)).collect();
-    let persons: Vec<&str> = other.iter().map(|patient| patient.person.as_str()).collect();
-    let labels: Vec<Option<&str>> = other.iter().map(|patient| patient.label.as_deref()).collect();
-    let by: Vec<&str> = other.iter().map(|patient| patient.by.as_str()).collect();
-    let take = include_str!("../../../schema/postgres/take_roster.sql");
-    session.execute(take, &[&persons, &labels, &by]).await?;
-    let leave = "UPDATE checkpoint SET listed = false, missing_since = $2, missing_readings = $3 WHERE person_id = $1";
-    for (person, known) in known.iter().filter(|(person, _)| !on_roster.contains(person.as_str())) {
-        let missing = if is_in_force { roster.missing_after(known.missing, now) } else { known.missing };
-        if known.listed || missing != known.missing {
-            let readings = missing.map_or(0, |missing| i64::from(missing.readings));
-            session.execute(leave, &[person, &missing.map(|missing| missing.since), &readings]).await?;
+    let mut comparison = RosterComparison::new(roster, is_in_force, now);
+    let known =
+        "SELECT person_id, label, listed, purged_at IS NOT NULL, missing_since, missing_readings, listed_by
+           FROM checkpoint WHERE person_id > $1 ORDER BY person_id LIMIT $2";
+    let mut last = String::new();
+    loop {
+        let piece = session.rows(known, &[&last, &count(PIECE as u64)]).await?;
+        let mut unlisted = Vec::new();
+        for row in &piece {
+            last = row.try_get(0)?;
+            if let Some(noted) = comparison.compare(&last, &known_patient(row)?) {
+                unlisted.push((last.clone(), noted));
+            }
         }
+        unlist(session, &unlisted).await?;
+        if piece.len() < PIECE {
+            break;
+        }
+    }
+    for piece in comparison.others().chunks(PIECE) {
+        let persons: Vec<&str> = piece.iter().map(|listed| listed.patient.person.as_str()).collect();
+        let labels: Vec<Option<&str>> = piece.iter().map(|listed| listed.patient.label.as_deref()).collect();
+        let by: Vec<&str> = piece.iter().map(|listed| listed.by.as_str()).collect();
+        let take = include_str!("../../../schema/postgres/take_roster.sql");
+        session.execute(take, &[&persons, &labels, &by]).await?;
     }
     Ok(())
 }
 
-async fn known_patients(session: &Session) -> Result<HashMap<String, KnownPatient>, Undone> {
-    let statement =
-        "SELECT person_id, label, listed, purged_at IS NOT NULL, missing_since, missing_readings, listed_by
-           FROM checkpoint";
-    let mut known = HashMap::new();
-    for row in session.rows(statement, &[]).await? {
-        let (since, readings): (Option<Timestamp>, i64) = (row.try_get(4)?, row.try_get(5)?);
-        let readings = u32::try_from(counted(readings)).unwrap_or(u32::MAX);
-        let patient = KnownPatient {
-            label: row.try_get(1)?,
-            listed: row.try_get(2)?,
-            is_purged: row.try_get(3)?,
-            missing: since.map(|since| Missing { since, readings }),
-            listed_by: row.try_get(6)?,
-        };
-        known.insert(row.try_get(0)?, patient);
+fn known_patient(row: &Row) -> Result<KnownPatient, Undone> {
+    Ok(KnownPatient {
+        label: row.try_get(1)?,
+        listed: row.try_get(2)?,
+        is_purged: row.try_get(3)?,
+        missing: missing(row.try_get(4)?, row.try_get(5)?),
+        listed_by: row.try_get(6)?,
+    })
+}
+
+fn missing(since: Option<Timestamp>, readings: i64) -> Option<Missing> {
+    let readings = u32::try_from(counted(readings)).unwrap_or(u32::MAX);
+    since.map(|since| Missing { since, readings })
+}
+
+async fn unlist(session: &Session, unlisted: &[(String, Unlisted)]) -> Result<(), Undone> {
+    if unlisted.is_empty() {
+        return Ok(());
     }
-    Ok(known)
+    let persons: Vec<&str> = unlisted.iter().map(|(person, _)| person.as_str()).collect();
+    let missing = unlisted.iter().map(|(_, Unlisted { missing })| missing);
+    let since: Vec<Option<Timestamp>> =
+        missing.clone().map(|missing| missing.map(|missing| missing.since)).collect();
+    let readings: Vec<i64> =
+        missing.map(|missing| missing.map_or(0, |missing| i64::from(missing.readings))).collect();
+    let statement = include_str!("../../../schema/postgres/unlist.sql");
+    session.execute(statement, &[&persons, &since, &readings]).await.map(drop)
+}
+
+/// Returns what taking the roster over has shown. Where it `is_in_force` no more, it says nothing of who is missing.
+pub(super) async fn roster_taken(session: &Session, is_in_force: bool) -> Result<RosterTaken, Undone> {
+    let anybody = session.row("SELECT EXISTS (SELECT 1 FROM checkpoint)", &[]).await?;
+    let mut taken = RosterTaken { missing: Vec::new(), knows_anybody: anybody.try_get(0)? };
+    if is_in_force {
+        let statement = "SELECT person_id, missing_since, missing_readings FROM checkpoint
+              WHERE missing_since IS NOT NULL AND holds_rows AND owner IS NULL ORDER BY person_id COLLATE \"C\"";
+        for row in session.rows(statement, &[]).await? {
+            let person = PersonId::parse(row.try_get(0)?)
+                .map_err(|_| StoreFailed::Damaged("checkpoint.person_id cannot be read".to_owned()))?;
+            let missing = missing(row.try_get(1)?, row.try_get(2)?);
+            taken.missing.extend(missing.map(|missing| MissingPatient { person, missing }));
+        }
+    }
+    Ok(taken)
 }
 
 /// Notes that a cycle has begun: a daemon that starts wants to know whether it has missed one.

@@ -33,6 +33,7 @@ mod operations;
 mod overview;
 mod page;
 mod persons;
+mod planning;
 mod pool;
 mod preflight;
 mod pulls;

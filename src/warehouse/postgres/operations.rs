@@ -12,16 +12,17 @@ use super::{
     checkpoint, consents, cycle_ends, failover, keep_deleted, page, pulls, purge_log, removed, rosters,
     service_memory, shared_cycle,
 };
+use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
-use crate::plan::state::{PatientState, PurgeReason};
+use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{KeptRows, TapeMemory};
 use crate::warehouse::failover::Failover;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{Batch, IncomingRow, PullProgress, StoredBatch, SweepOutcome, Tally};
-use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
+use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading, RosterTaken};
 use crate::warehouse::place::WriterActivity;
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use crate::warehouse::report::{ExpiringConsents, Steps, ViewRefused};
@@ -40,7 +41,7 @@ impl Engine {
         &self,
         roster: RosterReading,
         now: Timestamp,
-    ) -> Result<Vec<Lease>, StoreFailed> {
+    ) -> Result<RosterTaken, StoreFailed> {
         self.expect_own_tables()?;
         let roster = Arc::new(roster);
         let begin = self.write(|session| {
@@ -53,19 +54,38 @@ impl Engine {
                 let lacked_since = roster.paused_lacked_since(now).filter(|_| is_in_force);
                 checkpoint::drop_unlisted(session, lacked_since).await?;
                 failover::begin_asking(session).await?;
+                // Where another took its place since the workers agreed on it, it purges nobody.
+                cycle_ends::roster_taken(session, is_in_force).await
+            })
+        });
+        begin.await
+    }
+
+    pub(in crate::warehouse) async fn everybody(&self) -> Result<Vec<Lease>, StoreFailed> {
+        self.look(|session| {
+            Box::pin(async move {
                 let mut patients = checkpoint::free(session).await?;
-                let checkpoints = patients.iter_mut().map(|patient| &mut patient.checkpoint);
-                failover::forget_delays(session, checkpoints).await?;
-                if !is_in_force {
-                    // Another took its place since the workers agreed on it: it purges nobody.
+                if failover::asks_everyone(session).await? {
                     for patient in &mut patients {
-                        patient.checkpoint.missing = None;
+                        patient.checkpoint.forget_delays();
                     }
                 }
                 Ok(patients)
             })
-        });
-        begin.await
+        })
+        .await
+    }
+
+    pub(in crate::warehouse) async fn patients_after(
+        &self,
+        last: Option<PersonId>,
+        most: usize,
+    ) -> Result<Vec<Checkpoint>, StoreFailed> {
+        self.look(|session| {
+            let last = last.clone();
+            Box::pin(async move { checkpoint::after(session, last.as_ref(), most).await })
+        })
+        .await
     }
 
     /// Refuses to pull where tables would be left behind: nobody who pulls may make them.
@@ -178,14 +198,8 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn attention(&self) -> Result<Attention, StoreFailed> {
-        let look = self.look(|session| {
-            Box::pin(async move {
-                let oldest_unscrubbed = purge_log::oldest_unscrubbed(session).await?;
-                Ok((checkpoint::all(session).await?, oldest_unscrubbed))
-            })
-        });
-        let (patients, oldest_unscrubbed) = look.await?;
-        Ok(Attention { patients, oldest_unscrubbed, ledger_fault: self.ledger_fault() })
+        let look = self.look(|session| Box::pin(purge_log::oldest_unscrubbed(session)));
+        Ok(Attention { oldest_unscrubbed: look.await?, ledger_fault: self.ledger_fault() })
     }
 
     pub(in crate::warehouse) async fn tell_failover(&self) -> Result<Option<Failover>, StoreFailed> {
@@ -397,9 +411,8 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
-        let all = self.look(|session| Box::pin(checkpoint::all(session))).await?;
-        let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
-        Ok(held.map(Lease::alone).collect())
+        let held = self.look(|session| Box::pin(checkpoint::held(session))).await?;
+        Ok(held.into_iter().map(Lease::alone).collect())
     }
 }
 

@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::rosters::{Claim, For, kept, publish, standing, take_if_new};
 use super::{open, runtime};
 use crate::plan::Timestamp;
-use crate::plan::roster::{RosterHash, RosterPatient, RosterStanding, RosterVersion};
+use crate::plan::roster::{RosterHash, RosterPatients, RosterStanding, RosterVersion};
 use crate::warehouse::beside::roster_memory;
 use crate::warehouse::failure::{OpenFailed, StoreFailed};
 use crate::warehouse::place::Server;
@@ -33,7 +33,7 @@ impl Engine {
             RosterStanding::Old => self.look(|session| Box::pin(kept(session, whom))).await?,
             RosterStanding::InForce => RosterInForce::Own,
             RosterStanding::New => {
-                let offered = Arc::new((claim, own.patients.to_vec()));
+                let offered = Arc::new((claim, own.patients.clone()));
                 let taken = self.write_freely(|session| {
                     let offered = offered.clone();
                     Box::pin(async move { take_if_new(session, &offered.0, &offered.1, whom, now).await })
@@ -71,7 +71,7 @@ impl Reader {
 /// in force.
 pub(in crate::warehouse) fn publish_roster(
     server: &Arc<Server>,
-    lines: &[RosterPatient],
+    lines: &RosterPatients,
     now: Timestamp,
 ) -> Result<Option<RosterVersion>, OpenFailed> {
     let published = async {

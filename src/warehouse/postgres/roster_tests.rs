@@ -1,17 +1,20 @@
 //! What is PostgreSQL's own about rosters: workers agree on one, and it may be replaced before it is gone by.
 
-use super::candidate::PostgresCandidate;
-use crate::plan::Timestamp;
-use crate::plan::checkpoint::Checkpoint;
-use crate::plan::leaver::ListedBy;
-use crate::plan::roster::{RosterHash, RosterPatient};
-use crate::warehouse::conformance::{Candidate, Trial, at, person};
-use crate::warehouse::patient::{Listed, RosterReading};
-use crate::warehouse::rosters::{OwnRoster, RosterInForce};
+use std::collections::HashSet;
+use std::sync::Arc;
 
-fn lines(persons: &[&str]) -> Vec<RosterPatient> {
-    let line = |id: &&str| RosterPatient { person: person(id), label: None, types: None, enabled: true };
-    persons.iter().map(line).collect()
+use super::candidate::PostgresCandidate;
+use crate::plan::checkpoint::Checkpoint;
+use crate::plan::roster::{RosterHash, RosterPatients};
+use crate::plan::{Timestamp, TypeFilter};
+use crate::warehouse::conformance::{Candidate, Trial, at, listed, observation, person};
+use crate::warehouse::patient::{MissingPatient, RosterReading};
+use crate::warehouse::pull::Lease;
+use crate::warehouse::rosters::{OwnRoster, RosterInForce};
+use crate::warehouse::turn::{Announced, Claimed, Planned, Turn, TurnsAsked};
+
+fn lines(persons: &[&str]) -> RosterPatients {
+    persons.iter().map(|id| listed(id)).collect::<Vec<_>>().into()
 }
 
 async fn agree(trial: &Trial<PostgresCandidate>, persons: &[&str], now: Timestamp) -> RosterInForce {
@@ -20,14 +23,12 @@ async fn agree(trial: &Trial<PostgresCandidate>, persons: &[&str], now: Timestam
     trial.warehouse().agree_on_roster(Some(own), now).await.unwrap()
 }
 
-async fn begin(trial: &Trial<PostgresCandidate>, persons: &[&str], now: Timestamp) -> Vec<Checkpoint> {
+/// Returns whom the roster that is in force lacks.
+async fn begin(trial: &Trial<PostgresCandidate>, persons: &[&str], now: Timestamp) -> Vec<MissingPatient> {
     let patients = lines(persons);
-    let listed =
-        patients.iter().map(|line| Listed { person: line.person.clone(), label: None, by: ListedBy::File });
     let version = Some(RosterHash::of(&patients));
-    let reading = RosterReading { listed: listed.collect(), is_new: true, version };
-    let leases = trial.warehouse().begin_cycle(reading, now).await.unwrap();
-    leases.into_iter().map(|lease| lease.checkpoint).collect()
+    let reading = RosterReading { version, ..RosterReading::of_files(patients.to_vec()) };
+    trial.warehouse().begin_cycle(reading, now).await.unwrap().missing
 }
 
 #[tokio::test]
@@ -36,9 +37,10 @@ async fn a_roster_that_was_replaced_since_it_was_agreed_on_says_nothing_of_who_i
         return;
     }
     let trial = Trial::<PostgresCandidate>::with(["anna", "ben"]).await;
-    let missing = |patients: &[Checkpoint]| {
-        let ben = patients.iter().find(|patient| patient.person == person("ben")).unwrap();
-        ben.missing.map(|missing| missing.readings)
+    trial.pull(&person("ben"), &[observation(1)], at(1)).await;
+    let missing = |patients: &[MissingPatient]| {
+        let ben = patients.iter().find(|patient| patient.person == person("ben"));
+        ben.map(|ben| ben.missing.readings)
     };
     assert!(matches!(agree(&trial, &["anna"], at(10)).await, RosterInForce::Own));
     assert_eq!(missing(&begin(&trial, &["anna"], at(11)).await), Some(1));
@@ -71,4 +73,61 @@ async fn of_rosters_that_are_new_at_once_one_after_the_other_is_in_force_whole()
     assert!(names.iter().any(|names| RosterHash::of(&kept)
         == RosterHash::of(&lines(&names.iter().map(String::as_str).collect::<Vec<_>>()))));
     assert_eq!((RosterHash::of(&kept), version.patients), (version.hash, 50));
+}
+
+#[tokio::test]
+async fn a_roster_of_many_pieces_is_taken_over_whole() {
+    const PATIENTS: usize = 20_001;
+    if !PostgresCandidate::is_here() {
+        return;
+    }
+    let trial = Trial::<PostgresCandidate>::with([]).await;
+    let ids: Vec<String> = (0..PATIENTS).map(|number| format!("p{number}")).collect();
+    let all: Vec<&str> = ids.iter().map(String::as_str).collect();
+    begin(&trial, &all, at(10)).await;
+    let half: Vec<&str> = all.iter().copied().step_by(2).collect();
+    begin(&trial, &half, at(20)).await;
+
+    let (mut found, mut last) = (Vec::new(), None);
+    loop {
+        let piece = trial.warehouse().patients_after(last, 7_000).await.unwrap();
+        let Some(end) = piece.last() else { break };
+        last = Some(end.person.clone());
+        found.extend(piece);
+    }
+    let half: HashSet<&str> = half.into_iter().collect();
+    let is_as_listed = |patient: &Checkpoint| {
+        let is_listed = half.contains(patient.person.as_str());
+        patient.listed == is_listed && patient.missing.is_none() == is_listed
+    };
+    assert_eq!(found.iter().filter(|patient| !is_as_listed(patient)).count(), 0);
+    assert_eq!(found.iter().map(|patient| &patient.person).collect::<HashSet<_>>().len(), PATIENTS);
+}
+
+#[tokio::test]
+async fn whoever_has_waited_longest_has_the_first_turn() {
+    if !PostgresCandidate::is_here() {
+        return;
+    }
+    let trial = Trial::<PostgresCandidate>::with(["anna", "ben", "cora", "dan"]).await;
+    for (id, seconds) in [("cora", 10), ("anna", 20), ("dan", 30)] {
+        trial.pull(&person(id), &[observation(1)], at(seconds)).await;
+    }
+    assert_eq!(trial.warehouse().announce_cycle(None, at(40)).await.unwrap(), Announced::Shared);
+    let shared = trial.warehouse().shared().unwrap();
+    let turn = |lease| Turn { lease, mode: None, types: TypeFilter::default(), consents: false };
+    let plan = move |patients: Vec<Lease>| {
+        let (turns, others): (Vec<Lease>, Vec<Lease>) =
+            patients.into_iter().partition(|lease| lease.person().as_str() != "anna");
+        Planned { turns: turns.into_iter().map(turn).collect(), others }
+    };
+    let others = shared.plan_turns(Arc::new(plan), at(41)).await.unwrap().concat();
+    assert_eq!(others.iter().map(Lease::person).collect::<Vec<_>>(), [&person("anna")]);
+    let asked = || TurnsAsked { most: 1, ..TurnsAsked::default() };
+    for id in ["ben", "cora", "dan"] {
+        let Claimed::Turns(turns) = shared.claim_turns(asked(), at(42)).await.unwrap() else {
+            panic!("{id} has no turn")
+        };
+        assert_eq!(turns.iter().map(|turn| turn.lease.person()).collect::<Vec<_>>(), [&person(id)]);
+    }
 }

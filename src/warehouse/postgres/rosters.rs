@@ -3,7 +3,9 @@
 //! Promise: of two workers with rosters that nobody has seen, one after the other comes into force, whole.
 
 use std::path::Path;
+use std::pin::pin;
 
+use futures_util::TryStreamExt;
 use tokio_postgres::Row;
 
 use super::failure::Undone;
@@ -12,12 +14,15 @@ use super::session::{Begin, Session};
 use super::values::{Columns, count, counted};
 use crate::machine;
 use crate::plan::roster::{
-    RosterFacts, RosterHash, RosterPatient, RosterStanding, RosterVersion, judge_roster,
+    RosterFacts, RosterHash, RosterPatient, RosterPatients, RosterStanding, RosterVersion, judge_roster,
 };
 use crate::plan::{PersonId, Timestamp, TypeFilter};
 use crate::warehouse::beside::roster_memory;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::rosters::{OwnRoster, RosterInForce};
+
+/// Lines that are written together.
+const PIECE: usize = 10_000;
 
 /// What is said for a roster of one's own.
 #[derive(Clone)]
@@ -85,9 +90,14 @@ pub(super) async fn is_in_force(session: &Session, hash: Option<&RosterHash>) ->
     Ok(newest(session, None).await?.is_none_or(|(newest, _)| newest.hash == *hash))
 }
 
-async fn patients(session: &Session) -> Result<Vec<RosterPatient>, Undone> {
-    let statement = include_str!("../../../schema/postgres/roster_lines.sql");
-    session.rows(statement, &[]).await?.iter().map(patient).collect()
+async fn patients(session: &Session) -> Result<RosterPatients, Undone> {
+    let mut lines =
+        pin!(session.stream(include_str!("../../../schema/postgres/roster_lines.sql"), &[]).await?);
+    let mut patients = Vec::new();
+    while let Some(line) = lines.try_next().await? {
+        patients.push(patient(&line)?);
+    }
+    Ok(patients.into())
 }
 
 fn patient(row: &Row) -> Result<RosterPatient, Undone> {
@@ -106,7 +116,7 @@ fn patient(row: &Row) -> Result<RosterPatient, Undone> {
 pub(super) async fn take_if_new(
     session: &Session,
     claim: &Claim,
-    lines: &[RosterPatient],
+    lines: &RosterPatients,
     whom: For,
     now: Timestamp,
 ) -> Result<RosterInForce, Undone> {
@@ -128,26 +138,29 @@ async fn lock(session: &Session) -> Result<(), Undone> {
 async fn put_in_force(
     session: &Session,
     hash: &RosterHash,
-    lines: &[RosterPatient],
+    lines: &RosterPatients,
     now: Timestamp,
 ) -> Result<(), Undone> {
     let host = machine::host_name();
     let statement = include_str!("../../../schema/postgres/put_roster_in_force.sql");
     session.execute(statement, &[&hash.as_str(), &now, &host, &count(lines.len() as u64)]).await?;
     session.execute("DELETE FROM roster", &[]).await?;
-    let persons: Vec<&str> = lines.iter().map(|line| line.person.as_str()).collect();
-    let labels: Vec<Option<&str>> = lines.iter().map(|line| line.label.as_deref()).collect();
-    let types: Vec<Option<String>> =
-        lines.iter().map(|line| line.types.as_ref().map(ToString::to_string)).collect();
-    let enabled: Vec<bool> = lines.iter().map(|line| line.enabled).collect();
-    let insert = include_str!("../../../schema/postgres/put_roster_lines.sql");
-    session.execute(insert, &[&persons, &labels, &types, &enabled]).await.map(drop)
+    for piece in lines.chunks(PIECE) {
+        let persons: Vec<&str> = piece.iter().map(|line| line.person.as_str()).collect();
+        let labels: Vec<Option<&str>> = piece.iter().map(|line| line.label.as_deref()).collect();
+        let types: Vec<Option<String>> =
+            piece.iter().map(|line| line.types.as_ref().map(ToString::to_string)).collect();
+        let enabled: Vec<bool> = piece.iter().map(|line| line.enabled).collect();
+        let insert = include_str!("../../../schema/postgres/put_roster_lines.sql");
+        session.execute(insert, &[&persons, &labels, &types, &enabled]).await?;
+    }
+    Ok(())
 }
 
 /// Puts a roster in force, whether or not it was before.
 pub(super) async fn publish(
     pool: &Pool,
-    lines: &[RosterPatient],
+    lines: &RosterPatients,
     now: Timestamp,
 ) -> Result<Option<RosterVersion>, Undone> {
     let hash = RosterHash::of(lines);

@@ -81,6 +81,11 @@ impl Session {
         Ok(client.query_typed(statement, &with_kinds(params)).await?)
     }
 
+    /// Reads on from a cursor. Its columns are those of what it was declared for, so that nothing is prepared.
+    pub(super) async fn fetch(&self, statement: &str) -> Result<Vec<Row>, Undone> {
+        Ok(self.client()?.query_typed(statement, &[]).await?)
+    }
+
     /// Runs a statement that gives one row.
     pub(super) async fn row(&self, statement: &str, params: Params<'_>) -> Result<Row, Undone> {
         let rows = self.rows(statement, params).await?;

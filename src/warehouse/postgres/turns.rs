@@ -23,9 +23,6 @@ use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::pull::Lease;
 use crate::warehouse::turn::{Announced, Claimed, CyclePart, SharedProgress, Turn, TurnsAsked};
 
-/// Turns that are written in one transaction.
-const PIECE: usize = 10_000;
-
 /// What became of a cycle that is to begin.
 enum Begun {
     New(i64),
@@ -128,32 +125,6 @@ impl Engine {
         }
         self.take_part(membership);
         Ok(taken.into_keys().collect())
-    }
-
-    pub(in crate::warehouse) async fn plan_turns(
-        &self,
-        turns: Vec<Turn>,
-        now: Timestamp,
-    ) -> Result<(), StoreFailed> {
-        let cycle = self.membership()?.cycle;
-        let total = count(turns.len() as u64);
-        let turns = Arc::new(turns);
-        for from in (0..turns.len()).step_by(PIECE) {
-            let turns = turns.clone();
-            self.write(move |session| {
-                let turns = turns.clone();
-                Box::pin(async move { plan_some(session, cycle, &turns, from).await })
-            })
-            .await?;
-        }
-        self.write(move |session| {
-            Box::pin(async move {
-                let planned = "UPDATE shared_cycle SET planned_at = $2, total = $3 WHERE id = $1";
-                session.execute(planned, &[&cycle, &now, &total]).await?;
-                Ok(())
-            })
-        })
-        .await
     }
 
     pub(in crate::warehouse) async fn claim_turns(
@@ -353,19 +324,6 @@ fn fences(rows: &[Row]) -> Result<HashMap<PersonId, i64>, Undone> {
         }
     }
     Ok(found)
-}
-
-async fn plan_some(session: &Session, cycle: i64, turns: &[Turn], from: usize) -> Result<(), Undone> {
-    let piece = &turns[from..(from + PIECE).min(turns.len())];
-    let ordinals: Vec<i64> = (from..from + piece.len()).map(|at| count(at as u64) + 1).collect();
-    let persons: Vec<&str> = piece.iter().map(|turn| turn.lease.person().as_str()).collect();
-    let fences: Vec<i64> = piece.iter().map(|turn| turn.lease.fence).collect();
-    let modes: Vec<Option<&str>> = piece.iter().map(|turn| turn.mode.map(PullMode::as_str)).collect();
-    let types: Vec<String> = piece.iter().map(|turn| turn.types.to_string()).collect();
-    let consents: Vec<bool> = piece.iter().map(|turn| turn.consents).collect();
-    let planned: [&dyn Param; 7] = [&cycle, &ordinals, &persons, &fences, &modes, &types, &consents];
-    session.execute(include_str!("../../../schema/postgres/plan_turns.sql"), &planned).await?;
-    Ok(())
 }
 
 async fn give_back(

@@ -88,7 +88,7 @@ async fn whoever_keeps_other_tables_pulls_nobody_until_they_are_made() {
     let mut place = trial.candidate.place().clone();
     place.views = analyst_tables(&[TableSet::Surveys], None).tables.into();
     let other = Warehouse::open(&place, OtherServer::Refuse, at(20)).unwrap();
-    let roster = || RosterReading { listed: Vec::new(), is_new: true, version: None };
+    let roster = || RosterReading::of_files(Vec::new());
     let refused = other.begin_cycle(roster(), at(20)).await.unwrap_err().to_string();
     for part in ["observations", "questionnaire_answers", "run `healthex-sync views apply`"] {
         assert!(refused.contains(part), "{refused}");

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Params, Statement, named_params, params};
 
 use super::columns::{Columns, NamedRow};
 use super::failure::Undone;
@@ -28,9 +28,28 @@ const SELECT: &str = "SELECT c.*, CASE WHEN c.pull_mode IS NOT NULL THEN
    FROM checkpoint AS c";
 
 pub(super) fn all(connection: &Connection) -> Result<Vec<Checkpoint>, StoreFailed> {
-    let mut statement = connection.prepare(&format!("{SELECT} ORDER BY c.person_id"))?;
+    read_all(connection.prepare(&format!("{SELECT} ORDER BY c.person_id"))?, [])
+}
+
+/// Returns so many patients, in the order of the ids, that follow one.
+pub(super) fn after(
+    connection: &Connection,
+    last: Option<&PersonId>,
+    most: usize,
+) -> Result<Vec<Checkpoint>, StoreFailed> {
+    let statement =
+        connection.prepare(&format!("{SELECT} WHERE c.person_id > ?1 ORDER BY c.person_id LIMIT ?2"))?;
+    read_all(statement, params![last.map_or("", PersonId::as_str), most])
+}
+
+pub(super) fn held(connection: &Connection) -> Result<Vec<Checkpoint>, StoreFailed> {
+    let held = format!("{SELECT} WHERE c.state = 'held' ORDER BY c.person_id");
+    read_all(connection.prepare(&held)?, [])
+}
+
+fn read_all(mut statement: Statement<'_>, params: impl Params) -> Result<Vec<Checkpoint>, StoreFailed> {
     let columns = Columns::of(&statement);
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query(params)?;
     let mut patients = Vec::new();
     while let Some(row) = rows.next()? {
         patients.push(read(columns.row(row))?);

@@ -1,14 +1,14 @@
 //! A cycle's two ends: the roster that it has read, and when it began and ended well.
 
-use std::collections::{HashMap, HashSet};
-
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::plan::leaver::Missing;
-use crate::plan::{Timestamp, parse_stamp, stamp};
+use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::warehouse::about::{LAST_CYCLE, LAST_GOOD_CYCLE};
 use crate::warehouse::failure::StoreFailed;
-use crate::warehouse::patient::{CycleTimes, KnownPatient, RosterReading};
+use crate::warehouse::patient::{
+    CycleTimes, KnownPatient, Listed, MissingPatient, RosterComparison, RosterReading, RosterTaken, Unlisted,
+};
 
 /// Brings the checkpoint in line with the roster: new patients get a row, all others a mark, and
 /// those that it lacks are noted as missing.
@@ -17,9 +17,16 @@ pub(super) fn take_roster(
     roster: &RosterReading,
     now: Timestamp,
 ) -> Result<(), StoreFailed> {
-    let listed = &roster.listed;
-    let on_roster: HashSet<&str> = listed.iter().map(|patient| patient.person.as_str()).collect();
-    let known = known_patients(connection)?;
+    let mut comparison = RosterComparison::new(roster, true, now);
+    let mut unlisted = Vec::new();
+    let mut known = connection.prepare(KNOWN)?;
+    let mut rows = known.query([])?;
+    while let Some(row) = rows.next()? {
+        let person: String = row.get(0)?;
+        if let Some(noted) = comparison.compare(&person, &known_patient(row)?) {
+            unlisted.push((person, noted));
+        }
+    }
     // The label of a purged patient is not written down again until something of it is stored.
     let mut add = connection.prepare_cached(
         "INSERT INTO checkpoint (person_id, label, listed_by) VALUES (?1, ?2, ?3)
@@ -28,38 +35,53 @@ pub(super) fn take_roster(
                 listed_by = excluded.listed_by,
                 missing_since = NULL, missing_readings = 0",
     )?;
-    for patient in listed {
-        let is_same = known.get(patient.person.as_str()).is_some_and(|known| known.is_as(patient));
-        if !is_same {
-            add.execute(params![patient.person.as_str(), patient.label, patient.by.as_str()])?;
-        }
+    for Listed { patient, by } in comparison.others() {
+        add.execute(params![patient.person.as_str(), patient.label, by.as_str()])?;
     }
     let mut leave = connection.prepare_cached(
         "UPDATE checkpoint SET listed = 0, missing_since = ?2, missing_readings = ?3 WHERE person_id = ?1",
     )?;
-    for (person, known) in known.iter().filter(|(person, _)| !on_roster.contains(person.as_str())) {
-        let missing = roster.missing_after(known.missing, now);
-        if known.listed || missing != known.missing {
-            let readings = missing.map_or(0, |missing| missing.readings);
-            leave.execute(params![person, missing.map(|missing| stamp(missing.since)), readings])?;
-        }
+    for (person, Unlisted { missing }) in unlisted {
+        let readings = missing.map_or(0, |missing| missing.readings);
+        leave.execute(params![person, missing.map(|missing| stamp(missing.since)), readings])?;
     }
     Ok(())
 }
 
-fn known_patients(connection: &Connection) -> Result<HashMap<String, KnownPatient>, StoreFailed> {
-    let mut known = connection.prepare(
-        "SELECT person_id, label, listed, purged_at IS NOT NULL, missing_since, missing_readings, listed_by
-           FROM checkpoint",
+const KNOWN: &str =
+    "SELECT person_id, label, listed, purged_at IS NOT NULL, missing_since, missing_readings, listed_by
+       FROM checkpoint";
+
+/// Reads [`KNOWN`].
+fn known_patient(row: &Row<'_>) -> Result<KnownPatient, StoreFailed> {
+    let (label, listed, is_purged) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    let (missing, listed_by) = (missing(row, 4)?, row.get(6)?);
+    Ok(KnownPatient { label, listed, is_purged, missing, listed_by })
+}
+
+/// Reads `missing_since` and `missing_readings`, which stand side by side.
+fn missing(row: &Row<'_>, at: usize) -> Result<Option<Missing>, StoreFailed> {
+    let (since, readings): (Option<String>, u32) = (row.get(at)?, row.get(at + 1)?);
+    Ok(since.as_deref().and_then(parse_stamp).map(|since| Missing { since, readings }))
+}
+
+/// Returns what taking the roster over has shown.
+pub(super) fn roster_taken(connection: &Connection) -> Result<RosterTaken, StoreFailed> {
+    let mut statement = connection.prepare_cached(
+        "SELECT person_id, missing_since, missing_readings FROM checkpoint
+          WHERE missing_since IS NOT NULL AND holds_rows ORDER BY person_id",
     )?;
-    let known = known.query_map([], |row| {
-        let (label, listed, is_purged) = (row.get(1)?, row.get(2)?, row.get(3)?);
-        let since: Option<String> = row.get(4)?;
-        let (readings, listed_by) = (row.get(5)?, row.get(6)?);
-        let missing = since.as_deref().and_then(parse_stamp).map(|since| Missing { since, readings });
-        Ok((row.get(0)?, KnownPatient { label, listed, is_purged, missing, listed_by }))
-    })?;
-    Ok(known.collect::<Result<_, _>>()?)
+    let mut rows = statement.query([])?;
+    let mut taken = RosterTaken::default();
+    while let Some(row) = rows.next()? {
+        let person = PersonId::parse(&row.get::<_, String>(0)?);
+        let person =
+            person.map_err(|_| StoreFailed::Damaged("checkpoint.person_id cannot be read".to_owned()))?;
+        taken.missing.extend(missing(row, 1)?.map(|missing| MissingPatient { person, missing }));
+    }
+    let anybody = "SELECT EXISTS (SELECT 1 FROM checkpoint)";
+    taken.knows_anybody = connection.query_row(anybody, [], |row| row.get(0))?;
+    Ok(taken)
 }
 
 /// Notes that a cycle has begun: a daemon that starts wants to know whether it has missed one.

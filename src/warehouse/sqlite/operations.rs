@@ -14,10 +14,11 @@ use super::{
     checkpoint, consents, cycle_ends, keep_deleted, ledger_book, open, page, pulls, purge, removed, scrub,
     service_memory, staying_reader,
 };
+use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
-use crate::plan::state::{PatientState, PurgeReason};
+use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, stamp};
 use crate::views::{KeptRows, TapeMemory};
 use crate::warehouse::beside::ledger;
@@ -26,7 +27,7 @@ use crate::warehouse::beside::purge_requests::Requests;
 use crate::warehouse::changes::History;
 use crate::warehouse::failure::{LedgerFault, OpenFailed, StoreFailed};
 use crate::warehouse::page::{Batch, IncomingRow, StoredBatch, Tally};
-use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading};
+use crate::warehouse::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading, RosterTaken};
 use crate::warehouse::place::{FileIdentity, OtherServer, Place, WriterActivity};
 use crate::warehouse::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use crate::warehouse::purge::{
@@ -123,15 +124,27 @@ impl Engine {
         &self,
         roster: RosterReading,
         now: Timestamp,
-    ) -> Result<Vec<Lease>, StoreFailed> {
+    ) -> Result<RosterTaken, StoreFailed> {
         let begin = self.writer.write(move |connection| {
             pulls::close_cut_off(connection, now)?;
             cycle_ends::note_cycle(connection, now)?;
             cycle_ends::take_roster(connection, &roster, now)?;
             checkpoint::drop_unlisted(connection, roster.paused_lacked_since(now))?;
-            checkpoint::all(connection)
+            cycle_ends::roster_taken(connection)
         });
-        Ok(begin.await?.into_iter().map(Lease::alone).collect())
+        begin.await
+    }
+
+    pub(in crate::warehouse) async fn everybody(&self) -> Result<Vec<Lease>, StoreFailed> {
+        Ok(self.writer.write(checkpoint::all).await?.into_iter().map(Lease::alone).collect())
+    }
+
+    pub(in crate::warehouse) async fn patients_after(
+        &self,
+        last: Option<PersonId>,
+        most: usize,
+    ) -> Result<Vec<Checkpoint>, StoreFailed> {
+        self.writer.write(move |connection| checkpoint::after(connection, last.as_ref(), most)).await
     }
 
     pub(in crate::warehouse) async fn has_consents(&self) -> Result<bool, StoreFailed> {
@@ -195,9 +208,8 @@ impl Engine {
     pub(in crate::warehouse) async fn attention(&self) -> Result<Attention, StoreFailed> {
         let ledger_fault = self.ledger_fault();
         let look = self.writer.write(move |connection| {
-            let patients = checkpoint::all(connection)?;
             let oldest_unscrubbed = purge::oldest_unscrubbed(connection)?;
-            Ok(Attention { patients, oldest_unscrubbed, ledger_fault: ledger_fault.clone() })
+            Ok(Attention { oldest_unscrubbed, ledger_fault: ledger_fault.clone() })
         });
         look.await
     }
@@ -343,9 +355,7 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn held(&self) -> Result<Vec<Lease>, StoreFailed> {
-        let all = self.writer.write(checkpoint::all).await?;
-        let held = all.into_iter().filter(|patient| patient.state == PatientState::Held);
-        Ok(held.map(Lease::alone).collect())
+        Ok(self.writer.write(checkpoint::held).await?.into_iter().map(Lease::alone).collect())
     }
 
     pub(in crate::warehouse) async fn revoke(
