@@ -25,6 +25,7 @@ pub(super) struct Person {
     /// An answer of the records has said that it has ended, ever.
     pub(super) has_ended: bool,
     pub(super) is_in_file: bool,
+    pub(super) was_in_file: bool,
     /// As the file says.
     pub(super) is_enabled: bool,
     /// Since when the file and the records list it as they do, enabled or not.
@@ -109,6 +110,7 @@ impl Person {
             record: None,
             has_ended: false,
             is_in_file: true,
+            was_in_file: false,
             is_enabled: true,
             listed_since: now,
             unlisted_since: None,
@@ -169,18 +171,20 @@ impl Person {
         self.listed_since = now;
     }
 
-    /// Follows who lists it. Who is listed again after so long as `forgotten_after` is new, if an operator
-    /// has purged it.
+    /// Follows who lists it. Whom the file has listed, and who is listed again after so long as `forgotten_after`, is
+    /// new, if an operator has purged it.
     pub(super) fn follow_listing(&mut self, now: Timestamp, forgotten_after: TimeDelta) {
         if !self.is_listed(now) {
             let since = self.is_so_since(now);
             self.unlisted_since.get_or_insert(since);
         } else if let Some(since) = self.unlisted_since.take()
             && now - since >= forgotten_after
+            && self.was_in_file
             && self.by_hand != ByHand::Untouched
         {
             self.by_hand = ByHand::Ordered(now);
         }
+        self.was_in_file |= self.is_in_file;
     }
 
     /// Returns whether the roster asks for the type of what is under a key.

@@ -108,15 +108,16 @@ impl Truths {
             }
             self.readings.add(vec![reading], has_room, now);
             for person in persons.iter_mut() {
-                if person.by_hand != ByHand::Untouched && self.was_off_the_roster_for_a_day(&person.id) {
+                let is_purged = person.was_in_file && person.by_hand != ByHand::Untouched;
+                if is_purged && self.was_off_the_roster_for_a_day(&person.id) {
                     person.by_hand = ByHand::Ordered(now);
                 }
             }
         }
     }
 
-    /// Returns whether who is listed again by the last answer of the records is new, though an operator has
-    /// purged it: an answer that has lost few patients is believed.
+    /// Returns whether who was in the file, and is listed again by the last answer of the records, is new, though an
+    /// operator has purged it: an answer that has lost few patients is believed.
     fn was_off_the_roster_for_a_day(&self, person: &str) -> bool {
         let by_records = self.readings.is_listed_again(person);
         let lacked = by_records.zip(self.unlisted_since.get(person));

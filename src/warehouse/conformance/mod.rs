@@ -95,6 +95,7 @@ macro_rules! run_claims {
                 without_rows_there_is_nothing_to_log_but_an_operators_word
                 a_roster_that_lacks_a_patient_for_a_while_does_not_undo_an_operators_purge
                 a_roster_that_cannot_be_read_does_not_undo_an_operators_purge
+                records_that_lack_a_patient_never_undo_an_operators_purge
                 who_is_pulled_again_after_an_operators_purge_does_not_wait_once_a_page_is_stored
                 who_is_held_is_told_for_an_operator_to_purge
                 a_purged_patient_that_is_no_longer_listed_is_forgotten

@@ -8,6 +8,7 @@ use super::trial::{
     setback,
 };
 use crate::plan::checkpoint::PastPurge;
+use crate::plan::leaver::ListedBy;
 use crate::plan::stamp;
 use crate::plan::state::{Event, HeldWhy, PatientState, PurgeReason};
 use crate::warehouse::patient::RosterReading;
@@ -149,6 +150,28 @@ pub(super) async fn a_roster_that_lacks_a_patient_for_a_while_does_not_undo_an_o
     trial.begin_cycle(&["anna", "ben", "cora"], at(2 * DAY + 30)).await;
     assert_eq!(trial.checkpoint(&anna).await.state, PatientState::Paused);
     assert_eq!(trial.checkpoint(&cora).await.state, PatientState::New);
+}
+
+pub(super) async fn records_that_lack_a_patient_never_undo_an_operators_purge<C: Candidate>() {
+    const DAY: i64 = 24 * 3600;
+    let trial = Trial::<C>::with(["anna"]).await;
+    let (anna, ben) = (person("anna"), person("ben"));
+    let begin = async |ids: &[&str], now| {
+        let files = RosterReading::of_files(ids.iter().map(|id| listed(id)).collect());
+        let by = ids.iter().map(|id| if *id == "ben" { ListedBy::Study } else { ListedBy::File }).collect();
+        trial.warehouse().begin_cycle(RosterReading { by, ..files }, now).await.unwrap();
+    };
+    begin(&["anna", "ben"], at(1)).await;
+    for one in [&anna, &ben] {
+        trial.warehouse().purge(one, PurgeReason::Operator, BY, at(2)).await.unwrap().unwrap();
+    }
+    for seconds in [10, DAY + 20, 2 * DAY] {
+        begin(&["cora"], at(seconds)).await;
+    }
+    begin(&["anna", "ben"], at(2 * DAY + 10)).await;
+    assert_eq!(trial.checkpoint(&ben).await.state, PatientState::Paused);
+    // Whoever has taken a patient out of a file, and put it back a day later, has done so on purpose.
+    assert_eq!(trial.checkpoint(&anna).await.state, PatientState::New);
 }
 
 pub(super) async fn a_roster_that_cannot_be_read_does_not_undo_an_operators_purge<C: Candidate>() {

@@ -469,14 +469,14 @@ pub(super) async fn remember(session: &Session, person: &PersonId, now: Timestam
 }
 
 /// Removes the last that is known of purged patients which no roster lists any more. Readings that
-/// lack a paused one for a while do not undo its purge: it is forgotten if they have lacked it since
-/// `paused_lacked_since`.
+/// lack a paused one for a while do not undo its purge: it is forgotten if it was in a file and they have
+/// lacked it since `paused_lacked_since`. Records that lack somebody are no word of an operator's.
 pub(super) async fn drop_unlisted(
     session: &Session,
     paused_lacked_since: Option<Timestamp>,
 ) -> Result<(), Undone> {
     const UNLISTED: &str = "NOT listed AND purged_at IS NOT NULL
-        AND (state <> 'paused' OR $1 <= missing_readings AND missing_since <= $2)";
+        AND (state <> 'paused' OR listed_by = 'file' AND $1 <= missing_readings AND missing_since <= $2)";
     let (readings, since) = (i64::from(READINGS_MIN), paused_lacked_since);
     let pulls =
         format!("DELETE FROM pull WHERE person_id IN (SELECT person_id FROM checkpoint WHERE {UNLISTED})");

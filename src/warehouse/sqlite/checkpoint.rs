@@ -498,14 +498,14 @@ pub(super) fn forget(
 }
 
 /// Removes the last that is known of purged patients which no roster lists any more. Readings that
-/// lack a paused one for a while do not undo its purge: it is forgotten if they have lacked it since
-/// `paused_lacked_since`.
+/// lack a paused one for a while do not undo its purge: it is forgotten if it was in a file and they have
+/// lacked it since `paused_lacked_since`. Records that lack somebody are no word of an operator's.
 pub(super) fn drop_unlisted(
     connection: &Connection,
     paused_lacked_since: Option<Timestamp>,
 ) -> Result<(), StoreFailed> {
     const UNLISTED: &str = "listed = 0 AND purged_at IS NOT NULL
-        AND (state <> 'paused' OR ?1 <= missing_readings AND missing_since <= ?2)";
+        AND (state <> 'paused' OR listed_by = 'file' AND ?1 <= missing_readings AND missing_since <= ?2)";
     let parameters = params![READINGS_MIN, paused_lacked_since.map(stamp)];
     let pulls =
         format!("DELETE FROM pull WHERE person_id IN (SELECT person_id FROM checkpoint WHERE {UNLISTED})");
