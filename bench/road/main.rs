@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         all.extend(scaling::measure(&server, &data, &sizes));
     }
     if options.has(Part::Workers) {
-        all.extend(workers::measure(&server, &[100_000, 1_000_000]));
+        all.extend(workers::measure(&server));
     }
     let (size, types) = data.shape();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

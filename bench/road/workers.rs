@@ -21,33 +21,32 @@ use crate::wire::runtime;
 const WORKERS: usize = 8;
 const ROUNDS: usize = 2;
 /// So long turns are counted.
-const WINDOW: Duration = Duration::from_secs(30);
+const WINDOW: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Measures rosters of so many patients each, round by round.
-pub(crate) fn measure(server: &Server, sizes: &[usize]) -> Vec<Measured> {
+const FEW: usize = 100_000;
+const MANY: usize = 1_000_000;
+
+/// Measures one worker and several over a roster, and several over one ten times as large, round by round.
+pub(crate) fn measure(server: &Server) -> Vec<Measured> {
     let Some(cluster) = Cluster::start("") else { return Vec::new() };
-    let mut all: Vec<Measured> = sizes
-        .iter()
-        .map(|size| Measured::new(format!("{WORKERS} workers over {size} patients: turns"), "turns"))
-        .collect();
-    let rosters: Vec<Roster> = sizes.iter().map(|size| Roster::new(server, &cluster, *size)).collect();
+    let row = |workers: &str, patients| Measured::new(format!("{workers} over {patients} patients"), "turns");
+    let several = format!("{WORKERS} workers");
+    let [mut one, mut few, mut many] = [row("1 worker", FEW), row(&several, FEW), row(&several, MANY)];
+    let rosters = [FEW, MANY].map(|patients| Roster::new(server, &cluster, patients));
     for round in 1..=ROUNDS {
-        for (measured, roster) in all.iter_mut().zip(&rosters) {
-            eprintln!("workers, round {round}: {} patients", roster.patients);
-            roster.measure(measured);
-        }
+        eprintln!("workers, round {round}");
+        rosters[0].measure(1, &mut one);
+        rosters[0].measure(WORKERS, &mut few);
+        rosters[1].measure(WORKERS, &mut many);
     }
-    for at in (1..all.len()).rev() {
-        let (before, rest) = all.split_at_mut(at);
-        rest[0].against(&before[at - 1], format!("the rate at {} patients", sizes[at - 1])).wanted(0.80);
-    }
-    all
+    many.against(&few, format!("the rate at {FEW} patients")).wanted(0.80);
+    few.against(&one, "one worker on the same cores");
+    vec![one, few, many]
 }
 
 /// Patients who are known, each of them as if pulled an hour ago, and a folder to start workers in.
 struct Roster {
-    patients: usize,
     folder: tempfile::TempDir,
     url: String,
 }
@@ -75,7 +74,7 @@ impl Roster {
                FROM generate_series(0, {patients} - 1) AS i;
              ANALYZE healthex.checkpoint"
         );
-        let roster = Self { patients, folder, url };
+        let roster = Self { folder, url };
         roster.ask(async |client| client.batch_execute(&known).await.unwrap());
         roster
     }
@@ -103,7 +102,7 @@ impl Roster {
         self.ask(async |client| client.query_opt(statement, &[]).await.unwrap().map(|row| row.get(0)))
     }
 
-    fn measure(&self, measured: &mut Measured) {
+    fn measure(&self, workers: usize, measured: &mut Measured) {
         let begun = Instant::now();
         let lead = self.start("lead", "lead.toml");
         while self.given_out().is_none() {
@@ -111,11 +110,11 @@ impl Roster {
         }
         let planned = begun.elapsed();
         let others: Vec<Child> =
-            (1..WORKERS).map(|number| self.start(&format!("worker-{number}"), "worker.toml")).collect();
+            (1..workers).map(|number| self.start(&format!("worker-{number}"), "worker.toml")).collect();
         let at_work = "SELECT count(*) FROM healthex.worker WHERE until > now()";
         let at_work =
             || self.ask(async |client| client.query_one(at_work, &[]).await.unwrap().get::<_, i64>(0));
-        while usize::try_from(at_work()).unwrap() < WORKERS {
+        while usize::try_from(at_work()).unwrap() < workers {
             thread::sleep(LOOK_AGAIN);
         }
         let (from, begun) = (self.given_out().unwrap(), Instant::now());
@@ -128,14 +127,15 @@ impl Roster {
                 "VmHWM:",
             ) * 1024
         };
-        let of_others = others.iter().map(rss).max().unwrap_or_default();
+        let of_lead = rss(&lead);
+        let of_others = others.iter().map(rss).max().unwrap_or(of_lead);
         measured.add(
             usize::try_from(to - from).unwrap(),
             Cost { seconds, rss_bytes: of_others, ..Cost::default() },
         );
         measured.note = format!(
             "memory of a worker; {} MiB of the one that leads; planned {:.1} s after its start",
-            rss(&lead) >> 20,
+            of_lead >> 20,
             planned.as_secs_f64()
         );
         for mut worker in others.into_iter().chain([lead]) {

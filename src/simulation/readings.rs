@@ -96,6 +96,13 @@ impl Readings {
         run.map(|(first, last)| (in_backup.map_or(first, |at| first.min(*at)), last))
     }
 
+    /// Returns whether the consent has ended by what was said last of a patient: withdrawn, or run out since.
+    pub(super) fn have_ended(&self, person: &str, now: Timestamp) -> bool {
+        let mut told = self.of(person, now).filter(|(reading, _)| !reading.is_doubtful);
+        let ran_out = told.find(|(_, said)| !matches!(said, Said::Unreadable | Said::Nothing));
+        self.ended(person, now).is_some() || ran_out.is_some_and(|(_, said)| said.by(now) == Said::Ended)
+    }
+
     /// Returns since when no answer that is to be believed has had a record of a patient.
     pub(super) fn lacked_since(&self, person: &str, until: Timestamp) -> Option<Timestamp> {
         let of_all = self.of(person, until).filter(|(reading, _)| reading.of.is_none());
@@ -131,5 +138,55 @@ impl Readings {
         };
         self.ended_in_backup = known(|patient| patient.consent_ended_at);
         self.missing_in_backup = known(|patient| patient.missing_since);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + TimeDelta::hours(hours)
+    }
+
+    fn readings(told: &[(i64, Said)]) -> Readings {
+        let mut readings = Readings::default();
+        for (hours, said) in told {
+            let said = BTreeMap::from([("anna".to_owned(), *said), ("ben".to_owned(), Said::Unreadable)]);
+            let reading = Reading { at: at(*hours), of: None, said, is_doubtful: false };
+            readings.add(vec![reading], true, at(*hours));
+        }
+        readings
+    }
+
+    const CONSENTED: Said = Said::Consented { until: None };
+
+    #[test]
+    fn a_consent_has_ended_by_the_last_word_or_when_it_runs_out() {
+        let until = |hours| Said::Consented { until: Some(at(hours)) };
+        for (told, expected) in [
+            (&[(1, CONSENTED)][..], false),
+            (&[(1, CONSENTED), (2, Said::Ended)], true),
+            (&[(1, Said::Ended), (2, CONSENTED)], false),
+            (&[(1, Said::Ended), (2, Said::Unreadable)], true),
+            (&[(1, until(9))], true),
+            (&[(1, until(11))], false),
+            (&[(1, until(9)), (2, until(11))], false),
+        ] {
+            assert_eq!(readings(told).have_ended("anna", at(10)), expected, "{told:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_listed_again_is_so_by_the_last_answer_alone() {
+        let lacked = Said::Nothing;
+        for (told, expected) in [
+            (&[(1, CONSENTED), (2, lacked), (3, lacked), (4, CONSENTED)][..], Some((at(2), at(3)))),
+            (&[(1, CONSENTED), (2, lacked), (3, CONSENTED), (4, CONSENTED)], None),
+            (&[(1, CONSENTED), (2, lacked)], None),
+            (&[(1, CONSENTED)], None),
+        ] {
+            assert_eq!(readings(told).is_listed_again("anna"), expected, "{told:?}");
+        }
     }
 }

@@ -261,8 +261,9 @@ impl Truths {
         // What had arrived by then may have been stored only after it.
         let since = looked_at - TimeDelta::minutes(1);
         let mut lately = self.heard.of(&patient.person).rev().take_while(|answer| answer.at > since);
-        let has_ended = self.readings.ended(&patient.person, moment.now).is_some();
-        if has_ended || lately.any(|answer| answer.with == With::Refusal) {
+        if self.readings.have_ended(&patient.person, moment.now)
+            || lately.any(|answer| answer.with == With::Refusal)
+        {
             return Ok(());
         }
         let shows = format!("{} is {}, and was not refused since {looked_at}", patient.person, patient.state);
