@@ -141,6 +141,10 @@ impl Cycle {
         let mut summary = Summary { is_rehearsal: self.warehouse.is_rehearsal(), ..Summary::default() };
         let roster = &*self.agree_on_roster(roster, &mut summary).await?;
         let leads = self.warehouse.shared().is_none_or(Sharing::leads);
+        if leads && matches!(summary.roster_fault, Some(RosterFault::None)) {
+            // Whoever has one is to lead: those who took part would find that there is nothing to do.
+            return Ok(summary);
+        }
         let announced = if leads {
             self.warehouse.announce_cycle(self.request.tick, clock::now()).await?
         } else {

@@ -2,6 +2,8 @@
 //!
 //! Counters are of this process; gauges are set at each scrape. No label names a patient.
 
+use std::ops::AddAssign;
+
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -29,6 +31,22 @@ const REQUEST_BUCKETS: [f64; 11] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 1
 
 /// From a transaction on this machine to a server that restarts.
 const DATABASE_BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0];
+
+/// Answers that show something of the server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct GoodAnswers {
+    /// It answers about patients.
+    pub(super) about_patients: u64,
+    /// It takes the credentials, whoever was asked about.
+    pub(super) of_records: u64,
+}
+
+impl AddAssign for GoodAnswers {
+    fn add_assign(&mut self, more: Self) {
+        self.about_patients += more.about_patients;
+        self.of_records += more.of_records;
+    }
+}
 
 pub(super) struct Metrics {
     registry: Registry,
@@ -294,9 +312,9 @@ impl Metrics {
         }
     }
 
-    /// Moves the meter's answers here, and returns how many of them show a server that works.
-    pub(super) fn count_answers(&self, meter: &Meter) -> u64 {
-        let mut good = 0;
+    /// Moves the meter's answers here, and returns those that show something.
+    pub(super) fn count_answers(&self, meter: &Meter) -> GoodAnswers {
+        let mut good = GoodAnswers::default();
         for took in meter.take_answer_times() {
             self.request_duration.observe(took.as_secs_f64());
         }
@@ -309,7 +327,11 @@ impl Metrics {
             };
             self.requests.with_label_values(&[kind, &status.to_string()]).inc_by(count);
             let is_answer = matches!(status, 200..=499) && !matches!(status, 408 | 425 | 429);
-            good += if request == RequestKind::Page && is_answer { count } else { 0 };
+            match request {
+                RequestKind::Page if is_answer => good.about_patients += count,
+                RequestKind::Records if matches!(status, 200..=299) => good.of_records += count,
+                RequestKind::Token | RequestKind::Page | RequestKind::Records => {}
+            }
         }
         good
     }

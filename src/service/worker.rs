@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::alert_state::{AlertRules, AlertState, Facts};
 use super::liveness::{Activity, Liveness};
+use super::metrics::GoodAnswers;
 use super::notifier::Notifier;
 use super::problems::{Alert, Occasion, Problem, purge_alert};
 use super::scheduler::{Scheduler, Trigger};
@@ -81,7 +82,7 @@ pub(super) struct OutageBackoff {
     rounds: u32,
     until: Option<Instant>,
     /// Answers of this cycle that show a server which works.
-    pub(super) answers: u64,
+    pub(super) answers: GoodAnswers,
 }
 
 /// The growing pauses between two looks at a warehouse that cannot be used for now.
@@ -266,7 +267,7 @@ impl Worker {
             names: Arc::default(),
         };
         let roster = self.daemon.roster.clone();
-        self.outage.answers = 0;
+        self.outage.answers = GoodAnswers::default();
         let activity = Activity::Cycle(warehouse.clone());
         let ended = self.supervise(activity, Box::pin(cycle.run(&roster))).await;
         self.count_answers();
@@ -468,7 +469,8 @@ impl Worker {
             self.raise(Problem::Consents, &summary.record_problems.join("; "));
         }
         self.judge_roster(summary);
-        if 0 < self.outage.answers {
+        let GoodAnswers { about_patients, of_records } = self.outage.answers;
+        if about_patients + of_records > 0 {
             if self.trust == CredentialTrust::Doubted {
                 self.trust = CredentialTrust::Trusted;
             }
@@ -496,14 +498,14 @@ impl Worker {
             Some(EndedEarly::ToldToWait(wait)) => Some(*wait),
             _ => None,
         };
-        let all_failed = summary.patients.failed > 0 && self.outage.answers == 0;
+        let all_failed = summary.patients.failed > 0 && self.outage.answers.about_patients == 0;
         let is_outage = match &summary.ended_early {
             Some(EndedEarly::CredentialsRefused(_) | EndedEarly::Stopped | EndedEarly::Warehouse(_)) => false,
             Some(EndedEarly::ServerDown(_) | EndedEarly::ToldToWait(_)) => true,
             None => all_failed,
         };
         if !is_outage {
-            if self.outage.rounds > 0 && self.outage.answers > 0 {
+            if self.outage.rounds > 0 && self.outage.answers.about_patients > 0 {
                 tracing::info!("HealthEx answers again");
                 self.outage.rounds = 0;
             }

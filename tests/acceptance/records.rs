@@ -47,6 +47,23 @@ fn held_why(world: &World, person: &str) -> Option<String> {
 }
 
 #[test]
+fn credentials_that_the_records_take_are_refused_no_longer_though_nobody_is_pulled() {
+    let world =
+        consenting(["anna"]).set("sync.schedule", r#""every 1s""#).set("http.listen", r#""127.0.0.1:0""#);
+    world.run(["sync"]).exits(0);
+    world.run(["purge", "anna", "--yes"]).exits(0);
+    let daemon = world.daemon();
+    daemon.tells("READY=1");
+    let problem = "healthex_sync_problem{problem=\"credentials\"}";
+    world.sandbox.reject_credentials(true);
+    world.sandbox.expire_tokens();
+    daemon.shows(problem, |there| there == 1);
+    world.sandbox.reject_credentials(false);
+    daemon.shows(problem, |there| there == 0);
+    daemon.stops();
+}
+
+#[test]
 fn whoever_consents_is_pulled_without_a_file_and_kept_over_an_outage() {
     let world = consenting(["anna", "ben"]);
     record(&world, "ben", |consent| consent.recorded = false);

@@ -155,10 +155,12 @@ fn a_roster_that_is_changed_back_where_it_was_changed_counts() {
 
 #[test]
 fn a_worker_without_files_goes_by_the_roster_of_the_others() {
-    let Some((world, _database)) = purging(["anna", "ben"], &["anna", "ben"]) else { return };
+    let Some((world, database)) = purging(["anna", "ben"], &["anna", "ben"]) else { return };
     let other = Other::without_files(&world, "other");
     let none = "no other worker has given the warehouse a roster yet";
     other.run(&["sync"]).exits(2).says(none);
+    // It has led nobody: whoever has a roster would have found that there was nothing to do.
+    assert_eq!(database.count("SELECT count(*) FROM healthex.shared_cycle"), 0);
     other.run(&["check", "--offline"]).says("FAILED  roster").says(none);
     world.write_roster(
         "[[patient]]\nid = \"anna\"\nlabel = \"one\"\ntypes = [\"Observation\"]\n[[patient]]\nid = \"ben\"\nenabled = false\n",
