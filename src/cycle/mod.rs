@@ -139,6 +139,7 @@ impl Cycle {
         let tally = CycleTally::since(Traffic::of(&self.api));
         self.api.begin_cycle();
         let mut summary = Summary { is_rehearsal: self.warehouse.is_rehearsal(), ..Summary::default() };
+        self.take_carried_out(&mut summary);
         let roster = &*self.agree_on_roster(roster, &mut summary).await?;
         let leads = self.warehouse.shared().is_none_or(Sharing::leads);
         if leads && matches!(summary.roster_fault, Some(RosterFault::None)) {
@@ -179,7 +180,6 @@ impl Cycle {
         let roster = roster.with_records(&records);
         self.names.go_by(roster.patients.clone());
         self.take_roster(&roster, &records, summary).await?;
-        self.take_carried_out(summary);
         // A purge that a crash or a reader kept from its end comes before anything else.
         self.scrub(summary).await;
         let planner = Planner::new(self, roster, records, clock::now());
@@ -304,9 +304,10 @@ impl Cycle {
     /// Decides about everybody. Turns that others may take too are written down.
     async fn plan(&self, planner: Planner, announced: Announced) -> Result<Plan, StoreFailed> {
         let Some(shared) = self.warehouse.shared().filter(|_| announced == Announced::Shared) else {
-            let Tasks { mut due, others } = planner.plan(self.warehouse.everybody().await?);
+            let mut patients = self.warehouse.everybody().await?;
             // Those first that have waited longest, never-pulled ones before.
-            due.sort_by_key(|task| task.lease.checkpoint.last_success_at);
+            patients.sort_by_key(|patient| patient.checkpoint.last_success_at);
+            let Tasks { due, others } = planner.plan(patients);
             return Ok(Plan { due: due.len() as u64, turns: Turns::own(due), others });
         };
         let plan = move |patients| {

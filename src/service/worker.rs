@@ -407,6 +407,10 @@ impl Worker {
 
     async fn after_cycle(&mut self, summary: &Summary, warehouse: &Warehouse) -> anyhow::Result<()> {
         let now = clock::now();
+        // Those, too, that this machine's ledger knew and the warehouse did not, whoever led the cycle.
+        if let Some(alert) = purge_alert(&summary.purged, now) {
+            self.send(&alert);
+        }
         match summary.share {
             Share::Whole => log_cycle(summary),
             Share::Part => {
@@ -417,9 +421,6 @@ impl Worker {
                 tracing::debug!("another worker has run the cycle of this tick");
                 return self.learn_of_others(warehouse).await;
             }
-        }
-        if let Some(alert) = purge_alert(&summary.purged, now) {
-            self.send(&alert);
         }
         self.resolve_or_raise(summary);
         let facts = self.facts(warehouse, now).await;

@@ -110,6 +110,31 @@ fn a_purge_that_the_server_has_lost_is_carried_out_from_the_ledger() {
 }
 
 #[test]
+fn a_worker_that_takes_part_tells_of_the_purges_that_its_ledger_repeats() {
+    let Some((world, database)) = synced() else { return };
+    let before = database.copied();
+    let worker = |args: &[&str]| workers::start(&world, "worker", args);
+    worker(&["purge", "anna", "--yes"]).ended().exits(0);
+    before.take(&world);
+    world.fault("kind = 'slow_drip', bytes = 1000, interval_ms = 200, times = 1000");
+    let at_work = |count: i64| {
+        let workers =
+            "SELECT count(*) FROM healthex.worker AS w JOIN healthex.shared_cycle AS c ON c.id = w.cycle
+             WHERE c.planned_at IS NOT NULL AND c.ended_at IS NULL";
+        wait_until("so many share a cycle", || before.count(workers) == count);
+    };
+    let lead = workers::start(&world, "lead", &["sync", "--full"]);
+    at_work(1);
+    lead.signal(Signal::STOP);
+    let worker = worker(&["sync"]);
+    at_work(2);
+    lead.signal(Signal::CONT);
+    worker.ended().exits(0).says("took part in a cycle").says("purged anna");
+    lead.ended();
+    assert_eq!(before.live_rows("anna").len(), 0);
+}
+
+#[test]
 fn without_its_ledger_nobody_is_purged() {
     let Some((world, database)) = synced() else { return };
     world.run(["purge", "ben", "--yes"]).exits(0);
