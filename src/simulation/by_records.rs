@@ -130,8 +130,8 @@ fn contradicted_is_only_who_is(patient: &Patient, heard: &Heard, readings: &Read
 
 /// No round takes longer from one question to its record.
 const ROUND_TAKES_MAX: TimeDelta = TimeDelta::minutes(20);
-/// A cycle may be under way that has asked again, and has not acted on it.
-const KNOWN_MAX: usize = 3;
+/// A cycle asks up to three times about whom it has not judged yet; the one before may have died at that, too.
+const KNOWN_MAX: usize = 6;
 
 /// "An answer that fails, is cut, or has lost as many as the hold rule would hold changes nothing."
 fn an_answer_that_is_not_to_be_believed_changes_nothing(
