@@ -102,6 +102,20 @@ async fn a_roster_of_many_pieces_is_taken_over_whole() {
     };
     assert_eq!(found.iter().filter(|patient| !is_as_listed(patient)).count(), 0);
     assert_eq!(found.iter().map(|patient| &patient.person).collect::<HashSet<_>>().len(), PATIENTS);
+
+    trial.warehouse().announce_cycle(None, at(30)).await.unwrap();
+    let shared = trial.warehouse().shared().unwrap();
+    let plan = |patients: Vec<Lease>| {
+        let others = patients.len();
+        Planned { turns: patients.into_iter().map(turn).collect(), others }
+    };
+    let pieces = shared.plan_turns(Arc::new(plan), at(31)).await.unwrap();
+    assert_eq!(pieces, [10_000, 10_000, 1]);
+    assert_eq!(shared.progress().await.unwrap().0.total, PATIENTS as u64);
+}
+
+fn turn(lease: Lease) -> Turn {
+    Turn { lease, mode: None, types: TypeFilter::default(), consents: false }
 }
 
 #[tokio::test]
@@ -115,7 +129,6 @@ async fn whoever_has_waited_longest_has_the_first_turn() {
     }
     assert_eq!(trial.warehouse().announce_cycle(None, at(40)).await.unwrap(), Announced::Shared);
     let shared = trial.warehouse().shared().unwrap();
-    let turn = |lease| Turn { lease, mode: None, types: TypeFilter::default(), consents: false };
     let plan = move |patients: Vec<Lease>| {
         let (turns, others): (Vec<Lease>, Vec<Lease>) =
             patients.into_iter().partition(|lease| lease.person().as_str() != "anna");
