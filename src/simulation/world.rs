@@ -172,9 +172,14 @@ impl World {
         } else {
             // One that is cut off cannot be read, or lists fewer for some hours.
             let now = self.stage.true_time();
-            for person in &self.people {
-                let is_listed = listed.iter().any(|listed| listed.id == person.id);
+            let listed: Vec<String> = listed.into_iter().map(|person| person.id.clone()).collect();
+            for person in &mut self.people {
+                let is_listed = listed.contains(&person.id);
                 self.truths.note_listed(&person.id, is_listed, now);
+                if person.is_in_file && !is_listed {
+                    // Its record may list it all the same, and knows nothing of what the file says.
+                    person.listed_since = now;
+                }
             }
         }
         fs::write(self.folder.path().join("roster.toml"), text).unwrap();
