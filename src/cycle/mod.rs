@@ -50,6 +50,7 @@ use crate::stop::Stop;
 use crate::time::TimeDelta;
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::{CycleEnd, Forgotten, RosterReading};
+use crate::warehouse::pull::Lease;
 use crate::warehouse::purge::{CarriedOut, Scrub, Scrubbed};
 use crate::warehouse::turn::{Announced, Planned, Turn};
 use crate::warehouse::{Sharing, Warehouse};
@@ -304,9 +305,10 @@ impl Cycle {
     /// Decides about everybody. Turns that others may take too are written down.
     async fn plan(&self, planner: Planner, announced: Announced) -> Result<Plan, StoreFailed> {
         let Some(shared) = self.warehouse.shared().filter(|_| announced == Announced::Shared) else {
-            let mut patients = self.warehouse.everybody().await?;
+            let mut patients = Vec::new();
+            self.warehouse.visit_patients(|patient| patients.push(Lease::alone(patient))).await?;
             // Those first that have waited longest, never-pulled ones before.
-            patients.sort_by_key(|patient| patient.checkpoint.last_success_at);
+            patients.sort_by_key(|patient: &Lease| patient.checkpoint.last_success_at);
             let Tasks { due, others } = planner.plan(patients);
             return Ok(Plan { due: due.len() as u64, turns: Turns::own(due), others });
         };

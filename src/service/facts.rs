@@ -10,9 +10,6 @@ use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::Attention;
 use crate::warehouse::service::NamedPatient;
 
-/// Patients that are read together.
-const PIECE: usize = 10_000;
-
 /// Returns what alerts and verdicts go by.
 pub(super) async fn gather(
     warehouse: &Warehouse,
@@ -24,17 +21,8 @@ pub(super) async fn gather(
     let ledger_fault = ledger_fault.as_ref().map(ToString::to_string);
     let mut facts = Facts { oldest_unscrubbed, ledger_fault, ..Facts::default() };
     facts.scrub_due = oldest_unscrubbed.and_then(|since| settings.consent.scrub.as_ref()?.next_after(since));
-    let mut last = None;
-    loop {
-        let patients = warehouse.patients_after(last, PIECE).await?;
-        for patient in &patients {
-            take_in(&mut facts, patient, roster, rules);
-        }
-        if patients.len() < PIECE {
-            return Ok(facts);
-        }
-        last = patients.into_iter().next_back().map(|patient| patient.person);
-    }
+    warehouse.visit_patients(|patient| take_in(&mut facts, &patient, roster, rules)).await?;
+    Ok(facts)
 }
 
 fn take_in(facts: &mut Facts, patient: &Checkpoint, roster: &Roster, rules: AlertRules) {

@@ -47,7 +47,9 @@ use std::sync::Arc;
 use self::failover::Failover;
 use self::failure::{OpenFailed, RestoreFailed, StoreFailed};
 use self::page::{Batch, StoredBatch};
-use self::patient::{Attention, CycleEnd, CycleTimes, Forgotten, RosterReading, RosterTaken};
+use self::patient::{
+    Attention, CycleEnd, CycleTimes, Forgotten, PATIENTS_AT_ONCE, RosterReading, RosterTaken,
+};
 use self::place::{Close, FileIdentity, Location, OtherServer, Place, Server, WriterActivity};
 use self::pull::{Fenced, Lease, PullCost, PullEnded, PullHead, Setback};
 use self::purge::{CarriedOut, Erased, PurgeAnswer, PurgeRequest, PurgedPatient, Scrub};
@@ -159,27 +161,25 @@ impl Warehouse {
         }
     }
 
-    /// Returns everybody, in the order of their ids, as the cycle that has begun is to go by: but for those that another
-    /// process is dealing with.
-    pub async fn everybody(&self) -> Result<Vec<Lease>, StoreFailed> {
-        match self {
-            Self::Sqlite(engine) => engine.everybody().await,
-            Self::Postgres(engine) => engine.everybody().await,
-            Self::Rehearsal(rehearsal) => Ok(rehearsal.everybody()),
-        }
-    }
-
-    /// Returns up to `most` patients that follow `last`, in whatever order the engine keeps them; none once all were
-    /// returned.
-    pub async fn patients_after(
-        &self,
-        last: Option<PersonId>,
-        most: usize,
-    ) -> Result<Vec<Checkpoint>, StoreFailed> {
-        match self {
-            Self::Sqlite(engine) => engine.patients_after(last, most).await,
-            Self::Postgres(engine) => engine.patients_after(last, most).await,
-            Self::Rehearsal(_) => Ok(Vec::new()),
+    /// Shows everybody to `look`, in whatever order the engine keeps them: read in pieces, and not as of one moment. In a
+    /// rehearsal they are as the cycle that has begun would have noted them.
+    pub async fn visit_patients(&self, mut look: impl FnMut(Checkpoint)) -> Result<(), StoreFailed> {
+        let mut last = None;
+        loop {
+            let piece = match self {
+                Self::Sqlite(engine) => engine.patients_after(last, PATIENTS_AT_ONCE).await?,
+                Self::Postgres(engine) => engine.patients_after(last, PATIENTS_AT_ONCE).await?,
+                Self::Rehearsal(rehearsal) => {
+                    rehearsal.everybody().into_iter().for_each(look);
+                    return Ok(());
+                }
+            };
+            let is_last = piece.len() < PATIENTS_AT_ONCE;
+            last = piece.last().map(|patient| patient.person.clone());
+            piece.into_iter().for_each(&mut look);
+            if is_last {
+                return Ok(());
+            }
         }
     }
 

@@ -9,6 +9,9 @@ use crate::plan::roster::{RosterHash, RosterPatient, RosterPatients};
 use crate::plan::{PersonId, Timestamp};
 use crate::time::TimeDelta;
 
+/// Patients that are read, or written down, together: of all there are, so many are in memory.
+pub(super) const PATIENTS_AT_ONCE: usize = 10_000;
+
 /// A patient of the roster, as the checkpoint needs to know it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listed<'r> {

@@ -15,7 +15,7 @@ pub struct Lease {
 
 impl Lease {
     /// Returns the right to pull a patient whom nobody else can take over.
-    pub(super) fn alone(checkpoint: Checkpoint) -> Self {
+    pub(crate) fn alone(checkpoint: Checkpoint) -> Self {
         Self { checkpoint, fence: 0 }
     }
 

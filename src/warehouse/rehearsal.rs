@@ -108,8 +108,8 @@ impl Rehearsal {
     }
 
     /// Returns everybody, as the cycle that has begun would have noted them.
-    pub(super) fn everybody(&self) -> Vec<Lease> {
-        std::mem::take(&mut self.state().everybody).into_iter().map(Lease::alone).collect()
+    pub(super) fn everybody(&self) -> Vec<Checkpoint> {
+        self.state().everybody.clone()
     }
 
     pub(super) fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {

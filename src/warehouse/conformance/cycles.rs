@@ -101,6 +101,7 @@ pub(super) async fn the_times_of_cycles_outlast_a_restart<C: Candidate>() {
     let attention = trial.warehouse().attention().await.unwrap();
     let note = ServiceNote { well_end: Some(at(60)), ..ServiceNote::default() };
     trial.warehouse().remember(note).await.unwrap();
+    assert_eq!(trial.everybody().await.len(), 1);
     assert_eq!(attention.oldest_unscrubbed, None);
     trial.reopen();
 

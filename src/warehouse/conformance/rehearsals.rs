@@ -2,7 +2,8 @@
 
 use super::Candidate;
 use super::trial::{
-    BY, Pull, Trial, at, batch, end_with_sweep, kept, listed, observation, observation_that, person, setback,
+    BY, Pull, Trial, at, batch, end_with_sweep, everybody, kept, listed, observation, observation_that,
+    person, setback,
 };
 use crate::plan::state::{Event, HeldWhy, PurgeReason};
 use crate::warehouse::Warehouse;
@@ -62,7 +63,7 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     assert!(rehearsal.is_rehearsal());
     let reading = || RosterReading::of_files(["anna", "dan"].map(listed).to_vec());
     let taken = rehearsal.begin_cycle(reading(), at(20)).await.unwrap();
-    let leases = rehearsal.everybody().await.unwrap();
+    let leases = everybody(&rehearsal).await;
     let page = || {
         let rows = [observation(1), observation_that(2, "is changed"), observation(4)];
         batch(&rows, end_with_sweep(&[&rows, &rows], 1))
@@ -93,7 +94,7 @@ pub(super) async fn a_rehearsal_answers_as_the_warehouse_would_and_changes_nothi
     let real = trial.warehouse();
     let really_taken = real.begin_cycle(reading(), at(20)).await.unwrap();
     assert_eq!((taken.missing, taken.knows_anybody), (really_taken.missing, true));
-    let really = real.everybody().await.unwrap();
+    let really = everybody(real).await;
     let checkpoints = |leases: &[crate::warehouse::pull::Lease]| -> Vec<_> {
         leases.iter().map(|lease| lease.checkpoint.clone()).collect()
     };
@@ -110,7 +111,7 @@ pub(super) async fn a_rehearsal_of_what_is_not_there_makes_nothing<C: Candidate>
     let before = candidate.kept();
     let rehearsal = Warehouse::rehearse(candidate.place(), OtherServer::Refuse).unwrap();
     rehearsal.begin_cycle(RosterReading::of_files(vec![listed("anna")]), at(1)).await.unwrap();
-    assert_eq!(rehearsal.everybody().await.unwrap().len(), 1);
+    assert_eq!(everybody(&rehearsal).await.len(), 1);
     let pull = Pull::full(&person("anna"), at(2));
     let page = batch(&[observation(1)], PullProgress::Partial);
     let stored = kept(rehearsal.store_page(&pull.head, pull.cost, page, at(3)).await.unwrap());

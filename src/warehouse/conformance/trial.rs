@@ -159,6 +159,13 @@ pub(super) fn kept<T>(answer: Fenced<T>) -> T {
     }
 }
 
+/// Returns everybody, as the cycle that has begun found them.
+pub(super) async fn everybody(warehouse: &Warehouse) -> Vec<Lease> {
+    let mut patients = Vec::new();
+    warehouse.visit_patients(|patient| patients.push(Lease::alone(patient))).await.unwrap();
+    patients
+}
+
 /// A line of a roster.
 pub(in crate::warehouse) fn listed(id: &str) -> RosterPatient {
     person(id).into()
@@ -213,7 +220,11 @@ impl<C: Candidate> Trial<C> {
         let line = |id: &&str| RosterPatient { label: Some(format!("label-{id}")), ..listed(id) };
         let roster = RosterReading::of_files(persons.iter().map(line).collect());
         self.warehouse().begin_cycle(roster, now).await.unwrap();
-        self.warehouse().everybody().await.unwrap()
+        self.everybody().await
+    }
+
+    pub(super) async fn everybody(&self) -> Vec<Lease> {
+        everybody(self.warehouse()).await
     }
 
     pub(super) async fn checkpoint(&self, person: &PersonId) -> Checkpoint {

@@ -21,6 +21,7 @@ use crate::plan::state::{Event, HeldWhy, NEW_WHEN_PULLED, PatientState, PurgeRea
 use crate::plan::{PersonId, PullMode, Timestamp, TypeFilter};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::page::{Finished, ShortfallChange, WalkMark};
+use crate::warehouse::patient::PATIENTS_AT_ONCE;
 use crate::warehouse::pull::{Lease, PullHead, Setback};
 
 /// The table's columns, and whether the server has counted the walk under way: what [`read`] reads.
@@ -60,25 +61,17 @@ pub(super) async fn one(session: &Session, person: &PersonId) -> Result<Option<C
     found.as_ref().map(read).transpose()
 }
 
-/// Returns everybody with the fence that a turn would be planned on, but for those that a worker is dealing with.
-pub(super) async fn free(session: &Session) -> Result<Vec<Lease>, Undone> {
-    let all = format!("{} WHERE c.owner IS NULL ORDER BY c.person_id COLLATE \"C\"", select());
-    session.rows(&all, &[]).await?.iter().map(lease).collect()
-}
-
-/// Begins to read the same, those first who have waited longest, as [`next_free`] returns them piece by piece.
+/// Begins to read everybody but those that a worker is dealing with, those first who have waited longest, as
+/// [`next_free`] returns them piece by piece.
 pub(super) async fn begin_reading_free(session: &Session) -> Result<(), Undone> {
     let declare = include_str!("../../../schema/postgres/free_patients.sql").replace("{columns}", COLUMNS);
     session.batch(&declare).await
 }
 
-/// Returns the next of them; none once all are read.
-pub(super) async fn next_free(session: &Session, most: usize) -> Result<Vec<Lease>, Undone> {
-    session.fetch(&format!("FETCH FORWARD {most} FROM free_patients")).await?.iter().map(lease).collect()
-}
-
-fn lease(row: &Row) -> Result<Lease, Undone> {
-    Ok(Lease { checkpoint: read(row)?, fence: Columns(row).get("fence")? })
+/// Returns the next of them, with the fences that turns would be planned on; none once all are read.
+pub(super) async fn next_free(session: &Session) -> Result<Vec<Lease>, Undone> {
+    let rows = session.fetch(&format!("FETCH FORWARD {PATIENTS_AT_ONCE} FROM free_patients")).await?;
+    rows.iter().map(|row| Ok(Lease { checkpoint: read(row)?, fence: Columns(row).get("fence")? })).collect()
 }
 
 /// Reads [`COLUMNS`].

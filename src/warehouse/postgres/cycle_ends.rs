@@ -10,11 +10,9 @@ use crate::plan::{PersonId, Timestamp, parse_stamp, stamp};
 use crate::warehouse::about::{LAST_CYCLE, LAST_GOOD_CYCLE};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::patient::{
-    CycleTimes, KnownPatient, MissingPatient, RosterComparison, RosterReading, RosterTaken, Unlisted,
+    CycleTimes, KnownPatient, MissingPatient, PATIENTS_AT_ONCE, RosterComparison, RosterReading, RosterTaken,
+    Unlisted,
 };
-
-/// Patients that are read, or noted, together: so many are in memory at a time.
-const PIECE: usize = 10_000;
 
 /// Brings the checkpoint in line with the roster: new patients get a row, all others a mark, and
 /// those that it lacks are noted as missing, if it is in force still.
@@ -30,7 +28,7 @@ pub(super) async fn take_roster(
            FROM checkpoint WHERE person_id > $1 ORDER BY person_id LIMIT $2";
     let mut last = String::new();
     loop {
-        let piece = session.rows(known, &[&last, &count(PIECE as u64)]).await?;
+        let piece = session.rows(known, &[&last, &count(PATIENTS_AT_ONCE as u64)]).await?;
         let mut unlisted = Vec::new();
         for row in &piece {
             last = row.try_get(0)?;
@@ -39,11 +37,11 @@ pub(super) async fn take_roster(
             }
         }
         unlist(session, &unlisted).await?;
-        if piece.len() < PIECE {
+        if piece.len() < PATIENTS_AT_ONCE {
             break;
         }
     }
-    for piece in comparison.others().chunks(PIECE) {
+    for piece in comparison.others().chunks(PATIENTS_AT_ONCE) {
         let persons: Vec<&str> = piece.iter().map(|listed| listed.patient.person.as_str()).collect();
         let labels: Vec<Option<&str>> = piece.iter().map(|listed| listed.patient.label.as_deref()).collect();
         let by: Vec<&str> = piece.iter().map(|listed| listed.by.as_str()).collect();

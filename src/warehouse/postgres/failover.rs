@@ -8,6 +8,7 @@ use super::cycle_ends::{note_text, noted_text};
 use super::failure::Undone;
 use super::session::Session;
 use crate::plan::Timestamp;
+use crate::plan::checkpoint::Checkpoint;
 use crate::warehouse::failover::{Failover, ServerHistory};
 
 /// The names in `about`: of the history that the warehouse is on, and of its last change.
@@ -56,13 +57,19 @@ pub(super) async fn notice(
 /// Returns the last change of history that is known.
 pub(super) async fn noted(session: &Session) -> Result<Option<Failover>, Undone> {
     let Some(note) = noted_text(session, FAILOVER).await? else { return Ok(None) };
-    let everyone_asked = !asks_everyone(session).await?;
+    let everyone_asked = noted_text(session, ASK_EVERYONE).await?.is_none();
     Ok(Failover::of_note(&note, everyone_asked))
 }
 
-/// Returns whether everyone is to be asked, with delays left out.
-pub(super) async fn asks_everyone(session: &Session) -> Result<bool, Undone> {
-    Ok(noted_text(session, ASK_EVERYONE).await?.is_some())
+/// Leaves delays out, while everyone is to be asked.
+pub(super) async fn forget_delays<'p>(
+    session: &Session,
+    patients: impl Iterator<Item = &'p mut Checkpoint> + Send,
+) -> Result<(), Undone> {
+    if noted_text(session, ASK_EVERYONE).await?.is_some() {
+        patients.for_each(Checkpoint::forget_delays);
+    }
+    Ok(())
 }
 
 /// Notes that a cycle begins for which delays are left out, where they are.

@@ -61,21 +61,6 @@ impl Engine {
         begin.await
     }
 
-    pub(in crate::warehouse) async fn everybody(&self) -> Result<Vec<Lease>, StoreFailed> {
-        self.look(|session| {
-            Box::pin(async move {
-                let mut patients = checkpoint::free(session).await?;
-                if failover::asks_everyone(session).await? {
-                    for patient in &mut patients {
-                        patient.checkpoint.forget_delays();
-                    }
-                }
-                Ok(patients)
-            })
-        })
-        .await
-    }
-
     pub(in crate::warehouse) async fn patients_after(
         &self,
         last: Option<PersonId>,

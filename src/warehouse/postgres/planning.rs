@@ -14,9 +14,6 @@ use crate::plan::{PullMode, Timestamp};
 use crate::warehouse::failure::StoreFailed;
 use crate::warehouse::turn::{PlanPiece, Planned, Turn};
 
-/// Patients that are read and planned together.
-const PIECE: usize = 10_000;
-
 impl Engine {
     pub(in crate::warehouse) async fn plan_turns<R: Send + 'static>(
         &self,
@@ -43,19 +40,15 @@ async fn plan_all<R>(
     plan: &PlanPiece<R>,
     now: Timestamp,
 ) -> Result<Vec<R>, Undone> {
-    let asks_everyone = failover::asks_everyone(session).await?;
     checkpoint::begin_reading_free(session).await?;
     let (mut total, mut beside) = (0, Vec::new());
     loop {
-        let mut patients = checkpoint::next_free(session, PIECE).await?;
+        let mut patients = checkpoint::next_free(session).await?;
         if patients.is_empty() {
             break;
         }
-        if asks_everyone {
-            for patient in &mut patients {
-                patient.checkpoint.forget_delays();
-            }
-        }
+        let checkpoints = patients.iter_mut().map(|patient| &mut patient.checkpoint);
+        failover::forget_delays(session, checkpoints).await?;
         let Planned { turns, others } = plan(patients);
         note_turns(session, cycle, total, &turns).await?;
         total += count(turns.len() as u64);

@@ -74,9 +74,7 @@ impl Reader {
         self.ask(|session| {
             Box::pin(async move {
                 let mut patients = checkpoint::all(session).await?;
-                if failover::asks_everyone(session).await? {
-                    patients.iter_mut().for_each(Checkpoint::forget_delays);
-                }
+                failover::forget_delays(session, patients.iter_mut()).await?;
                 Ok(patients)
             })
         })

@@ -88,13 +88,8 @@ async fn a_roster_of_many_pieces_is_taken_over_whole() {
     let half: Vec<&str> = all.iter().copied().step_by(2).collect();
     begin(&trial, &half, at(20)).await;
 
-    let (mut found, mut last) = (Vec::new(), None);
-    loop {
-        let piece = trial.warehouse().patients_after(last, 7_000).await.unwrap();
-        let Some(end) = piece.last() else { break };
-        last = Some(end.person.clone());
-        found.extend(piece);
-    }
+    let mut found = Vec::new();
+    trial.warehouse().visit_patients(|patient| found.push(patient)).await.unwrap();
     let half: HashSet<&str> = half.into_iter().collect();
     let is_as_listed = |patient: &Checkpoint| {
         let is_listed = half.contains(patient.person.as_str());

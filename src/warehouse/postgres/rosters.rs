@@ -19,10 +19,8 @@ use crate::plan::roster::{
 use crate::plan::{PersonId, Timestamp, TypeFilter};
 use crate::warehouse::beside::roster_memory;
 use crate::warehouse::failure::StoreFailed;
+use crate::warehouse::patient::PATIENTS_AT_ONCE;
 use crate::warehouse::rosters::{OwnRoster, RosterInForce};
-
-/// Lines that are written together.
-const PIECE: usize = 10_000;
 
 /// What is said for a roster of one's own.
 #[derive(Clone)]
@@ -145,7 +143,7 @@ async fn put_in_force(
     let statement = include_str!("../../../schema/postgres/put_roster_in_force.sql");
     session.execute(statement, &[&hash.as_str(), &now, &host, &count(lines.len() as u64)]).await?;
     session.execute("DELETE FROM roster", &[]).await?;
-    for piece in lines.chunks(PIECE) {
+    for piece in lines.chunks(PATIENTS_AT_ONCE) {
         let persons: Vec<&str> = piece.iter().map(|line| line.person.as_str()).collect();
         let labels: Vec<Option<&str>> = piece.iter().map(|line| line.label.as_deref()).collect();
         let types: Vec<Option<String>> =

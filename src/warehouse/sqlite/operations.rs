@@ -135,10 +135,6 @@ impl Engine {
         begin.await
     }
 
-    pub(in crate::warehouse) async fn everybody(&self) -> Result<Vec<Lease>, StoreFailed> {
-        Ok(self.writer.write(checkpoint::all).await?.into_iter().map(Lease::alone).collect())
-    }
-
     pub(in crate::warehouse) async fn patients_after(
         &self,
         last: Option<PersonId>,
