@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,13 +36,16 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 pub(super) struct Pool {
     connections: deadpool_postgres::Pool,
     server: Arc<Server>,
+    was_cut_off: Arc<AtomicBool>,
 }
 
 impl Pool {
     /// Makes the pool. Nothing is connected yet.
     pub(super) fn new(server: &Arc<Server>) -> Result<Self, OpenFailed> {
         let config = config(server).map_err(|error| server.unusable(innermost(&error)))?;
-        let connect = Connector::new(server, &config).map_err(|why| server.unusable(why))?;
+        let was_cut_off = Arc::new(AtomicBool::new(false));
+        let connect =
+            Connector::new(server, &config, was_cut_off.clone()).map_err(|why| server.unusable(why))?;
         let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let connections = deadpool_postgres::Pool::builder(Manager::from_connect(config, connect, how))
             .max_size(CONNECTIONS_MAX)
@@ -49,7 +53,7 @@ impl Pool {
             .wait_timeout(Some(WAIT_MAX))
             .build()
             .map_err(|error| server.unusable(error))?;
-        Ok(Self { connections, server: server.clone() })
+        Ok(Self { connections, server: server.clone(), was_cut_off })
     }
 
     /// Makes a pool whose statements are carried out as this role.
@@ -83,6 +87,15 @@ impl Pool {
 
     pub(super) fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// Returns whether a connection was lost since the last call, in use or not: another server may answer since.
+    pub(super) fn take_cut_off(&self) -> bool {
+        self.was_cut_off.swap(false, Ordering::Relaxed)
+    }
+
+    pub(super) fn note_cut_off(&self) {
+        self.was_cut_off.store(true, Ordering::Relaxed);
     }
 }
 
@@ -163,23 +176,28 @@ fn tls(server: &Server, config: &Config) -> Result<Option<MakeRustlsConnect>, St
 struct Connector {
     carrier: Handle,
     tls: Option<MakeRustlsConnect>,
+    was_cut_off: Arc<AtomicBool>,
 }
 
 type Connecting<'c> = Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'c>>;
 
 impl Connector {
-    fn new(server: &Server, config: &Config) -> Result<Self, String> {
+    fn new(server: &Server, config: &Config, was_cut_off: Arc<AtomicBool>) -> Result<Self, String> {
         let carrier = runtime::handle().map_err(|error| error.to_string())?;
-        Ok(Self { carrier, tls: tls(server, config)? })
+        Ok(Self { carrier, tls: tls(server, config)?, was_cut_off })
     }
 
     async fn open(&self, config: &Config) -> Result<(Client, JoinHandle<()>), Error> {
-        let carry = |connection: Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>| {
+        let carry = |mut connection: Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>| {
+            let was_cut_off = self.was_cut_off.clone();
             self.carrier.spawn(async move {
-                // Whoever uses the connection learns of its end from what it asked for.
-                if let Err(error) = connection.await {
+                // Whoever uses the connection learns of its end from what it asked for. One that nobody
+                // uses is replaced without a word, as soon as it is dropped.
+                if let Err(error) = connection.as_mut().await {
+                    was_cut_off.store(true, Ordering::Relaxed);
                     tracing::debug!("a connection to the database has ended: {}", innermost(&error));
                 }
+                drop(connection);
             })
         };
         match &self.tls {

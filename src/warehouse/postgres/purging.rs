@@ -59,7 +59,7 @@ impl Engine {
 
     /// Looks, where a connection was lost, whether another server answers since, and repeats what that does not know.
     pub(super) async fn notice_failover_meanwhile(&self, now: Timestamp) -> Result<(), StoreFailed> {
-        if !self.writing().take_cut_off() {
+        if !self.pool().take_cut_off() {
             return Ok(());
         }
         let _turn = self.ledger_turn.lock().await;

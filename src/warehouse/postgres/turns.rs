@@ -150,7 +150,10 @@ impl Engine {
                 Ok(Some(claim(session, cycle, &owner, part, *most).await?))
             })
         });
-        let Some(Taken { claimed, ticket, has_lead, is_planned }) = work.await? else {
+        let work = work.await?;
+        // These turns may be of another server than was looked at above.
+        self.notice_failover_meanwhile(now).await?;
+        let Some(Taken { claimed, ticket, has_lead, is_planned }) = work else {
             membership.has_lost();
             return Err(StoreFailed::TakenOver);
         };

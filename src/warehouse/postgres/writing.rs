@@ -3,7 +3,7 @@
 //! Promise: work is carried out once. Where the answer to a COMMIT is lost, the server is asked what
 //! became of that transaction before anything is done again.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +26,6 @@ pub(super) struct Writing {
     /// Counts on whenever some work begins and when it is done.
     begun: AtomicU64,
     done: AtomicU64,
-    /// Whether a connection was lost since that was last asked.
-    was_cut_off: AtomicBool,
     /// How long each took, since that was last asked.
     times: Mutex<Vec<Duration>>,
 }
@@ -37,13 +35,7 @@ const TIMES_MAX: usize = 20_000;
 
 impl Writing {
     pub(super) fn new(pool: Pool) -> Self {
-        Self {
-            pool,
-            begun: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            was_cut_off: AtomicBool::new(false),
-            times: Mutex::default(),
-        }
+        Self { pool, begun: AtomicU64::new(0), done: AtomicU64::new(0), times: Mutex::default() }
     }
 
     pub(super) fn pool(&self) -> &Pool {
@@ -73,13 +65,8 @@ impl Writing {
         done
     }
 
-    /// Returns whether a connection was lost since the last call: another server may answer since.
-    pub(super) fn take_cut_off(&self) -> bool {
-        self.was_cut_off.swap(false, Ordering::Relaxed)
-    }
-
     async fn wait(&self, pauses: &mut Pauses, why: &str) -> Result<(), Undone> {
-        self.was_cut_off.store(true, Ordering::Relaxed);
+        self.pool.note_cut_off();
         pauses.wait(why).await
     }
 
