@@ -4,7 +4,6 @@
 
 use super::{Cycle, ShrunkRoster, Summary};
 use crate::clock;
-use crate::plan::PersonId;
 use crate::plan::consent::{Withdrawals, are_too_many};
 use crate::plan::leaver::{LeaverVerdict, judge_leaver};
 use crate::plan::state::PurgeReason;
@@ -24,19 +23,20 @@ pub(super) async fn purge_leavers(
     let removed_after = cycle.settings.roster.removed_after;
     let leaves =
         |one: &MissingPatient| judge_leaver(one.missing, removed_after, clock::now()) == LeaverVerdict::Purge;
-    let leavers: Vec<PersonId> = missing.into_iter().filter(leaves).map(|one| one.person).collect();
-    if leavers.is_empty() {
+    let leavers: Vec<MissingPatient> = missing.into_iter().filter(leaves).collect();
+    let Some(first_since) = leavers.iter().map(|one| one.missing.since).min() else {
         return Ok(());
-    }
-    let confirmed = leavers.len() as u64;
-    let departures = Withdrawals { confirmed, ..cycle.warehouse.departures(clock::now()).await? };
+    };
+    // Who went missing together with them is counted with them, purged meanwhile or not.
+    let together = cycle.warehouse.departures(first_since, clock::now()).await?;
+    let departures = Withdrawals { confirmed: leavers.len() as u64, ..together };
     if are_too_many(departures, cycle.settings.consent.hold) && !cycle.request.allow_shrunk_roster {
         let shrunk = ShrunkRoster { gone: departures.counted(), known: departures.of() };
         tracing::error!("{shrunk}");
         summary.roster_shrunk = Some(shrunk);
         return Ok(());
     }
-    for person in &leavers {
+    for MissingPatient { person, .. } in &leavers {
         let reason = PurgeReason::Roster;
         if let Some(purged) = cycle.warehouse.purge(person, reason, "healthex-sync", clock::now()).await? {
             summary.purged.push(cycle.say_purged(&purged.name, reason, purged.erased.rows()));

@@ -39,7 +39,7 @@ ask_engine! {
     fn changed_scopes(seen: &[ScopesSeen]) -> Vec<PersonId>;
     fn unfinished_walks(person: &PersonId) -> Vec<Walk>;
     fn withdrawals(now: Timestamp) -> Withdrawals;
-    fn departures(now: Timestamp) -> Withdrawals;
+    fn departures(missing_since: Timestamp, now: Timestamp) -> Withdrawals;
     fn latest_pulled(most: usize) -> Vec<PersonId>;
     /// Returns what a purge would remove.
     fn erasable(person: &PersonId) -> Option<Erased>;

@@ -337,12 +337,16 @@ impl Warehouse {
     }
 
     /// Returns how many patients have rows, and how many were purged for leaving the roster within
-    /// the window that counts them together.
-    pub(crate) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
+    /// the window that counts them together, or for whatever else since `missing_since` and are not listed.
+    pub(crate) async fn departures(
+        &self,
+        missing_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Withdrawals, StoreFailed> {
         match self {
-            Self::Sqlite(engine) => engine.departures(now).await,
-            Self::Postgres(engine) => engine.departures(now).await,
-            Self::Rehearsal(rehearsal) => rehearsal.departures(now),
+            Self::Sqlite(engine) => engine.departures(missing_since, now).await,
+            Self::Postgres(engine) => engine.departures(missing_since, now).await,
+            Self::Rehearsal(rehearsal) => rehearsal.departures(missing_since, now),
         }
     }
 

@@ -199,8 +199,12 @@ impl Rehearsal {
         self.ask(|reader| reader.withdrawals(now))
     }
 
-    pub(super) fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        self.ask(|reader| reader.departures(now))
+    pub(super) fn departures(
+        &self,
+        missing_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Withdrawals, StoreFailed> {
+        self.ask(|reader| reader.departures(missing_since, now))
     }
 
     pub(super) fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {

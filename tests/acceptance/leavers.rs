@@ -84,6 +84,27 @@ fn a_glob_that_lost_a_file_purges_nobody_and_holds_up_nobody() {
 }
 
 #[test]
+fn a_glob_that_lost_a_file_has_not_lost_fewer_because_one_of_them_was_purged() {
+    let world = World::with_patients(["anna", "ben", "cora", "dan", "eva", "finn"])
+        .set("roster.files", r#"["rosters/*.csv"]"#)
+        .set("roster.on_removed", r#""purge""#)
+        .set("roster.removed_after", r#""0s""#);
+    world.write("rosters/a.csv", "id\nanna\n");
+    world.write("rosters/b.csv", "id\nben\ncora\ndan\neva\nfinn\n");
+    world.run(["sync"]).exits(0);
+    fs::remove_file(world.path("rosters/b.csv")).unwrap();
+    world.run(["sync"]).exits(0);
+    world.run(["sync"]).exits(2).says("has lost 5 of 6 patients");
+    world.run(["purge", "ben", "--yes"]).exits(0);
+    world.run(["sync", "--dry-run"]).exits(2).says("has lost 5 of 6 patients");
+    world.run(["sync"]).exits(2).says("has lost 5 of 6 patients");
+    assert_eq!(purged_by_roster(&world), 0);
+    world.write("rosters/b.csv", "id\ncora\ndan\neva\nfinn\n");
+    world.run(["sync"]).exits(0);
+    world.assert_equals_sandbox("cora");
+}
+
+#[test]
 fn one_who_left_is_purged_by_the_second_reading_and_after_removed_after() {
     let world = purging(["anna", "ben"], "0s");
     world.list(&["ben"]);

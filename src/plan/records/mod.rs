@@ -121,6 +121,15 @@ pub(crate) struct KeptStudy {
     pub(crate) failing_since: Option<Timestamp>,
     /// What is wrong with every answer since.
     pub(crate) problem: Option<String>,
+    /// How many rows were kept of its last good answer; `None` where that was not noted.
+    pub(crate) patients: Option<u64>,
+}
+
+impl KeptStudy {
+    /// Returns how many of those that its last good answer had were purged since, of whom nothing is kept.
+    fn purged_since(&self, kept: &[KeptConsent]) -> u64 {
+        self.patients.map_or(0, |patients| patients.saturating_sub(kept.len() as u64))
+    }
 }
 
 /// What taking an answer over needs of a checkpoint.
@@ -139,6 +148,8 @@ pub(crate) struct KeptConsents {
     pub(crate) rows: Vec<KeptConsent>,
     pub(crate) studies: Vec<KeptStudy>,
     pub(crate) known: HashMap<PersonId, KnownPatient>,
+    /// Who was ever purged, or refused before anything was stored.
+    pub(crate) purged: HashSet<PersonId>,
 }
 
 /// The records that are asked for.
@@ -277,14 +288,14 @@ pub(crate) fn take_over(
     readings: Vec<StudyReading>,
     clocks: Clocks,
 ) -> (ConsentsUpdate, RecordsNow) {
-    let KeptConsents { rows, studies, known } = kept;
+    let KeptConsents { rows, studies, known, purged } = kept;
     let mut by_study: HashMap<Arc<str>, Vec<KeptConsent>> = HashMap::new();
     for row in rows {
         by_study.entry(row.study.clone()).or_default().push(row);
     }
     let mut readings: HashMap<Arc<str>, Result<StudyAnswer, String>> =
         readings.into_iter().map(|reading| (reading.study, reading.answer)).collect();
-    let mut taking = Taking { wanted, known, clocks, ..Taking::default() };
+    let mut taking = Taking { wanted, known, purged, clocks, ..Taking::default() };
     for kept in studies.iter().filter(|kept| !wanted.wants(kept)) {
         by_study.remove(&kept.study);
         taking.update.forgotten.push(kept.study.clone());
@@ -302,6 +313,7 @@ pub(crate) fn take_over(
 struct Taking<'t> {
     wanted: Wanted<'t>,
     known: HashMap<PersonId, KnownPatient>,
+    purged: HashSet<PersonId>,
     clocks: Clocks,
     update: ConsentsUpdate,
     /// What each study says of each patient.
@@ -326,10 +338,11 @@ impl Taking<'_> {
             read_at: None,
             failing_since: None,
             problem: None,
+            patients: None,
         });
         let judged = reading.map(|answer| {
             let answer = answer?;
-            match judge(&kept, &answer, self.wanted, self.clocks.earlier) {
+            match self.judge(&note, &kept, &answer) {
                 None => Ok(answer),
                 Some(why) => Err(why),
             }
@@ -339,7 +352,7 @@ impl Taking<'_> {
                 (note.read_at, note.failing_since) = (Some(self.clocks.now), None);
                 note.problem = nameless_problem(study, answer.nameless);
                 self.update.seen.push(study.clone());
-                self.merge(study, kept, answer);
+                note.patients = Some(self.merge(study, kept, answer));
             }
             not_taken => {
                 self.is_incomplete = true;
@@ -359,8 +372,10 @@ impl Taking<'_> {
         self.update.studies.push(note);
     }
 
-    /// Goes along what is kept and what was answered, both in the order of the patients.
-    fn merge(&mut self, study: &Arc<str>, kept: Vec<KeptConsent>, answer: StudyAnswer) {
+    /// Goes along what is kept and what was answered, both in the order of the patients. Returns how many rows are kept
+    /// from now on.
+    fn merge(&mut self, study: &Arc<str>, kept: Vec<KeptConsent>, answer: StudyAnswer) -> u64 {
+        let before = self.patients.len();
         let is_nameless = answer.nameless > 0;
         let mut kept = kept.into_iter().peekable();
         for (person, answered) in answer.patients {
@@ -378,6 +393,7 @@ impl Taking<'_> {
         for row in kept {
             self.miss(row, is_nameless);
         }
+        (self.patients.len() - before) as u64
     }
 
     /// Takes what an answer says of one patient. Of who has withdrawn and is not here, or not any more,
@@ -429,6 +445,39 @@ impl Taking<'_> {
         self.patients.push((person, PatientRecord { study, standing, expires_at, seen_at, is_new }));
     }
 
+    /// Returns why an answer is not to be believed, or `None` if it is. An answer that was doubted does not become
+    /// likelier because some of those that it lacks were purged meanwhile.
+    fn judge(&self, note: &KeptStudy, kept: &[KeptConsent], answer: &StudyAnswer) -> Option<String> {
+        // Where an entry names nobody, nobody counts as gone.
+        if self.wanted.allow_shrunk || answer.nameless > 0 {
+            return None;
+        }
+        let consents = kept.iter().filter(|row| row.record.standing(self.clocks.earlier).is_consent());
+        let is_lost = |row: &&KeptConsent| is_missing(answer, &row.person);
+        let (holders, lost) = (consents.clone().count() as u64, consents.filter(is_lost).count() as u64);
+        let is_empty = answer.patients.iter().all(|(_, answered)| *answered == Answered::Nothing);
+        let shrunk =
+            Withdrawals { confirmed: lost, purged_lately: self.lost_and_purged(note, kept, answer), holders };
+        let is_doubted = lost > 0 && (is_empty || are_too_many(shrunk, self.wanted.hold));
+        let (lost, of) = (shrunk.counted(), shrunk.of());
+        is_doubted.then(|| {
+            format!(
+                "the answer has lost {lost} of {of} patients at once; if they are meant to go, run `healthex-sync sync --allow-shrunk-roster`"
+            )
+        })
+    }
+
+    /// Returns how many an answer lacks of those that the last good one had and that were purged since.
+    fn lost_and_purged(&self, note: &KeptStudy, kept: &[KeptConsent], answer: &StudyAnswer) -> u64 {
+        let purged_since = note.purged_since(kept);
+        if purged_since == 0 {
+            return 0;
+        }
+        // Those that were purged before, and long ago, are among them too.
+        let lost = self.purged.iter().filter(|person| is_missing(answer, person)).count() as u64;
+        purged_since.min(lost)
+    }
+
     fn finish(mut self) -> (ConsentsUpdate, RecordsNow) {
         let patients = combine(std::mem::take(&mut self.patients));
         let problems = self.update.studies.iter().filter_map(|note| note.problem.clone()).collect();
@@ -454,25 +503,6 @@ fn nameless_problem(study: &str, nameless: u64) -> Option<String> {
     (nameless > 0).then(|| {
         format!(
             "study {study}: {nameless} entries of the answer do not say which patient they are about; nobody counts as gone"
-        )
-    })
-}
-
-/// Returns why an answer is not to be believed, or `None` if it is.
-fn judge(kept: &[KeptConsent], answer: &StudyAnswer, wanted: Wanted<'_>, now: Timestamp) -> Option<String> {
-    // Where an entry names nobody, nobody counts as gone.
-    if wanted.allow_shrunk || answer.nameless > 0 {
-        return None;
-    }
-    let consents = kept.iter().filter(|row| row.record.standing(now).is_consent());
-    let is_lost = |row: &&KeptConsent| is_missing(answer, &row.person);
-    let (holders, lost) = (consents.clone().count() as u64, consents.filter(is_lost).count() as u64);
-    let is_empty = answer.patients.iter().all(|(_, answered)| *answered == Answered::Nothing);
-    let shrunk = Withdrawals { confirmed: lost, purged_lately: 0, holders };
-    let is_doubted = lost > 0 && (is_empty || are_too_many(shrunk, wanted.hold));
-    is_doubted.then(|| {
-        format!(
-            "the answer has lost {lost} of {holders} patients at once; if they are meant to go, run `healthex-sync sync --allow-shrunk-roster`"
         )
     })
 }

@@ -30,6 +30,7 @@ fn kept_study() -> KeptStudy {
         read_at: Some(at(-DAY)),
         failing_since: None,
         problem: None,
+        patients: None,
     }
 }
 
@@ -42,7 +43,8 @@ fn kept(rows: &[(&str, ConsentRecord)]) -> KeptConsents {
         seen_at: at(-DAY),
     };
     let known = rows.iter().map(|(id, _)| (person(id), KnownPatient::default())).collect();
-    KeptConsents { rows: rows.iter().map(row).collect(), studies: vec![kept_study()], known }
+    let rows = rows.iter().map(row).collect();
+    KeptConsents { rows, studies: vec![kept_study()], known, purged: HashSet::new() }
 }
 
 fn answer(patients: &[(&str, Answered)]) -> StudyAnswer {
@@ -165,6 +167,34 @@ fn an_answer_that_failed_or_has_lost_too_many_changes_nothing_and_is_told() {
     assert_eq!(update.gone.len(), 1);
     let (_, records) = taken(kept(&rows[..1]), those(0));
     assert_eq!((records.patients().len(), records.problems.len()), (1, 1));
+}
+
+#[test]
+fn an_answer_has_lost_those_too_who_were_purged_since_the_last_good_one() {
+    let names: Vec<String> = (0..6).map(|number| format!("p{number}")).collect();
+    let rows: Vec<(&str, ConsentRecord)> =
+        names.iter().map(|name| (name.as_str(), record(true, Some(DAY)))).collect();
+    let (purged, others) = rows.split_first().unwrap();
+    let before = |patients: Option<u64>, purged: &[&str]| {
+        let mut before = kept(others);
+        before.studies[0].patients = patients;
+        before.purged = purged.iter().map(|id| person(id)).collect();
+        before
+    };
+    let stays = |also: &[(&str, Answered)]| Ok(answer(&[&[(others[0].0, given())], also].concat()));
+    let is_taken = |before: KeptConsents, answer| taken(before, answer).0.gone.len() == 4;
+    let (_, records) = taken(before(Some(6), &[purged.0]), stays(&[]));
+    assert!(records.problems[0].contains("has lost 5 of 6 patients"), "{:?}", records.problems);
+    assert!(is_taken(before(Some(6), &[purged.0]), stays(&[(purged.0, withdrawn())])), "it says so itself");
+    assert!(is_taken(before(Some(5), &[purged.0]), stays(&[])), "purged before the last good answer");
+    assert!(is_taken(before(None, &[purged.0]), stays(&[])), "not noted yet");
+    // However many were purged long ago, of whom it never said anything.
+    let (_, records) = taken(before(Some(6), &[purged.0, "old", "older"]), stays(&[]));
+    assert!(records.problems[0].contains("has lost 5 of 6 patients"), "{:?}", records.problems);
+    // Where nobody else is lacking, nobody is lost by it.
+    let everybody: Vec<(&str, Answered)> = others.iter().map(|(id, _)| (*id, given())).collect();
+    let (update, records) = taken(before(Some(20), &["a", "b", "c", "d", "e", "f"]), Ok(answer(&everybody)));
+    assert_eq!((records.problems.len(), update.studies[0].patients), (0, Some(5)));
 }
 
 #[test]

@@ -100,6 +100,7 @@ macro_rules! run_claims {
                 who_is_held_is_told_for_an_operator_to_purge
                 a_purged_patient_that_is_no_longer_listed_is_forgotten
                 withdrawals_of_a_day_are_counted_together
+                who_was_purged_while_the_roster_lacked_it_is_counted_with_those_who_left
                 a_scrub_settles_every_purge_at_once
                 a_patient_that_was_purged_is_pulled_like_anyone_new
             }

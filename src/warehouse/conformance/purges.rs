@@ -265,6 +265,34 @@ pub(super) async fn withdrawals_of_a_day_are_counted_together<C: Candidate>() {
     assert_eq!((counted.purged_lately, counted.holders), (0, 1));
 }
 
+pub(super) async fn who_was_purged_while_the_roster_lacked_it_is_counted_with_those_who_left<C: Candidate>() {
+    const DAY: i64 = 24 * 3_600;
+    let trial = Trial::<C>::with(["anna", "ben", "cora", "dan"]).await;
+    for id in ["anna", "ben", "cora", "dan"] {
+        fill(&trial, id).await;
+    }
+    let purge = async |id: &str, reason, now| {
+        trial.warehouse().purge(&person(id), reason, BY, at(now)).await.unwrap().unwrap();
+    };
+    let counted = async |missing_since, now| {
+        let departures = trial.warehouse().departures(at(missing_since), at(now)).await.unwrap();
+        (departures.purged_lately, departures.holders)
+    };
+    // Purged first, and taken off the roster for that.
+    purge("dan", PurgeReason::Operator, 20).await;
+    trial.begin_cycle(&["cora", "eva"], at(30)).await;
+    assert_eq!(counted(30, 35).await, (0, 3));
+    purge("anna", PurgeReason::ConsentRevoked, 40).await;
+    assert_eq!(counted(30, 50).await, (1, 2));
+    assert_eq!(counted(41, 50).await, (0, 2), "purged before they went missing");
+    purge("cora", PurgeReason::ConsentRevoked, 55).await;
+    assert_eq!(counted(30, 56).await, (1, 1), "it is on the roster");
+    purge("ben", PurgeReason::Roster, 60).await;
+    assert_eq!(counted(30, 70).await, (2, 0), "each counts once");
+    assert_eq!(counted(61, 70).await, (1, 0));
+    assert_eq!(counted(61, DAY + 60).await, (0, 0));
+}
+
 pub(super) async fn a_scrub_settles_every_purge_at_once<C: Candidate>() {
     let trial = Trial::<C>::with(["anna", "ben"]).await;
     assert_eq!(trial.warehouse().scrub(|| at(1)).await.unwrap(), Scrub::NothingToDo);

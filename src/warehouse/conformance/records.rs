@@ -31,6 +31,7 @@ fn reading(put: Vec<KeptConsent>) -> ConsentsUpdate {
         read_at: Some(at(10)),
         failing_since: None,
         problem: None,
+        patients: Some(2),
     };
     ConsentsUpdate { studies: vec![note], seen: vec![study()], put, ..ConsentsUpdate::default() }
 }

@@ -138,19 +138,29 @@ pub(super) fn small(count: i64) -> u32 {
 }
 
 /// Returns what the hold rule counts of purges for this reason, but for those that are to be made.
-pub(super) async fn withdrawals(
+pub(super) async fn withdrawals(session: &Session, now: Timestamp) -> Result<Withdrawals, Undone> {
+    let statement =
+        "SELECT count(DISTINCT person_id) FROM purge_log WHERE reason = 'consent_revoked' AND purged_at > $1";
+    let lately = session.row(statement, &[&(now - HOLD_WINDOW)]).await?;
+    let purged_lately = counted(lately.try_get(0)?);
+    Ok(Withdrawals { confirmed: 0, purged_lately, holders: holders(session).await? })
+}
+
+/// Returns what the hold rule counts of those whom the roster lacks, but for the purges that are to be made.
+pub(super) async fn departures(
     session: &Session,
-    reason: PurgeReason,
+    missing_since: Timestamp,
     now: Timestamp,
 ) -> Result<Withdrawals, Undone> {
-    let holders = session.row("SELECT count(*) FROM checkpoint WHERE holds_rows", &[]).await?;
-    let statement = "SELECT count(DISTINCT person_id) FROM purge_log WHERE reason = $1 AND purged_at > $2";
-    let lately = session.row(statement, &[&reason.as_str(), &(now - HOLD_WINDOW)]).await?;
-    Ok(Withdrawals {
-        confirmed: 0,
-        purged_lately: counted(lately.try_get(0)?),
-        holders: counted(holders.try_get(0)?),
-    })
+    let statement = include_str!("../../../schema/postgres/departed.sql");
+    let lately = session.row(statement, &[&(now - HOLD_WINDOW), &missing_since]).await?;
+    let purged_lately = counted(lately.try_get(0)?);
+    Ok(Withdrawals { confirmed: 0, purged_lately, holders: holders(session).await? })
+}
+
+async fn holders(session: &Session) -> Result<u64, Undone> {
+    let row = session.row("SELECT count(*) FROM checkpoint WHERE holds_rows", &[]).await?;
+    Ok(counted(row.try_get(0)?))
 }
 
 pub(super) async fn count_refused(session: &Session) -> Result<u64, Undone> {

@@ -1,13 +1,13 @@
 //! What HealthEx's consent records said when they were last read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio_postgres::Row;
 
 use super::failure::Undone;
 use super::session::Session;
-use super::values::count;
+use super::values::{count, counted};
 use super::{checkpoint, cycle_ends};
 use crate::plan::records::{
     ConsentRecord, ConsentToLookAt, ConsentsUpdate, KeptConsent, KeptConsents, KeptStudy, KnownPatient,
@@ -29,7 +29,8 @@ pub(super) async fn all(session: &Session) -> Result<KeptConsents, Undone> {
     let studies = studies(session).await?;
     let names: HashMap<String, Arc<str>> =
         studies.iter().map(|study| (study.study.to_string(), study.study.clone())).collect();
-    let mut kept = KeptConsents { studies, known: known(session).await?, ..KeptConsents::default() };
+    let (known, purged) = (known(session).await?, purged(session).await?);
+    let mut kept = KeptConsents { rows: Vec::new(), studies, known, purged };
     for row in session.rows("SELECT * FROM consent_record ORDER BY study, person_id", &[]).await? {
         kept.rows.push(read(&row, &names)?);
     }
@@ -61,6 +62,7 @@ pub(super) async fn studies(session: &Session) -> Result<Vec<KeptStudy>, Undone>
             read_at: row.try_get("read_at")?,
             failing_since: row.try_get("failing_since")?,
             problem: row.try_get("problem")?,
+            patients: row.try_get::<_, Option<i64>>("patients")?.map(counted),
         })
     });
     studies.collect()
@@ -80,15 +82,25 @@ async fn known(session: &Session) -> Result<HashMap<PersonId, KnownPatient>, Und
     Ok(known)
 }
 
+/// Returns who was ever purged, or refused before anything was stored.
+async fn purged(session: &Session) -> Result<HashSet<PersonId>, Undone> {
+    let rows = session.rows(include_str!("../../../schema/ever_purged.sql"), &[]).await?;
+    let persons = rows.iter().map(|row| row.try_get::<_, &str>(0)).collect::<Result<Vec<_>, _>>()?;
+    Ok(persons.into_iter().flat_map(PersonId::parse).collect())
+}
+
 /// Takes a reading over.
 pub(super) async fn note(session: &Session, update: &ConsentsUpdate, now: Timestamp) -> Result<(), Undone> {
     for study in &update.forgotten {
         session.execute("DELETE FROM consent_record WHERE study = $1", &[&&**study]).await?;
         session.execute("DELETE FROM study WHERE study = $1", &[&&**study]).await?;
     }
-    for KeptStudy { study, consent_type, read_at, failing_since, problem } in &update.studies {
+    for KeptStudy { study, consent_type, read_at, failing_since, problem, patients } in &update.studies {
         let statement = include_str!("../../../schema/postgres/note_study.sql");
-        session.execute(statement, &[&&**study, consent_type, read_at, failing_since, problem]).await?;
+        let patients = patients.map(count);
+        session
+            .execute(statement, &[&&**study, consent_type, read_at, failing_since, problem, &patients])
+            .await?;
     }
     for study in &update.seen {
         let statement = "UPDATE consent_record SET seen_at = $2 WHERE study = $1";

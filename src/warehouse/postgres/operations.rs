@@ -16,7 +16,6 @@ use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
-use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{KeptRows, TapeMemory};
 use crate::warehouse::failover::Failover;
@@ -375,13 +374,15 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        let reason = PurgeReason::ConsentRevoked;
-        self.look(move |session| Box::pin(checkpoint::withdrawals(session, reason, now))).await
+        self.look(move |session| Box::pin(checkpoint::withdrawals(session, now))).await
     }
 
-    pub(in crate::warehouse) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        let reason = PurgeReason::Roster;
-        self.look(move |session| Box::pin(checkpoint::withdrawals(session, reason, now))).await
+    pub(in crate::warehouse) async fn departures(
+        &self,
+        missing_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Withdrawals, StoreFailed> {
+        self.look(move |session| Box::pin(checkpoint::departures(session, missing_since, now))).await
     }
 
     pub(in crate::warehouse) async fn latest_pulled(

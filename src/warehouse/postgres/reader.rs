@@ -19,7 +19,6 @@ use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, KeptConsents, ScopesSeen};
 use crate::plan::row::KeyHash;
-use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp, stamp};
 use crate::views::{AnalystTable, Evaluation, View};
 use crate::warehouse::beside::ledger as ledger_of;
@@ -122,13 +121,15 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        let reason = PurgeReason::ConsentRevoked;
-        self.ask(move |session| Box::pin(checkpoint::withdrawals(session, reason, now)))
+        self.ask(move |session| Box::pin(checkpoint::withdrawals(session, now)))
     }
 
-    pub(in crate::warehouse) fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        let reason = PurgeReason::Roster;
-        self.ask(move |session| Box::pin(checkpoint::withdrawals(session, reason, now)))
+    pub(in crate::warehouse) fn departures(
+        &self,
+        missing_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Withdrawals, StoreFailed> {
+        self.ask(move |session| Box::pin(checkpoint::departures(session, missing_since, now)))
     }
 
     pub(in crate::warehouse) fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {

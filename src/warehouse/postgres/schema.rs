@@ -4,18 +4,19 @@ use super::tables::fill_in;
 use crate::plan::resource_type::ResourceType;
 
 /// The number of the schema that this program writes.
-pub(in crate::warehouse) const VERSION: i64 = 17;
+pub(in crate::warehouse) const VERSION: i64 = 18;
 /// A program can work with this schema if it knows the one of this number at least. A migration that only adds what
 /// an older program need not know leaves it as it is.
 const NEEDS_WORKER: i64 = 17;
 
 /// The migrations in their order. The first comes up to the number of SQLite's fourteenth; the others have numbers of
 /// their own.
-const MIGRATIONS: [(i64, &str); 4] = [
+const MIGRATIONS: [(i64, &str); 5] = [
     (14, include_str!("../../../schema/postgres/0001_warehouse.sql")),
     (15, include_str!("../../../schema/postgres/0002_workers.sql")),
     (16, include_str!("../../../schema/postgres/0003_rosters.sql")),
-    (VERSION, include_str!("../../../schema/postgres/0004_skew.sql")),
+    (17, include_str!("../../../schema/postgres/0004_skew.sql")),
+    (VERSION, include_str!("../../../schema/postgres/0005_study_patients.sql")),
 ];
 
 /// How a schema is made.

@@ -145,20 +145,33 @@ fn purged(row: NamedRow<'_, '_>) -> Result<Option<PastPurge>, StoreFailed> {
     Ok(at.zip(reason).map(|(at, reason)| PastPurge { at, reason }))
 }
 
-/// Returns what the hold rule counts of purges for this reason, but for those that are to be made.
-pub(super) fn withdrawals(
-    connection: &Connection,
-    reason: PurgeReason,
-    now: Timestamp,
-) -> Result<Withdrawals, StoreFailed> {
-    let holders =
-        connection.query_row("SELECT count(*) FROM checkpoint WHERE holds_rows = 1", [], |row| row.get(0))?;
+/// Returns what the hold rule counts of withdrawn consents, but for the purges that are to be made.
+pub(super) fn withdrawals(connection: &Connection, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
     let purged_lately = connection.query_row(
-        "SELECT count(DISTINCT person_id) FROM purge_log WHERE reason = ?1 AND purged_at > ?2",
-        [reason.as_str(), &stamp(now - HOLD_WINDOW)],
+        "SELECT count(DISTINCT person_id) FROM purge_log WHERE reason = 'consent_revoked' AND purged_at > ?1",
+        [stamp(now - HOLD_WINDOW)],
         |row| row.get(0),
     )?;
-    Ok(Withdrawals { confirmed: 0, purged_lately, holders })
+    Ok(Withdrawals { confirmed: 0, purged_lately, holders: holders(connection)? })
+}
+
+/// Returns what the hold rule counts of those whom the roster lacks, but for the purges that are to be made.
+pub(super) fn departures(
+    connection: &Connection,
+    missing_since: Timestamp,
+    now: Timestamp,
+) -> Result<Withdrawals, StoreFailed> {
+    let purged_lately = connection.query_row(
+        include_str!("../../../schema/departed.sql"),
+        [stamp(now - HOLD_WINDOW), stamp(missing_since)],
+        |row| row.get(0),
+    )?;
+    Ok(Withdrawals { confirmed: 0, purged_lately, holders: holders(connection)? })
+}
+
+fn holders(connection: &Connection) -> Result<u64, StoreFailed> {
+    let statement = "SELECT count(*) FROM checkpoint WHERE holds_rows = 1";
+    Ok(connection.query_row(statement, [], |row| row.get(0))?)
 }
 
 pub(super) fn count_refused(connection: &Connection) -> Result<u64, StoreFailed> {

@@ -1,10 +1,11 @@
 //! What HealthEx's consent records said when they were last read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
+use super::columns::Columns;
 use super::{checkpoint, cycle_ends, tables};
 use crate::plan::records::{
     ConsentRecord, ConsentToLookAt, ConsentsUpdate, KeptConsent, KeptConsents, KeptStudy, KnownPatient,
@@ -31,7 +32,8 @@ pub(super) fn all(connection: &Connection) -> Result<KeptConsents, StoreFailed> 
         studies.iter().map(|study| (study.study.to_string(), study.study.clone())).collect();
     let mut statement = connection.prepare("SELECT * FROM consent_record ORDER BY study, person_id")?;
     let mut rows = statement.query([])?;
-    let mut kept = KeptConsents { studies, known: known(connection)?, ..KeptConsents::default() };
+    let (known, purged) = (known(connection)?, purged(connection)?);
+    let mut kept = KeptConsents { rows: Vec::new(), studies, known, purged };
     while let Some(row) = rows.next()? {
         kept.rows.push(read(row, &names)?);
     }
@@ -67,6 +69,7 @@ pub(super) fn studies(connection: &Connection) -> Result<Vec<KeptStudy>, StoreFa
         return Ok(Vec::new());
     }
     let mut statement = connection.prepare("SELECT * FROM study ORDER BY study")?;
+    let columns = Columns::of(&statement);
     let mut rows = statement.query([])?;
     let mut studies = Vec::new();
     while let Some(row) = rows.next()? {
@@ -76,6 +79,8 @@ pub(super) fn studies(connection: &Connection) -> Result<Vec<KeptStudy>, StoreFa
             read_at: time(row, "read_at")?,
             failing_since: time(row, "failing_since")?,
             problem: row.get("problem")?,
+            // A file that the next cycle migrates has not got it.
+            patients: columns.row(row).get_new("patients")?,
         });
     }
     Ok(studies)
@@ -97,6 +102,17 @@ fn known(connection: &Connection) -> Result<HashMap<PersonId, KnownPatient>, Sto
     Ok(known)
 }
 
+/// Returns who was ever purged, or refused before anything was stored.
+fn purged(connection: &Connection) -> Result<HashSet<PersonId>, StoreFailed> {
+    let mut statement = connection.prepare(include_str!("../../../schema/ever_purged.sql"))?;
+    let mut rows = statement.query([])?;
+    let mut purged = HashSet::new();
+    while let Some(row) = rows.next()? {
+        purged.extend(PersonId::parse(&row.get::<_, String>(0)?));
+    }
+    Ok(purged)
+}
+
 /// Takes a reading over.
 pub(super) fn note(
     connection: &Connection,
@@ -107,12 +123,13 @@ pub(super) fn note(
         connection.execute("DELETE FROM consent_record WHERE study = ?1", [&**study])?;
         connection.execute("DELETE FROM study WHERE study = ?1", [&**study])?;
     }
-    for KeptStudy { study, consent_type, read_at, failing_since, problem } in &update.studies {
+    for KeptStudy { study, consent_type, read_at, failing_since, problem, patients } in &update.studies {
         connection.execute(
             include_str!("../../../schema/note_study.sql"),
             named_params! {
                 ":study": &**study, ":consent_type": consent_type, ":read_at": read_at.map(stamp),
                 ":failing_since": failing_since.map(stamp), ":problem": problem,
+                ":patients": patients,
             },
         )?;
     }

@@ -27,7 +27,7 @@ const FOLDER_MODE_FOR_GROUP: u32 = 0o750;
 /// Measured on Synthea data: see ARCHITECTURE.md.
 const PAGE_SIZE: u32 = 8192;
 
-const MIGRATIONS: [Migration; 14] = [
+const MIGRATIONS: [Migration; 15] = [
     Migration::of(include_str!("../../../schema/0001_bookkeeping.sql")),
     Migration::of(include_str!("../../../schema/0002_analyst_tables.sql")),
     Migration::of(include_str!("../../../schema/0003_seen_by_page.sql")),
@@ -48,6 +48,7 @@ const MIGRATIONS: [Migration; 14] = [
     Migration::of(include_str!("../../../schema/0012_consents.sql")),
     Migration::of(include_str!("../../../schema/0013_history.sql")),
     Migration::of(include_str!("../../../schema/0014_service.sql")),
+    Migration::of(include_str!("../../../schema/0015_study_patients.sql")),
 ];
 
 /// What is done after a migration's SQL.

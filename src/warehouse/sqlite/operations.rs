@@ -330,13 +330,15 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        let reason = PurgeReason::ConsentRevoked;
-        self.writer.write(move |connection| checkpoint::withdrawals(connection, reason, now)).await
+        self.writer.write(move |connection| checkpoint::withdrawals(connection, now)).await
     }
 
-    pub(in crate::warehouse) async fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        let reason = PurgeReason::Roster;
-        self.writer.write(move |connection| checkpoint::withdrawals(connection, reason, now)).await
+    pub(in crate::warehouse) async fn departures(
+        &self,
+        missing_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Withdrawals, StoreFailed> {
+        self.writer.write(move |connection| checkpoint::departures(connection, missing_since, now)).await
     }
 
     pub(in crate::warehouse) async fn latest_pulled(

@@ -17,7 +17,6 @@ use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
 use crate::plan::records::{ConsentToLookAt, KeptConsents, ScopesSeen};
-use crate::plan::state::PurgeReason;
 use crate::plan::{PersonId, Timestamp};
 use crate::views::{AnalystTable, Evaluation, View};
 use crate::warehouse::beside::copies::{CopyStep, Presence};
@@ -99,11 +98,15 @@ impl Reader {
     }
 
     pub(in crate::warehouse) fn withdrawals(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        checkpoint::withdrawals(&self.connection, PurgeReason::ConsentRevoked, now)
+        checkpoint::withdrawals(&self.connection, now)
     }
 
-    pub(in crate::warehouse) fn departures(&self, now: Timestamp) -> Result<Withdrawals, StoreFailed> {
-        checkpoint::withdrawals(&self.connection, PurgeReason::Roster, now)
+    pub(in crate::warehouse) fn departures(
+        &self,
+        missing_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Withdrawals, StoreFailed> {
+        checkpoint::departures(&self.connection, missing_since, now)
     }
 
     pub(in crate::warehouse) fn latest_pulled(&self, most: usize) -> Result<Vec<PersonId>, StoreFailed> {

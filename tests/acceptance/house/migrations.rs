@@ -24,6 +24,7 @@ const RELEASED: &[(&str, u128)] = &[
     ("0012_consents.sql", 0x153a_2f0f_db6d_fd55_caa8_0004_9aae_27e4),
     ("0013_history.sql", 0xfe2b_bd14_5bb4_6842_7939_4134_cf7f_7bdb),
     ("0014_service.sql", 0x36e2_9f52_b732_79e4_4662_19b0_9784_ef9b),
+    ("0015_study_patients.sql", 0x9dff_ebf3_b4d8_cb40_929a_b16e_5112_e64f),
 ];
 
 /// Returns the migrations in `schema/`, by name.

@@ -21,8 +21,8 @@ fn a_server_without_the_schema_is_told_apart_from_one_with_another() {
     database.migrate(&world, &[]).exits(0);
     world.run(["sync"]).exits(0);
     other.take(&world);
-    other.exec("INSERT INTO healthex.migration (version) VALUES (18)");
-    world.run(["sync"]).exits(5).says("schema version 18, and this healthex-sync knows 17");
+    other.exec("INSERT INTO healthex.migration (version) VALUES (19)");
+    world.run(["sync"]).exits(5).says("schema version 19, and this healthex-sync knows 18");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use crate::world::{World, record, wait_until};
 
 /// As the release after this one would, which adds a column that this one need not know.
 const ADDS: &str = "ALTER TABLE healthex.pull ADD COLUMN another text;
-    INSERT INTO healthex.migration (version, needs_worker) VALUES (18, 17)";
+    INSERT INTO healthex.migration (version, needs_worker) VALUES (19, 18)";
 /// As one would that changes what is there.
-const CHANGES: &str = "INSERT INTO healthex.migration (version, needs_worker) VALUES (19, 19)";
+const CHANGES: &str = "INSERT INTO healthex.migration (version, needs_worker) VALUES (20, 20)";
 
 #[test]
 fn a_worker_goes_on_after_a_migration_that_only_adds() {
@@ -22,9 +22,9 @@ fn a_worker_goes_on_after_a_migration_that_only_adds() {
     world.run(["sync"]).exits(0).says("1 ok");
     world.run(["status"]).exits(0);
     let check = world.run(["check", "--offline"]);
-    check.says("schema 18 of 17: a newer healthex-sync has made it");
+    check.says("schema 19 of 18: a newer healthex-sync has made it");
     // What belongs to the newer one, it leaves alone.
-    database.migrate(&world, &[]).exits(5).says("schema version 18, and this healthex-sync knows 17");
+    database.migrate(&world, &[]).exits(5).says("schema version 19, and this healthex-sync knows 18");
     let apply = database.run_as("healthex_owner", &world, &["views", "apply"]);
     apply.exits(5).says("a newer healthex-sync has made the schema");
     world.run(["sync"]).exits(0);
@@ -32,7 +32,7 @@ fn a_worker_goes_on_after_a_migration_that_only_adds() {
 
     database.exec(CHANGES);
     for args in [&["sync"][..], &["status"], &["check", "--offline"]] {
-        world.run(args).exits(5).says("schema version 19, and this healthex-sync knows 17");
+        world.run(args).exits(5).says("schema version 20, and this healthex-sync knows 18");
     }
 }
 
@@ -46,7 +46,7 @@ fn a_worker_takes_no_more_patients_once_the_schema_needs_a_newer_one() {
     lead.ended().exits(5).says("the schema was migrated").says("install that one here too");
     let pulled = "SELECT count(*) FROM healthex.checkpoint WHERE last_success_at IS NOT NULL";
     assert!(database.count(pulled) < 12);
-    database.exec("DELETE FROM healthex.migration WHERE version = 19");
+    database.exec("DELETE FROM healthex.migration WHERE version = 20");
     world.run(["sync"]).exits(0);
     assert_eq!(database.count(pulled), 12);
 }
