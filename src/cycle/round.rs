@@ -11,6 +11,7 @@ use futures_util::{StreamExt, stream};
 use super::patient::{PatientOutcome, Refusal, note_permitted, pull_alone, question};
 use super::records::Word;
 use super::tally::CycleTally;
+use super::tasks::Task;
 use super::{Cycle, EndedEarly, records};
 use crate::clock;
 use crate::healthex::RequestFailed;
@@ -226,21 +227,28 @@ async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> 
     let why = "refused once (403), permitted when asked again";
     end(cycle, &refusal, PullOutcome::Failed, Some(why), None).await?;
     let _ = note_permitted(cycle, refusal.task.person()).await?;
-    let (Due::Pull(mode) | Due::AskAgain(Some(mode))) = refusal.task.due else {
+    let mut task = refusal.task;
+    let (Due::Pull(mode) | Due::AskAgain(Some(mode))) = task.due else {
         tally.skipped += 1;
         return Ok(());
     };
-    let mut task = refusal.task;
-    if let Some(lease) = cycle.warehouse.claim(task.person()).await? {
-        task.lease = lease;
+    if !take_again(cycle, &mut task).await? {
+        tally.skipped += 1;
+        return Ok(());
     }
     let mut report = Box::pin(pull_alone(cycle, task, mode)).await;
-    if let PatientOutcome::Refused(again) = report.outcome {
+    if let PatientOutcome::Refused(mut again) = report.outcome {
         let why = "refused (403) with the filter it is pulled with, and permitted without; check its types";
-        let _ = note_permitted(cycle, again.task.person()).await?;
         tally.resources += report.tally;
         tally.pages += report.pages;
-        return fail(cycle, tally, &again, why, false).await;
+        if take_again(cycle, &mut again.task).await? {
+            let _ = note_permitted(cycle, again.task.person()).await?;
+        }
+        if take_again(cycle, &mut again.task).await? {
+            return fail(cycle, tally, &again, why, false).await;
+        }
+        tally.skipped += 1;
+        return Ok(());
     }
     if let PatientOutcome::Ends(ended) = report.outcome {
         if let EndedEarly::Warehouse(failed) = ended {
@@ -251,6 +259,17 @@ async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> 
     }
     tally.count(report);
     Ok(())
+}
+
+/// Takes a patient again with whom one move was done. Returns whether nobody else has taken it, or purged it, since.
+async fn take_again(cycle: &Cycle, task: &mut Task) -> Result<bool, StoreFailed> {
+    let Some(lease) = cycle.warehouse.claim(task.person()).await? else {
+        let name = task.name();
+        tracing::info!(person = %name, "{name}: another worker has taken this patient, or an operator has purged it; what is left is left to that");
+        return Ok(false);
+    };
+    task.lease = lease;
+    Ok(true)
 }
 
 /// Purges a patient whose withdrawal is confirmed.

@@ -229,7 +229,8 @@ impl Warehouse {
         }
     }
 
-    /// Reads a patient's checkpoint again; `None` where it is not known.
+    /// Takes a patient again whose turn is over, as it is now; `None` where it is not known, or another has taken it, or
+    /// purged it, since.
     pub async fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
         match self {
             Self::Sqlite(engine) => engine.claim(person).await,

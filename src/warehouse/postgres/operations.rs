@@ -208,14 +208,25 @@ impl Engine {
     }
 
     pub(in crate::warehouse) async fn claim(&self, person: &PersonId) -> Result<Option<Lease>, StoreFailed> {
-        let person = person.clone();
-        Ok(self
-            .look(|session| {
-                let person = person.clone();
-                Box::pin(async move { checkpoint::one(session, &person).await })
+        let asked = Arc::new((person.clone(), self.owner()));
+        let Some(former) = self.former_fence(person) else {
+            let looked = self.look(|session| {
+                let asked = asked.clone();
+                Box::pin(async move { checkpoint::one(session, &asked.0).await })
+            });
+            return Ok(looked.await?.map(Lease::alone));
+        };
+        let taken = self.run(&Right::Anybody, |session| {
+            let asked = asked.clone();
+            Box::pin(async move {
+                let (person, owner) = &*asked;
+                let fence = checkpoint::take_again(session, person, owner, former).await?;
+                Ok((fence, checkpoint::one(session, person).await?))
             })
-            .await?
-            .map(Lease::alone))
+        });
+        let Fenced::Kept((fence, Some(checkpoint))) = fenced(taken.await)? else { return Ok(None) };
+        self.hold_again(person, fence);
+        Ok(Some(Lease { checkpoint, fence }))
     }
 
     pub(in crate::warehouse) async fn unfinished_walks(

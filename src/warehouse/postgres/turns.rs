@@ -214,7 +214,7 @@ impl Engine {
             Box::pin(async move { give_back(session, cycle, &owner, &over, &[]).await })
         })
         .await?;
-        over.iter().for_each(|person| membership.release(person));
+        membership.put_back(&over);
         Ok(())
     }
 

@@ -47,6 +47,8 @@ struct Held {
     fences: HashMap<PersonId, i64>,
     /// By patient, until the turn is given back.
     tickets: HashMap<PersonId, TakenTurn>,
+    /// By which fence patients were taken beside their turns, until they are given back.
+    beside: HashMap<PersonId, i64>,
     /// How many of each ticket are not over.
     outstanding: BTreeMap<i64, usize>,
     /// Patients that others have taken over.
@@ -109,13 +111,28 @@ impl Membership {
         self.held().fences.remove(person);
     }
 
-    /// Returns by which fence a patient was held whose turn has not been given back.
+    /// Returns by which fence a patient was held last that has not been given back.
     pub(super) fn former_fence(&self, person: &PersonId) -> Option<i64> {
-        self.held().tickets.get(person).map(|turn| turn.fence)
+        let held = self.held();
+        held.tickets.get(person).map(|turn| turn.fence).or_else(|| held.beside.get(person).copied())
     }
 
     pub(super) fn hold(&self, person: &PersonId, fence: i64) {
-        self.held().fences.insert(person.clone(), fence);
+        let mut held = self.held();
+        held.fences.insert(person.clone(), fence);
+        match held.tickets.get_mut(person) {
+            Some(turn) => turn.fence = fence,
+            None => drop(held.beside.insert(person.clone(), fence)),
+        }
+    }
+
+    /// Forgets patients that were taken beside their turns.
+    pub(super) fn put_back(&self, over: &[PersonId]) {
+        let mut held = self.held();
+        for person in over {
+            held.fences.remove(person);
+            held.beside.remove(person);
+        }
     }
 
     pub(super) fn take(&self, ticket: &Ticket) {

@@ -135,6 +135,24 @@ fn a_worker_that_takes_part_tells_of_the_purges_that_its_ledger_repeats() {
 }
 
 #[test]
+fn who_is_purged_while_a_round_pulls_it_stays_purged() {
+    let Some((world, database)) = synced() else { return };
+    world.fault("kind = 'status', person = 'anna', status = 403, times = 1");
+    world.fault("kind = 'slow_drip', person = 'anna', at = 'everything', bytes = 300, interval_ms = 250, times = 1000");
+    let asked = world.asked("anna").len();
+    let cycle = world.start(["sync", "--full"]);
+    // Refused, permitted when asked again, and pulled for that.
+    wait_until("the round pulls anna", || world.asked("anna").len() > asked + 2);
+    workers::start(&world, "operator", &["purge", "anna", "--yes"]).ended().exits(0).says("anna");
+    cycle.ended().exits(0);
+    assert_eq!(database.live_rows("anna").len(), 0);
+    world.sandbox.clear_script();
+    world.run(["sync"]).exits(0);
+    assert_eq!(database.live_rows("anna").len(), 0);
+    assert_eq!(database.count("SELECT count(*) FROM healthex.checkpoint WHERE state = 'paused'"), 1);
+}
+
+#[test]
 fn without_its_ledger_nobody_is_purged() {
     let Some((world, database)) = synced() else { return };
     world.run(["purge", "ben", "--yes"]).exits(0);
