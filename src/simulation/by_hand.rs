@@ -79,10 +79,11 @@ impl Orders {
         let purged_at = moment.stage.true_time_of(purge.purged_at);
         let mut told = heard.of(&purge.person).rev().filter(|answer| answer.at <= purged_at);
         let last = told.find(|answer| answer.is_question);
+        // Who is held for what its record says may never have been refused before.
         let is_fresh = |last: &Answered| {
-            let mut earlier = heard.of(&purge.person);
-            let refused = |answer: &&Answered| answer.with == With::Refusal && answer.token < last.token;
-            last.with == With::Refusal && earlier.any(|answer| refused(&answer))
+            let earlier = heard.of(&purge.person).filter(|answer| answer.at < last.at);
+            let mut refusals = earlier.filter(|answer| answer.with == With::Refusal);
+            last.with == With::Refusal && refusals.all(|answer| answer.token < last.token)
         };
         if last.is_some_and(is_fresh) {
             return Ok(());

@@ -183,6 +183,11 @@ impl Stage {
         self.died.notified().await;
     }
 
+    /// Returns whether it has died, and is not buried yet.
+    pub(super) fn has_died(&self) -> bool {
+        self.state().death.has_come
+    }
+
     /// Comes to a point at which the process may die. Returns whether it has died.
     ///
     /// What it leaves is what is in its files in this moment. Whatever the rest of it still does,

@@ -199,6 +199,10 @@ impl World {
             tokio::select! {
                 biased;
                 Some(done) = self.commands.next() => {
+                    if self.stage.has_died() {
+                        // It was told by files that are thrown away.
+                        std::future::pending::<()>().await;
+                    }
                     self.is_done(&done);
                     continue;
                 }
