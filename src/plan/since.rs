@@ -49,7 +49,10 @@ mod tests {
             newest: Some(at(-50)),
             last_full_at: at(1),
         };
-        let check = |facts: SinceFacts, ignored| assert_eq!(is_ignored(facts), ignored, "{facts:?}");
+        let check = |facts: SinceFacts, ignored| {
+            let (none, two) = if ignored { (1, 3) } else { (0, 0) };
+            assert_eq!((pulls_ignored(0, facts), pulls_ignored(2, facts)), (none, two), "{facts:?}");
+        };
         check(facts, true);
         check(SinceFacts { entries: 12, ..facts }, true);
         check(SinceFacts { entries: 8, ..facts }, false);
