@@ -265,7 +265,7 @@ async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> 
 async fn take_again(cycle: &Cycle, task: &mut Task) -> Result<bool, StoreFailed> {
     let Some(lease) = cycle.warehouse.claim(task.person()).await? else {
         let name = task.name();
-        tracing::info!(person = %name, "{name}: another worker has taken this patient, or an operator has purged it; what is left is left to that");
+        tracing::info!(person = %name, "{name}: another worker has taken this patient, or an operator has purged it; nothing more is done about it here");
         return Ok(false);
     };
     task.lease = lease;

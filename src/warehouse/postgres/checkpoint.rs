@@ -137,7 +137,7 @@ pub(super) fn small(count: i64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Returns what the hold rule counts of purges for this reason, but for those that are to be made.
+/// Returns what the hold rule counts of withdrawn consents, but for the purges that are to be made.
 pub(super) async fn withdrawals(session: &Session, now: Timestamp) -> Result<Withdrawals, Undone> {
     let statement =
         "SELECT count(DISTINCT person_id) FROM purge_log WHERE reason = 'consent_revoked' AND purged_at > $1";
