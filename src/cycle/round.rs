@@ -225,26 +225,22 @@ fn suspicion(refusal: &Refusal) -> &'static str {
 /// Pulls a patient whose refusal was a stray one, or finds that its filter is what is not permitted.
 async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> Result<(), StoreFailed> {
     let why = "refused once (403), permitted when asked again";
-    end(cycle, &refusal, PullOutcome::Failed, Some(why), None).await?;
-    let _ = note_permitted(cycle, refusal.task.person()).await?;
+    let is_ended = end(cycle, &refusal, PullOutcome::Failed, Some(why), None).await?;
     let mut task = refusal.task;
-    let (Due::Pull(mode) | Due::AskAgain(Some(mode))) = task.due else {
-        tally.skipped += 1;
-        return Ok(());
+    let is_ours = is_ended && release(cycle, &mut task).await?;
+    let mode = match task.due {
+        Due::Pull(mode) | Due::AskAgain(Some(mode)) if is_ours => mode,
+        _ => {
+            tally.skipped += 1;
+            return Ok(());
+        }
     };
-    if !take_again(cycle, &mut task).await? {
-        tally.skipped += 1;
-        return Ok(());
-    }
     let mut report = Box::pin(pull_alone(cycle, task, mode)).await;
     if let PatientOutcome::Refused(mut again) = report.outcome {
         let why = "refused (403) with the filter it is pulled with, and permitted without; check its types";
         tally.resources += report.tally;
         tally.pages += report.pages;
-        if take_again(cycle, &mut again.task).await? {
-            let _ = note_permitted(cycle, again.task.person()).await?;
-        }
-        if take_again(cycle, &mut again.task).await? {
+        if take_again(cycle, &mut again.task).await? && release(cycle, &mut again.task).await? {
             return fail(cycle, tally, &again, why, false).await;
         }
         tally.skipped += 1;
@@ -259,6 +255,12 @@ async fn pull_stray(cycle: &Cycle, tally: &mut CycleTally, refusal: Refusal) -> 
     }
     tally.count(report);
     Ok(())
+}
+
+/// Notes that a patient is permitted, and takes it again. Returns whether it is still ours to deal with.
+async fn release(cycle: &Cycle, task: &mut Task) -> Result<bool, StoreFailed> {
+    let is_noted = note_permitted(cycle, task.person()).await? == Fenced::Kept(());
+    Ok(is_noted && take_again(cycle, task).await?)
 }
 
 /// Takes a patient again with whom one move was done. Returns whether nobody else has taken it, or purged it, since.
@@ -314,8 +316,11 @@ async fn hold(cycle: &Cycle, tally: &mut CycleTally, one: &Judged, why: HeldWhy)
     };
     let event = Event::Held(why);
     let setback = Setback { error: Some(text.to_owned()), was_permitted, ..Setback::answered(event) };
-    end(cycle, refusal, PullOutcome::Held, Some(text), Some(setback)).await?;
-    tally.hold(why);
+    if end(cycle, refusal, PullOutcome::Held, Some(text), Some(setback)).await? {
+        tally.hold(why);
+    } else {
+        tally.skipped += 1;
+    }
     Ok(())
 }
 
@@ -337,21 +342,24 @@ async fn fail(
         breaks_row,
         ..Setback::answered(Event::PullFailed)
     };
-    end(cycle, refusal, PullOutcome::Failed, Some(why), Some(setback)).await?;
-    tally.fail(why.to_owned());
+    if end(cycle, refusal, PullOutcome::Failed, Some(why), Some(setback)).await? {
+        tally.fail(why.to_owned());
+    } else {
+        tally.skipped += 1;
+    }
     Ok(())
 }
 
+/// Writes down what has come of a patient. Returns whether nobody else has taken it, or purged it, meanwhile: else that
+/// is theirs to say.
 async fn end(
     cycle: &Cycle,
     refusal: &Refusal,
     outcome: PullOutcome,
     error: Option<&str>,
     setback: Option<Setback>,
-) -> Result<(), StoreFailed> {
+) -> Result<bool, StoreFailed> {
     let mut ended = refusal.ended(outcome, error.map(str::to_owned));
     ended.setback = setback;
-    match cycle.warehouse.end_pull(ended, clock::now()).await? {
-        Fenced::Kept(()) | Fenced::Superseded => Ok(()),
-    }
+    Ok(cycle.warehouse.end_pull(ended, clock::now()).await? == Fenced::Kept(()))
 }
