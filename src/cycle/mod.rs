@@ -365,7 +365,7 @@ impl Cycle {
         // read before.
         let is_new = !roster.is_outdated && records.is_new && !roster.patients.is_empty();
         let (patients, version) = (roster.patients.clone(), roster.version.clone());
-        let reading = RosterReading { patients, by, is_new, version };
+        let reading = RosterReading { patients, by, is_new, version, unsure: records.unreadable.clone() };
         let taken = self.warehouse.begin_cycle(reading, clock::now()).await?;
         if is_new {
             leavers::purge_leavers(self, taken.missing, summary).await?;

@@ -99,6 +99,14 @@ fn say(update: &ConsentsUpdate, records: &RecordsNow) {
     for problem in &records.problems {
         tracing::warn!("consent records: {problem}");
     }
+    let unreadable = records.unreadable.len() + records.unreadable_kept;
+    if unreadable > 0 {
+        let of = counted(unreadable, "patient", "patients");
+        tracing::warn!(
+            patients = unreadable,
+            "the consent records of {of} cannot be read; what was known of them is kept, and nobody of them counts as gone"
+        );
+    }
     let (changed, gone) = (update.put.len(), update.gone.len());
     let (ended, open) = (update.ended.len(), update.open.len());
     if changed + gone + ended + open > 0 {

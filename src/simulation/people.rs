@@ -22,7 +22,7 @@ pub(super) struct Person {
     pub(super) consent_since: Timestamp,
     /// What its consent record says, where a study's records are read.
     pub(super) record: Option<Record>,
-    /// An answer of the records has said that it has ended, ever.
+    /// By an answer of the records it has ended, ever.
     pub(super) has_ended: bool,
     pub(super) is_in_file: bool,
     pub(super) was_in_file: bool,

@@ -166,6 +166,7 @@ impl Truths {
             let Some(patient) = moment.patient(person) else { continue };
             Self::the_watermark_never_passes_what_is_missing(moment, person, patient)?;
             Self::nothing_of_a_purged_patient_remains(patient, holders.contains(&person.id))?;
+            person.has_ended |= self.readings.have_ended(&person.id, moment.now);
             Self::held_has_a_reason(person, patient)?;
             self.has_released |= person.was_held && patient.state != "held";
             person.was_held = patient.state == "held";

@@ -30,13 +30,15 @@ pub struct RosterReading {
     pub is_new: bool,
     /// Which roster it is, where others may have put another in force meanwhile.
     pub version: Option<RosterHash>,
+    /// Who may be on it or not, in the order of the ids: nobody of them is missing.
+    pub unsure: Vec<PersonId>,
 }
 
 impl RosterReading {
     /// Returns one that was read from files just now.
     pub fn of_files(patients: Vec<RosterPatient>) -> Self {
         let by = vec![ListedBy::File; patients.len()];
-        Self { patients: patients.into(), by, is_new: true, version: None }
+        Self { patients: patients.into(), by, is_new: true, version: None, unsure: Vec::new() }
     }
 
     /// Returns those whom it lists.
@@ -44,9 +46,15 @@ impl RosterReading {
         self.patients.iter().zip(&self.by).map(|(patient, by)| Listed { patient, by: *by })
     }
 
-    /// Returns since when, and how often, a patient that it lacks is missing.
-    pub(super) fn missing_after(&self, before: Option<Missing>, now: Timestamp) -> Option<Missing> {
-        if self.is_new { after_reading(before, false, now) } else { before }
+    /// Returns since when, and how often, a patient that it does not list is missing.
+    pub(super) fn missing_after(
+        &self,
+        person: &str,
+        before: Option<Missing>,
+        now: Timestamp,
+    ) -> Option<Missing> {
+        let is_unsure = self.unsure.binary_search_by(|other| other.as_str().cmp(person)).is_ok();
+        if self.is_new { after_reading(before, is_unsure, now) } else { before }
     }
 
     /// Returns since when readings must have lacked a patient whom an operator has purged for that to be
@@ -103,7 +111,8 @@ impl<'r> RosterComparison<'r> {
             is_known[at] = known.is_as(Listed { patient: &roster.patients[at], by: roster.by[at] });
             return None;
         }
-        let missing = if *is_in_force { roster.missing_after(known.missing, *now) } else { known.missing };
+        let missing =
+            if *is_in_force { roster.missing_after(person, known.missing, *now) } else { known.missing };
         (known.listed || missing != known.missing).then_some(Unlisted { missing })
     }
 

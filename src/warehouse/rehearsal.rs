@@ -17,7 +17,6 @@ use super::{Reader, looks};
 use crate::plan::checkpoint::Checkpoint;
 use crate::plan::completeness::Walk;
 use crate::plan::consent::Withdrawals;
-use crate::plan::leaver::after_reading;
 use crate::plan::records::{ConsentToLookAt, ConsentsUpdate, KeptConsents, ScopesSeen};
 use crate::plan::row::KeyHash;
 use crate::plan::state::PatientState;
@@ -78,15 +77,17 @@ impl Rehearsal {
         roster: &RosterReading,
         now: Timestamp,
     ) -> Result<RosterTaken, StoreFailed> {
-        let RosterReading { patients: listed, is_new, .. } = roster;
+        let listed = &roster.patients;
         let mut known = self.ask(Reader::checkpoints)?;
         for checkpoint in &mut known {
             self.catch_up(checkpoint);
             let entry = listed.of(&checkpoint.person);
             checkpoint.listed = entry.is_some();
-            if *is_new {
-                checkpoint.missing = after_reading(checkpoint.missing, entry.is_some(), now);
-            }
+            checkpoint.missing = match entry {
+                Some(_) if roster.is_new => None,
+                Some(_) => checkpoint.missing,
+                None => roster.missing_after(checkpoint.person.as_str(), checkpoint.missing, now),
+            };
             if let Some(entry) = entry {
                 checkpoint.label.clone_from(&entry.label);
             }

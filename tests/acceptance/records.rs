@@ -92,6 +92,28 @@ fn whoever_consents_is_pulled_without_a_file_and_kept_over_an_outage() {
 }
 
 #[test]
+fn a_record_that_cannot_be_read_is_told_and_its_patient_does_not_count_as_gone() {
+    let world =
+        synced(["anna", "ben"]).set("roster.on_removed", r#""purge""#).set("roster.removed_after", r#""0s""#);
+    record(&world, "ben", |consent| consent.recorded = false);
+    world.run(["sync"]).exits(0);
+    record(&world, "ben", |consent| consent.recorded = true);
+    let of = |person: &str, consents: serde_json::Value| json!({"patientId": person, "consents": consents});
+    let good = json!([{"consentType": "PATIENT_DIRECTED_DATA_EXCHANGE", "studyId": "sandbox-study",
+        "hasPatientConsented": true, "consentRecordId": "21"}]);
+    let list = json!([of("anna", good), of("ben", json!("what?"))]).to_string();
+    world.fault(&format!("kind = 'answer', body = '{list}', at = 'consents'"));
+    for _ in 0..2 {
+        let ran = world.run(["sync"]).exits(0);
+        assert!(ran.stderr.contains("the consent records of 1 patient cannot be read"), "{ran}");
+    }
+    assert_eq!(purges(&world), 0);
+    world.sandbox.clear_script();
+    world.run(["sync"]).exits(0).says("2 ok");
+    world.assert_equals_sandbox("ben");
+}
+
+#[test]
 fn what_a_file_says_of_a_patient_wins() {
     let world = consenting(["anna", "ben", "cora"]).set("roster.files", r#"["roster.toml"]"#);
     world.write_roster(
@@ -413,7 +435,7 @@ fn an_answer_that_cannot_be_believed_changes_nothing_and_is_told() {
         (empty, "has lost 8 of 8 patients"),
         (half, "has lost 4 of 8 patients"),
         (answer(r#"{"data": []}"#), "no list of consent records"),
-        (answer(r#"[{"id": "anna", "consented": true}]"#), "1 entries of the answer do not say"),
+        (answer(r#"[{"id": "anna", "consented": true}]"#), "1 entry of the answer does not say"),
     ];
     let world = synced(EIGHT)
         .set("consent.hold_after", "3")

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::consent::{HoldRule, Standing, Withdrawals, are_too_many};
 use super::{PersonId, Timestamp};
+use crate::wording::counted;
 
 /// One record, or the one that counts of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,6 +244,11 @@ pub(crate) struct RecordsNow {
     pub(crate) is_new: bool,
     /// What is wrong, a sentence a study.
     pub(crate) problems: Vec<String>,
+    /// Who has a record that cannot be read, and none that is kept, in the order of the ids: it may be a consent, so
+    /// that they are not on the roster by it, nor missing from it.
+    pub(crate) unreadable: Vec<PersonId>,
+    /// How many others have one that cannot be read, in whose place the one that is kept counts.
+    pub(crate) unreadable_kept: usize,
 }
 
 impl RecordsNow {
@@ -320,6 +326,8 @@ struct Taking<'t> {
     patients: Vec<(PersonId, PatientRecord)>,
     /// Known patients of whom an answer says that the consent has ended.
     told_ended: HashSet<PersonId>,
+    unreadable: Vec<PersonId>,
+    unreadable_kept: usize,
     /// A study was not read, or not well.
     is_incomplete: bool,
 }
@@ -385,9 +393,13 @@ impl Taking<'_> {
             let before = kept.next_if(|row| row.person == person);
             match (answered, before) {
                 (Answered::Recorded(record), before) => self.record(study, person, record, before),
-                (Answered::Unreadable, Some(row)) => self.leave(row),
+                (Answered::Unreadable, Some(row)) => {
+                    self.unreadable_kept += 1;
+                    self.leave(row);
+                }
                 (Answered::Nothing, Some(row)) => self.miss(row, false),
-                (Answered::Unreadable | Answered::Nothing, None) => {}
+                (Answered::Unreadable, None) => self.unreadable.push(person),
+                (Answered::Nothing, None) => {}
             }
         }
         for row in kept {
@@ -481,7 +493,11 @@ impl Taking<'_> {
     fn finish(mut self) -> (ConsentsUpdate, RecordsNow) {
         let patients = combine(std::mem::take(&mut self.patients));
         let problems = self.update.studies.iter().filter_map(|note| note.problem.clone()).collect();
-        let records = RecordsNow { patients, is_new: !self.is_incomplete, problems };
+        let mut unreadable = std::mem::take(&mut self.unreadable);
+        unreadable.sort_unstable();
+        unreadable.dedup();
+        let (is_new, unreadable_kept) = (!self.is_incomplete, self.unreadable_kept);
+        let records = RecordsNow { patients, is_new, problems, unreadable, unreadable_kept };
         for (person, known) in &self.known {
             let has_consent = match records.of(person) {
                 Some(record) => Some(record.standing.is_consent()),
@@ -501,9 +517,8 @@ impl Taking<'_> {
 
 fn nameless_problem(study: &str, nameless: u64) -> Option<String> {
     (nameless > 0).then(|| {
-        format!(
-            "study {study}: {nameless} entries of the answer do not say which patient they are about; nobody counts as gone"
-        )
+        let entries = counted(nameless, "entry of the answer does", "entries of the answer do");
+        format!("study {study}: {entries} not say which patient is meant; nobody counts as gone")
     })
 }
 

@@ -207,7 +207,25 @@ fn what_cannot_be_read_loses_nobody() {
     let nameless = StudyAnswer { nameless: 1, ..answer(&[("ben", given())]) };
     let (update, records) = taken(before(), Ok(nameless));
     assert_eq!((records.patients().len(), update.gone.len()), (2, 0));
-    assert!(records.problems[0].contains("1 entries"), "{:?}", records.problems);
+    assert!(
+        records.problems[0].contains("1 entry of the answer does not say which patient is meant"),
+        "{:?}",
+        records.problems
+    );
+}
+
+#[test]
+fn who_has_a_record_that_cannot_be_read_is_told_and_is_not_missing() {
+    let answered =
+        || answer(&[("anna", given()), ("ben", Answered::Unreadable), ("cora", Answered::Unreadable)]);
+    let before = || kept(&[("anna", record(true, Some(DAY))), ("cora", record(true, Some(DAY)))]);
+    let (update, records) = taken(before(), Ok(answered()));
+    assert_eq!(
+        (&records.unreadable[..], records.unreadable_kept),
+        (&[person("ben")][..], 1),
+        "cora's is kept"
+    );
+    assert!(records.is_new && records.problems.is_empty() && update.studies[0].failing_since.is_none());
 }
 
 #[test]
@@ -228,6 +246,8 @@ fn one_study_is_enough() {
     );
     assert_eq!(standings(&records), [("anna", Standing::Consented)]);
     assert_eq!(update.open, [person("anna")]);
+    let patients = update.studies.iter().map(|study| study.patients);
+    assert_eq!(patients.collect::<Vec<_>>(), [Some(1), Some(1)], "each study's own");
     let second = reading(1, Err("down".to_owned()));
     let (update, records) =
         take_over(kept(), wanted, vec![reading(0, Ok(answer(&[]))), second], Clocks::of(at(0), None));
@@ -322,7 +342,11 @@ fn an_answer_that_lost_many_is_taken_where_that_is_allowed_or_where_it_names_nob
         names.iter().map(|name| (name.as_str(), record(true, Some(DAY)))).collect();
     let (update, records) = taken(kept(&rows), Ok(StudyAnswer { nameless: 1, ..StudyAnswer::default() }));
     assert_eq!((update.gone.len(), records.patients().len()), (0, 10));
-    assert!(records.problems[0].contains("1 entries"), "{:?}", records.problems);
+    assert!(
+        records.problems[0].contains("1 entry of the answer does not say which patient is meant"),
+        "{:?}",
+        records.problems
+    );
 
     let studies = [study()];
     let hold = HoldRule { hold_after: 5, hold_fraction: 0.02 };

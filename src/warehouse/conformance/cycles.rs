@@ -64,6 +64,15 @@ pub(super) async fn who_is_missing_from_the_roster_is_noted_until_it_is_listed_a
     assert_eq!(leases[1].checkpoint.missing, Some(Missing { since: at(10), readings: 2 }));
     assert_eq!(trial.kept().live(&ben), ["Observation/1"]);
 
+    // Who may be on it is not missing, nor listed.
+    let unsure = vec![ben.clone()];
+    let reading = RosterReading { unsure, ..RosterReading::of_files(vec![listed("anna")]) };
+    let taken = trial.warehouse().begin_cycle(reading, at(35)).await.unwrap();
+    assert!(taken.missing.is_empty() && !trial.checkpoint(&ben).await.listed);
+    assert_eq!(trial.checkpoint(&ben).await.missing, None);
+    trial.begin_cycle(&["anna"], at(36)).await;
+    assert_eq!(trial.checkpoint(&ben).await.missing, Some(Missing { since: at(36), readings: 1 }));
+
     trial.begin_cycle(&["anna", "ben"], at(40)).await;
     assert_eq!(trial.checkpoint(&ben).await.missing, None);
 }
