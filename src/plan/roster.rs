@@ -175,9 +175,17 @@ mod tests {
         for (at, id) in ids.iter().enumerate() {
             assert_eq!(roster.place_of(id), Some(at), "{id}");
             assert_eq!(roster[at].person.as_str(), *id);
+            assert_eq!(roster.of(&roster[at].person), Some(&roster[at]));
         }
         assert_eq!(roster.place_of("anna-1"), None);
         assert_eq!(RosterPatients::default().place_of("anna"), None);
+        assert_eq!(RosterPatients::default().of(&roster[0].person), None);
+    }
+
+    #[test]
+    fn a_patient_goes_by_its_label_and_without_one_by_its_id() {
+        assert_eq!(line("anna", Some("study-1"), None, true).name(), "study-1");
+        assert_eq!(line("anna", None, None, true).name(), "anna");
     }
 
     #[test]

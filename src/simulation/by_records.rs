@@ -27,12 +27,14 @@ impl Bounds {
 /// Checks all of it about one patient.
 pub(super) fn hold(
     moment: &Moment<'_>,
-    person: &Person,
+    person: &mut Person,
     patient: &Patient,
     bounds: Bounds,
     heard: &Heard,
     readings: &Readings,
 ) -> Result<(), Untrue> {
+    let known_since = person.scopes_known_since.unwrap_or(moment.now);
+    person.scopes_known_since = moment.look.knows_scopes(&person.id).then_some(known_since);
     a_withdrawal_by_record_is_purged_within_its_bound(moment, person, patient, bounds)?;
     who_has_withdrawn_or_is_listed_by_nobody_is_not_pulled(moment, person, bounds, heard)?;
     contradicted_is_only_who_is(patient, heard, readings)?;
@@ -163,6 +165,10 @@ fn other_scopes_bring_a_full_pull(
 ) -> Result<(), Untrue> {
     let Some(record) = person.record.filter(|record| record.is_there) else { return Ok(()) };
     if patient.state != "active" || !person.is_pulled(moment.now) || !person.has_consented {
+        return Ok(());
+    }
+    // Nobody can tell that something is other than what was never seen.
+    if person.scopes_known_since.is_none_or(|since| since >= record.scopes_since) {
         return Ok(());
     }
     let calm_for = moment.calm_for(person).min(moment.now - record.scopes_since);

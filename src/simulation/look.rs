@@ -1,13 +1,13 @@
 //! What the warehouse shows to somebody from outside, as plain facts.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
 use rusqlite::{Connection, OpenFlags, Row};
 
-use super::people::is_among;
+use super::people::{is_among, table_of};
 use crate::time::Timestamp;
 
 /// The tables that a world's entries are in.
@@ -139,19 +139,26 @@ impl Look {
         self.connection.prepare_cached(&sql).unwrap().exists([person, key]).unwrap()
     }
 
-    /// Returns whether there is a live row under a key, in whatever table.
-    pub(super) fn any_resource(&self, person: &str, key: &str) -> bool {
-        TABLES.iter().any(|table| self.resource(table, person, key).is_some())
+    /// Returns whether there is a live row under a key.
+    pub(super) fn is_live(&self, person: &str, key: &str) -> bool {
+        self.has_row_of("deleted_at IS NULL AND superseded_at IS NULL", person, key)
     }
 
-    /// Returns whether there is a row under a key that is marked as deleted, in whatever table.
+    /// Returns whether there is a row under a key that is marked as deleted.
     pub(super) fn is_marked(&self, person: &str, key: &str) -> bool {
-        TABLES.iter().any(|table| {
-            let sql = format!(
-                "SELECT 1 FROM \"{table}\" WHERE person_id = ?1 AND key = ?2 AND deleted_at IS NOT NULL"
-            );
-            self.connection.prepare_cached(&sql).unwrap().exists([person, key]).unwrap()
-        })
+        self.has_row_of("deleted_at IS NOT NULL", person, key)
+    }
+
+    fn has_row_of(&self, which: &str, person: &str, key: &str) -> bool {
+        let table = table_of(key.split('/').next().unwrap_or_default());
+        let sql = format!("SELECT 1 FROM \"{table}\" WHERE person_id = ?1 AND key = ?2 AND {which}");
+        self.connection.prepare_cached(&sql).unwrap().exists([person, key]).unwrap()
+    }
+
+    /// Returns whether it is known what the consent of a person lets through.
+    pub(super) fn knows_scopes(&self, person: &str) -> bool {
+        let sql = "SELECT 1 FROM consent_record WHERE person_id = ?1 AND scopes IS NOT NULL";
+        self.connection.prepare_cached(sql).unwrap().exists([person]).unwrap()
     }
 
     /// Returns all live rows of a person: key to resource.
@@ -167,12 +174,22 @@ impl Look {
         all
     }
 
-    /// Returns who has rows of resources, marked as deleted or not.
-    pub(super) fn holders(&self) -> BTreeSet<String> {
-        let parts = TABLES.map(|table| format!("SELECT person_id FROM \"{table}\""));
-        let mut statement = self.connection.prepare_cached(&parts.join(" UNION ")).unwrap();
-        let found = statement.query_map([], |row| row.get(0)).unwrap();
-        found.map(Result::unwrap).collect()
+    /// Returns how many live rows a person has.
+    pub(super) fn count_rows(&self, person: &str) -> i64 {
+        let count = |table: &&str| {
+            let sql = format!("SELECT count(*) FROM \"{table}\" WHERE person_id = ?1 AND deleted_at IS NULL");
+            let mut statement = self.connection.prepare_cached(&sql).unwrap();
+            statement.query_row([person], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        TABLES.iter().map(count).sum()
+    }
+
+    /// Returns whether a person has rows of resources, marked as deleted or not.
+    pub(super) fn holds_rows(&self, person: &str) -> bool {
+        TABLES.iter().any(|table| {
+            let sql = format!("SELECT 1 FROM \"{table}\" WHERE person_id = ?1");
+            self.connection.prepare_cached(&sql).unwrap().exists([person]).unwrap()
+        })
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Person {
     /// The types that the file asks for, if not all, and since when.
     pub(super) types: &'static [&'static str],
     pub(super) types_since: Timestamp,
+    /// Since when the warehouse has known what its consent lets through.
+    pub(super) scopes_known_since: Option<Timestamp>,
 }
 
 /// Whether an operator has purged a patient, so that it is not pulled until that is asked for.
@@ -123,6 +125,7 @@ impl Person {
             by_hand: ByHand::Untouched,
             types: &[],
             types_since: now,
+            scopes_known_since: None,
         }
     }
 
@@ -340,7 +343,8 @@ fn names(resource: &str) -> (String, String) {
     (value("resourceType"), value("id"))
 }
 
-fn table_of(kind: &str) -> &'static str {
+/// Returns the table of a type.
+pub(super) fn table_of(kind: &str) -> &'static str {
     match kind {
         "Person" => "person",
         "Patient" => "patient",

@@ -19,17 +19,17 @@ pub(super) fn a_suspicious_sweep_waits_a_day(
     let look = moment.look;
     // What was live at the last look, or was removed after it.
     let is_marked = |key: &&String| look.is_marked(&person.id, key);
+    // By the types of the pull, which are those of a file only as long as it lists the patient.
     let marked: Vec<&String> =
-        person.removed.keys().filter(|key| person.asks_for(key)).filter(is_marked).collect();
+        person.removed.keys().filter(|key| patient.is_of(key)).filter(is_marked).collect();
     // It is by our clock.
-    // By the types of the pull it was judged.
     let is_other = moment.now - person.types_since < DAY + CLOCK_MAX;
     if is_other || marked.is_empty() || waits_since.is_some_and(|since| moment.now - since >= DAY - CLOCK_MAX)
     {
         return Ok(());
     }
     let live = look.rows(&person.id);
-    let is_asked = |key: &String| is_clinical(key) && person.asks_for(key);
+    let is_asked = |key: &String| is_clinical(key) && patient.is_of(key);
     let is_all = marked.iter().any(|key| is_clinical(key)) && !live.keys().any(is_asked);
     let is_much = marked.len() > 20 && marked.len() > live.len();
     if !is_all && !is_much {

@@ -161,11 +161,10 @@ impl Truths {
             }
             self.looked_at = moment.look.purges.clone();
         }
-        let holders = moment.look.holders();
         for person in persons.iter_mut() {
             let Some(patient) = moment.patient(person) else { continue };
             Self::the_watermark_never_passes_what_is_missing(moment, person, patient)?;
-            Self::nothing_of_a_purged_patient_remains(patient, holders.contains(&person.id))?;
+            Self::nothing_of_a_purged_patient_remains(moment, patient)?;
             person.has_ended |= self.readings.have_ended(&person.id, moment.now);
             Self::held_has_a_reason(person, patient)?;
             self.has_released |= person.was_held && patient.state != "held";
@@ -187,7 +186,7 @@ impl Truths {
             self.orders.settle(moment, person, patient, self.rules.every);
         }
         self.orders.end();
-        Self::ledger_log_and_state_agree(moment, &holders)
+        Self::ledger_log_and_state_agree(moment)
     }
 
     /// "The watermark never passes a resource that is known to be missing."
@@ -221,14 +220,15 @@ impl Truths {
     }
 
     /// "A purge removes every row of that patient in every table."
-    fn nothing_of_a_purged_patient_remains(patient: &Patient, holds_rows: bool) -> Result<(), Untrue> {
-        if patient.state == "revoked" && holds_rows {
+    fn nothing_of_a_purged_patient_remains(moment: &Moment<'_>, patient: &Patient) -> Result<(), Untrue> {
+        let is_purged = patient.state == "revoked";
+        if patient.holds_rows && !is_purged || !moment.look.holds_rows(&patient.person) {
+            return Ok(());
+        }
+        if is_purged {
             return untrue("a purge removes every row of its patient", patient.person.clone());
         }
-        if holds_rows && !patient.holds_rows {
-            return untrue("who holds rows is known to hold them", patient.person.clone());
-        }
-        Ok(())
+        untrue("who holds rows is known to hold them", patient.person.clone())
     }
 
     /// "Held has a reason."
@@ -313,8 +313,8 @@ impl Truths {
         // Counting is dear; the patients take turns.
         let turn = moment.now.timestamp() / 60 % 8 == i64::from(patient.person.as_bytes()[3] % 8);
         if turn {
-            let rows = moment.look.rows(&patient.person).len();
-            if i64::try_from(rows) != Ok(resources) {
+            let rows = moment.look.count_rows(&patient.person);
+            if rows != resources {
                 return untrue(TRUTH, format!("{} has {rows} rows, told are {resources}", patient.person));
             }
         }
@@ -328,7 +328,7 @@ impl Truths {
         patient: &Patient,
     ) -> Result<(), Untrue> {
         let look = moment.look;
-        person.removed.retain(|key, _| look.any_resource(&patient.person, key));
+        person.removed.retain(|key, _| look.is_live(&patient.person, key));
         let Some(seen_at) = patient.deletions_seen_at else { return Ok(()) };
         // It is by our clock, which may be ahead.
         let is_missed = |(key, removed_at): &(&String, &Timestamp)| {
@@ -470,12 +470,12 @@ impl Truths {
     }
 
     /// "Ledger, `purge_log` and state agree."
-    fn ledger_log_and_state_agree(moment: &Moment<'_>, holders: &BTreeSet<String>) -> Result<(), Untrue> {
+    fn ledger_log_and_state_agree(moment: &Moment<'_>) -> Result<(), Untrue> {
         const TRUTH: &str = "ledger, purge_log and state agree";
         for patient in moment.look.patients.values() {
             let is_purged = moment.ledger.is_purged.get(&patient.person).copied().unwrap_or_default();
             // A pull that has begun anew counts as holding rows before it does.
-            if is_purged && holders.contains(&patient.person) {
+            if is_purged && moment.look.holds_rows(&patient.person) {
                 return untrue(TRUTH, format!("the ledger says that {} is purged", patient.person));
             }
         }
