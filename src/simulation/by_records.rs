@@ -37,7 +37,7 @@ pub(super) fn hold(
     person.scopes_known_since = moment.look.knows_scopes(&person.id).then_some(known_since);
     a_withdrawal_by_record_is_purged_within_its_bound(moment, person, patient, bounds)?;
     who_has_withdrawn_or_is_listed_by_nobody_is_not_pulled(moment, person, bounds, heard)?;
-    contradicted_is_only_who_is(patient, heard, readings)?;
+    contradicted_is_only_who_is(person, patient, heard, readings)?;
     an_answer_that_is_not_to_be_believed_changes_nothing(moment, patient, readings)?;
     other_scopes_bring_a_full_pull(moment, person, patient, bounds)
 }
@@ -106,8 +106,14 @@ fn is_not_pulled(
 }
 
 /// "`held` as `contradicted`": HealthEx and the record say two things.
-fn contradicted_is_only_who_is(patient: &Patient, heard: &Heard, readings: &Readings) -> Result<(), Untrue> {
-    if patient.state != "held" || patient.held_why.as_deref() != Some("contradicted") {
+fn contradicted_is_only_who_is(
+    person: &mut Person,
+    patient: &Patient,
+    heard: &Heard,
+    readings: &Readings,
+) -> Result<(), Untrue> {
+    person.is_contradicted_by_backup &= patient.is_held_as_contradicted();
+    if !patient.is_held_as_contradicted() || person.is_contradicted_by_backup {
         return Ok(());
     }
     let told = heard.of(&patient.person).rev().filter(|answer| answer.with != With::Other);

@@ -50,6 +50,10 @@ impl Patient {
         ["refused", "held"].contains(&self.state.as_str())
     }
 
+    pub(super) fn is_held_as_contradicted(&self) -> bool {
+        self.state == "held" && self.held_why.as_deref() == Some("contradicted")
+    }
+
     /// Returns whether its watermark is for what is under a key, too.
     pub(super) fn is_of(&self, key: &str) -> bool {
         is_among(&self.types, key)

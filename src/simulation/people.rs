@@ -44,6 +44,8 @@ pub(super) struct Person {
     pub(super) was_refused: bool,
     /// At the last look.
     pub(super) was_held: bool,
+    /// By a backup that was put back it was held as contradicted, and is still.
+    pub(super) is_contradicted_by_backup: bool,
     pub(super) by_hand: ByHand,
     /// The types that the file asks for, if not all, and since when.
     pub(super) types: &'static [&'static str],
@@ -122,6 +124,7 @@ impl Person {
             forgotten_until: now,
             was_refused: false,
             was_held: false,
+            is_contradicted_by_backup: false,
             by_hand: ByHand::Untouched,
             types: &[],
             types_since: now,

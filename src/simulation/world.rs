@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use super::ledger::Ledger;
-use super::look::{Look, Onlooker};
+use super::look::{Look, Onlooker, Patient};
 use super::moment::{Moment, Untrue};
 use super::network::Network;
 use super::operators::UnderWay;
@@ -241,14 +241,16 @@ impl World {
         }
         self.anew()?;
         self.people.iter_mut().for_each(Person::forget_sweeps);
-        // Who was paused or refused in the backup is so again.
+        // Who was paused, refused or held in the backup is so again.
         if let Some(look) = self.onlooker.look(self.place.path()) {
             let now = self.stage.true_time();
-            let is_paused =
-                |id: &String| look.patients.get(id).is_some_and(|patient| patient.state == "paused");
             self.truths.go_by_the_backup(&look, now);
-            for person in self.people.iter_mut().filter(|person| is_paused(&person.id)) {
-                person.by_hand = ByHand::Ordered(now);
+            for person in &mut self.people {
+                let patient = look.patients.get(&person.id);
+                if patient.is_some_and(|patient| patient.state == "paused") {
+                    person.by_hand = ByHand::Ordered(now);
+                }
+                person.is_contradicted_by_backup = patient.is_some_and(Patient::is_held_as_contradicted);
             }
         }
         self.scrubbed = 0;
