@@ -105,8 +105,9 @@ impl Walk {
     /// A last page that holds less than it could, and less than the one before it, is the end of
     /// what the server has; a full one, or the only one, may be where it was cut off.
     fn came_to_its_end(&self, page_size: Option<u32>) -> bool {
-        let WalkCounts { pages, last_page, page_before, .. } = self.counts;
-        pages > 1 && last_page < page_before && page_size.is_none_or(|size| last_page < u64::from(size))
+        // Before an only page there are no entries.
+        let WalkCounts { last_page, page_before, .. } = self.counts;
+        last_page < page_before && page_size.is_none_or(|size| last_page < u64::from(size))
     }
 }
 
