@@ -3,7 +3,7 @@
 use super::heard::Heard;
 use super::look::Patient;
 use super::moment::{CLOCK_MAX, DAY, FAILURE_DELAY_MAX, Moment, Untrue, untrue};
-use super::network::With;
+use super::network::{Answered, With};
 use super::people::Person;
 use super::readings::Readings;
 use super::records::Said;
@@ -37,7 +37,7 @@ pub(super) fn hold(
     person.scopes_known_since = moment.look.knows_scopes(&person.id).then_some(known_since);
     a_withdrawal_by_record_is_purged_within_its_bound(moment, person, patient, bounds)?;
     who_has_withdrawn_or_is_listed_by_nobody_is_not_pulled(moment, person, bounds, heard)?;
-    contradicted_is_only_who_is(person, patient, heard, readings)?;
+    contradicted_is_only_who_is(moment, person, patient, heard, readings)?;
     an_answer_that_is_not_to_be_believed_changes_nothing(moment, patient, readings)?;
     other_scopes_bring_a_full_pull(moment, person, patient, bounds)
 }
@@ -107,6 +107,7 @@ fn is_not_pulled(
 
 /// "`held` as `contradicted`": HealthEx and the record say two things.
 fn contradicted_is_only_who_is(
+    moment: &Moment<'_>,
     person: &mut Person,
     patient: &Patient,
     heard: &Heard,
@@ -116,7 +117,12 @@ fn contradicted_is_only_who_is(
     if !patient.is_held_as_contradicted() || person.is_contradicted_by_backup {
         return Ok(());
     }
-    let told = heard.of(&patient.person).rev().filter(|answer| answer.with != With::Other);
+    let told = || heard.of(&patient.person).rev().filter(|answer| answer.with != With::Other);
+    // What came while the disk was full is not known.
+    let is_known = |answer: &Answered| moment.commits_since.is_some_and(|since| since < answer.at);
+    if !told().any(is_known) {
+        return Ok(());
+    }
     let contradicts = |with: With, at: Timestamp| {
         // The record is asked after HealthEx is.
         let until = at + ROUND_TAKES_MAX;
@@ -127,9 +133,7 @@ fn contradicted_is_only_who_is(
             matches!((with, said), (With::Bundle, Said::Ended) | (With::Refusal, Said::Consented { .. }))
         })
     };
-    let mut last = told.take(KNOWN_MAX).peekable();
-    // All that is remembered may be older.
-    if last.peek().is_none() || last.any(|answer| contradicts(answer.with, answer.at)) {
+    if told().take(KNOWN_MAX).any(|answer| contradicts(answer.with, answer.at)) {
         return Ok(());
     }
     let shows = format!("{}, whose record and whom HealthEx agree about", patient.person);
