@@ -247,13 +247,11 @@ impl World {
             match ending {
                 Ending::Weather(_) => {}
                 Ending::HalfARoster { .. } => self.write_roster(),
-                Ending::DiskFull => {
-                    self.stage.set_disk_full(false);
-                    self.commits_since = Some(self.stage.true_time());
-                }
+                Ending::DiskFull => self.stage.set_disk_full(false),
                 Ending::Reader => self.reader = None,
             }
         }
+        self.commit_again();
         self.look_up();
         self.calm_again();
     }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -15,6 +14,7 @@ use crate::plan::PersonId;
 use crate::service::{Daemon, Signals};
 use crate::settings::{Environment, Settings};
 use crate::stop::Stop;
+use crate::time::TimeDelta;
 use crate::warehouse::Warehouse;
 use crate::warehouse::place::{Close, Location, OtherServer, Place};
 use crate::{clock, roster, service, settings, views};
@@ -37,7 +37,7 @@ pub(super) fn place(settings: &Settings) -> Place {
 }
 
 /// An init system starts again after so long.
-const RESTART_AFTER: Duration = Duration::from_mins(1);
+pub(super) const RESTART_AFTER: TimeDelta = TimeDelta::minutes(1);
 
 /// Runs the daemon of a folder until it is stopped. One that is told of a wrong configuration or roster
 /// is started again.
@@ -45,7 +45,7 @@ pub(super) async fn run(folder: &Path, place: Place, stop: Stop) -> anyhow::Resu
     let settings = settings(folder);
     loop {
         let Ok(roster) = roster::load(&settings.roster) else {
-            if stop.sleep(RESTART_AFTER).await {
+            if stop.sleep(RESTART_AFTER.to_std()?).await {
                 continue;
             }
             return Ok(());

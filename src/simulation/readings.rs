@@ -103,6 +103,14 @@ impl Readings {
         self.ended(person, now).is_some() || ran_out.is_some_and(|(_, said)| said.by(now) == Said::Ended)
     }
 
+    /// Returns whether the consent had ended by what was said of a patient, at any time since then.
+    pub(super) fn have_ended_since(&self, person: &str, since: Timestamp, now: Timestamp) -> bool {
+        let said_at = self.of(person, now).map(|(reading, _)| reading.at).take_while(|at| *at > since);
+        // It may have run out before it was given again.
+        let mut times = said_at.flat_map(|at| [at, at - TimeDelta::seconds(1)]).chain([since, now]);
+        times.any(|at| self.have_ended(person, at))
+    }
+
     /// Returns since when no answer that is to be believed has had a record of a patient.
     pub(super) fn lacked_since(&self, person: &str, until: Timestamp) -> Option<Timestamp> {
         let of_all = self.of(person, until).filter(|(reading, _)| reading.of.is_none());

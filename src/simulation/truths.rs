@@ -262,7 +262,7 @@ impl Truths {
         // What had arrived by then may have been stored only after it.
         let since = looked_at - TimeDelta::minutes(1);
         let mut lately = self.heard.of(&patient.person).rev().take_while(|answer| answer.at > since);
-        if self.readings.have_ended(&patient.person, moment.now)
+        if self.readings.have_ended_since(&patient.person, since, moment.now)
             || lately.any(|answer| answer.with == With::Refusal)
         {
             return Ok(());
@@ -472,7 +472,9 @@ impl Truths {
     /// "Ledger, `purge_log` and state agree."
     fn ledger_log_and_state_agree(moment: &Moment<'_>) -> Result<(), Untrue> {
         const TRUTH: &str = "ledger, purge_log and state agree";
-        for patient in moment.look.patients.values() {
+        // What a dead process has left is carried out once another one can start.
+        let has_started = moment.commits_since.is_some_and(|since| since <= moment.now);
+        for patient in moment.look.patients.values().filter(|_| has_started) {
             let is_purged = moment.ledger.is_purged.get(&patient.person).copied().unwrap_or_default();
             // A pull that has begun anew counts as holding rows before it does.
             if is_purged && moment.look.holds_rows(&patient.person) {

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use super::ledger::Ledger;
+use super::life;
 use super::look::{Look, Onlooker, Patient};
 use super::moment::{Moment, Untrue};
 use super::network::Network;
@@ -270,11 +271,25 @@ impl World {
         self.truths.begin_life();
         // A cycle begins with the process: what it purges is judged before the next one asks again.
         self.next_check = self.minute() + 1;
-        self.commits_since = self.commits_since.map(|_| self.stage.true_time());
+        let starts = |_: &Timestamp| !self.has_cut_roster();
+        self.commits_since = self.commits_since.filter(starts).map(|_| self.stage.true_time());
         for person in &mut self.people {
             person.doubt_all(&self.stage.network.server);
         }
         Ok(())
+    }
+
+    fn has_cut_roster(&self) -> bool {
+        let is_cut = |ending: &Ending| matches!(ending, Ending::HalfARoster { is_cut: true });
+        self.endings.iter().any(|(_, ending)| is_cut(ending))
+    }
+
+    /// Takes it that the process commits once it is started again, where nothing is in its way any more.
+    pub(super) fn commit_again(&mut self) {
+        let is_full = self.endings.iter().any(|(_, ending)| *ending == Ending::DiskFull);
+        if self.commits_since.is_none() && !is_full && !self.has_cut_roster() {
+            self.commits_since = Some(self.stage.true_time() + life::RESTART_AFTER * 2);
+        }
     }
 
     /// The process has died, and whoever read its files as well.
