@@ -7,6 +7,7 @@ use super::network::{Answered, With};
 use super::people::Person;
 use super::readings::Readings;
 use super::records::Said;
+use super::wording::lasting;
 use crate::time::{TimeDelta, Timestamp};
 
 /// What a world's bounds are made of.
@@ -60,8 +61,9 @@ fn a_withdrawal_by_record_is_purged_within_its_bound(
         return Ok(());
     }
     let shows = format!(
-        "the record of {} has ended {calm_for} ago, HealthEx {} it, and it is {} ({})",
+        "the record of {} ended {} ago, HealthEx {} the patient, who is {} ({})",
         person.id,
+        lasting(calm_for),
         if person.has_consented { "permits" } else { "refuses" },
         patient.state,
         patient.held_why.as_deref().unwrap_or("no reason told"),
@@ -136,7 +138,7 @@ fn contradicted_is_only_who_is(
     if told().take(KNOWN_MAX).any(|answer| contradicts(answer.with, answer.at)) {
         return Ok(());
     }
-    let shows = format!("{}, whose record and whom HealthEx agree about", patient.person);
+    let shows = format!("{} is held as contradicted, and its record and HealthEx agree", patient.person);
     untrue("contradicted is only who is: HealthEx and the record say two things", shows)
 }
 
@@ -188,6 +190,9 @@ fn other_scopes_bring_a_full_pull(
     if !is_late || !is_older {
         return Ok(());
     }
-    let shows = format!("{}: it lets something else through since {}", person.id, record.scopes_since);
+    let shows = format!(
+        "{} shares something else since {}, and was not pulled in full",
+        person.id, record.scopes_since
+    );
     untrue("a record that lets something else through brings a full pull", shows)
 }

@@ -8,6 +8,7 @@ use super::run::{Failed, run};
 use super::script::{Event, Script};
 use super::wording::moment;
 use crate::clock::Instant;
+use crate::wording::counted;
 
 /// In minutes.
 const DAY: u32 = 24 * 60;
@@ -118,9 +119,10 @@ pub(super) fn tell(script: &Script, failed: &Failed) -> String {
         "seed {seed}: {patients} patients, a cycle every {every} min, pages of {page_size} (0: one answer){}",
         consents_every.map(|every| format!(", consent records every {every} min")).unwrap_or_default()
     );
-    let told: Vec<&Event> = events.iter().rev().take(EVENTS_TOLD).rev().collect();
-    if told.len() < events.len() {
-        let _ = writeln!(story, "{} events before", events.len() - told.len());
+    let happened: Vec<&Event> = events.iter().filter(|event| event.minute <= failed.minute).collect();
+    let (before, told) = happened.split_at(happened.len().saturating_sub(EVENTS_TOLD));
+    if !before.is_empty() {
+        let _ = writeln!(story, "{} before", counted(before.len(), "event", "events"));
     }
     for event in told {
         let _ = writeln!(story, "{event}");

@@ -18,6 +18,7 @@ use super::readings::Readings;
 use super::records::{Reading, Said};
 use super::refusals::ConsentPurges;
 use super::stage::Told;
+use super::wording::lasting;
 use super::{by_hand, by_records, sweeps};
 use crate::time::{TimeDelta, Timestamp};
 
@@ -315,7 +316,10 @@ impl Truths {
         if turn {
             let rows = moment.look.count_rows(&patient.person);
             if rows != resources {
-                return untrue(TRUTH, format!("{} has {rows} rows, told are {resources}", patient.person));
+                return untrue(
+                    TRUTH,
+                    format!("{} has {rows} rows, and freshness counts {resources}", patient.person),
+                );
             }
         }
         Ok(())
@@ -399,7 +403,8 @@ impl Truths {
         if self.rules.removes_leavers && lacked.is_some_and(|lacked| lacked >= DAY - CLOCK_MAX) {
             return Ok(());
         }
-        let shows = format!("{} was purged, lacked for {lacked:?}", purge.person);
+        let lacked = lacked.map_or_else(|| "no time".to_owned(), lasting);
+        let shows = format!("{} was purged, missing for {lacked}", purge.person);
         untrue("a patient is purged once every reading has lacked it for roster.removed_after", shows)
     }
 
@@ -421,7 +426,7 @@ impl Truths {
         if calm_for <= bound {
             return Ok(());
         }
-        let shows = format!("{} withdrew {calm_for} ago and is {}", person.id, patient.state);
+        let shows = format!("{} withdrew {} ago and is {}", person.id, lasting(calm_for), patient.state);
         untrue("every withdrawal is purged within its bound", shows)
     }
 
@@ -443,8 +448,12 @@ impl Truths {
             return Ok(());
         }
         let why = patient.held_why.as_deref().or(patient.purge_reason.as_deref()).unwrap_or("nothing");
-        let shows =
-            format!("{} has been permitted for {calm_for} and is {} ({why})", person.id, patient.state);
+        let shows = format!(
+            "{} has been permitted for {} and is {} ({why})",
+            person.id,
+            lasting(calm_for),
+            patient.state
+        );
         untrue("who is permitted is back, and held by nobody", shows)
     }
 

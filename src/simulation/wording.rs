@@ -3,10 +3,17 @@
 use std::fmt;
 
 use super::script::{DAY, Event, HOUR, What, Written, person};
+use crate::time::TimeDelta;
 
 /// `day 3 04:15`
 pub(super) fn moment(minute: u32) -> String {
     format!("day {} {:02}:{:02}", minute / DAY, minute % DAY / HOUR, minute % HOUR)
+}
+
+/// `26 h 15 min`
+pub(super) fn lasting(span: TimeDelta) -> String {
+    let minutes = span.num_minutes();
+    format!("{} h {} min", minutes / 60, minutes % 60)
 }
 
 impl fmt::Display for Event {
@@ -41,15 +48,15 @@ impl fmt::Display for What {
             Self::Remove { which, .. } => write!(f, "loses entry {which}"),
             Self::Empty { keeps, .. } => write!(f, "loses all entries but {keeps}"),
             Self::Recreate { .. } => write!(f, "has all entries under new names"),
-            Self::Withdraw { .. } => write!(f, "withdraws the consent"),
+            Self::Withdraw { .. } => write!(f, "withdraws consent"),
             Self::Consent { .. } => write!(f, "consents again"),
             Self::Record { written, .. } => write!(f, "has a consent record that {written}"),
             Self::Unlist { .. } => write!(f, "is taken off the roster"),
             Self::List { .. } => write!(f, "is on the roster again"),
             Self::Disable { .. } => write!(f, "is disabled in the roster"),
             Self::Enable { .. } => write!(f, "is enabled in the roster"),
-            Self::Types { types: [], .. } => write!(f, "is asked for everything in the roster"),
-            Self::Types { types, .. } => write!(f, "is asked for {} alone in the roster", types.join(", ")),
+            Self::Types { types: [], .. } => write!(f, "is on the roster for every type"),
+            Self::Types { types, .. } => write!(f, "is on the roster for {} only", types.join(", ")),
             Self::Purge { in_cycle: None, .. } => write!(f, "is purged by an operator"),
             Self::Purge { in_cycle: Some(after), .. } => {
                 write!(f, "is purged by an operator {after} ms into the next cycle")
@@ -69,12 +76,12 @@ impl fmt::Display for What {
             Self::TokensEnd => write!(f, "all tokens end"),
             Self::OurClock { seconds } => write!(f, "our clock steps by {seconds} s"),
             Self::ServersClock { seconds } => write!(f, "the server's clock is off by {seconds} s"),
-            Self::Crash { at } => write!(f, "the process dies at the {at}th await or commit"),
+            Self::Crash { at } => write!(f, "the process dies at await or commit {at}"),
             Self::CrashAtARefusal { at } => {
-                write!(f, "the process dies at the {at}th await or commit after the next refusal")
+                write!(f, "the process dies at await or commit {at} after the next refusal")
             }
             Self::CrashAtAPurge { at } => {
-                write!(f, "the process dies at the {at}th await or commit from the next purge on")
+                write!(f, "the process dies at await or commit {at}, counted from the next purge")
             }
             Self::Backup => write!(f, "a backup is made"),
             Self::Restore => write!(f, "the last backup is restored"),
