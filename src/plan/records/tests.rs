@@ -371,3 +371,18 @@ fn what_a_consent_lets_through_is_the_same_in_whatever_order() {
     }
     assert_eq!(scopes_hash(list(&["b", "a", "b"]), None), all[0]);
 }
+
+#[test]
+fn consents_that_run_out_are_told_again_after_a_day_and_after_a_wrong_clock() {
+    for (told, expected) in [
+        (None, false),
+        (Some(0), true),
+        (Some(-1), true),
+        (Some(1 - DAY), true),
+        (Some(-DAY), false),
+        (Some(-2 * DAY), false),
+        (Some(1), false),
+    ] {
+        assert_eq!(was_told_lately(told.map(at), at(0)), expected, "{told:?}");
+    }
+}
