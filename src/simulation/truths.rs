@@ -49,14 +49,16 @@ pub(super) struct Truths {
     told_before: BTreeSet<&'static str>,
     /// Somebody was released from being held since that was told last, and may be held again.
     has_released: bool,
-    /// Every problem that was ever told.
-    told: BTreeSet<&'static str>,
+    /// Every problem that was ever told, and when it last was.
+    told: BTreeMap<&'static str, Timestamp>,
     unlisted_since: BTreeMap<String, Timestamp>,
     /// When it was told last, in this life, whose consent runs out.
     expiring_told_at: Option<Timestamp>,
     pub(super) orders: Orders,
     /// When who is not refused or held was last seen so, in this life.
     unrefused: BTreeMap<String, Timestamp>,
+    /// When who is refused, held or not to be pulled was last seen so: it does not count as behind.
+    not_pulled: BTreeMap<String, Timestamp>,
 }
 
 impl Truths {
@@ -70,12 +72,13 @@ impl Truths {
             consent_purges: ConsentPurges::default(),
             open: BTreeMap::new(),
             told_before: BTreeSet::new(),
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
             has_released: false,
             unlisted_since: BTreeMap::new(),
             expiring_told_at: None,
             orders: Orders::default(),
             unrefused: BTreeMap::new(),
+            not_pulled: BTreeMap::new(),
         }
     }
 
@@ -151,7 +154,7 @@ impl Truths {
         self.open.clear();
         self.expiring_told_at = None;
         self.unrefused.clear();
-        self.told_before.clone_from(&self.told);
+        self.told_before = self.told.keys().copied().collect();
     }
 
     /// Checks all that is true at any moment.
@@ -169,6 +172,9 @@ impl Truths {
             person.has_ended |= self.readings.have_ended(&person.id, moment.now);
             Self::held_has_a_reason(person, patient)?;
             self.has_released |= person.was_held && patient.state != "held";
+            if patient.is_refused_or_held() || !person.is_pulled(moment.now) {
+                self.not_pulled.insert(person.id.clone(), moment.now);
+            }
             person.was_held = patient.state == "held";
             self.nobody_is_refused_by_another_answer(moment, patient)?;
             self.no_refusal_is_forgotten(moment, patient)?;
@@ -515,9 +521,16 @@ impl Truths {
         for Told { at, phase, problem, text } in told {
             match phase {
                 "problem" => {
-                    self.told.insert(problem);
                     let before = self.open.insert(problem, text.clone());
-                    let may_be_again = problem == "held" && std::mem::take(&mut self.has_released);
+                    let told_at = self.told.insert(problem, at);
+                    let was_out = |(person, seen): (&String, &Timestamp)| {
+                        text.contains(person.as_str()) && told_at.is_some_and(|told_at| told_at < *seen)
+                    };
+                    let may_be_again = match problem {
+                        "held" => std::mem::take(&mut self.has_released),
+                        "stale" => self.not_pulled.iter().any(was_out),
+                        _ => false,
+                    };
                     if before.is_some_and(|before| before == text) && !may_be_again {
                         return untrue(TRUTH, format!("{problem} twice at {at}: {text}"));
                     }

@@ -142,6 +142,12 @@ pub(crate) struct KnownPatient {
     pub(crate) consent_ended_at: Option<Timestamp>,
 }
 
+impl KnownPatient {
+    fn is_open(&self) -> bool {
+        !self.is_settled && self.consent_ended_at.is_none()
+    }
+}
+
 /// All that the warehouse keeps of consent records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeptConsents {
@@ -192,9 +198,12 @@ impl KeptConsents {
             let kept = self.study(study, wanted.consent_type);
             let Some(read_at) = kept.and_then(|kept| kept.read_at) else { return true };
             let has_expired = |row: &KeptConsent| {
-                row.study == *study
-                    && row.record.standing(read_at).is_consent()
-                    && !row.record.standing(now).is_consent()
+                let is_over = row.study == *study && row.record.standing(now) == Standing::Expired;
+                // Where it was over when the records were read, it was not yet by the server's clock.
+                let was_consent = row.record.standing(read_at).is_consent()
+                    || row.record.expires_at.is_some_and(|end| now - end <= CLOCKS_DIFFER_MAX)
+                        && self.known.get(&row.person).is_some_and(KnownPatient::is_open);
+                is_over && was_consent
             };
             // A time that lies ahead was noted by a wrong clock.
             read_at > now || every <= now - read_at || self.rows.iter().any(has_expired)
@@ -204,6 +213,9 @@ impl KeptConsents {
 }
 
 const SLACK_MAX: Duration = Duration::from_secs(30);
+
+/// No clock that is to be trusted is further ahead of the server's.
+const CLOCKS_DIFFER_MAX: TimeDelta = TimeDelta::days(1);
 
 /// What the records say of one patient, over all studies.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -280,6 +280,23 @@ fn records_are_read_as_often_as_is_wanted_and_when_a_consent_has_run_out() {
     check(&kept(&[("anna", record(true, Some(-1)))]), 2 * 24 * 3600, true);
     check(&kept(&[("anna", record(true, Some(-2 * DAY)))]), 2 * 24 * 3600, false);
     check(&KeptConsents::default(), 2 * 24 * 3600, true);
+    // Our clock was ahead: the server's has it run out later, or it has by now, which is noted.
+    let expired = kept(&[("anna", record(true, Some(-DAY - 600)))]);
+    let early = kept(&[("anna", record(true, Some(-600)))]);
+    let read_since = |kept: &KeptConsents| {
+        let studies = vec![KeptStudy { read_at: Some(at(-300)), ..kept_study() }];
+        KeptConsents { studies, ..kept.clone() }
+    };
+    check(&read_since(&early), 3600, true);
+    check(&read_since(&expired), 3600, false);
+    for known in [
+        KnownPatient { consent_ended_at: Some(at(-300)), ..KnownPatient::default() },
+        KnownPatient { is_settled: true, ..KnownPatient::default() },
+    ] {
+        let known = HashMap::from([(person("anna"), known)]);
+        check(&KeptConsents { known, ..read_since(&early) }, 3600, false);
+    }
+    check(&KeptConsents { known: HashMap::new(), ..read_since(&early) }, 3600, false);
     // A tenth earlier will do, and half a minute at the most.
     let read_at = |seconds: i64| {
         let studies = vec![KeptStudy { read_at: Some(at(seconds)), ..kept_study() }];
