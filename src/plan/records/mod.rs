@@ -4,15 +4,16 @@
 //! The last good answer is kept. One that has failed, or that lacks as many patients as the hold rule
 //! would hold, leaves it as it is: nobody is lost by an answer that was cut.
 
-use crate::time::TimeDelta;
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod scopes;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64;
-
+pub(crate) use self::scopes::{ConsentToLookAt, SCOPES_LOOKED_AT_MAX, ScopesSeen, scopes_hash};
 use super::consent::{HoldRule, Standing, Withdrawals, are_too_many};
 use super::{PersonId, Timestamp};
+use crate::time::TimeDelta;
 use crate::wording::counted;
 
 /// One record, or the one that counts of several.
@@ -557,36 +558,6 @@ fn combine(mut patients: Vec<(PersonId, PatientRecord)>) -> Vec<(PersonId, Patie
     patients
 }
 
-/// Returns a hash of what a consent lets through, or `None` where neither list is told. The order in
-/// which they are told means nothing.
-pub(crate) fn scopes_hash(resources: Option<Vec<String>>, sensitivities: Option<Vec<String>>) -> Option<u64> {
-    if resources.is_none() && sensitivities.is_none() {
-        return None;
-    }
-    let list = |scopes: Option<Vec<String>>| {
-        let scopes: BTreeSet<String> = scopes.unwrap_or_default().into_iter().collect();
-        scopes.into_iter().collect::<Vec<_>>().join("\n")
-    };
-    Some(xxh3_64(format!("{}\n\n{}", list(resources), list(sensitivities)).as_bytes()))
-}
-
-/// A consent whose scopes are to be looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ConsentToLookAt {
-    pub(crate) person: PersonId,
-    pub(crate) study: Arc<str>,
-    pub(crate) record_id: String,
-}
-
-/// What a consent was seen to let through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ScopesSeen {
-    pub(crate) person: PersonId,
-    pub(crate) study: Arc<str>,
-    /// `None` where the record does not say.
-    pub(crate) scopes: Option<u64>,
-}
-
 /// Consents that run out soon are told so often.
 const EXPIRING_TOLD_EVERY: TimeDelta = TimeDelta::days(1);
 
@@ -595,9 +566,6 @@ pub(crate) fn was_told_lately(told: Option<Timestamp>, now: Timestamp) -> bool {
     // A time that lies ahead was noted by a wrong clock.
     told.is_some_and(|told| told <= now && now - told < EXPIRING_TOLD_EVERY)
 }
-
-/// What a consent lets through may be looked at of so many records in one reading: each costs a request.
-pub(crate) const SCOPES_LOOKED_AT_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests;

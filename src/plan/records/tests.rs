@@ -374,22 +374,6 @@ fn an_answer_that_lost_many_is_taken_where_that_is_allowed_or_where_it_names_nob
 }
 
 #[test]
-fn what_a_consent_lets_through_is_the_same_in_whatever_order() {
-    let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-    assert_eq!(scopes_hash(None, None), None);
-    let all = [
-        scopes_hash(list(&["a", "b"]), None),
-        scopes_hash(None, list(&["a", "b"])),
-        scopes_hash(list(&["a"]), list(&["b"])),
-        scopes_hash(list(&[]), None),
-    ];
-    for (at, one) in all.iter().enumerate() {
-        assert!(one.is_some() && !all[..at].contains(one), "{at}");
-    }
-    assert_eq!(scopes_hash(list(&["b", "a", "b"]), None), all[0]);
-}
-
-#[test]
 fn consents_that_run_out_are_told_again_after_a_day_and_after_a_wrong_clock() {
     for (told, expected) in [
         (None, false),
