@@ -14,7 +14,7 @@
 //!   ╰─→ story                    a failing script, made small and told
 //! ```
 //!
-//! A year of fifty patients at `*/15` takes some six minutes of one processor in release. After each cycle all patients are looked
+//! A year of fifty patients at `*/15` takes some five minutes of one processor in release. After each cycle all patients are looked
 //! at; their rows are counted by turns, and `verify` runs once a day.
 //!
 //! `HEALTHEX_SYNC_SIMULATION_SECONDS` makes it longer, `…_SEED` repeats one world (with seconds: begins with it), and `…_PATIENTS`,
