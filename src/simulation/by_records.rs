@@ -51,8 +51,8 @@ fn a_withdrawal_by_record_is_purged_within_its_bound(
     patient: &Patient,
     bounds: Bounds,
 ) -> Result<(), Untrue> {
-    let is_held_by_another_rule = patient.held_why.as_deref() == Some("many") && patient.state == "held";
-    if !person.has_ended_by_record(moment.now) || !patient.holds_rows || is_held_by_another_rule {
+    // That is another rule's.
+    if !person.has_ended_by_record(moment.now) || !patient.holds_rows || patient.is_held_as("many") {
         return Ok(());
     }
     let contradiction = if person.has_consented { DAY + CLOCK_MAX } else { TimeDelta::zero() };
@@ -115,8 +115,9 @@ fn contradicted_is_only_who_is(
     heard: &Heard,
     readings: &Readings,
 ) -> Result<(), Untrue> {
-    person.is_contradicted_by_backup &= patient.is_held_as_contradicted();
-    if !patient.is_held_as_contradicted() || person.is_contradicted_by_backup {
+    let is_contradicted = patient.is_held_as("contradicted");
+    person.is_contradicted_by_backup &= is_contradicted;
+    if !is_contradicted || person.is_contradicted_by_backup {
         return Ok(());
     }
     let told = || heard.of(&patient.person).rev().filter(|answer| answer.with != With::Other);

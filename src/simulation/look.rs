@@ -50,8 +50,8 @@ impl Patient {
         ["refused", "held"].contains(&self.state.as_str())
     }
 
-    pub(super) fn is_held_as_contradicted(&self) -> bool {
-        self.state == "held" && self.held_why.as_deref() == Some("contradicted")
+    pub(super) fn is_held_as(&self, why: &str) -> bool {
+        self.state == "held" && self.held_why.as_deref() == Some(why)
     }
 
     /// Returns whether its watermark is for what is under a key, too.
@@ -138,9 +138,8 @@ impl Look {
     }
 
     /// Returns whether there is a row under a key, marked as deleted or not.
-    pub(super) fn has_row(&self, table: &str, person: &str, key: &str) -> bool {
-        let sql = format!("SELECT 1 FROM \"{table}\" WHERE person_id = ?1 AND key = ?2");
-        self.connection.prepare_cached(&sql).unwrap().exists([person, key]).unwrap()
+    pub(super) fn has_row(&self, person: &str, key: &str) -> bool {
+        self.has_row_of("TRUE", person, key)
     }
 
     /// Returns whether there is a live row under a key.

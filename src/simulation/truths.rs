@@ -211,12 +211,10 @@ impl Truths {
         let Some(watermark) = patient.watermark else { return Ok(()) };
         // "As far as the server's own count can show": what was never sent is not known to be missing.
         // Nor was what the last complete pull has not asked for.
-        let is_excused = |key: &str, table: &str| {
-            !patient.is_of(key)
-                || moment.now < person.forgotten_until && !look.has_row(table, &patient.person, key)
+        let is_excused = |key: &str| {
+            !patient.is_of(key) || moment.now < person.forgotten_until && !look.has_row(&patient.person, key)
         };
-        let missing =
-            |(key, entry): &(&String, &Entry)| entry.changed_at < watermark && !is_excused(key, entry.table);
+        let missing = |(key, entry): &(&String, &Entry)| entry.changed_at < watermark && !is_excused(key);
         match person.unseen.iter().find(missing) {
             None => Ok(()),
             Some((key, entry)) => untrue(
@@ -489,10 +487,10 @@ impl Truths {
         const TRUTH: &str = "ledger, purge_log and state agree";
         // What a dead process has left is carried out once another one can start.
         let has_started = moment.commits_since.is_some_and(|since| since <= moment.now);
-        for patient in moment.look.patients.values().filter(|_| has_started) {
+        for patient in moment.look.patients.values() {
             let is_purged = moment.ledger.is_purged.get(&patient.person).copied().unwrap_or_default();
             // A pull that has begun anew counts as holding rows before it does.
-            if is_purged && moment.look.holds_rows(&patient.person) {
+            if has_started && is_purged && moment.look.holds_rows(&patient.person) {
                 return untrue(TRUTH, format!("the ledger says that {} is purged", patient.person));
             }
         }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::ledger::Ledger;
 use super::life;
-use super::look::{Look, Onlooker, Patient};
+use super::look::{Look, Onlooker};
 use super::moment::{Moment, Untrue};
 use super::network::Network;
 use super::operators::UnderWay;
@@ -251,7 +251,8 @@ impl World {
                 if patient.is_some_and(|patient| patient.state == "paused") {
                     person.by_hand = ByHand::Ordered(now);
                 }
-                person.is_contradicted_by_backup = patient.is_some_and(Patient::is_held_as_contradicted);
+                person.is_contradicted_by_backup =
+                    patient.is_some_and(|patient| patient.is_held_as("contradicted"));
             }
         }
         self.scrubbed = 0;
